@@ -1,0 +1,91 @@
+# `make` alone lists the targets. Two environments, each made once per change of its lock:
+#   .venv     requirements/latest.txt  the newest TensorFlow, Python 3.11 to 3.13
+#   .venv-io  requirements/io.txt      TensorFlow 2.17 with tensorflow-io, Python 3.11
+
+PYTHON ?= python3
+# Options for `make lock`: LOCK_FLAGS=--upgrade takes the newest versions, without it a lock keeps those it has.
+LOCK_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+
+VENV := .venv
+VENV_IO := .venv-io
+VENV_LOCK := .venv-lock
+UV_VERSION := 0.13.8
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+# $(call check_python,NEWEST MINOR,WHAT FOR)
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(1)))' || { \
+	echo "$(2) needs Python 3.11$(if $(filter-out 11,$(1)), to 3.$(1)); '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+	echo "Name another one: make PYTHON=python3.11 ..." >&2; \
+	exit 1; }
+endef
+
+# $(call install,VENV,LOCK): --no-build-isolation, as the lock has setuptools already.
+define install
+@echo "Installing $(2) into $(1): some minutes the first time."
+test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(2)
+$(1)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+touch $(1)/.installed
+endef
+
+# $(call compile,LOCK,EXTRAS): fewest versions, so that every Python runs what CI tested.
+define compile
+$(VENV_LOCK)/bin/uv pip compile setup.py --no-config --quiet --universal --generate-hashes --python-version 3.11 \
+	--fork-strategy fewest $(addprefix --extra ,$(2)) --custom-compile-command "make lock" $(LOCK_FLAGS) \
+	--output-file $(1)
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: venv
+venv: $(VENV)/.installed ## make .venv with the locked requirements and this package
+
+$(VENV)/.installed: requirements/latest.txt setup.py
+	$(call check_python,13,tfseq2seq)
+	$(call install,$(VENV),requirements/latest.txt)
+
+$(VENV_IO)/.installed: requirements/io.txt setup.py
+	$(call check_python,11,The tensorflow-io stack)
+	$(call install,$(VENV_IO),requirements/io.txt)
+
+.PHONY: quickstart
+quickstart: venv ## train, evaluate and export a small model
+	$(VENV)/bin/python pipelines/quickstart.py
+
+.PHONY: test
+test: lint ## lint, then the test suite: what CI runs
+	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: test-io
+test-io: $(VENV_IO)/.installed ## the test suite on TensorFlow 2.17 with tensorflow-io
+	$(VENV_IO)/bin/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: lint
+lint: venv ## ruff, import directions and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+.PHONY: format
+format: venv ## put the code into ruff's format, with its safe fixes
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: lock
+lock: ## resolve setup.py again into requirements/*.txt
+	$(call check_python,13,make lock)
+	test -x $(VENV_LOCK)/bin/python || $(PYTHON) -m venv $(VENV_LOCK)
+	$(VENV_LOCK)/bin/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
+	$(call compile,requirements/latest.txt,test plot tensorboard)
+	$(call compile,requirements/io.txt,test plot io)
+
+.PHONY: clean
+clean: ## remove caches and build leftovers, not the environments, runs/ or saved_models/
+	rm -rf build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""From nothing to a served model in a few minutes: generated data, training, a test score, a SavedModel, answers from it.
+
+    python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 1800]
+
+The task is text normalisation: dates, times, money and ordinal numbers to words, in English and Chinese. The answers at
+the end come from the exported SavedModel, in a process of its own that does not import this package.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from tfseq2seq import Generator, TextToText, export_saved_model, load_recipe, train
+from tfseq2seq.data.generated import write_generated
+from tfseq2seq.evaluation.scores import corpus_scores
+from tfseq2seq.files import read_lines
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
+EXAMPLES = ["on 17 February 1963", "call me at 19:45", "it costs €1.50", "the 883rd time", "会议晚上8:00开始", "花了¥42.81"]
+
+# What a client needs to run the model: TensorFlow, and nothing of this package.
+CLIENT = """
+import sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+answers = model.signatures["serving_default"](text=tf.constant(sys.argv[2:]))
+assert not any(name.startswith("tfseq2seq") for name in sys.modules)
+for source, text, score in zip(sys.argv[2:], answers["text"].numpy(), answers["score"].numpy()):
+    print(f"  {source}  ->  {text.decode()}  ({score:.3f})")
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/quickstart"))
+    parser.add_argument("--train", type=int, default=30_000, help="training pairs to generate")
+    parser.add_argument("--steps", type=int, help="updates; the recipe's number by default")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+
+    # 1. Data: three splits without a source in common.
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    files = write_generated(arguments.folder / "data", train=arguments.train)
+    os.environ["QUICKSTART_DATA"] = str(arguments.folder / "data")
+
+    # 2. Training: the recipe says everything.
+    overrides = [f"training.steps={arguments.steps}"] if arguments.steps else []
+    run = train(load_recipe(RECIPE, overrides), arguments.folder / "run")
+
+    # 3. The score on unseen inputs.
+    model = TextToText([run.load_model()], run.source, run.target, run.recipe.search)
+    outputs = [found.texts[0] for found in Generator(model, 250).generate(read_lines(files["test.source"]))]
+    references = [list(read_lines(files["test.target"]))]
+    (score,) = corpus_scores(outputs, references, ["exact_match"])
+    print(f"test set of {len(outputs)}: {score}")
+
+    # 4. The artefact, and answers from it.
+    saved_model = export_saved_model(model, arguments.folder / "saved_models" / "quickstart")
+    print(f"exported to {saved_model}; it answers:", flush=True)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES], check=True, env=environment)
+    print(f"done in {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Packaging of tfseq2seq. Tool settings are in pyproject.toml, locked versions in requirements/."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+INSTALL_REQUIRES = [
+    "tensorflow>=2.17,<2.22",
+    "keras>=3.15,<3.16",
+    "tensorflow-text>=2.17,<2.22",
+    "keras-hub>=0.31",
+    "sentencepiece",
+    "sacrebleu",
+    "rouge-score",
+    "PyYAML",
+    "click",
+    "rich",
+    "numpy",
+]
+
+EXTRAS_REQUIRE = {
+    "plot": ["matplotlib"],
+    # TensorFlow 2.17 still depends on tensorboard, 2.21 does not: without it tf.summary, and with it
+    # keras.callbacks.TensorBoard, raises TBNotInstalledError.
+    "tensorboard": ["tensorboard"],
+    "audio": ["soundfile", "soxr"],
+    "ctranslate2": ["ctranslate2"],
+}
+EXTRAS_REQUIRE["all"] = sorted({need for extra in EXTRAS_REQUIRE.values() for need in extra})
+# Not part of "all": tensorflow-io's kernels fit TensorFlow 2.17 alone, so this extra turns the whole stack back to
+# 2.17. tensorflow-text 2.17 has wheels for Python 3.11 alone.
+EXTRAS_REQUIRE["io"] = [
+    "tensorflow==2.17.*",
+    "tensorflow-text==2.17.*",
+    "tensorflow-io==0.37.1",
+    "keras-hub==0.31.*",
+    "setuptools<82",  # the tensorboard that TensorFlow 2.17 needs imports pkg_resources
+]
+EXTRAS_REQUIRE["test"] = [
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "import-linter",
+    "mypy",
+    "types-PyYAML",
+    "jax",
+    "pydot",
+]
+
+setup(
+    name="tfseq2seq",
+    version="0.1.0",
+    description="Sequence-to-sequence models of every modality with Keras 3 and TensorFlow, from recipe to serving",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["tfseq2seq", "tfseq2seq.*"]),
+    package_data={"tfseq2seq": ["py.typed", "*.yaml", "recipes/*.yaml", "recipes/**/*.yaml"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    entry_points={"console_scripts": ["tfseq2seq = tfseq2seq.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,531 @@
+"""Recipes: what is accepted, what is told of what is not, and that nothing is lost between file and dataclass."""
+
+import dataclasses
+import itertools
+import json
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.presets import PRESETS
+from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
+from tfseq2seq.spec import (
+    ConvolutionEncoderSpec,
+    CorpusSpec,
+    DecoderSpec,
+    EncoderSpec,
+    ModelSpec,
+    Recipe,
+    RecurrentDecoderSpec,
+    RecurrentEncoderSpec,
+    Spec,
+    SpecError,
+    TextSpec,
+    TransformerEncoderSpec,
+)
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+STARTS = {"default": Recipe, **PRESETS}
+
+
+def nested(dotted, value):
+    """{"a": {"b": value}} of "a.b"."""
+    for key in reversed(dotted.split(".")):
+        value = {key: value}
+    return value
+
+
+def refusal(values):
+    """The message with which `values` are refused."""
+    with pytest.raises(UserError) as caught:
+        from_dict(Recipe, values)
+    return str(caught.value)
+
+
+def written(tmp_path, text, name="recipe.yaml"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def variants():
+    """A recipe for each pair of encoder and decoder."""
+    for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
+        yield Recipe(model=ModelSpec(encoder=encoder(), decoder=decoder()))
+
+
+# ---- there and back -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("name", STARTS)
+def test_yaml_round_trip(tmp_path, name, everything):
+    recipe = STARTS[name]()
+    assert load_recipe(written(tmp_path, dump_recipe(recipe, everything))) == recipe
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+@pytest.mark.parametrize("name", STARTS)
+def test_json_round_trip(tmp_path, name, indent):
+    recipe = STARTS[name]()
+    assert load_recipe(written(tmp_path, json.dumps(to_dict(recipe), indent=indent), "recipe.json")) == recipe
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-21", "12:30", "1e3", "1_0", "yes", "null", "~", "a: b", "# c", "'", "日本 🙂", " x ", "$HOME/*"]
+)
+def test_text_that_looks_like_something_else_stays_text(tmp_path, text):
+    recipe = Recipe(data=dataclasses.replace(Recipe().data, train=CorpusSpec(table=text)), source=TextSpec("bpe"))
+    assert load_recipe(written(tmp_path, dump_recipe(recipe))) == recipe
+    assert load_recipe(written(tmp_path, json.dumps(to_dict(recipe)), "recipe.json")) == recipe
+
+
+def test_every_variant_round_trips(tmp_path):
+    for recipe in variants():
+        for everything in (True, False):
+            assert load_recipe(written(tmp_path, dump_recipe(recipe, everything))) == recipe
+
+
+def test_short_dump_holds_the_differences_alone():
+    assert dump_recipe(Recipe(), everything=False) == "{}\n"
+    assert dump_recipe(PRESETS["transformer_base"](), everything=False) == (
+        "name: transformer_base\nmodel:\n  width: 512\ntraining:\n  steps: 100000\n  evaluate_every: 1000\n"
+        "  optimizer:\n    learning_rate: 1.0\n  schedule:\n    name: noam\n    warmup: 4000\n"
+    )
+    deeper = Recipe(model=ModelSpec(encoder=TransformerEncoderSpec(layers=7), decoder=RecurrentDecoderSpec()))
+    assert dump_recipe(deeper, everything=False) == (
+        "model:\n  encoder:\n    kind: transformer\n    layers: 7\n  decoder:\n    kind: recurrent\n"
+    )
+
+
+def test_nothing_said_is_the_default(tmp_path):
+    for text in ("", "# all comments\n", "{}", "model: {encoder: {}}\n", "\ufeffseed: 1\n"):
+        assert load_recipe(written(tmp_path, text)) == Recipe()
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_recipes_that_are_shipped_load(path):
+    assert load_recipe(path).data.train.given
+
+
+# ---- keys and types -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "key, nearest",
+    [
+        ("seeed", "seed"),
+        ("modle", "model"),
+        ("training.optimiser", "optimizer"),
+        ("training.optimizer.learningrate", "learning_rate"),
+        ("model.encoder.head", "heads"),
+        ("search.beam_size", "beam"),
+    ],
+)
+def test_unknown_key_names_the_nearest(key, nearest):
+    assert refusal(nested(key, 1)) == f"{key}: unknown key, did you mean {nearest!r}?"
+
+
+def test_unknown_key_that_is_near_nothing_lists_the_valid_ones():
+    assert refusal({"training": {"schedule": {"qqqq": 1}}}) == (
+        "training.schedule.qqqq: unknown key; valid keys: name, warmup, floor, patience, factor"
+    )
+    # Keys are not always text in YAML.
+    assert refusal({7: 1}).startswith("7: unknown key; valid keys: name, seed, ")
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("seed", True, "a whole number, got True"),
+        ("seed", 1.0, "a whole number, got 1.0"),
+        ("seed", "one", "a whole number, got 'one'"),
+        ("seed", None, "a whole number, got None"),
+        ("training.steps", "1e5", "a whole number, got '1e5'"),
+        ("search.alpha", "high", "a number, got 'high'"),
+        ("search.alpha", False, "a number, got False"),
+        ("data.cache", 1, "true or false, got 1"),
+        ("data.cache", "yes", "true or false, got 'yes'"),
+        ("name", 7, "text, got 7; quotes make it text"),
+        ("name", True, "text, got True; quotes make it text"),
+        ("name", ["a"], "text, got ['a']"),
+        ("training", 3, "keys and values, got 3"),
+        ("training", [1], "keys and values, got [1]"),
+        ("model.encoder", "recurrent", "keys and values, got 'recurrent'"),
+    ],
+)
+def test_wrong_type_names_key_and_value(key, value, expected):
+    assert refusal(nested(key, value)) == f"{key}: expected {expected}"
+
+
+@pytest.mark.parametrize("text, value", [("1e-3", 1e-3), ("2E+1", 20.0), ("5.e-1", 0.5), ("3", 3.0), ("0.25", 0.25)])
+def test_numbers_may_be_written_without_a_dot(tmp_path, text, value):
+    rate = "training.optimizer.learning_rate"
+    for recipe in (
+        load_recipe(written(tmp_path, f"training: {{optimizer: {{learning_rate: {text}}}}}")),
+        load_recipe(written(tmp_path, ""), [f"{rate}={text}"]),
+    ):
+        found = recipe.training.optimizer.learning_rate
+        assert found == value and isinstance(found, float)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_numbers_are_finite(value):
+    assert refusal({"search": {"alpha": value}}).startswith("search.alpha: ")
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("source.scheme", "words ", "did you mean 'words'?"),
+        ("training.schedule.name", "cosin", "did you mean 'cosine'?"),
+        ("search.stop", 1, "1 is not one of full, exact"),
+        ("search.stop", ["full"], "['full'] is not one of full, exact"),
+        ("source.normalization", "x", "'x' is not one of none, nfc, nfkc"),
+    ],
+)
+def test_choices(key, value, message):
+    assert refusal(nested(key, value)).startswith(f"{key}: ") and message in refusal(nested(key, value))
+
+
+def test_null_is_empty_text_or_the_choice_none(tmp_path):
+    text = "data: {train: {source: ~, target: null}}\nsearch: {length_penalty: null}\n"
+    recipe = load_recipe(written(tmp_path, text), ["data.train.table=", "data.train.records=null"])
+    assert recipe.data.train == CorpusSpec() and recipe.search.length_penalty == "none"
+
+
+def every_spec():
+    """Each spec class of a recipe, once."""
+    found = {}
+
+    def walk(spec):
+        found[type(spec)] = None
+        for field in dataclasses.fields(spec):
+            if isinstance(getattr(spec, field.name), Spec):
+                walk(getattr(spec, field.name))
+
+    for recipe in variants():
+        walk(recipe)
+    return list(found)
+
+
+def test_ranges_are_closed():
+    tried = 0
+    for kind in every_spec():
+        for field in dataclasses.fields(kind):
+            step = 1 if isinstance(field.default, int) else 1e-6
+            for limit, beyond, word in (("low", -step, "small"), ("high", step, "large")):
+                edge = field.metadata.get(limit)
+                if edge is None:
+                    continue
+                tried += 1
+                with pytest.raises(
+                    SpecError, match=f"^{field.name}: .* is too {word}, the .* is {re.escape(str(edge))}$"
+                ):
+                    kind(**{field.name: edge + beyond})
+                if (kind, field.name) != (ModelSpec, "width"):  # a width of 1 needs other heads than the default
+                    assert getattr(kind(**{field.name: edge}), field.name) == edge
+    assert tried > 50
+
+
+def test_a_number_out_of_range_is_told_with_its_whole_key():
+    assert refusal({"model": {"decoder": {"kind": "recurrent", "layers": 0}}}) == (
+        "model.decoder.layers: 0 is too small, the least is 1"
+    )
+
+
+# ---- kinds of encoder and decoder -----------------------------------------------------------------------------------
+
+
+def test_kind_chooses_the_variant():
+    for recipe in variants():
+        model = recipe.model
+        found = from_dict(
+            Recipe, {"model": {part: {"kind": getattr(model, part).kind} for part in ("encoder", "decoder")}}
+        )
+        assert found == recipe
+
+
+@pytest.mark.parametrize(
+    "part, kind, choices",
+    [
+        ("encoder", "lstm", "transformer, recurrent, convolution"),
+        ("decoder", "convolution", "transformer, recurrent"),
+        ("encoder", ["a"], "transformer, recurrent, convolution"),
+        ("encoder", None, "transformer, recurrent, convolution"),
+    ],
+)
+def test_unknown_kind(part, kind, choices):
+    assert refusal({"model": {part: {"kind": kind}}}) == f"model.{part}.kind: {kind!r} is not one of {choices}"
+
+
+def test_misspelt_kind_names_the_nearest():
+    assert refusal({"model": {"encoder": {"kind": "recurent"}}}).endswith("; did you mean 'recurrent'?")
+
+
+def test_keys_of_another_kind_are_unknown():
+    message = refusal({"model": {"encoder": {"kind": "convolution", "heads": 4}}})
+    assert message.startswith("model.encoder.heads: unknown key") and "filters" in message
+
+
+# ---- overrides ------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_set_values_of_their_type(tmp_path):
+    path = written(tmp_path, "seed: 5\nsearch: {beam: 2}\n")
+    settings = [
+        "seed=7",
+        "search.sample=true",
+        "name=a=b",
+        "training.optimizer={name: sgd, momentum: 0.5}",
+        " seed = 8",
+    ]
+    recipe = load_recipe(path, settings)
+    assert (recipe.seed, recipe.search.sample, recipe.search.beam, recipe.name) == (8, True, 2, "a=b")
+    assert (recipe.training.optimizer.name, recipe.training.optimizer.momentum) == ("sgd", 0.5)
+
+
+def test_overrides_leave_what_they_are_given_as_it_was():
+    values = {"model": {"encoder": {"heads": 4}}}
+    apply_overrides(values, ["model.encoder.kind=recurrent", "seed=3"])
+    assert values == {"model": {"encoder": {"heads": 4}}}
+
+
+def test_another_kind_drops_the_keys_of_the_old_one(tmp_path):
+    path = written(tmp_path, "model: {encoder: {heads: 4, layers: 9}, decoder: {kind: transformer, heads: 4}}")
+    model = load_recipe(path, ["model.encoder.kind=recurrent", "model.encoder.units=32"]).model
+    assert model.encoder == RecurrentEncoderSpec(units=32) and model.decoder.heads == 4
+
+
+def test_the_order_of_kind_and_its_keys_does_not_matter(tmp_path):
+    path = written(tmp_path, "model: {encoder: {heads: 4}}")
+    encoder = load_recipe(path, ["model.encoder.units=32", "model.encoder.kind=recurrent"]).model.encoder
+    assert encoder == RecurrentEncoderSpec(units=32)
+
+
+@pytest.mark.parametrize("said", ["kind: transformer, ", ""])
+def test_the_same_kind_drops_nothing(tmp_path, said):
+    path = written(tmp_path, f"model: {{encoder: {{{said}heads: 4}}}}")
+    assert load_recipe(path, ["model.encoder.kind=transformer"]).model.encoder.heads == 4
+
+
+def test_parts_an_anchor_shares_change_apart(tmp_path):
+    path = written(tmp_path, "model: {encoder: &same {layers: 2}, decoder: *same}")
+    model = load_recipe(path, ["model.encoder.layers=5"]).model
+    assert (model.encoder.layers, model.decoder.layers) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "override, reason",
+    [
+        ("seed", "write it as key=value"),
+        ("=3", "write it as key=value"),
+        (".seed=3", "write it as key=value"),
+        ("search..beam=3", "write it as key=value"),
+        ("seed=[", "is not valid YAML"),
+        ("seed.deeper=3", "seed holds a value, not further keys"),
+    ],
+)
+def test_override_that_is_none(override, reason):
+    with pytest.raises(UserError) as caught:
+        apply_overrides({"seed": 1}, [override])
+    assert str(caught.value).startswith(f"--set {override}: ") and reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("serach.beam=3", "serach: unknown key, did you mean 'search'?"),
+        ("search.baem=3", "search.baem: unknown key, did you mean 'beam'?"),
+        ("search.beam=", "search.beam: expected a whole number, got None"),
+        ("search.beam=0", "search.beam: 0 is too small, the least is 1"),
+        ("name.a.b=3", "name: expected text, got {'a': {'b': 3}}"),
+    ],
+)
+def test_override_that_cannot_work(tmp_path, override, message):
+    path = written(tmp_path, "seed: 1\n")
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        load_recipe(path, [override])
+
+
+# ---- values that exclude each other ---------------------------------------------------------------------------------
+
+RECURRENT = {"kind": "recurrent"}
+
+
+@pytest.mark.parametrize(
+    "values, key, reason",
+    [
+        ({"data": {"train": {"source": "a", "target": "b", "table": "c"}}}, "data.train.source", "give one of"),
+        ({"data": {"train": {"table": "c", "records": "d"}}}, "data.train.source", "give one of"),
+        ({"data": {"validation": {"source": "a"}}}, "data.validation.target", "come together"),
+        ({"data": {"validation": {"target": "a"}}}, "data.validation.source", "come together"),
+        ({"model": {"encoder": {"kind": "convolution", "kernel": 4}}}, "model.encoder.kernel", "try 5"),
+        ({"model": {"decoder": {**RECURRENT, "location_kernel": 4}}}, "model.decoder.location_kernel", "try 5"),
+        ({"model": {"encoder": {"kv_heads": 3}}}, "model.encoder.kv_heads", r"does not divide heads \(8\)"),
+        (
+            {"model": {"decoder": {**RECURRENT, "attention": "general", "coverage": True}}},
+            "model.decoder.coverage",
+            "needs attention additive or location, not general",
+        ),
+        ({"training": {"optimizer": {"clip_norm": 1, "clip_value": 1}}}, "training.optimizer.clip_value", "clip_norm"),
+        ({"training": {"optimizer": {"weight_decay": 0.1}}}, "training.optimizer.weight_decay", "adamw, not adam"),
+        ({"training": {"average": 6}}, "training.average", "when keep is 5"),
+        ({"search": {"n_best": 5}}, "search.n_best", "from a beam of 4"),
+        ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),
+        ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"above max_ratio \(1.5\)"),
+        ({"model": {"share_embeddings": True}}, "model.share_embeddings", "needs share_vocabulary: true"),
+        *(({"name": name}, "name", "cannot name a folder") for name in ("", " ", ".", "..", "a/b", "a\nb")),
+    ],
+)
+def test_values_that_exclude_each_other(values, key, reason):
+    message = refusal(values)
+    assert message.startswith(f"{key}: ") and re.search(reason, message)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"search": {"n_best": 5, "sample": True}},
+        {"search": {"min_ratio": 2.0}},
+        {"model": {"encoder": {"heads": 8, "kv_heads": 2}}},
+        {"model": {"decoder": {**RECURRENT, "attention": "location", "coverage": True}}},
+        {"training": {"optimizer": {"name": "adamw", "weight_decay": 0.1}}},
+        {"model": {"share_embeddings": True}, "share_vocabulary": True},
+        {"model": {"width": 9, "encoder": {"heads": 3}, "decoder": {"heads": 9}}},
+    ],
+)
+def test_values_that_go_together(values):
+    from_dict(Recipe, values)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    "width, settings",
+    [
+        (100, {"heads": 8}),
+        (256, {"heads": 5}),
+        (12, {"heads": 5, "positions": "rotary"}),
+        (12, {"heads": 4, "positions": "rotary"}),
+        (96, {"heads": 40, "kv_heads": 8}),
+    ],
+)
+def test_heads_that_do_not_fit_the_width(part, width, settings):
+    def recipe(heads):
+        return {
+            "model": {"width": width, "encoder": {"heads": 1}, "decoder": {"heads": 1}, part: {**settings, **heads}}
+        }
+
+    message = refusal(recipe({}))
+    assert message.startswith(f"model.{part}.heads: ")
+    # What it proposes works.
+    from_dict(Recipe, recipe({"heads": int(re.search(r"try (\d+)$", message).group(1))}))
+
+
+def test_a_width_that_fits_no_heads():
+    message = refusal({"model": {"width": 7, "encoder": {"heads": 1, "positions": "rotary"}}})
+    assert message.startswith("model.encoder.heads: ") and message.endswith("change the width")
+
+
+ENCODERS = [
+    (RecurrentEncoderSpec(units=24), 48),
+    (RecurrentEncoderSpec(units=24, bidirectional=False, cell="gru"), 24),
+    (ConvolutionEncoderSpec(filters=40, layers=1), 40),
+    (TransformerEncoderSpec(heads=2, layers=1), 32),
+]
+
+
+@pytest.mark.parametrize("attention", ["dot", "scaled"])
+@pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
+def test_dot_products_need_units_as_wide_as_the_memory(encoder, needed, attention):
+    with pytest.raises(SpecError, match=rf"^decoder.units: 33 .*{attention} attention.* needs {needed}") as caught:
+        ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=33, attention=attention))
+    assert caught.value.key == "decoder.units"
+    ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=needed, attention=attention))
+    ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=33, attention="general"))
+
+
+@pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
+def test_the_memory_is_as_wide_as_the_encoder_makes_it(encoder, needed):
+    from tfseq2seq.models.encoders import build_encoder
+
+    assert encoder.memory_width(32) == build_encoder(encoder, 32, "glorot_uniform").memory_width == needed
+
+
+# ---- files that are no recipe ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("a.yaml", b"seed: [1\n", "not valid YAML: .*line 2"),
+        ("a.yaml", b"seed: 1\nsearch: {}\nseed: 2\n", "not valid YAML: key 'seed' is given twice"),
+        ("a.yaml", b"search:\n  beam: 1\n  beam: 2\n", "not valid YAML: key 'beam' is given twice.*line 2"),
+        ("a.yaml", b"!!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("a.yaml", b"[" * 1000, "not valid YAML"),
+        ("a.yaml", b"- name: x\n", "expected keys and values at the top, got "),
+        ("a.yaml", b"just text", "expected keys and values at the top, got 'just text'"),
+        ("a.yaml", b"name: caf\xe9\n", "byte 10 is not UTF-8"),
+        ("a.yaml", b"model: &own {encoder: *own}", "an anchor refers to itself"),
+        ("a.yaml", b"search: {beam: none}", "search.beam: expected a whole number, got 'none'"),
+        ("a.json", b'{"seed": 1', "not valid JSON"),
+        ("a.json", b'["seed"]', "expected keys and values at the top"),
+    ],
+)
+def test_files_that_are_no_recipe(tmp_path, name, content, reason):
+    path = written(tmp_path, content, name)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and re.search(reason, message) and "\n" not in message
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match="no such recipe; .*--preset") as missing:
+        load_recipe(tmp_path / "missing.yaml")
+    with pytest.raises(UserError, match="cannot be read") as folder:
+        load_recipe(tmp_path)
+    assert str(tmp_path / "missing.yaml") in str(missing.value) and str(tmp_path) in str(folder.value)
+
+
+# ---- schema ---------------------------------------------------------------------------------------------------------
+
+
+def keys_of(values, path=""):
+    """Dotted keys of a recipe's dict as `schema` writes them."""
+    for key, value in values.items():
+        dotted = f"{path}.{key}" if path else key
+        if dotted in ("model.encoder", "model.decoder"):
+            dotted = f"{dotted}[{value['kind']}]"
+        if isinstance(value, dict):
+            yield from keys_of(value, dotted)
+        else:
+            yield dotted, value
+
+
+def test_schema_lists_every_key_there_is():
+    expected = dict(entry for recipe in variants() for entry in keys_of(to_dict(recipe)))
+    rows = list(schema())
+    assert sorted(key for key, *_ in rows) == sorted(expected)
+    assert all(help for *_, help in rows)
+
+
+@pytest.mark.parametrize("row", list(schema()), ids=lambda row: row[0])
+def test_schema_defaults_can_be_set(row):
+    key, default = row[0], row[2]
+    variant = re.match(r"(model\.\w+)\[(\w+)\]", key)
+    kinds = [f"{variant[1]}.kind={variant[2]}"] if variant else []
+    values = apply_overrides({}, [*kinds, re.sub(r"\[\w+\]", "", key) + f"={default}"])
+    assert from_dict(Recipe, values) == from_dict(Recipe, apply_overrides({}, kinds))
+
+
+def test_schema_types_are_those_of_the_values():
+    python = {"integer": int, "number": float, "boolean": bool, "text": str, "choice": str}
+    values = dict(entry for recipe in variants() for entry in keys_of(to_dict(recipe)))
+    for key, kind, default, help in schema():
+        assert type(values[key]) is python[kind], key
+        if kind == "choice" and not key.endswith(".kind"):
+            assert default in re.search(r"\(([^()]+)\)$", help).group(1).split(" | "), key

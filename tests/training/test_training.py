@@ -1,0 +1,208 @@
+"""Training as users meet it: it repeats, resumes, stops, keeps the last good state, and says what is wrong."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.spec import Recipe
+from tfseq2seq.training import fit as fit_module
+from tfseq2seq.training.fit import train
+from tfseq2seq.training.run import Run, average_weights
+
+
+def changed(recipe, **training):
+    values = to_dict(recipe)
+    values["training"] |= training
+    return from_dict(Recipe, values)
+
+
+def weights(run):
+    return run.load_model().get_weights()
+
+
+def logged(run):
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_holds_what_it_promises(trained_run):
+    assert Run.open(trained_run.folder).recipe == trained_run.recipe
+    assert (trained_run.folder / "model.weights.h5").exists()
+    lines = logged(trained_run)
+    assert [line["step"] for line in lines] == [6, 12]
+    assert lines[-1]["val_nll"] < lines[0]["val_nll"]
+    for key in ("loss", "val_accuracy", "val_perplexity", "tokens_per_second", "seconds", "learning_rate"):
+        assert np.isfinite(lines[0][key])
+    assert not list(trained_run.folder.rglob(".partial*"))
+
+
+def test_seeded_runs_repeat_and_other_seeds_differ(trained_run, small_recipe, tmp_path):
+    assert_same(weights(train(small_recipe, tmp_path / "again")), weights(trained_run))
+    other = train(dataclasses.replace(small_recipe, seed=2), tmp_path / "other")
+    assert any(not np.array_equal(a, b) for a, b in zip(weights(other), weights(trained_run)))
+
+
+def test_a_resumed_run_ends_as_one_never_stopped(trained_run, small_recipe, tmp_path):
+    half = changed(small_recipe, steps=6)
+    train(half, tmp_path / "run")
+    resumed = train(small_recipe, tmp_path / "run", resume=True)
+    assert_same(weights(resumed), weights(trained_run))
+    assert [line["step"] for line in logged(resumed)] == [6, 12]
+    assert resumed.progress()["best"] == trained_run.progress()["best"]
+
+
+@pytest.mark.parametrize("moment", ["save_checkpoint", "save_resume", "save_progress"])
+def test_a_run_killed_while_saving_resumes_from_its_last_state(
+    trained_run, small_recipe, tmp_path, monkeypatch, moment
+):
+    class Killed(Exception):
+        pass
+
+    original, calls = getattr(Run, moment), []
+
+    def killed(run, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        original(run, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Run, moment, killed)
+        train(small_recipe, tmp_path / "run")
+    assert_same(weights(train(small_recipe, tmp_path / "run", resume=True)), weights(trained_run))
+
+
+def test_a_run_is_not_overwritten(trained_run, small_recipe):
+    with pytest.raises(UserError, match="holds a run already"):
+        train(small_recipe, trained_run.folder)
+
+
+def test_resuming_with_another_model_is_refused(trained_run, small_recipe):
+    other = dataclasses.replace(small_recipe, seed=9)
+    with pytest.raises(UserError, match="another recipe"):
+        train(other, trained_run.folder, resume=True)
+
+
+def test_a_longer_training_may_go_on(trained_run, small_recipe, tmp_path):
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    longer = train(changed(small_recipe, steps=15), tmp_path / "run", resume=True)
+    assert longer.progress()["step"] == 15
+
+
+def test_averaging_is_the_mean_of_the_last_checkpoints(small_recipe, tmp_path):
+    run = train(changed(small_recipe, steps=9, evaluate_every=3, keep=3, average=2), tmp_path / "run")
+    model = run.build_model()
+    parts = []
+    for step in (6, 9):
+        model.load_weights(run.checkpoint_file(step))
+        parts.append(model.get_weights())
+    for found, one, two in zip(weights(run), *parts, strict=True):
+        np.testing.assert_allclose(found, (one + two) / 2, atol=1e-6)
+    average_weights(model, [run.checkpoint_file(9)])
+    assert_same(model.get_weights(), parts[1])
+
+
+def test_old_checkpoints_go_and_the_best_stays(small_recipe, tmp_path):
+    recipe = changed(small_recipe, steps=8, evaluate_every=2, keep=1, optimizer={"learning_rate": 3.0})
+    run = train(recipe, tmp_path / "run")
+    kept = {int(path.name[:8]) for path in run.checkpoints.glob("*.weights.h5")}
+    assert kept == {8, run.progress()["best"]}
+
+
+def test_early_stopping_waits_out_its_patience(small_recipe, tmp_path):
+    # A learning rate of zero makes no progress after the first evaluation.
+    recipe = changed(small_recipe, steps=20, evaluate_every=2, patience=2, optimizer={"learning_rate": 0.0})
+    run = train(recipe, tmp_path / "run")
+    assert run.progress()["step"] == 6 and run.progress()["best"] == 2
+
+
+def test_scores_of_generated_text_choose_the_best(small_recipe, tmp_path):
+    for monitor in ("bleu", "exact_match"):
+        run = train(changed(small_recipe, steps=2, evaluate_every=1, monitor=monitor), tmp_path / monitor)
+        assert run.progress()["monitor"] == f"val_{monitor}"
+        assert all(0 <= line[f"val_{monitor}"] <= 100 for line in logged(run))
+
+
+def test_a_diverging_run_keeps_its_last_good_state(small_recipe, tmp_path, capsys):
+    good = train(changed(small_recipe, steps=2, evaluate_every=2), tmp_path / "run")
+    before = weights(good)
+    worse = changed(small_recipe, steps=6, evaluate_every=2, optimizer={"learning_rate": 1e30})
+    after = train(worse, tmp_path / "run", resume=True)
+    assert_same(weights(after), before)
+    assert "last good checkpoint" in capsys.readouterr().err
+
+
+def test_options_of_training_do_something(small_recipe, tmp_path):
+    reference = train(changed(small_recipe, steps=4, evaluate_every=2), tmp_path / "reference")
+    options = {
+        "ema": {"optimizer": {"learning_rate": 0.01, "ema": 0.9}},
+        "accumulate": {"optimizer": {"learning_rate": 0.01, "accumulate": 2}},
+        "clip": {"optimizer": {"learning_rate": 0.01, "clip_value": 1e-4, "name": "sgd"}},
+        "plateau": {"schedule": {"name": "plateau", "patience": 1}, "optimizer": {"learning_rate": 0.01}},
+        "bfloat16": {"precision": "mixed_bfloat16"},
+    }
+    for name, option in options.items():
+        run = train(changed(small_recipe, steps=4, evaluate_every=2, **option), tmp_path / name)
+        different = any(not np.array_equal(a, b) for a, b in zip(weights(run), weights(reference)))
+        assert different or name == "plateau", name
+    tensorboard = train(changed(small_recipe, steps=2, evaluate_every=2, tensorboard=True), tmp_path / "tensorboard")
+    assert list((tensorboard.folder / "logs").rglob("events*"))
+
+
+def test_vectors_from_a_file_start_the_embedding(small_recipe, generated, tmp_path):
+    from tfseq2seq.interop.vectors import write_vectors
+
+    words = generated["train.target"].read_text(encoding="utf-8").split()
+    write_vectors(tmp_path / "vectors.txt", [words[0]], np.full((1, 16), 0.5, "float32"))
+    values = to_dict(small_recipe)
+    values["model"] |= {"target_vectors": str(tmp_path / "vectors.txt"), "tie_output": False}
+    values["training"] |= {"steps": 1, "evaluate_every": 1, "optimizer": {"learning_rate": 0.0}}
+    said = []
+    run = train(from_dict(Recipe, values), tmp_path / "run", say=said.append)
+    place = run.target.vocabulary.tokens.index(words[0])
+    table = np.asarray(run.load_model().target_embedding.embeddings)
+    np.testing.assert_allclose(table[place], 0.5)
+    assert any("1 of" in line for line in said)
+
+
+def test_damaged_files_are_told_in_one_line(trained_run, small_recipe, tmp_path):
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    whole = (run.folder / "model.weights.h5").read_bytes()
+    (run.folder / "model.weights.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged") as caught:
+        run.load_model()
+    assert "\n" not in str(caught.value)
+    (run.checkpoints / "resume.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="damaged"):
+        train(changed(small_recipe, steps=20), tmp_path / "run", resume=True)
+    (run.checkpoints / "progress.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        run.progress()
+    with pytest.raises(UserError, match="no run here"):
+        Run.open(tmp_path / "nothing")
+
+
+def test_nothing_is_written_before_the_data_is_known_to_be_good(small_recipe, tmp_path):
+    (tmp_path / "short.txt").write_text("one line\n")
+    values = to_dict(small_recipe)
+    values["data"]["train"]["target"] = str(tmp_path / "short.txt")
+    with pytest.raises(UserError, match="400 lines.*1"):
+        train(from_dict(Recipe, values), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_learning_features_names_the_side(small_recipe, tmp_path):
+    values = to_dict(small_recipe)
+    values["source"] = {"scheme": "unigram", "vocabulary": str(tmp_path / "missing.model")}
+    with pytest.raises(UserError, match="source: .*missing.model"):
+        fit_module.learn_features(from_dict(Recipe, values))

@@ -1,0 +1,494 @@
+"""The command line. Heavy libraries are imported inside the commands, so that `--help` answers at once.
+
+What a user can put right ends with one line on standard error and exit code 2; nothing is left half written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfseq2seq import __version__
+from tfseq2seq.errors import UserError
+
+if TYPE_CHECKING:
+    from tfseq2seq.export.endpoints import TextToText
+    from tfseq2seq.training.run import Run
+
+USAGE_ERROR = 2
+_NO_LOG = "3"  # TensorFlow's level at which its C++ parts log nothing
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Stopped(click.ClickException):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `tfseq2seq` command."""
+    # Errors reach us as exceptions; set it to 0 to read TensorFlow's own messages beside them.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _NO_LOG)
+    try:
+        commands.main(args=None if arguments is None else list(arguments), prog_name="tfseq2seq", standalone_mode=False)
+    except UserError as error:
+        _fail(str(error), USAGE_ERROR)
+    except click.ClickException as error:
+        if error.format_message().startswith("Usage:"):
+            # A group without a command: this is its help.
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
+        _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped", Stopped.exit_code)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", USAGE_ERROR)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
+    sys.exit(code)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without its greetings: they come from C++ before it knows its log level, and would bury the
+    one line a user has to read. They are shown if the import fails, or if the user has set the log level."""
+    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != _NO_LOG or sys.stderr is None:
+        return
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            aside.seek(0)
+            os.write(standard_error, aside.read())
+            raise
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def commands() -> None:
+    """Sequence-to-sequence models from raw data to a served model."""
+
+
+POSITIVE = click.IntRange(min=1)
+
+
+def _settings_option(help: str) -> Decorator:
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
+
+
+def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--run (several for an ensemble), --weights and --set of the commands that use a trained model."""
+    options: list[Decorator] = [
+        click.option("--run", "runs", multiple=True, required=True, help="Folder of a run; several make an ensemble."),
+        click.option("--weights", help="Weights file to use instead of the run's finished ones."),
+        _settings_option("Change search.*, as search.beam=8."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@commands.command()
+@click.argument("recipe")
+@click.option("--run", "folder", required=True, help="Folder for the run: checkpoints, vocabularies, metrics.")
+@_settings_option("Change a recipe key, as training.steps=500.")
+@click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
+def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) -> None:
+    """Train what the YAML file RECIPE describes."""
+    from tfseq2seq.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    _import_tensorflow()
+    from tfseq2seq.training.fit import train as train_recipe
+
+    try:
+        train_recipe(loaded, folder, resume, say=lambda text: click.echo(text, err=True))
+    except KeyboardInterrupt:
+        begun = Path(folder, "recipe.yaml").exists()
+        raise Stopped("stopped" + ("; --resume continues from the last checkpoint" if begun else "")) from None
+
+
+@commands.command()
+@_run_options
+@click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
+@click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
+@click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+@click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
+def generate(
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    source: str | None,
+    output: str | None,
+    prefix: str | None,
+    batch: int,
+    scores: bool,
+) -> None:
+    """Write an output line for each source line, in the same order (n_best lines where more are asked for)."""
+    from tfseq2seq.files import read_lines, write_whole
+
+    texts = read_lines(source) if source else _standard_input()
+    prefixes = read_lines(prefix) if prefix else None
+    if prefixes is not None and len(prefixes) != len(texts):
+        raise UserError(f"{prefix}: {len(prefixes)} lines for {len(texts)} source lines")
+    lines = []
+    if texts:
+        model = _endpoint(runs, weights, overrides)
+        from tfseq2seq.export.generator import Generator
+
+        for found in Generator(model, batch).generate(texts, prefixes):
+            for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
+                line = _one_line(text)
+                lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
+    if output:
+        write_whole(output, content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
+@commands.command()
+@_run_options
+@click.option("--source", required=True, type=click.Path(), help="File of source lines.")
+@click.option("--target", required=True, type=click.Path(), help="File of target lines.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
+def score(
+    runs: tuple[str, ...], weights: str | None, overrides: tuple[str, ...], source: str, target: str, batch: int
+) -> None:
+    """Print the log-probability (nats, <eos> included) and the token count of each given pair."""
+    from tfseq2seq.files import read_lines
+
+    sources, targets = read_lines(source), read_lines(target)
+    if len(sources) != len(targets):
+        raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.evaluation.scores import perplexity
+    from tfseq2seq.export.generator import Generator
+
+    totals, counts = Generator(model, batch).log_probabilities(sources, targets)
+    for total, count in zip(totals, counts, strict=True):
+        click.echo(f"{total:.6f}\t{count}")
+    value = perplexity(float(totals.sum()), int(counts.sum()))
+    click.echo(f"{len(totals)} pairs, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+
+
+@commands.command()
+@click.option("--run", "runs", multiple=True, help="Folder of a run to generate with; several make an ensemble.")
+@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@_settings_option("Change search.*, as search.beam=8.")
+@click.option("--source", type=click.Path(), help="File of source lines, with --run.")
+@click.option("--hypotheses", type=click.Path(), help="File of outputs to score instead of generating them.")
+@click.option("--reference", "references", multiple=True, required=True, help="File of references; may be repeated.")
+@click.option("--separator", help="What separates several accepted references on one line, as '|'.")
+@click.option(
+    "--metric", "metrics", multiple=True, default=("bleu", "chrf"), show_default=True, help="May be repeated."
+)
+@click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
+@click.option("--lowercase", is_flag=True, help="Lower-case both sides before scoring.")
+@click.option("--bootstrap", default=1000, show_default=True, help="Resamples for the confidence interval; 0 for none.")
+@click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+def evaluate(
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    source: str | None,
+    hypotheses: str | None,
+    references: tuple[str, ...],
+    separator: str | None,
+    metrics: tuple[str, ...],
+    tokenize: str,
+    lowercase: bool,
+    bootstrap: int,
+    output: str | None,
+    as_json: bool,
+    batch: int,
+) -> None:
+    """Score outputs against references, with confidence intervals and signatures."""
+    from tfseq2seq.evaluation.references import read_references
+    from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
+    from tfseq2seq.files import read_lines, write_whole
+
+    check_metrics(metrics)
+    answers = read_references(references, separator=separator)
+    settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
+    if hypotheses:
+        if runs or source or weights or overrides or output:
+            raise UserError(
+                "--hypotheses are scored as they are: leave out --run, --source, --weights, --set, --output"
+            )
+        outputs = read_lines(hypotheses)
+    elif runs and source:
+        texts = read_lines(source)
+        if len(texts) != len(answers[0]):
+            raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
+        # A setting that cannot be is told now, not after an hour of generating.
+        corpus_scores([""], [[""]], metrics, **settings)
+        model = _endpoint(runs, weights, overrides)
+        from tfseq2seq.export.generator import Generator
+
+        outputs = [_one_line(found.texts[0]) for found in Generator(model, batch).generate(texts)]
+        if output:
+            write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
+    else:
+        raise UserError("give --hypotheses, or --run and --source to generate them")
+    found_scores = corpus_scores(outputs, answers, metrics, **settings)
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
+    else:
+        for one in found_scores:
+            click.echo(str(one))
+
+
+@commands.command()
+@click.argument("system")
+@click.argument("baseline")
+@click.option("--reference", "references", multiple=True, required=True, help="File of references; may be repeated.")
+@click.option("--separator", help="What separates several accepted references on one line, as '|'.")
+@click.option("--metric", default="bleu", show_default=True)
+@click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
+@click.option("--resamples", default=1000, show_default=True)
+def compare(
+    system: str,
+    baseline: str,
+    references: tuple[str, ...],
+    separator: str | None,
+    metric: str,
+    tokenize: str,
+    resamples: int,
+) -> None:
+    """Compare two files of outputs by paired bootstrap: is SYSTEM better than BASELINE?"""
+    from tfseq2seq.evaluation.compare import compare as compare_outputs
+    from tfseq2seq.evaluation.references import read_references
+    from tfseq2seq.files import read_lines
+
+    answers = read_references(references, separator=separator)
+    found = compare_outputs(
+        read_lines(system), read_lines(baseline), answers, metric, resamples=resamples, tokenize=tokenize
+    )
+    click.echo(str(found))
+
+
+@commands.command()
+@_run_options
+@click.option("--to", "base", help="Folder of the model's versions; saved_models/<name> by default.")
+@click.option("--version", type=POSITIVE, help="Version number; the next one by default.")
+def export(
+    runs: tuple[str, ...], weights: str | None, overrides: tuple[str, ...], base: str | None, version: int | None
+) -> None:
+    """Write a SavedModel that takes strings and returns strings, for TF Serving."""
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.export.saved_model import export_saved_model
+    from tfseq2seq.training.run import Run
+
+    click.echo(export_saved_model(model, base or f"saved_models/{Run.open(runs[0]).recipe.name}", version))
+
+
+@commands.command()
+@click.option("--run", "folder", required=True, help="Folder of the run.")
+@click.option("--last", type=POSITIVE, default=5, show_default=True, help="How many of its last checkpoints.")
+@click.option("--output", help="Weights file to write; the run's finished weights by default.")
+def average(folder: str, last: int, output: str | None) -> None:
+    """Average the weights of a run's last checkpoints."""
+    _import_tensorflow()
+    from tfseq2seq.training.run import FINAL, Run, average_weights, save_weights
+
+    run = Run.open(folder)
+    path = Path(output) if output else run.folder / FINAL
+    if not path.name.endswith(".weights.h5"):
+        raise UserError(f"{path}: weights files end in .weights.h5")
+    steps = run.progress().get("kept", [])[-last:]
+    if len(steps) < last:
+        raise UserError(f"{folder}: has {len(steps)} checkpoints, not {last}")
+    model = run.build_model()
+    average_weights(model, [run.checkpoint_file(step) for step in steps])
+    save_weights(model, path)
+    click.echo(f"{path}: mean of steps {', '.join(map(str, steps))}")
+
+
+@commands.command()
+@click.argument("path", required=False)
+@click.option("--preset", help="Print a named recipe to start from.")
+@click.option("--schema", "as_schema", is_flag=True, help="Print every key with type, default and help.")
+@_settings_option("Change a key.")
+def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tuple[str, ...]) -> None:
+    """Check the recipe in the file PATH and print it whole; or print a preset, or every key there is."""
+    from tfseq2seq.presets import PRESETS
+    from tfseq2seq.presets import preset as named
+    from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
+    from tfseq2seq.spec import Recipe
+
+    if as_schema:
+        rows = list(schema())
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1, 2)]
+        for key, kind, default, help_text in rows:
+            click.echo(f"{key:{widths[0]}}  {kind:{widths[1]}}  {default:{widths[2]}}  {help_text}")
+    elif preset:
+        click.echo(dump_recipe(from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))), nl=False)
+    elif path:
+        click.echo(dump_recipe(load_recipe(path, overrides)), nl=False)
+    else:
+        raise UserError(f"give a recipe file, --schema, or --preset with one of: {', '.join(PRESETS)}")
+
+
+@commands.command()
+@_run_options
+@click.argument("text")
+@click.option("--target", help="Text to align with; the model's own output by default.")
+@click.option("--png", type=click.Path(), help="Write the heat map as a PNG file too.")
+def attention(
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    text: str,
+    target: str | None,
+    png: str | None,
+) -> None:
+    """Show where the model looks in TEXT for each token of its output."""
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.evaluation.pictures import attention_png, attention_text
+    from tfseq2seq.export.inspection import attention_of
+
+    found = attention_of(model, text, target)
+    if png:
+        attention_png(found.weights, found.source_tokens, found.target_tokens, png)
+        click.echo(png, err=True)
+    click.echo(attention_text(found.weights, found.source_tokens, found.target_tokens))
+
+
+@commands.command()
+@click.option("--run", "folder", required=True, help="Folder of the run.")
+@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@click.option("--side", type=click.Choice(["source", "target"]), default="source", show_default=True)
+@click.option("--words", help="Words to show, separated by spaces; the most frequent ones by default.")
+@click.option("--count", type=POSITIVE, default=100, show_default=True, help="How many words without --words.")
+@click.option("--dimensions", type=click.IntRange(2, 3), default=2, show_default=True)
+@click.option("--png", type=click.Path(), help="PNG file to write.")
+@click.option("--projector", type=click.Path(), help="Folder to write files for the TensorBoard projector to.")
+def embeddings(
+    folder: str,
+    weights: str | None,
+    side: str,
+    words: str | None,
+    count: int,
+    dimensions: int,
+    png: str | None,
+    projector: str | None,
+) -> None:
+    """Picture the vectors of chosen words, or write them for the TensorBoard projector."""
+    if not png and not projector:
+        raise UserError("give --png, --projector or both")
+    _import_tensorflow()
+    from tfseq2seq.evaluation.pictures import embeddings_png, write_projector
+    from tfseq2seq.export.inspection import word_vectors
+    from tfseq2seq.training.run import Run
+
+    labels, vectors = word_vectors(Run.open(folder), side, None if words is None else words.split(), count, weights)
+    if png:
+        if min(vectors.shape) < dimensions:
+            raise UserError(
+                f"{len(labels)} words of width {vectors.shape[1]} cannot be drawn in {dimensions} dimensions"
+            )
+        embeddings_png(vectors, labels, png, dimensions)
+        click.echo(png)
+    if projector:
+        write_projector(vectors, labels, projector)
+        click.echo(projector)
+
+
+@commands.group()
+def data() -> None:
+    """Make and convert data."""
+
+
+@data.command("generate")
+@click.argument("folder")
+@click.option("--train", "train_pairs", default=30_000, show_default=True)
+@click.option("--validation", default=500, show_default=True)
+@click.option("--test", default=1_000, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def data_generate(folder: str, train_pairs: int, validation: int, test: int, seed: int) -> None:
+    """Write generated pairs to FOLDER: dates, times, money and ordinals to words, in English and Chinese."""
+    from tfseq2seq.data.generated import write_generated
+
+    for path in write_generated(folder, train_pairs, validation, test, seed).values():
+        click.echo(path)
+
+
+@data.command("records")
+@click.option("--source", required=True, type=click.Path(), help="File of source lines.")
+@click.option("--target", required=True, type=click.Path(), help="File of target lines.")
+@click.argument("output")
+def data_records(source: str, target: str, output: str) -> None:
+    """Write pairs of lines to the TFRecord file OUTPUT."""
+    _import_tensorflow()
+    from tfseq2seq.data.sources import corpus_pairs, write_records
+    from tfseq2seq.spec import CorpusSpec
+
+    pairs, _ = corpus_pairs(CorpusSpec(source=source, target=target), "records")
+    click.echo(f"{output}: {write_records(pairs.as_numpy_iterator(), output)} pairs")
+
+
+def _standard_input() -> list[str]:
+    content = sys.stdin.buffer.read()
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    texts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            texts.append(line.removesuffix(b"\r").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input, line {number}: byte {error.start + 1} is not UTF-8") from None
+    return texts
+
+
+def _one_line(text: str) -> str:
+    """A line out for each line in: a line break inside an output would shift all that follow."""
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+def _endpoint(runs: Sequence[str], weights: str | None, overrides: Sequence[str]) -> TextToText:
+    """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides."""
+    for override in overrides:
+        if not override.startswith("search."):
+            raise UserError(f"--set {override}: only search.* can change after training")
+    if weights and len(runs) > 1:
+        raise UserError("--weights goes with a single --run")
+    _import_tensorflow()
+    from tfseq2seq.training.run import Run
+
+    opened: list[Run] = [Run.open(folder, overrides) for folder in runs]
+    first = opened[0]
+    for run in opened[1:]:
+        for side in ("source", "target"):
+            if getattr(run, side).vocabulary != getattr(first, side).vocabulary:
+                raise UserError(
+                    f"{run.folder}: its {side} vocabulary is not that of {first.folder}; ensembles share both"
+                )
+    from tfseq2seq.export.endpoints import TextToText
+
+    models = [run.load_model(weights) for run in opened]
+    return TextToText(models, first.source, first.target, first.recipe.search)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Pairs of raw lines from files: line files (plain or .gz), TSV tables, TFRecord.
+
+Every file is checked once, whole, before anything is trained on it: a fault in line 900,000 is reported at the start with
+its file and line, not hours later. Lines end at "\\n" only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.files import iterate_lines, written_aside
+from tfseq2seq.spec import CorpusSpec
+
+_CHUNK = 2048
+
+
+def expanded(spec: CorpusSpec) -> CorpusSpec:
+    """The corpus with `~` and `$VARIABLES` in its paths replaced.
+
+    Raises:
+        UserError: a variable is not set.
+    """
+    paths = {}
+    for field in dataclasses.fields(spec):
+        path = os.path.expanduser(os.path.expandvars(getattr(spec, field.name)))
+        unset = re.search(r"\$\{?(\w+)", path)
+        if unset:
+            raise UserError(f"{path}: the environment variable {unset.group(1)} is not set")
+        paths[field.name] = path
+    return CorpusSpec(**paths)
+
+
+def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
+    """Checks a corpus and opens it.
+
+    Args:
+        spec: where it is.
+        name: what it is, for messages, such as "data.train".
+
+    Returns:
+        A dataset of (source, target) string scalars, and how many there are.
+
+    Raises:
+        UserError: nothing is given, or something is wrong in a file; the message says what and where.
+    """
+    spec = expanded(spec)
+    if spec.records:
+        return _records(spec.records, name)
+    if spec.table:
+        return _dataset(lambda: _table_rows(spec.table)), sum(1 for _ in _table_rows(spec.table))
+    if not spec.source:
+        raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
+    counts = [sum(1 for _ in iterate_lines(path)) for path in (spec.source, spec.target)]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{name}: {spec.source} has {counts[0]} lines and {spec.target} has {counts[1]}; "
+            "line i of one must be the translation of line i of the other"
+        )
+    return _dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
+
+
+def iterate_side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
+    """The raw source or target lines of a corpus, for learning a vocabulary."""
+    spec = expanded(spec)
+    if spec.records:
+        pairs, _ = _records(spec.records, "records")
+        yield from (pair[0 if side == "source" else 1] for pair in pairs.as_numpy_iterator())
+    elif spec.table:
+        yield from (row[0 if side == "source" else 1] for row in _table_rows(spec.table))
+    else:
+        yield from iterate_lines(spec.source if side == "source" else spec.target)
+
+
+def write_records(pairs: Iterable[tuple[bytes | str, bytes | str]], path: str | Path) -> int:
+    """Writes pairs to a TFRecord file with features "source" and "target"; returns how many."""
+    count = 0
+    try:
+        with written_aside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
+            for source, target in pairs:
+                features = {"source": _bytes_feature(source), "target": _bytes_feature(target)}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+                count += 1
+    except tf.errors.OpError as error:
+        raise UserError(f"cannot write {path}: {_reason(error)}") from None
+    return count
+
+
+def _dataset(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
+    """What `read` gives, as (source, target) scalars.
+
+    `tf.data.TextLineDataset` has other ideas of a line than `iterate_lines`: it drops every "\\r" and keeps a byte order
+    mark. Pairs that were checked and counted in one way must not be read in another.
+    """
+
+    def chunks() -> Iterator[tuple[list[bytes], list[bytes]]]:
+        pairs = iter(read())
+        while chunk := list(itertools.islice(pairs, _CHUNK)):
+            yield [source for source, _ in chunk], [target for _, target in chunk]
+
+    strings = tf.TensorSpec([None], tf.string)
+    return tf.data.Dataset.from_generator(chunks, output_signature=(strings, strings)).unbatch()
+
+
+def _table_rows(path: str) -> Iterator[tuple[bytes, bytes]]:
+    for number, line in enumerate(iterate_lines(path), start=1):
+        row = line.split(b"\t")
+        if len(row) != 2:
+            raise UserError(f"{path}, line {number}: {len(row)} columns; source, one tab, target are expected")
+        yield row[0], row[1]
+
+
+def _records(pattern: str, name: str) -> tuple[tf.data.Dataset, int]:
+    files = sorted(glob.glob(pattern))
+    if not files:
+        raise UserError(f"{name}.records: no file matches {pattern}")
+    features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("source", "target")}
+
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(serialized, features)
+        return example["source"], example["target"]
+
+    count = 0
+    for file in files:
+        before = count
+        try:
+            for source, target in tf.data.TFRecordDataset(file).map(parse).as_numpy_iterator():
+                count += 1
+                source.decode("utf-8")
+                target.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{file}, record {count - before}: text that is not UTF-8") from None
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{file}: damaged or not a record of source and target, after record {count - before}: {_reason(error)}"
+            ) from None
+    if not count:
+        raise UserError(f"{name}.records: {pattern} holds no record")
+    return tf.data.TFRecordDataset(files).map(parse), count
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """TensorFlow's reason, without the names of its operations."""
+    return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message).split("\n")[0])
+
+
+def _bytes_feature(text: bytes | str) -> tf.train.Feature:
+    value = text.encode("utf-8") if isinstance(text, str) else text
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

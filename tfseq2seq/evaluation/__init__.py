@@ -1,0 +1,1 @@
+"""Corpus scores with confidence intervals, comparisons, and pictures of what a model does."""

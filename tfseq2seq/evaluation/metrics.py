@@ -1,0 +1,265 @@
+"""What each metric counts in one example, and the corpus score of the summed counts.
+
+Every metric here is a function of sums over examples (its sufficient statistics), so that a bootstrap resample costs a
+row of a matrix product and no text is read twice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfseq2seq.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+METRICS = (
+    "bleu",
+    "chrf",
+    "ter",
+    "exact_match",
+    "wer_any",
+    "token_accuracy",
+    "token_error_rate",
+    "phoneme_error_rate",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+)
+LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate"})
+
+# BLEU tokenisers for scripts without spaces, where TER has to split characters to find any word.
+_UNSPACED = ("zh", "char", "ja-mecab")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score: everything that goes into a signature.
+
+    Attributes:
+        tokenize: sacrebleu's tokeniser for BLEU: 13a, intl, zh, char, none and others.
+        lowercase: Compare lower-cased text.
+        resamples: Bootstrap resamples, 0 for none.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        UserError: Too few resamples to cut 2.5 % off each end, or a negative seed.
+    """
+
+    tokenize: str = "13a"
+    lowercase: bool = False
+    resamples: int = 0
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        if self.resamples != 0 and self.resamples < 40:
+            raise UserError(f"bootstrap resamples: {self.resamples} are too few for a 95 % interval; give 40 or more")
+        if self.seed < 0:
+            raise UserError(f"seed: {self.seed} is negative; give 0 or more")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A metric counted on a corpus.
+
+    Attributes:
+        name: Name to print.
+        signature: What a reader needs to compute the same number, in sacrebleu's `key:value|...` style.
+        statistics: `[N, C]` float64, the sufficient statistics of each example.
+        score: From sums of the statistics, `[R, C]`, to scores `[R]`, in percent.
+    """
+
+    name: str
+    signature: str
+    statistics: np.ndarray
+    score: Callable[[np.ndarray], np.ndarray]
+
+
+def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
+    """Counts one metric.
+
+    Args:
+        metric: A name in `METRICS`.
+        hypotheses: One output for each example.
+        accepted: The references of each example, at least one each.
+        settings: How to score.
+
+    Raises:
+        UserError: Unknown metric (with the nearest valid one), or a tokeniser that is unknown or not installed.
+    """
+    check_metric(metric)
+    if metric in ("bleu", "chrf", "ter"):
+        return _count_sacrebleu(metric, hypotheses, accepted, settings)
+    if metric.startswith("rouge"):
+        return _count_rouge(metric, hypotheses, accepted, settings)
+    return _count_tokens(metric, hypotheses, accepted, settings)
+
+
+def check_metric(metric: str) -> None:
+    """Raises UserError, naming the nearest valid metric, unless `metric` is in `METRICS`."""
+    if metric in METRICS:
+        return
+    lowered = {name.lower(): name for name in METRICS}
+    close = difflib.get_close_matches(str(metric).lower(), lowered, n=1, cutoff=0.5)
+    hint = f"did you mean {lowered[close[0]]!r}?" if close else ""
+    raise UserError(f"metric {metric!r} is unknown; {hint or 'choose one'} (metrics: {', '.join(METRICS)})")
+
+
+def _count_sacrebleu(
+    metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
+) -> Counted:
+    import numpy as np
+
+    scorer = _sacrebleu_scorer(metric, settings)
+    # These two underscored methods are what sacrebleu.significance is built on. Its public functions give neither both
+    # ends of an interval nor a seed other than through the environment.
+    statistics = scorer._extract_corpus_statistics(hypotheses, list(itertools.zip_longest(*accepted)))
+
+    def score(sums: np.ndarray) -> np.ndarray:
+        return np.array([scorer._compute_score_from_stats(row).score for row in sums])
+
+    if settings.resamples:
+        scorer.n_bootstrap, scorer.seed = settings.resamples, str(settings.seed)
+    values = np.array(statistics, dtype="float64")
+    name = scorer._compute_score_from_stats(values.sum(0)).name
+    return Counted(name, str(scorer.get_signature()), values, score)
+
+
+def _sacrebleu_scorer(metric: str, settings: Settings) -> Any:
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    tokenizers = list(BLEU.TOKENIZERS)
+    if settings.tokenize not in tokenizers:
+        close = difflib.get_close_matches(str(settings.tokenize), tokenizers, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "choose one"
+        raise UserError(f"tokenize {settings.tokenize!r} is unknown; {hint} (tokenizers: {', '.join(tokenizers)})")
+    if metric == "chrf":
+        return CHRF(lowercase=settings.lowercase)
+    if metric == "ter":
+        # Tercom's settings, as published TER has them: lower-cased, split at spaces. In a script without spaces that
+        # would make each sentence one word.
+        split = settings.tokenize in _UNSPACED
+        return TER(normalized=split, asian_support=split)
+    try:
+        return BLEU(lowercase=settings.lowercase, tokenize=settings.tokenize)
+    except (ImportError, RuntimeError, OSError) as error:
+        raise UserError(f"tokenize {settings.tokenize!r} is not ready: {' '.join(str(error).split())}") from error
+
+
+def _count_rouge(
+    metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
+) -> Counted:
+    """Mean over examples of the F1 of Lin (2004), the best over references, from rouge-score."""
+    from importlib.metadata import version
+
+    import numpy as np
+    from rouge_score.rouge_scorer import RougeScorer
+
+    from tfseq2seq.evaluation.rouge import ScriptTokenizer
+
+    scorer = RougeScorer([metric], tokenizer=ScriptTokenizer())
+    f1 = [
+        scorer.score_multi(answers, hypothesis)[metric].fmeasure
+        for hypothesis, answers in zip(hypotheses, accepted, strict=True)
+    ]
+    signature = _signature(accepted, settings, case="lc", tok="script", avg="examples", rouge=version("rouge-score"))
+    return Counted(metric, signature, np.stack([f1, np.ones(len(f1))], axis=1), _ratio)
+
+
+def _count_tokens(
+    metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
+) -> Counted:
+    import numpy as np
+
+    compared, tok, empty = _BY_EXAMPLE[metric]
+    if settings.lowercase:
+        hypotheses = [hypothesis.lower() for hypothesis in hypotheses]
+        accepted = [[answer.lower() for answer in answers] for answers in accepted]
+    pairs = [compared(hypothesis, answers) for hypothesis, answers in zip(hypotheses, accepted, strict=True)]
+    case = "lc" if settings.lowercase else "mixed"
+    signature = _signature(accepted, settings, case=case, tok=tok, avg="corpus")
+
+    def score(sums: np.ndarray) -> np.ndarray:
+        return _ratio(sums, empty=empty)
+
+    return Counted(metric, signature, np.array(pairs, dtype="float64"), score)
+
+
+def _ratio(sums: np.ndarray, empty: float = 0.0) -> np.ndarray:
+    """100 * first / second statistic; with nothing in the second, 100 if something is in the first, else `empty`."""
+    import numpy as np
+
+    counted, total = sums[:, 0], sums[:, 1]
+    without_total = np.where(counted > 0, 100.0, empty)
+    return np.divide(100.0 * counted, total, out=without_total, where=total > 0)
+
+
+def _signature(accepted: Sequence[Sequence[str]], settings: Settings, **details: str) -> str:
+    references = {len(answers) for answers in accepted}
+    parts = {"nrefs": references.pop() if len(references) == 1 else "var"}
+    if settings.resamples:
+        parts |= {"bs": settings.resamples, "seed": settings.seed}
+    return "|".join(f"{key}:{value}" for key, value in (parts | details).items())
+
+
+# ---- one example: (what is counted, out of how many), the best over its references --------------------------------
+# On a tie the longer reference, so that scores do not depend on the order of references.
+
+
+def _exact_match(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
+    return int(hypothesis.strip() in {answer.strip() for answer in answers}), 1
+
+
+def _wer_any(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
+    return 1 - _exact_match(hypothesis, answers)[0], 1
+
+
+def _token_accuracy(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
+    tokens = hypothesis.split()
+    counts = []
+    for answer in answers:
+        wanted = answer.split()
+        equal = sum(ours == theirs for ours, theirs in zip(tokens, wanted, strict=False))
+        counts.append((equal, max(len(tokens), len(wanted))))
+    return max(counts, key=lambda pair: (pair[0] / pair[1] if pair[1] else 1.0, pair[1]))
+
+
+def _token_errors(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
+    tokens = hypothesis.split()
+    counts = []
+    for answer in answers:
+        wanted = answer.split()
+        counts.append((edit_distance(tokens, wanted), len(wanted)))
+    return min(counts, key=lambda pair: (pair[0], -pair[1]))
+
+
+def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
+    """Levenshtein distance: the fewest insertions, deletions and substitutions that turn `first` into `second`."""
+    start, end_first, end_second = 0, len(first), len(second)
+    # What is common at both ends costs nothing, and in a good system that is nearly everything.
+    while start < min(end_first, end_second) and first[start] == second[start]:
+        start += 1
+    while min(end_first, end_second) > start and first[end_first - 1] == second[end_second - 1]:
+        end_first, end_second = end_first - 1, end_second - 1
+    first, second = first[start:end_first], second[start:end_second]
+    previous = list(range(len(second) + 1))
+    for row, left in enumerate(first, start=1):
+        current = [row]
+        for column, right in enumerate(second):
+            current.append(min(previous[column] + (left != right), previous[column + 1] + 1, current[column] + 1))
+        previous = current
+    return previous[-1]
+
+
+# Counting function, token unit for the signature, and the score when there is nothing to count on either side.
+_BY_EXAMPLE: dict[str, tuple[Callable[[str, Sequence[str]], tuple[int, int]], str, float]] = {
+    "exact_match": (_exact_match, "line", 100.0),
+    "wer_any": (_wer_any, "line", 0.0),
+    "token_accuracy": (_token_accuracy, "space", 100.0),
+    "token_error_rate": (_token_errors, "space", 0.0),
+    "phoneme_error_rate": (_token_errors, "space", 0.0),
+}

@@ -1,0 +1,91 @@
+"""A trained model as functions of raw strings.
+
+The live model and every artefact call the same functions, so what is exported is what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.search.beam import Hypotheses, beam_search
+from tfseq2seq.search.constraints import length_limits
+from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
+from tfseq2seq.search.sampling import sample
+from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
+
+
+class TextToText(tf.Module):
+    """Source strings to target strings.
+
+    Args:
+        models: one model, or several over the same vocabularies whose probabilities are averaged.
+        source: of the source side.
+        target: of the target side.
+        search: how output is found.
+    """
+
+    def __init__(self, models: Sequence[Seq2Seq], source: TextFeatures, target: TextFeatures, search: SearchSpec):
+        super().__init__(name="text_to_text")
+        self.models, self.source, self.target, self.spec = list(models), source, target, search
+
+    def hypotheses(self, text: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
+        """Searches for the outputs of strings [B].
+
+        Args:
+            prefix: strings [B] that the outputs begin with, or None.
+            with_attention: return attention weights too.
+        """
+        return self.search(self.source(text), None if prefix is None else self.prefix_ids(prefix), with_attention)
+
+    def search(self, ids: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
+        """Searches for the outputs of source ids [B, S], each with its <eos>; `prefix` [B, P] ids."""
+        memories = [model.encode(ids) for model in self.models]
+        lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1) - 1
+        limits = length_limits(self.spec, tf.shape(ids)[0], lengths, prefix)
+        beam = self.spec.n_best if self.spec.sample else self.spec.beam
+        starts = [
+            model.start(memory, beam, limits.longest) for model, memory in zip(self.models, memories, strict=True)
+        ]
+        step, fixed, cache = self.models[0].step, starts[0][0], starts[0][1]
+        if len(self.models) > 1:
+            step = ensemble_step([model.step for model in self.models])
+            fixed, cache = [own for own, _ in starts], ensemble_cache([own for _, own in starts])
+        first = tf.fill([tf.shape(ids)[0]], BOS)
+        mask = memories[0][1]
+        if self.spec.sample:
+            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, tf.shape(mask)[1])
+        return beam_search(step, fixed, cache, first, limits, self.spec, prefix, mask, with_attention)
+
+    def texts(self, text: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
+        """Strings [B] to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
+
+        Nothing in gives nothing out: for a string without any token the texts are empty and the scores 0.
+        """
+        ids = self.source(text)
+        found = self.search(ids, None if prefix is None else self.prefix_ids(prefix))
+        empty = tf.equal(ids[:, :1], EOS)
+        return {
+            "text": tf.where(empty, "", self.target.detokenize(found.ids)),
+            "score": tf.where(empty, 0.0, found.scores),
+            "log_prob": tf.where(empty, 0.0, found.log_probs),
+        }
+
+    def prefix_ids(self, prefix: Any) -> tf.Tensor:
+        """Strings [B] to ids [B, P] without <eos>, padded."""
+        return self.target.tokenize(prefix).to_tensor(PAD)
+
+    def log_probabilities(self, text: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Log-probability in nats of target strings [B] given source strings [B], <eos> included, and token counts."""
+        labels = self.target(target)
+        begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
+        inputs = {"source": self.source(text), "target": tf.where(tf.equal(begun, EOS), PAD, begun)}
+        logs = [tf.nn.log_softmax(tf.cast(model(inputs, training=False), tf.float32)) for model in self.models]
+        mean = tf.reduce_logsumexp(tf.stack(logs), axis=0) - tf.math.log(float(len(logs)))
+        real = tf.not_equal(labels, PAD)
+        each = tf.where(real, tf.gather(mean, labels, batch_dims=2), 0.0)
+        return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)

@@ -1,0 +1,160 @@
+"""Text to ids and back, in graph.
+
+One layer per side of the model. The same layer runs in the tf.data pipeline and in the exported SavedModel, so training
+and serving cannot drift apart. Characters, bytes and words use core TensorFlow operations only.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfseq2seq.features.vocabulary import Vocabulary
+from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
+
+# Tells the wordpiece tokenizer which pieces go inside a word. Text may hold "##", but no word has a space in it.
+_INNER = " "
+# In bytes; its own limit of 100 would make <unk> of a Chinese sentence written without spaces.
+_LONGEST_WORD = 1 << 20
+
+
+class TextFeatures(keras.layers.Layer):
+    """Strings [B] to ids [B, S] that end with <eos>, padded with <pad>; `detokenize` goes back.
+
+    Detokenization gives the normalised text exactly for unigram, bpe, characters and bytes (as far as every character
+    is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special token is text. The
+    one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
+
+    Args:
+        spec: scheme, normalisation, case.
+        vocabulary: from `learn_vocabulary` or `load_vocabulary`.
+    """
+
+    def __init__(self, spec: TextSpec, vocabulary: Vocabulary, **kwargs: Any):
+        super().__init__(trainable=False, **kwargs)
+        self.spec, self.vocabulary = spec, vocabulary
+        self.size = len(vocabulary.tokens)
+        self._surfaces = tf.constant(_surfaces(vocabulary, spec.scheme))
+        self._tokenizer = self._table = None
+        if spec.scheme in ("unigram", "bpe"):
+            import tensorflow_text  # registers the kernels; only these schemes need them
+
+            self._tokenizer = tensorflow_text.SentencepieceTokenizer(vocabulary.model, out_type=tf.int32)
+        elif spec.scheme == "wordpiece":
+            import tensorflow_text
+
+            self._tokenizer = tensorflow_text.FastWordpieceTokenizer(
+                [_wordpiece(token) for token in vocabulary.tokens],
+                suffix_indicator=_INNER,
+                max_bytes_per_word=_LONGEST_WORD,
+                token_out_type=tf.int32,
+                unknown_token=_wordpiece(SPECIAL_TOKENS[UNK]),
+                no_pretokenization=True,
+            )
+        elif spec.scheme != "bytes":
+            self._table = _lookup(vocabulary.tokens)
+        self.built = True
+
+    def normalize(self, text: Any) -> tf.Tensor:
+        """Strings [B] after Unicode normalisation, case folding where asked for, and without space at either end."""
+        return normalize(text, self.spec)
+
+    def tokenize(self, text: Any) -> tf.RaggedTensor:
+        """Strings [B] to ids [B, (tokens)], without <bos> and <eos>."""
+        text = self.normalize(text)
+        scheme = self.spec.scheme
+        if scheme in ("unigram", "bpe"):
+            return self._tokenizer.tokenize(text)
+        if scheme == "wordpiece":
+            return self._tokenizer.tokenize(tf.strings.split(text)).merge_dims(1, 2)
+        if scheme == "bytes":
+            split = tf.strings.bytes_split(text)
+            codes = tf.reshape(tf.io.decode_raw(split.flat_values, tf.uint8), [-1])
+            return split.with_flat_values(tf.cast(codes, tf.int32) + len(SPECIAL_TOKENS))
+        split = tf.strings.split(text) if scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
+        return split.with_flat_values(self._table.lookup(split.flat_values))
+
+    def call(self, text: Any) -> tf.Tensor:
+        ids = self.tokenize(text)
+        end = tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)
+        return tf.concat([ids, end], axis=1).to_tensor(PAD)
+
+    def detokenize(self, ids: Any) -> tf.Tensor:
+        """Ids [..., L] to strings [...]. Special tokens other than <unk> give nothing."""
+        text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
+        # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
+        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+        return tf.strings.regex_replace(text, "^ ", "") if self.spec.scheme not in ("characters", "bytes") else text
+
+    def get_config(self) -> dict[str, Any]:
+        model = base64.b64encode(self.vocabulary.model).decode("ascii")
+        vocabulary = {"tokens": list(self.vocabulary.tokens), "model": model}
+        return {**super().get_config(), "spec": to_dict(self.spec), "vocabulary": vocabulary}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TextFeatures:
+        saved = config["vocabulary"]
+        vocabulary = Vocabulary(tuple(saved["tokens"]), base64.b64decode(saved["model"]))
+        kept = {key: value for key, value in config.items() if key not in ("spec", "vocabulary", "trainable")}
+        return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
+
+
+def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
+    """Strings normalised as a `TextSpec` says; see `TextFeatures.normalize`."""
+    if spec.normalization != "none":
+        import tensorflow_text
+
+        text = tensorflow_text.normalize_utf8(text, spec.normalization.upper())
+    if spec.lowercase:
+        text = tf.strings.lower(text, encoding="utf-8")
+    # A byte order mark is no text; line files begin with one now and then. Space is more than ASCII's.
+    return tf.strings.regex_replace(text, r"^[\s\v\p{Z}\x{FEFF}]+|[\s\v\p{Z}]+$", "")
+
+
+def _lookup(tokens: tuple[str, ...]) -> tf.lookup.StaticHashTable:
+    # Text that spells a special token is text: it must not become that token.
+    known = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(tokens[len(SPECIAL_TOKENS) :], tf.string),
+        tf.range(len(SPECIAL_TOKENS), len(tokens), dtype=tf.int32),
+    )
+    return tf.lookup.StaticHashTable(known, default_value=UNK)
+
+
+def _wordpiece(token: str) -> str:
+    """A token as the wordpiece tokenizer is to know it: special ones, and "##" with nothing behind, match no text."""
+    if token in SPECIAL_TOKENS or token == "##":
+        return f"{token} "
+    return _INNER + token[2:] if token.startswith("##") else token
+
+
+def _surfaces(vocabulary: Vocabulary, scheme: str) -> list[bytes]:
+    surfaces = [_surface(token, scheme) for token in vocabulary.tokens]
+    if vocabulary.model:
+        import sentencepiece
+
+        # A model made elsewhere may spell unknown characters in bytes; only the model knows those pieces from text.
+        processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
+        for place, token in enumerate(vocabulary.tokens):
+            if processor.IsByte(place):
+                surfaces[place] = _surface(token, "bytes")
+    return surfaces
+
+
+def _surface(token: str, scheme: str) -> bytes:
+    """What a token contributes to text, the space before a word included."""
+    if token in SPECIAL_TOKENS:
+        spaced = " " if scheme in ("words", "wordpiece") else ""
+        return f"{spaced}{token}".encode() if token == SPECIAL_TOKENS[UNK] else b""
+    if scheme == "bytes":
+        return bytes([int(token[3:5], 16)])
+    if scheme == "words":
+        return f" {token}".encode()
+    if scheme == "wordpiece":
+        return token[2:].encode() if token.startswith("##") else f" {token}".encode()
+    if scheme in ("unigram", "bpe"):
+        return token.replace("\u2581", " ").encode()
+    return token.encode()

@@ -1,0 +1,227 @@
+"""Vocabularies: learned from text, kept as files in the run's folder.
+
+Ids 0 to 3 are <pad>, <unk>, <bos>, <eos> in every scheme. A vocabulary is a text file with a token on each line, and
+for SentencePiece schemes its model beside it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.files import write_whole
+from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
+
+_CHUNK = 4096
+_BYTES = (*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id, and the serialised SentencePiece model (empty for other schemes)."""
+
+    tokens: tuple[str, ...]
+    model: bytes = b""
+
+
+def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary:
+    """Learns what `spec` asks for from lines of raw text, normalised as they will be in use.
+
+    Raises:
+        UserError: there is no text, or too small a vocabulary is asked for to hold its characters.
+    """
+    if spec.scheme == "bytes":
+        return Vocabulary(_BYTES)
+    normalized = _normalized(lines, spec)
+    if spec.scheme in ("unigram", "bpe"):
+        return _learn_sentencepiece(normalized, spec)
+    split = list if spec.scheme == "characters" else _words
+    counts: collections.Counter[str] = collections.Counter()
+    for line in normalized:
+        counts.update(split(line))
+    # A vocabulary file has a token on each line, so the end of a line cannot be one; it becomes <unk>.
+    for token in ("\n", *SPECIAL_TOKENS):
+        counts.pop(token, None)
+    if not counts:
+        raise UserError("there is no text to learn a vocabulary from")
+    if spec.scheme == "wordpiece":
+        return _learn_wordpiece(counts, spec)
+    # By falling count; ties in the order of code points, so that the same text always gives the same ids.
+    ranked = sorted(
+        (token for token, count in counts.items() if count >= spec.min_count), key=lambda t: (-counts[t], t)
+    )
+    if not ranked:
+        raise UserError(f"min_count {spec.min_count}: too high, nothing comes more than {max(counts.values())} times")
+    return Vocabulary(SPECIAL_TOKENS + tuple(ranked[: spec.vocabulary_size - len(SPECIAL_TOKENS)]))
+
+
+def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
+    """Reads a vocabulary: a SentencePiece model for unigram and bpe, else a file with a token on each line.
+
+    A token file may leave out the four special tokens; they then come first.
+
+    Raises:
+        UserError: no such file, not readable, an empty line, a token twice, or a SentencePiece model with other
+            special ids.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: the vocabulary cannot be read: {error.strerror}") from None
+    if spec.scheme in ("unigram", "bpe"):
+        return _from_model(content, str(path))
+    try:
+        tokens = content.removeprefix(codecs.BOM_UTF8).decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8; a vocabulary has one token a line") from None
+    if all(token.endswith("\r") for token in tokens):
+        # One such token is a character of its own; on every line it is how the lines end.
+        tokens = [token.removesuffix("\r") for token in tokens]
+    if "" in tokens:
+        raise UserError(f"{path}, line {tokens.index('') + 1}: empty; a vocabulary has one token a line")
+    if tuple(tokens[:4]) != SPECIAL_TOKENS:
+        tokens = [*SPECIAL_TOKENS, *tokens]
+    repeated = [token for token, count in collections.Counter(tokens).items() if count > 1]
+    if repeated:
+        order = f"; {', '.join(SPECIAL_TOKENS)} come first and in this order" if repeated[0] in SPECIAL_TOKENS else ""
+        raise UserError(f"{path}: token {repeated[0]!r} comes more than once{order}")
+    if spec.scheme == "bytes" and tuple(tokens) != _BYTES:
+        raise UserError(f"{path}: not the vocabulary of bytes, which is the same for every text; leave it out")
+    return Vocabulary(tuple(tokens))
+
+
+def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
+    """Writes `path` with a token on each line, and the SentencePiece model to `path` with suffix .model."""
+    path = Path(path)
+    write_whole(path, ("\n".join(vocabulary.tokens) + "\n").encode("utf-8"))
+    if vocabulary.model:
+        write_whole(path.with_suffix(".model"), vocabulary.model)
+
+
+def vocabulary_file(folder: str | Path, side: str, spec: TextSpec) -> Path:
+    """Where `save_vocabulary` put what `load_vocabulary` reads."""
+    return Path(folder) / f"{side}.{'model' if spec.scheme in ('unigram', 'bpe') else 'txt'}"
+
+
+def _normalized(lines: Iterable[bytes | str], spec: TextSpec) -> Iterator[str]:
+    from tfseq2seq.features.text import normalize
+
+    chunk: list[bytes | str] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == _CHUNK:
+            yield from (text.decode("utf-8") for text in normalize(chunk, spec).numpy())
+            chunk = []
+    if chunk:
+        yield from (text.decode("utf-8") for text in normalize(chunk, spec).numpy())
+
+
+def _words(line: str) -> list[str]:
+    """What `tf.strings.split` finds: only ASCII's white space, not U+00A0 or U+3000, is between words."""
+    return [word.decode("utf-8") for word in line.encode("utf-8").split()]
+
+
+def _learn_sentencepiece(lines: Iterator[str], spec: TextSpec) -> Vocabulary:
+    text = [line for line in lines if line]
+    if not text:
+        raise UserError("there is no text to learn a vocabulary from")
+    size = spec.vocabulary_size
+    try:
+        try:
+            model = _train_sentencepiece(text, spec.scheme, size)
+        except RuntimeError as error:
+            # BPE refuses a vocabulary larger than the text has pairs to merge, and says how many it has.
+            fits = re.search(r"<= (\d+)", str(error))
+            if not fits or int(fits.group(1)) >= size:
+                raise
+            model = _train_sentencepiece(text, spec.scheme, int(fits.group(1)))
+    except RuntimeError as error:
+        needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+        reason = f"its characters alone need {needed.group(1)}" if needed else _last_words(str(error))
+        raise UserError(
+            f"{spec.scheme}, vocabulary_size {size}: cannot be learned from {len(text)} lines: {reason}"
+        ) from None
+    return _from_model(model, "the learned model")
+
+
+def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
+    import sentencepiece
+
+    # Every character gets a piece where there is room; where they are many, the rarest become <unk>.
+    characters = len(set().union(*text))
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text),
+        model_writer=written,
+        model_type=scheme,
+        vocab_size=size,
+        hard_vocab_limit=scheme != "unigram",
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=BOS,
+        eos_id=EOS,
+        pad_piece=SPECIAL_TOKENS[PAD],
+        unk_piece=SPECIAL_TOKENS[UNK],
+        bos_piece=SPECIAL_TOKENS[BOS],
+        eos_piece=SPECIAL_TOKENS[EOS],
+        # The layer normalises; SentencePiece must not do it again in its own way.
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=1.0 if 2 * characters < size else 0.9995,
+        max_sentence_length=1 << 16,
+        input_sentence_size=2_000_000,
+        shuffle_input_sentence=True,
+        minloglevel=2,
+    )
+    return written.getvalue()
+
+
+def _last_words(message: str) -> str:
+    """SentencePiece's reason, without its source file and failed expression."""
+    return message.strip().rsplit("] ", 1)[-1].strip() or message.strip()
+
+
+def _from_model(content: bytes, name: str) -> Vocabulary:
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(content)
+    except RuntimeError:
+        raise UserError(f"{name}: not a SentencePiece model") from None
+    ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+    if ids != (PAD, UNK, BOS, EOS):
+        raise UserError(
+            f"{name}: pad, unk, bos, eos have ids {ids}, tfseq2seq needs {(PAD, UNK, BOS, EOS)}; "
+            "train it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3"
+        )
+    pieces = tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize()))
+    return Vocabulary(SPECIAL_TOKENS + pieces[len(SPECIAL_TOKENS) :], content)
+
+
+def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabulary:
+    """Each character has a piece to begin a word and one for inside; where they are many, the rarest become <unk>."""
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
+
+    tokens = learner.learn(
+        sorted(counts.items(), key=lambda item: (-item[1], item[0])),
+        vocab_size=spec.vocabulary_size,
+        reserved_tokens=list(SPECIAL_TOKENS),
+        include_joiner_token=True,
+        max_unique_chars=(spec.vocabulary_size - len(SPECIAL_TOKENS)) // 2,
+        lower_thresh=1,
+    )
+    if len(tokens) == len(SPECIAL_TOKENS):
+        raise UserError(f"wordpiece, vocabulary_size {spec.vocabulary_size}: too small for the characters of the text")
+    # The learner may overshoot the size. Longer pieces come by falling count: the last of them go.
+    longer = [token for token in tokens[len(SPECIAL_TOKENS) :] if len(token.removeprefix("##")) > 1]
+    surplus = set(longer[len(longer) - max(0, len(tokens) - spec.vocabulary_size) :])
+    return Vocabulary(tuple(token for token in tokens if token not in surplus))

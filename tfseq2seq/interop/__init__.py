@@ -1,0 +1,1 @@
+"""Weights and vectors from and to other toolkits."""

@@ -1,0 +1,1 @@
+"""Blocks that models are made of. They import keras only, so they run on every Keras backend."""

@@ -1,0 +1,150 @@
+"""Multi-head attention with grouped keys and values, rotary and relative positions (Vaswani et al. 2017).
+
+Keys and values are projected apart from the attention itself, head-major, so that a decoder can keep them between steps:
+
+    x [B, S, D] --keys_values--> keys, values [B, G, S, d] --call(query [B, Q, D], ...)--> output [B, Q, D]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class MultiHeadAttention(keras.layers.Layer):
+    """Scaled dot-product attention in several heads.
+
+    Args:
+        width: D, of queries and output.
+        heads: H; each head is d = D / H wide.
+        kv_heads: G, heads of keys and values; each serves H / G query heads (Ainslie et al. 2023). 0 for H.
+        memory_width: width of what keys and values are projected from; 0 for D.
+        positions: "rotary" turns queries and keys by their position (Su et al. 2021); "relative" adds learned vectors
+            per clipped distance to keys and values (Shaw et al. 2018); anything else does nothing here.
+        relative_distance: distances beyond this many positions count as this many.
+        dropout: on attention weights.
+        initializer: of the weight matrices.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int = 0,
+        memory_width: int = 0,
+        positions: str = "none",
+        relative_distance: int = 16,
+        dropout: float = 0.0,
+        initializer: str = "glorot_uniform",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.width, self.heads, self.groups = width, heads, kv_heads or heads
+        self.memory_width, self.head_width = memory_width or width, width // heads
+        self.positions, self.relative_distance = positions, relative_distance
+        self.dropout_rate, self.initializer = dropout, initializer
+        self.query_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="query")
+        self.key_dense = keras.layers.Dense(self.groups * self.head_width, kernel_initializer=initializer, name="key")
+        self.value_dense = keras.layers.Dense(
+            self.groups * self.head_width, kernel_initializer=initializer, name="value"
+        )
+        self.output_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="output")
+        self.dropout = keras.layers.Dropout(dropout)
+        self.rotary = _rotary() if positions == "rotary" else None
+
+    def build(self, input_shape: Any) -> None:
+        self.query_dense.build((None, None, self.width))
+        self.key_dense.build((None, None, self.memory_width))
+        self.value_dense.build((None, None, self.memory_width))
+        self.output_dense.build((None, None, self.width))
+        if self.positions == "relative":
+            shape = (2 * self.relative_distance + 1, self.head_width)
+            self.relative_keys = self.add_weight(shape=shape, initializer="glorot_uniform", name="relative_keys")
+            self.relative_values = self.add_weight(shape=shape, initializer="glorot_uniform", name="relative_values")
+
+    def keys_values(self, memory: Any, positions: Any = None) -> tuple[Any, Any]:
+        """Projects [B, S, M] to keys and values [B, G, S, d]; `positions` [S] is needed for rotary attention."""
+        keys = self._split(self.key_dense(memory), self.groups)
+        values = self._split(self.value_dense(memory), self.groups)
+        return self._rotate(keys, positions), values
+
+    def call(
+        self,
+        query: Any,
+        keys: Any,
+        values: Any,
+        bias: Any,
+        query_positions: Any = None,
+        key_positions: Any = None,
+        training: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """Attends from [B, Q, D] to keys and values [B, G, S, d].
+
+        Args:
+            bias: [B or 1, Q or 1, S], from `attention_bias`.
+            query_positions: [Q] int, for rotary and relative attention.
+            key_positions: [S] int, for relative attention.
+
+        Returns:
+            Output [B, Q, D] and weights [B, H, Q, S].
+        """
+        rows = ops.shape(query)[1]
+        heads = self._split(self.query_dense(query), self.heads)
+        heads = self._rotate(heads, query_positions) * self.head_width**-0.5
+        # Query heads that share a key head become further rows of one matrix product.
+        grouped = ops.reshape(heads, (-1, self.groups, (self.heads // self.groups) * rows, self.head_width))
+        scores = self._ungroup(ops.matmul(grouped, ops.swapaxes(keys, -1, -2)), rows, ops.shape(keys)[2])
+        if self.positions == "relative":
+            table = self._relative(query_positions, key_positions)
+            scores = scores + ops.einsum("bhqd,qsd->bhqs", heads, ops.take(self._table("keys"), table, axis=0))
+        scores = scores + ops.cast(ops.expand_dims(bias, 1), scores.dtype)
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
+        dropped = self.dropout(weights, training=training)
+        spread = ops.reshape(dropped, (-1, self.groups, (self.heads // self.groups) * rows, ops.shape(keys)[2]))
+        mixed = self._ungroup(ops.matmul(spread, values), rows, self.head_width)
+        if self.positions == "relative":
+            mixed = mixed + ops.einsum("bhqs,qsd->bhqd", dropped, ops.take(self._table("values"), table, axis=0))
+        merged = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, rows, self.width))
+        return self.output_dense(merged), weights
+
+    def _split(self, inputs: Any, heads: int) -> Any:
+        split = ops.reshape(inputs, (-1, ops.shape(inputs)[1], heads, self.head_width))
+        return ops.transpose(split, (0, 2, 1, 3))
+
+    def _ungroup(self, inputs: Any, rows: Any, last: Any) -> Any:
+        return inputs if self.groups == self.heads else ops.reshape(inputs, (-1, self.heads, rows, last))
+
+    def _rotate(self, inputs: Any, positions: Any) -> Any:
+        if self.rotary is None:
+            return inputs
+        return ops.cast(self.rotary(inputs, positions=ops.cast(positions, "float32")), inputs.dtype)
+
+    def _relative(self, query_positions: Any, key_positions: Any) -> Any:
+        distance = ops.expand_dims(key_positions, 0) - ops.expand_dims(query_positions, 1)
+        return ops.clip(distance, -self.relative_distance, self.relative_distance) + self.relative_distance
+
+    def _table(self, which: str) -> Any:
+        weight = self.relative_keys if which == "keys" else self.relative_values
+        return ops.cast(weight, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "heads": self.heads,
+            "kv_heads": self.groups,
+            "memory_width": self.memory_width,
+            "positions": self.positions,
+            "relative_distance": self.relative_distance,
+            "dropout": self.dropout_rate,
+            "initializer": self.initializer,
+        }
+
+
+def _rotary() -> keras.layers.Layer:
+    import keras_hub  # seconds to import, and only rotary and sinusoidal models need it
+
+    # Angles in float32: in 16 bits far positions would fall together.
+    return keras_hub.layers.RotaryEmbedding(sequence_axis=-2, feature_axis=-1, dtype="float32", name="rotary")

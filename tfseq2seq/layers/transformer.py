@@ -1,0 +1,162 @@
+"""Transformer blocks (Vaswani et al. 2017), with layer normalisation before (Xiong et al. 2020) or after each part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.layers.attention import MultiHeadAttention
+from tfseq2seq.spec import TransformerSpec
+
+
+class FeedForward(keras.layers.Layer):
+    """Two dense layers with ReLU or GELU between them, or a gated pair (SwiGLU, Shazeer 2020).
+
+    Args:
+        width: D, of input and output.
+        inner: width between.
+        activation: relu, gelu or swiglu.
+        dropout: on the inner activations.
+        initializer: of the weight matrices.
+    """
+
+    def __init__(self, width: int, inner: int, activation: str, dropout: float, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.settings = {
+            "width": width,
+            "inner": inner,
+            "activation": activation,
+            "dropout": dropout,
+            "initializer": initializer,
+        }
+        self.gated = activation == "swiglu"
+        self.inner_dense = keras.layers.Dense(
+            inner, activation="silu" if self.gated else activation, kernel_initializer=initializer, name="inner"
+        )
+        self.gate = keras.layers.Dense(inner, kernel_initializer=initializer, name="gate") if self.gated else None
+        self.outer_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="outer")
+        self.dropout = keras.layers.Dropout(dropout)
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (self.inner_dense, self.gate):
+            if layer is not None:
+                layer.build((None, None, self.settings["width"]))
+        self.outer_dense.build((None, None, self.settings["inner"]))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """[B, T, D] to [B, T, D]."""
+        hidden = self.inner_dense(inputs)
+        if self.gate is not None:
+            hidden = hidden * self.gate(inputs)
+        return self.outer_dense(self.dropout(hidden, training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.settings}
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Self-attention, attention to a memory where there is one, and feed-forward, each with residual and normalisation.
+
+    The same call serves the encoder (no memory), teacher-forced decoding (no cache) and one decoding step (a cache), so
+    that training and search cannot drift apart.
+
+    Args:
+        spec: sizes and kinds.
+        width: D.
+        memory_width: width of the memory; 0 builds no attention to one.
+        initializer: of the weight matrices.
+    """
+
+    def __init__(self, spec: TransformerSpec, width: int, memory_width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec, self.width, self.pre = spec, width, spec.norm == "pre"
+        shared = {"dropout": spec.attention_dropout, "initializer": initializer}
+        self.self_attention = MultiHeadAttention(
+            width,
+            spec.heads,
+            spec.kv_heads,
+            positions=spec.positions,
+            relative_distance=spec.relative_distance,
+            name="self_attention",
+            **shared,
+        )
+        self.memory_attention = None
+        if memory_width:
+            self.memory_attention = MultiHeadAttention(
+                width, spec.heads, spec.kv_heads, memory_width, name="memory_attention", **shared
+            )
+        self.feed_forward = FeedForward(
+            width, spec.ffn, spec.activation, spec.ffn_dropout, initializer, name="feed_forward"
+        )
+        self.self_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="self_norm")
+        self.memory_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm") if memory_width else None
+        self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm")
+        self.dropout = keras.layers.Dropout(spec.dropout)
+
+    def build(self, input_shape: Any) -> None:
+        for part in (self.self_attention, self.memory_attention, self.feed_forward):
+            if part is not None:
+                part.build((None, None, self.width))
+        for norm in (self.self_norm, self.memory_norm, self.feed_forward_norm):
+            if norm is not None:
+                norm.build((None, None, self.width))
+
+    def call(
+        self,
+        inputs: Any,
+        bias: Any,
+        positions: Any,
+        memory: Any = None,
+        memory_bias: Any = None,
+        cache: Any = None,
+        slot: Any = None,
+        key_positions: Any = None,
+        training: bool | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """One block over [B, Q, D].
+
+        Args:
+            bias: [B or 1, Q or 1, S] over what self-attention sees.
+            positions: [Q] int, of the rows of `inputs`.
+            memory: keys and values from `memory_attention.keys_values`.
+            memory_bias: [B, 1, S'] over the memory.
+            cache: keys and values [B, G, N, d] of earlier steps; the rows' own go in at `slot` along N.
+            slot: scalar int, with a cache.
+            key_positions: [N] int, with a cache.
+
+        Returns:
+            Output [B, Q, D], weights of the attention to the memory [B, H, Q, S'] (None without one), and the keys and
+            values that self-attention used: the updated cache.
+        """
+
+        def attend_self(x: Any) -> Any:
+            nonlocal cache
+            own = self.self_attention.keys_values(x, positions)
+            if cache is not None:
+                own = tuple(
+                    ops.slice_update(old, [0, 0, slot, 0], ops.cast(new, old.dtype))
+                    for old, new in zip(cache, own, strict=True)
+                )
+            cache = own
+            seen_positions = positions if key_positions is None else key_positions
+            return self.self_attention(x, *own, bias, positions, seen_positions, training=training)[0]
+
+        weights = None
+
+        def attend_memory(x: Any) -> Any:
+            nonlocal weights
+            output, weights = self.memory_attention(x, *memory, memory_bias, training=training)
+            return output
+
+        x = self._part(inputs, attend_self, self.self_norm, training)
+        if self.memory_attention is not None:
+            x = self._part(x, attend_memory, self.memory_norm, training)
+        x = self._part(x, lambda y: self.feed_forward(y, training=training), self.feed_forward_norm, training)
+        return x, weights, cache
+
+    def _part(self, x: Any, part: Any, norm: Any, training: bool | None) -> Any:
+        if self.pre:
+            return x + self.dropout(part(norm(x)), training=training)
+        return norm(x + self.dropout(part(x), training=training))

@@ -1,0 +1,268 @@
+"""Decoders: embedded target so far, and memory, to what the output layer turns into logits.
+
+Each has three ways in over the same weights:
+
+    call(embedded [B, T, D], memory, ...)          teacher forcing: the whole target at once
+    start(memory, ..., beam, length)               `fixed` per example, and an empty `cache`
+    step(embedded [B, K, D], index, visible, ...)  one position of K hypotheses per example
+
+`cache["state"]` holds what belongs to a hypothesis, [B, K, ...] each: search reorders it as hypotheses change place.
+`cache["history"]` holds what was written per position and slot; it is never moved. `visible` [B, K, length * K] tells
+which entries (position * K + slot) are a hypothesis's own past, so that following a beam costs a small mask instead of
+copying keys and values. `fixed` is per example and never repeated per hypothesis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.layers.alignment import Alignment
+from tfseq2seq.layers.masks import attention_bias, causal_mask
+from tfseq2seq.layers.positions import PositionedEmbedding
+from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
+from tfseq2seq.layers.transformer import TransformerBlock
+from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
+
+
+class TransformerDecoder(keras.layers.Layer):
+    """Stack of Transformer blocks. Its attention weights are the last block's, averaged over heads."""
+
+    def __init__(
+        self,
+        spec: TransformerDecoderSpec,
+        width: int,
+        memory_width: int,
+        summary_width: int,
+        initializer: str,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.spec, self.width = spec, width
+        self.embedding = PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, name="positions")
+        self.blocks = [
+            TransformerBlock(spec, width, memory_width, initializer, name=f"block_{i}") for i in range(spec.layers)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm") if spec.norm == "pre" else None
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (self.embedding, *self.blocks, self.norm):
+            if layer is not None:
+                layer.build((None, None, self.width))
+
+    def call(
+        self, embedded: Any, memory: Any, memory_mask: Any, summary: Any, target_mask: Any, training: bool | None = None
+    ) -> tuple[Any, Any]:
+        """[B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
+        fixed = self._fixed(memory, memory_mask)
+        positions = ops.arange(ops.shape(embedded)[1], dtype="int32")
+        bias = attention_bias(causal_mask(ops.shape(embedded)[1]), self.compute_dtype)
+        x = self.embedding(embedded, training=training)
+        weights = None
+        for block, keys_values in zip(self.blocks, fixed["memory"], strict=True):
+            x, weights, _ = block(x, bias, positions, keys_values, fixed["bias"], training=training)
+        return self._finish(x, weights)
+
+    def start(
+        self, memory: Any, memory_mask: Any, summary: Any, beam: int, length: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Keys and values of the memory, and room for those of `length` positions of `beam` hypotheses."""
+        attention = self.blocks[0].self_attention
+        shape = (ops.shape(memory)[0], attention.groups, beam * length, attention.head_width)
+        history = [tuple(ops.zeros(shape, dtype=self.compute_dtype) for _ in range(2)) for _ in self.blocks]
+        return self._fixed(memory, memory_mask), {"state": {}, "history": history}
+
+    def step(
+        self, embedded: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any], Any]:
+        """[B, K, D] at position `index` to hidden [B, K, D], the next cache and attention [B, K, S]."""
+        beam = ops.shape(embedded)[1]
+        positions = ops.broadcast_to(ops.reshape(index, (1,)), (beam,))
+        key_positions = ops.arange(ops.shape(visible)[2], dtype="int32") // beam
+        bias = attention_bias(visible, self.compute_dtype)
+        x = self.embedding(embedded, start=index, training=False)
+        weights, history = None, []
+        for block, keys_values, old in zip(self.blocks, fixed["memory"], cache["history"], strict=True):
+            x, weights, new = block(
+                x, bias, positions, keys_values, fixed["bias"], old, index * beam, key_positions, training=False
+            )
+            history.append(new)
+        hidden, attention = self._finish(x, weights)
+        return hidden, {"state": {}, "history": history}, attention
+
+    def _fixed(self, memory: Any, memory_mask: Any) -> dict[str, Any]:
+        bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
+        return {"memory": [block.memory_attention.keys_values(memory) for block in self.blocks], "bias": bias}
+
+    def _finish(self, x: Any, weights: Any) -> tuple[Any, Any]:
+        return (x if self.norm is None else self.norm(x)), ops.mean(weights, axis=1)
+
+
+class RecurrentDecoder(keras.layers.Layer):
+    """Stack of recurrent cells with attention (Luong et al. 2015), or with a fixed context vector.
+
+    At each step the cells read the token's embedding and, with input feeding, the last attentional vector; the top
+    state attends to the memory; state and context make the attentional vector `tanh(W [state; context])`, the output.
+    Without attention the context is the encoder's summary, read at every step (Cho et al. 2014).
+    """
+
+    def __init__(
+        self,
+        spec: RecurrentDecoderSpec,
+        width: int,
+        memory_width: int,
+        summary_width: int,
+        initializer: str,
+        walks: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.spec, self.width, self.summary_width = spec, width, summary_width
+        self.fixed_context = spec.attention == "none"
+        # Where a step needs the one before's output, time has to be walked; otherwise all steps attend at once.
+        fed = not self.fixed_context and spec.input_feeding
+        self.walks = walks or fed or spec.coverage or spec.attention == "location"
+        self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
+        feed_width = summary_width if self.fixed_context else width * spec.input_feeding
+        self.cells = CellStack(spec.cell, spec.layers, spec.units, width + feed_width, initializer, name="cells")
+        self.context_width = summary_width if self.fixed_context else memory_width
+        self.alignment = None if self.fixed_context else Alignment(spec, memory_width, initializer, name="alignment")
+        self.combine = keras.layers.Dense(width, activation="tanh", kernel_initializer=initializer, name="combine")
+        self.bridges = [
+            keras.layers.Dense(spec.units, activation="tanh", kernel_initializer=initializer, name=f"bridge_{i}")
+            for i in range(spec.layers * self.cells.states_each * (spec.bridge == "tanh"))
+        ]
+        self.dropout = keras.layers.Dropout(spec.dropout)
+
+    def build(self, input_shape: Any) -> None:
+        self.embedding.build((None, None, self.width))
+        self.cells.build(None)
+        if self.alignment is not None:
+            self.alignment.build(None)
+        self.combine.build((None, None, self.spec.units + self.context_width))
+        for bridge in self.bridges:
+            bridge.build((None, self.summary_width))
+
+    def call(
+        self, embedded: Any, memory: Any, memory_mask: Any, summary: Any, target_mask: Any, training: bool | None = None
+    ) -> tuple[Any, Any]:
+        """[B, T, D] to hidden [B, T, D] and attention [B, T, S] (uniform for a fixed context)."""
+        fixed, cache = self.start(memory, memory_mask, summary, 1, 1)
+        inputs = {"x": time_major(self.embedding(embedded, training=training)), **self.noise(embedded, training)}
+        if self.walks:
+            _, carries = over_time(lambda carry, now: self.advance(carry, now, fixed), cache["state"], inputs)
+            return self.collect(carries, target_mask, training)
+
+        def advance(states: Any, now: Any) -> Any:
+            return self._move(self._join(now["x"], fixed), states, now.get("noise"))
+
+        _, states = over_time(advance, cache["state"]["cells"], inputs)
+        top = time_major(ops.squeeze(states[-self.cells.states_each], 2))
+        hidden, attention, _ = self._attend(top, fixed, {})
+        return self.dropout(hidden, training=training), attention
+
+    def start(
+        self, memory: Any, memory_mask: Any, summary: Any, beam: int, length: int
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What attention needs of the memory, and the first state of every hypothesis."""
+        batch, source = ops.shape(memory)[0], ops.shape(memory)[1]
+        if self.bridges:
+            cells = [bridge(summary) for bridge in self.bridges]
+        else:
+            count = self.spec.layers * self.cells.states_each
+            cells = [ops.zeros((batch, self.spec.units), dtype=self.compute_dtype) for _ in range(count)]
+        state: dict[str, Any] = {"cells": [ops.repeat(ops.expand_dims(cell, 1), beam, axis=1) for cell in cells]}
+        if self.walks:
+            state["hidden"] = ops.zeros((batch, beam, self.width), dtype=self.compute_dtype)
+            state["weights"] = ops.zeros((batch, beam, source), dtype=self.compute_dtype)
+            if self.spec.coverage:
+                state["coverage"] = state["weights"]
+        if self.fixed_context:
+            bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
+            fixed = {"context": ops.expand_dims(summary, 1), "bias": bias}
+        else:
+            fixed = self.alignment.prepare(memory, memory_mask)
+        return fixed, {"state": state, "history": {}}
+
+    def step(
+        self, embedded: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any], Any]:
+        """[B, K, D] to hidden [B, K, D], the next cache and attention [B, K, S]. A state holds all the past there is,
+        so `index` and `visible` do not matter here."""
+        x, state = self.embedding(embedded, training=False), cache["state"]
+        if self.walks:
+            state = self.advance(state, {"x": x}, fixed)
+            return state["hidden"], {"state": state, "history": {}}, state["weights"]
+        cells = self._move(self._join(x, fixed), state["cells"], None)
+        hidden, attention, _ = self._attend(cells[-self.cells.states_each], fixed, {})
+        return hidden, {"state": {"cells": cells}, "history": {}}, attention
+
+    def noise(self, embedded: Any, training: bool | None) -> dict[str, Any]:
+        """Dropout masks between layers for every step, [T, B, (layers - 1) * U], where there are any."""
+        if self.spec.layers == 1 or not self.spec.dropout or training is False:
+            return {}
+        shape = (ops.shape(embedded)[1], ops.shape(embedded)[0], (self.spec.layers - 1) * self.spec.units)
+        return {"noise": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
+
+    def advance(self, carry: dict[str, Any], now: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+        """One step of decoders that walk: cells, attention and attentional vector."""
+        x = self._join(now["x"], fixed)
+        if self.spec.input_feeding and not self.fixed_context:
+            x = ops.concatenate([x, carry["hidden"]], axis=-1)
+        cells = self._move(x, carry["cells"], now.get("noise"))
+        hidden, weights, coverage = self._attend(cells[-self.cells.states_each], fixed, carry)
+        following = {"cells": cells, "hidden": hidden, "weights": weights}
+        return following if coverage is None else {**following, "coverage": coverage}
+
+    def collect(self, carries: dict[str, Any], target_mask: Any, training: bool | None) -> tuple[Any, Any]:
+        """From the stacked carries [T, B, 1, ...] to hidden and attention, adding the coverage loss on the way."""
+        hidden = time_major(ops.squeeze(carries["hidden"], 2))
+        weights = time_major(ops.squeeze(carries["weights"], 2))
+        if self.spec.coverage and self.spec.coverage_loss:
+            before = time_major(ops.squeeze(carries["coverage"], 2)) - weights
+            overlap = ops.sum(ops.cast(ops.minimum(weights, before), "float32"), axis=-1)
+            real = ops.cast(target_mask, "float32")
+            self.add_loss(self.spec.coverage_loss * ops.sum(overlap * real) / ops.maximum(ops.sum(real), 1.0))
+        return self.dropout(hidden, training=training), weights
+
+    def _join(self, x: Any, fixed: dict[str, Any]) -> Any:
+        """[B, D] or [B, K, D] to [B, K, ...] with the fixed context beside it."""
+        x = x if len(x.shape) == 3 else ops.expand_dims(x, 1)
+        if not self.fixed_context:
+            return x
+        context = ops.repeat(fixed["context"], ops.shape(x)[1], axis=1)
+        return ops.concatenate([x, ops.cast(context, x.dtype)], axis=-1)
+
+    def _move(self, x: Any, states: Any, noise: Any) -> list[Any]:
+        """The cells over [B, K, ...], a row per hypothesis."""
+        beam = ops.shape(x)[1]
+        rows = [ops.reshape(state, (-1, self.spec.units)) for state in states]
+        _, following = self.cells(ops.reshape(x, (-1, x.shape[-1])), rows, noise)
+        return [ops.reshape(state, (-1, beam, self.spec.units)) for state in following]
+
+    def _attend(self, top: Any, fixed: dict[str, Any], carry: dict[str, Any]) -> tuple[Any, Any, Any]:
+        coverage = carry.get("coverage")
+        if self.alignment is None:
+            context = ops.repeat(fixed["context"], ops.shape(top)[1], axis=1)
+            weights = ops.repeat(ops.softmax(fixed["bias"], axis=-1), ops.shape(top)[1], axis=1)
+        else:
+            context, weights = self.alignment(top, fixed, carry.get("weights"), coverage)
+        hidden = self.combine(ops.concatenate([top, ops.cast(context, top.dtype)], axis=-1))
+        return hidden, weights, None if coverage is None else coverage + weights
+
+
+BUILDERS = {TransformerDecoderSpec: TransformerDecoder, RecurrentDecoderSpec: RecurrentDecoder}
+
+
+def build_decoder(
+    spec: DecoderSpec, width: int, memory_width: int, summary_width: int, initializer: str, walks: bool = False
+) -> keras.layers.Layer:
+    """The decoder a spec asks for, over a memory of the given width.
+
+    Args:
+        walks: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
+    """
+    extra = {"walks": walks} if isinstance(spec, RecurrentDecoderSpec) else {}
+    return BUILDERS[type(spec)](spec, width, memory_width, summary_width, initializer, name="decoder", **extra)

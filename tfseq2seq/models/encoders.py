@@ -1,0 +1,133 @@
+"""Encoders: embedded source to memory.
+
+Each takes [B, S, D] and its mask [B, S] and returns
+
+    memory   [B, S', M]  what decoders attend to
+    mask     [B, S']     its real positions
+    summary  [B, Q]      one vector for the whole source, where recurrent decoders begin
+
+and tells M and Q as `memory_width` and `summary_width`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.layers.convolution import GatedConvolution, masked_pool
+from tfseq2seq.layers.masks import attention_bias, masked_mean
+from tfseq2seq.layers.positions import PositionedEmbedding
+from tfseq2seq.layers.recurrent import LAYERS, STATES
+from tfseq2seq.layers.transformer import TransformerBlock
+from tfseq2seq.spec import (
+    ConvolutionEncoderSpec,
+    EncoderSpec,
+    RecurrentEncoderSpec,
+    TransformerEncoderSpec,
+)
+
+
+class TransformerEncoder(keras.layers.Layer):
+    """Stack of Transformer blocks; the summary is the mean over real positions."""
+
+    def __init__(self, spec: TransformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = self.memory_width = self.summary_width = width
+        self.embedding = PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, name="positions")
+        self.blocks = [TransformerBlock(spec, width, 0, initializer, name=f"block_{i}") for i in range(spec.layers)]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm") if spec.norm == "pre" else None
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (self.embedding, *self.blocks, self.norm):
+            if layer is not None:
+                layer.build((None, None, self.width))
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        x = self.embedding(inputs, training=training)
+        bias = ops.expand_dims(attention_bias(mask, self.compute_dtype), 1)
+        positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
+        for block in self.blocks:
+            x, _, _ = block(x, bias, positions, training=training)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x, mask, masked_mean(x, mask)
+
+
+class RecurrentEncoder(keras.layers.Layer):
+    """Stack of recurrent layers; the summary is the top layer's last state, of both directions where there are two."""
+
+    def __init__(self, spec: RecurrentEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        directions = 2 if spec.bidirectional else 1
+        self.memory_width = directions * spec.units
+        self.summary_width = directions * spec.units * STATES[spec.cell]
+        self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
+        self.dropout = keras.layers.Dropout(spec.dropout)
+        self.stack = []
+        for depth in range(spec.layers):
+            layer = LAYERS[spec.cell](
+                spec.units,
+                kernel_initializer=initializer,
+                return_sequences=True,
+                return_state=True,
+                name=f"layer_{depth}",
+            )
+            self.stack.append(keras.layers.Bidirectional(layer, name=f"both_{depth}") if directions == 2 else layer)
+
+    def build(self, input_shape: Any) -> None:
+        self.embedding.build((None, None, self.width))
+        for depth, layer in enumerate(self.stack):
+            layer.build((None, None, self.memory_width if depth else self.width))
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        x = self.embedding(inputs, training=training)
+        states: list[Any] = []
+        for depth, layer in enumerate(self.stack):
+            if depth:
+                x = self.dropout(x, training=training)
+            x, *states = layer(x, mask=mask, training=training)
+        return x, mask, ops.concatenate(states, axis=-1)
+
+
+class ConvolutionEncoder(keras.layers.Layer):
+    """Residual gated convolutions over positions, averaged in groups at the end; the summary is the mean."""
+
+    def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width, self.pooling = width, spec.pooling
+        self.memory_width = self.summary_width = spec.filters
+        self.embedding = PositionedEmbedding(width, "learned", spec.max_positions, spec.dropout, name="positions")
+        self.project = keras.layers.Dense(spec.filters, kernel_initializer=initializer, name="project")
+        self.convolutions = [
+            GatedConvolution(spec.filters, spec.kernel, spec.dropout, initializer, name=f"convolution_{i}")
+            for i in range(spec.layers)
+        ]
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (self.embedding, self.project):
+            layer.build((None, None, self.width))
+        for layer in self.convolutions:
+            layer.build((None, None, self.memory_width))
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        x = self.project(self.embedding(inputs, training=training))
+        for convolution in self.convolutions:
+            x = convolution(x, mask, training=training)
+        if self.pooling > 1:
+            x, mask = masked_pool(x, mask, self.pooling)
+        return x, mask, masked_mean(x, mask)
+
+
+BUILDERS = {
+    TransformerEncoderSpec: TransformerEncoder,
+    RecurrentEncoderSpec: RecurrentEncoder,
+    ConvolutionEncoderSpec: ConvolutionEncoder,
+}
+
+
+def build_encoder(spec: EncoderSpec, width: int, initializer: str) -> keras.layers.Layer:
+    """The encoder a spec asks for, over embeddings of the given width."""
+    return BUILDERS[type(spec)](spec, width, initializer, name="encoder")

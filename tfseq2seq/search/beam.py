@@ -1,0 +1,243 @@
+"""Beam search, batched and in graph; greedy search is a beam of 1.
+
+A step function is called as `step(ids [B, K], index, visible [B, K, L * K], fixed, cache)` and returns
+`(logits [B, K, V], cache, attention [B, K, S])`; `models/decoders.py` tells what `visible`, `fixed` and `cache` hold.
+Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written.
+
+The rule, with nothing dropped that could win: each step ranks all continuations of the K live hypotheses. Of the best K,
+those that end with <eos> are finished; the best K that do not end live on. An example is done when K are finished
+("full") or when no live hypothesis can still beat the worst of them ("exact"). At its longest length only <eos> may
+come, so every hypothesis returned is a complete sequence and its score the log-probability of just that sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
+from tfseq2seq.search.scorers import coverage_penalty, length_penalty
+from tfseq2seq.spec import EOS, PAD, SearchSpec
+
+StepFunction = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
+
+
+class Hypotheses(NamedTuple):
+    """Outputs of search, best first.
+
+    ids [B, N, L] int32 without <bos>, with <eos>, padded; lengths [B, N] int32, <eos> counted, 0 where there is no such
+    hypothesis; log_probs [B, N] float32, sums over the tokens and <eos>; scores [B, N] float32, what they are ranked
+    by: log_probs with length and coverage penalty; attention [B, N, L, S] float32, or None where not asked for.
+    """
+
+    ids: tf.Tensor
+    lengths: tf.Tensor
+    log_probs: tf.Tensor
+    scores: tf.Tensor
+    attention: tf.Tensor | None
+
+
+class _Live(NamedTuple):
+    last: tf.Tensor  # [B, K] tokens to feed next
+    ids: tf.Tensor  # [B, K, L]
+    slots: tf.Tensor  # [B, K, L]: in which slot each position was written
+    sums: tf.Tensor  # [B, K]
+    coverage: tf.Tensor  # [B, K, S], or [B, K, 0] where nothing needs it
+
+
+class _Finished(NamedTuple):
+    ids: tf.Tensor  # [B, K, L]
+    slots: tf.Tensor  # [B, K, L]
+    lengths: tf.Tensor  # [B, K]
+    sums: tf.Tensor  # [B, K]
+    scores: tf.Tensor  # [B, K]
+
+
+def beam_search(
+    step: StepFunction,
+    fixed: Any,
+    cache: dict[str, Any],
+    start: Any,
+    limits: Limits,
+    spec: SearchSpec,
+    prefix: Any = None,
+    memory_mask: Any = None,
+    with_attention: bool = False,
+) -> Hypotheses:
+    """The `spec.n_best` best sequences a beam of `spec.beam` finds.
+
+    Args:
+        step: see above.
+        fixed: per example, handed through to `step`.
+        cache: for K = spec.beam hypotheses of at most `limits.longest` tokens.
+        start: [B] first tokens, usually <bos>.
+        limits: from `length_limits`.
+        prefix: [B, P] ids each output begins with, padded.
+        memory_mask: [B, S], needed for the coverage penalty.
+        with_attention: return attention weights too.
+    """
+    beam, length = spec.beam, limits.longest
+    batch = tf.shape(start)[0]
+    width = tf.shape(memory_mask)[1] if memory_mask is not None else 0
+    follows_coverage = spec.coverage_penalty > 0 and memory_mask is not None
+    live = _Live(
+        last=tf.repeat(tf.expand_dims(start, 1), beam, axis=1),
+        ids=tf.fill(tf.stack([batch, beam, length]), PAD),
+        slots=tf.zeros(tf.stack([batch, beam, length]), tf.int32),
+        sums=tf.repeat(tf.one_hot([0], beam, 0.0, FORBIDDEN), batch, axis=0),
+        coverage=tf.zeros(tf.stack([batch, beam, width if follows_coverage else 0])),
+    )
+    finished = _Finished(
+        live.ids,
+        live.slots,
+        tf.zeros(tf.stack([batch, beam]), tf.int32),
+        tf.fill(tf.stack([batch, beam]), FORBIDDEN),
+        tf.fill(tf.stack([batch, beam]), FORBIDDEN),
+    )
+    weights = tf.zeros(tf.stack([length if with_attention else 0, batch, beam, width]))
+
+    def unfinished(index: Any, live: Any, finished: Any, done: Any, *_: Any) -> tf.Tensor:
+        return tf.logical_and(index < length, tf.logical_not(tf.reduce_all(done)))
+
+    def body(index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any) -> Any:
+        # A step writes its own entry before it looks back.
+        own = tf.broadcast_to(tf.range(beam)[tf.newaxis, :, tf.newaxis], tf.stack([batch, beam, 1]))
+        slots = _put(live.slots, own, index)
+        seen = tf.equal(tf.expand_dims(slots, 3), tf.range(beam))
+        seen = tf.logical_and(seen, tf.expand_dims(tf.range(length) <= index, 1))
+        visible = tf.reshape(seen, tf.stack([batch, beam, length * beam]))
+        logits, cache, attention = step(live.last, index, visible, fixed, cache)
+        if with_attention:
+            weights = tf.tensor_scatter_nd_update(weights, [[index]], [tf.cast(attention, tf.float32)])
+        coverage = live.coverage + tf.cast(attention, tf.float32) if follows_coverage else live.coverage
+
+        tokens, parents, sums = _candidates(logits, live, index, limits, spec, prefix)
+        ends = tf.equal(tokens, EOS)
+        finished = _finish(
+            finished,
+            live,
+            slots,
+            coverage,
+            tokens,
+            parents,
+            sums,
+            ends,
+            index,
+            done,
+            spec,
+            memory_mask if follows_coverage else None,
+        )
+        _, chosen = tf.math.top_k(tf.where(ends, 2 * FORBIDDEN, sums), beam)
+        live_sums = tf.gather(tf.where(ends, FORBIDDEN, sums), chosen, batch_dims=1)
+        tokens = tf.gather(tokens, chosen, batch_dims=1)
+        parents = tf.gather(parents, chosen, batch_dims=1)
+        cache = {"state": _reorder(cache["state"], parents), "history": cache["history"]}
+        moved = _Live(
+            tokens,
+            _put(tf.gather(live.ids, parents, batch_dims=1), tf.expand_dims(tokens, 2), index),
+            tf.gather(slots, parents, batch_dims=1),
+            live_sums,
+            tf.gather(coverage, parents, batch_dims=1),
+        )
+        done = tf.logical_or(done, _is_done(moved, finished, index + 1, limits, spec))
+        return keep_shapes(loop, (index + 1, moved, finished, done, cache, weights))
+
+    loop = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights)
+    _, _, finished, _, _, weights = tf.while_loop(unfinished, body, loop)
+    return _best(finished, weights if with_attention else None, spec.n_best)
+
+
+def _candidates(
+    logits: Any, live: _Live, index: Any, limits: Limits, spec: SearchSpec, prefix: Any
+) -> tuple[Any, Any, Any]:
+    """The best 2K continuations: tokens, parent hypotheses and sums of log-probabilities, [B, C] each, best first."""
+    logits = tf.cast(logits, tf.float32)
+    normalizer = tf.reduce_logsumexp(logits, axis=2, keepdims=True)
+    allowed = constrain(logits, live.ids, index, limits, spec, prefix)
+    batch, beam, size = tf.shape(logits)[0], spec.beam, logits.shape[2]
+    each = min(2 * beam, size)
+    # First the best of each hypothesis, then the best of those: no pass over [B, K * V] sums.
+    values, tokens = tf.math.top_k(allowed, each)
+    sums = tf.reshape(values - normalizer + tf.expand_dims(live.sums, 2), tf.stack([batch, beam * each]))
+    sums, places = tf.math.top_k(sums, min(2 * beam, beam * each))
+    tokens = tf.gather(tf.reshape(tokens, tf.stack([batch, beam * each])), places, batch_dims=1)
+    return tokens, places // each, sums
+
+
+def _finish(
+    finished: _Finished,
+    live: _Live,
+    slots: Any,
+    coverage: Any,
+    tokens: Any,
+    parents: Any,
+    sums: Any,
+    ends: Any,
+    index: Any,
+    done: Any,
+    spec: SearchSpec,
+    memory_mask: Any,
+) -> _Finished:
+    """The finished hypotheses with those of this step's best K that end now."""
+    beam = spec.beam
+    tokens, parents, sums, ends = (x[:, :beam] for x in (tokens, parents, sums, ends))
+    accepted = ends & (sums > FORBIDDEN / 2) & tf.logical_not(tf.expand_dims(done, 1))
+    scores = sums / length_penalty(index + 1, spec)
+    if memory_mask is not None:
+        scores += coverage_penalty(tf.gather(coverage, parents, batch_dims=1), memory_mask, spec.coverage_penalty)
+    new = _Finished(
+        _put(tf.gather(live.ids, parents, batch_dims=1), tf.expand_dims(tokens, 2), index),
+        tf.gather(slots, parents, batch_dims=1),
+        tf.fill(tf.shape(tokens), index + 1),
+        sums,
+        tf.where(accepted, scores, FORBIDDEN),
+    )
+    both = _Finished(*(tf.concat([old, more], axis=1) for old, more in zip(finished, new, strict=True)))
+    _, best = tf.math.top_k(both.scores, beam)
+    return _Finished(*(tf.gather(part, best, batch_dims=1) for part in both))
+
+
+def _is_done(live: _Live, finished: _Finished, index: Any, limits: Limits, spec: SearchSpec) -> tf.Tensor:
+    """[B]: nothing that can still come would change the result."""
+    over = tf.logical_or(index >= limits.most, tf.reduce_max(live.sums, axis=1) <= FORBIDDEN / 2)
+    if spec.stop == "full":
+        return tf.logical_or(over, tf.reduce_min(finished.scores, axis=1) > FORBIDDEN / 2)
+    # Sums only fall, so a live sum over the largest penalty is the most it can reach; coverage only costs.
+    reachable = tf.reduce_max(live.sums, axis=1) / length_penalty(limits.most, spec)
+    return tf.logical_or(over, finished.scores[:, spec.n_best - 1] >= reachable)
+
+
+def _best(finished: _Finished, weights: Any, count: int) -> Hypotheses:
+    first = _Finished(*(part[:, :count] for part in finished))
+    exists = first.scores > FORBIDDEN / 2
+    ids = tf.where(tf.expand_dims(exists, 2), first.ids, PAD)
+    attention = None
+    if weights is not None:
+        # weights [L, B, K, S] by the slot they were written in; a hypothesis's own are at its slots.
+        by_example = tf.transpose(weights, [1, 0, 2, 3])
+        slots = tf.transpose(first.slots, [0, 2, 1])
+        attention = tf.transpose(tf.gather(by_example, slots, batch_dims=2), [0, 2, 1, 3])
+        attention *= tf.expand_dims(tf.cast(tf.not_equal(ids, PAD), tf.float32), 3)
+    lengths = tf.where(exists, first.lengths, 0)
+    return Hypotheses(ids, lengths, first.sums, first.scores, attention)
+
+
+def keep_shapes(before: Any, after: Any) -> Any:
+    """`after`, with what the loop knows of the shapes of its variables, which operations on part of them forget."""
+
+    def keep(old: Any, new: Any) -> Any:
+        new.set_shape(old.shape)
+        return new
+
+    return tf.nest.map_structure(keep, before, after)
+
+
+def _put(rows: Any, value: Any, index: Any) -> tf.Tensor:
+    """[B, K, L] with value [B, K, 1] at position `index`."""
+    return tf.where(tf.equal(tf.range(tf.shape(rows)[2]), index), value, rows)
+
+
+def _reorder(state: Any, parents: Any) -> Any:
+    return tf.nest.map_structure(lambda part: tf.gather(part, parents, batch_dims=1), state)

@@ -1,0 +1,85 @@
+"""Sampling: sequences drawn from the model, with temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfseq2seq.search.beam import Hypotheses, StepFunction, keep_shapes
+from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
+from tfseq2seq.spec import EOS, PAD, SearchSpec
+
+
+def sample(
+    step: StepFunction,
+    fixed: Any,
+    cache: dict[str, Any],
+    start: Any,
+    limits: Limits,
+    spec: SearchSpec,
+    prefix: Any = None,
+    with_attention: bool = False,
+    attention_width: Any = 0,
+) -> Hypotheses:
+    """Draws `spec.n_best` sequences for each example, in the order drawn; the same seed draws the same.
+
+    Log-probabilities are those of the model itself, before temperature and filters. Arguments as `beam_search`, with
+    a cache for K = spec.n_best; `attention_width` is S.
+    """
+    count, length = spec.n_best, limits.longest
+    batch = tf.shape(start)[0]
+    slots = tf.reshape(tf.range(count), [1, count, 1, 1])
+    last = tf.repeat(tf.expand_dims(start, 1), count, axis=1)
+    ids = tf.fill(tf.stack([batch, count, length]), PAD)
+    weights = tf.zeros(tf.stack([batch, count, length, attention_width if with_attention else 0]))
+
+    def unfinished(index: Any, last: Any, ids: Any, sums: Any, done: Any, *_: Any) -> tf.Tensor:
+        return tf.logical_and(index < length, tf.logical_not(tf.reduce_all(done)))
+
+    def body(index: Any, last: Any, ids: Any, sums: Any, done: Any, cache: Any, weights: Any) -> Any:
+        seen = tf.equal(slots, tf.reshape(tf.range(count), [1, 1, 1, count]))
+        seen = tf.logical_and(seen, tf.reshape(tf.range(length) <= index, [1, 1, -1, 1]))
+        visible = tf.broadcast_to(seen, tf.stack([batch, count, length, count]))
+        visible = tf.reshape(visible, tf.stack([batch, count, length * count]))
+        logits, cache, attention = step(last, index, visible, fixed, cache)
+        logits = tf.cast(logits, tf.float32)
+        allowed = constrain(logits, ids, index, limits, spec, prefix)
+        noise = tf.random.stateless_uniform(tf.shape(logits), tf.stack([spec.seed, index]), 1e-20, 1.0)
+        gumbel = -tf.math.log(-tf.math.log(noise))
+        tokens = tf.argmax(_sharpen(allowed, spec) + gumbel, axis=2, output_type=tf.int32)
+        log_probs = tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
+        sums += tf.where(done, 0.0, log_probs)
+        tokens = tf.where(done, PAD, tokens)
+        here = tf.equal(tf.range(length), index)
+        ids = tf.where(here, tf.expand_dims(tokens, 2), ids)
+        if with_attention:
+            kept = tf.where(tf.expand_dims(done, 2), 0.0, tf.cast(attention, tf.float32))
+            weights = tf.where(here[:, tf.newaxis], tf.expand_dims(kept, 2), weights)
+        done = tf.logical_or(done, tf.equal(tokens, EOS))
+        return keep_shapes(loop, (index + 1, tokens, ids, sums, done, cache, weights))
+
+    sums = tf.zeros(tf.stack([batch, count]))
+    done = tf.fill(tf.stack([batch, count]), False)
+    loop = (tf.constant(0), last, ids, sums, done, cache, weights)
+    _, _, ids, sums, _, _, weights = tf.while_loop(unfinished, body, loop)
+    lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=2)
+    return Hypotheses(ids, lengths, sums, sums, weights if with_attention else None)
+
+
+def _sharpen(logits: Any, spec: SearchSpec) -> tf.Tensor:
+    """Logits [B, K, V] after temperature, and with what top-k and top-p leave out forbidden."""
+    logits = logits / spec.temperature
+    size = logits.shape[-1]
+    if spec.top_k and spec.top_k < size:
+        least = tf.math.top_k(logits, spec.top_k).values[..., -1:]
+        logits = tf.where(logits < least, FORBIDDEN, logits)
+    if spec.top_p < 1.0:
+        ordered = tf.math.top_k(logits, size).values
+        probabilities = tf.nn.softmax(ordered)
+        # A token stays while the mass before it is below p, so the first always does.
+        before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+        kept = tf.logical_or(before < spec.top_p, tf.range(size) < 1)
+        least = tf.reduce_min(tf.where(kept, ordered, -2 * FORBIDDEN), axis=-1, keepdims=True)
+        logits = tf.where(logits < least, FORBIDDEN, logits)
+    return logits

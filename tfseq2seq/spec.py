@@ -1,0 +1,419 @@
+"""What a user can ask for: one tree of frozen dataclasses.
+
+Model, data pipeline, search and export all follow from a `Recipe`. Every field carries its help text, and a value that
+cannot work raises `UserError` with the dotted name of the key. Reading and writing recipes is in `recipe.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tfseq2seq.errors import UserError
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
+
+Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
+Cell = Literal["simple", "lstm", "gru"]
+Scores = Literal["none", "additive", "dot", "general", "scaled", "location"]
+Positions = Literal["sinusoidal", "learned", "rotary", "relative", "none"]
+Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
+
+
+def setting(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with its line of help and, for numbers, the closed range of what is accepted."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+def group(kind: type, help: str) -> Any:
+    """A dataclass field holding a nested spec, `kind()` by default."""
+    return dataclasses.field(default_factory=kind, metadata={"help": help})
+
+
+class SpecError(UserError):
+    """A recipe value that cannot work. `key` is relative to the spec that raised it; readers prefix their own path."""
+
+    def __init__(self, key: str, reason: str):
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
+
+
+class Spec:
+    """Base of all specs: checks that numbers are finite and within the ranges given in `setting`."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, low, high = getattr(self, field.name), field.metadata.get("low"), field.metadata.get("high")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SpecError(field.name, f"{value} is no number to work with")
+            if low is not None and value < low:
+                raise SpecError(field.name, f"{value} is too small, the least is {low}")
+            if high is not None and value > high:
+                raise SpecError(field.name, f"{value} is too large, the most is {high}")
+        self.check()
+
+    def check(self) -> None:
+        """Checks between fields; overridden where there are any."""
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CorpusSpec(Spec):
+    """Where pairs come from: two line files, or a table with a column each, or TFRecord files."""
+
+    source: str = setting("", "line file with one source sentence a line, plain or .gz")
+    target: str = setting("", "line file with one target sentence a line, plain or .gz")
+    table: str = setting("", "TSV file, instead of source and target: source, tab, target on each line")
+    records: str = setting("", "TFRecord file or glob with features 'source' and 'target', instead of the others")
+
+    def check(self) -> None:
+        ways = [bool(self.source or self.target), bool(self.table), bool(self.records)]
+        if sum(ways) > 1:
+            raise SpecError("source", "give one of: source and target, table, records")
+        if bool(self.source) != bool(self.target):
+            raise SpecError("target" if self.source else "source", "source and target files come together")
+
+    @property
+    def given(self) -> bool:
+        return bool(self.source or self.table or self.records)
+
+
+@dataclass(frozen=True)
+class DataSpec(Spec):
+    """Corpora, length filter and batching."""
+
+    train: CorpusSpec = group(CorpusSpec, "training pairs")
+    validation: CorpusSpec = group(CorpusSpec, "validation pairs")
+    max_source_length: int = setting(128, "longest source kept in training, in tokens with <eos>", low=1)
+    max_target_length: int = setting(128, "longest target kept in training, in tokens with <eos>", low=1)
+    batch_tokens: int = setting(4096, "padded tokens in a batch: pairs times the longer side", low=1)
+    batch_pairs: int = setting(0, "at most so many pairs in a batch (0: no limit but batch_tokens)", low=0)
+    bucket_width: int = setting(2, "lengths within so many tokens share a batch", low=1)
+    shuffle_pairs: int = setting(0, "pairs held for shuffling (0: the whole corpus)", low=0)
+    cache: bool = setting(True, "keep the tokenized corpus in memory after the first pass")
+
+
+@dataclass(frozen=True)
+class TextSpec(Spec):
+    """How text becomes ids and ids become text."""
+
+    scheme: Scheme = setting("unigram", "unigram and bpe by SentencePiece, wordpiece, words, characters or bytes")
+    vocabulary_size: int = setting(8000, "entries in the vocabulary, the four special ones included", low=5)
+    min_count: int = setting(1, "words and characters seen less often become <unk>", low=1)
+    normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalisation of the input")
+    lowercase: bool = setting(False, "fold case before anything else")
+    vocabulary: str = setting("", "an existing vocabulary file to use instead of learning one")
+
+
+# ---- encoders -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RecurrentEncoderSpec(Spec):
+    """A stack of recurrent layers (Hochreiter & Schmidhuber 1997, Cho et al. 2014)."""
+
+    kind: Literal["recurrent"] = setting("recurrent", "names this encoder")
+    cell: Cell = setting("lstm", "recurrent cell")
+    layers: int = setting(2, "layers", low=1)
+    units: int = setting(256, "units of each direction", low=1)
+    bidirectional: bool = setting(True, "read in both directions")
+    dropout: float = setting(0.2, "dropout on embeddings and between layers", low=0, high=0.99)
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return self.units * (2 if self.bidirectional else 1)
+
+
+@dataclass(frozen=True)
+class ConvolutionEncoderSpec(Spec):
+    """Residual gated convolutions with learned positions (Gehring et al. 2017), and average pooling at the end."""
+
+    kind: Literal["convolution"] = setting("convolution", "names this encoder")
+    layers: int = setting(6, "gated convolutions", low=1)
+    filters: int = setting(256, "channels of each convolution", low=1)
+    kernel: int = setting(3, "positions under each convolution; odd", low=1)
+    pooling: int = setting(1, "neighbouring positions averaged into one at the end (1: none)", low=1)
+    max_positions: int = setting(1024, "longest input the learned positions cover", low=1)
+    dropout: float = setting(0.2, "dropout before each convolution", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.kernel % 2 == 0:
+            raise SpecError(
+                "kernel", f"{self.kernel} is even; an odd kernel keeps positions aligned, try {self.kernel + 1}"
+            )
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return self.filters
+
+
+@dataclass(frozen=True)
+class TransformerSpec(Spec):
+    """What Transformer encoder and decoder share (Vaswani et al. 2017). The width is `model.width`."""
+
+    kind: Literal["transformer"] = setting("transformer", "names this encoder or decoder")
+    layers: int = setting(6, "blocks", low=1)
+    heads: int = setting(8, "attention heads; the width is divisible by it", low=1)
+    kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
+    ffn: int = setting(2048, "inner width of the feed-forward part", low=1)
+    norm: Literal["pre", "post"] = setting("pre", "layer normalisation before or after each part")
+    activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "feed-forward activation")
+    positions: Positions = setting("sinusoidal", "how positions enter")
+    max_positions: int = setting(1024, "longest input learned positions cover", low=1)
+    relative_distance: int = setting(16, "relative positions are told apart up to this distance", low=1)
+    dropout: float = setting(0.1, "dropout on embeddings and on each part's output", low=0, high=0.99)
+    attention_dropout: float = setting(0.0, "dropout on attention weights", low=0, high=0.99)
+    ffn_dropout: float = setting(0.0, "dropout inside the feed-forward part", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise SpecError("kv_heads", f"{self.kv_heads} does not divide heads ({self.heads})")
+
+
+@dataclass(frozen=True)
+class TransformerEncoderSpec(TransformerSpec):
+    """Transformer encoder."""
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return width
+
+
+EncoderSpec = TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec
+
+
+# ---- decoders -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TransformerDecoderSpec(TransformerSpec):
+    """Transformer decoder."""
+
+
+@dataclass(frozen=True)
+class RecurrentDecoderSpec(Spec):
+    """A stack of recurrent layers with attention, or with a fixed context vector (Sutskever et al. 2014)."""
+
+    kind: Literal["recurrent"] = setting("recurrent", "names this decoder")
+    cell: Cell = setting("lstm", "recurrent cell")
+    layers: int = setting(2, "layers", low=1)
+    units: int = setting(256, "units of each layer", low=1)
+    attention: Scores = setting(
+        "additive",
+        "none: fixed context vector; additive: Bahdanau et al. 2015; dot, general, scaled: Luong et al. 2015; "
+        "location: Chorowski et al. 2015",
+    )
+    attention_units: int = setting(256, "inner width of additive and location attention", low=1)
+    location_filters: int = setting(10, "filters over the last alignment, for location attention", low=1)
+    location_kernel: int = setting(15, "positions under each of those filters; odd", low=1)
+    input_feeding: bool = setting(True, "the attentional vector joins the next input (Luong et al. 2015)")
+    bridge: Literal["tanh", "zero"] = setting("tanh", "first state: tanh layer over the encoder's summary, or zeros")
+    coverage: bool = setting(False, "sum of past attention enters the score (See et al. 2017); additive or location")
+    coverage_loss: float = setting(1.0, "weight of the coverage loss, where coverage is on", low=0)
+    dropout: float = setting(0.2, "dropout on embeddings, between layers and before the output", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.coverage and self.attention not in ("additive", "location"):
+            raise SpecError("coverage", f"needs attention additive or location, not {self.attention}")
+        if self.location_kernel % 2 == 0:
+            raise SpecError("location_kernel", f"{self.location_kernel} is even, try {self.location_kernel + 1}")
+
+
+DecoderSpec = TransformerDecoderSpec | RecurrentDecoderSpec
+
+
+# ---- model ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScheduledSamplingSpec(Spec):
+    """Own predictions as decoder input in training (Bengio et al. 2015).
+
+    The Transformer goes through the target twice for them (Mihaylova & Martins 2019).
+    """
+
+    schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"] = setting(
+        "none", "how the share of own predictions grows over training"
+    )
+    share: float = setting(0.25, "share of own predictions at the end of the schedule", low=0, high=1)
+    start: int = setting(0, "step at which it begins", low=0)
+    steps: int = setting(10000, "steps from the beginning to the full share", low=1)
+
+
+@dataclass(frozen=True)
+class ModelSpec(Spec):
+    """Any encoder with any decoder."""
+
+    width: int = setting(256, "width of embeddings, and of Transformer blocks", low=1)
+    encoder: EncoderSpec = group(TransformerEncoderSpec, "transformer, recurrent or convolution")
+    decoder: DecoderSpec = group(TransformerDecoderSpec, "transformer or recurrent")
+    tie_output: bool = setting(True, "the output layer uses the target embedding's weights")
+    share_embeddings: bool = setting(False, "source and target use one embedding; needs share_vocabulary")
+    initializer: Initializer = setting("glorot_uniform", "how weight matrices begin")
+    source_vectors: str = setting("", "word2vec or GloVe text file to start the source embedding from")
+    target_vectors: str = setting("", "word2vec or GloVe text file to start the target embedding from")
+    scheduled_sampling: ScheduledSamplingSpec = group(ScheduledSamplingSpec, "own predictions as input in training")
+
+    def check(self) -> None:
+        for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if isinstance(part, TransformerSpec):
+                self._check_heads(name, part)
+        if isinstance(self.decoder, RecurrentDecoderSpec) and self.decoder.attention in ("dot", "scaled"):
+            needed = self.encoder.memory_width(self.width)
+            if self.decoder.units != needed:
+                raise SpecError(
+                    "decoder.units",
+                    f"{self.decoder.units} cannot be compared with the encoder's output by {self.decoder.attention} "
+                    f"attention, which needs {needed}; attention general takes any",
+                )
+
+    def _check_heads(self, name: str, part: TransformerSpec) -> None:
+        rotary = part.positions == "rotary"
+        fits = [heads for heads in range(1, self.width + 1) if self.width % heads == 0]
+        fits = [heads for heads in fits if not (part.kv_heads and heads % part.kv_heads)]
+        fits = [heads for heads in fits if not (rotary and (self.width // heads) % 2)]
+        if part.heads in fits:
+            return
+        advice = f"try {min(fits, key=lambda heads: abs(heads - part.heads))}" if fits else "change the width"
+        if self.width % part.heads:
+            raise SpecError(f"{name}.heads", f"{part.heads} does not divide the width ({self.width}), {advice}")
+        each = self.width // part.heads
+        raise SpecError(f"{name}.heads", f"rotary positions need an even width per head, {each} is odd; {advice}")
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OptimizerSpec(Spec):
+    """Keras optimizer."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = setting("adam", "optimizer")
+    learning_rate: float = setting(1e-3, "peak learning rate; for noam, the factor before width^-0.5", low=0)
+    beta_1: float = setting(0.9, "Adam's first decay", low=0, high=1)
+    beta_2: float = setting(0.98, "Adam's second decay", low=0, high=1)
+    epsilon: float = setting(1e-9, "added to the denominator", low=0)
+    momentum: float = setting(0.0, "for sgd and rmsprop", low=0, high=1)
+    weight_decay: float = setting(0.0, "decoupled weight decay, for adamw", low=0)
+    clip_norm: float = setting(0.0, "scale gradients down to this global norm (0: off)", low=0)
+    clip_value: float = setting(0.0, "cut each gradient at this size (0: off)", low=0)
+    accumulate: int = setting(1, "batches whose gradients make one update", low=1)
+    ema: float = setting(
+        0.0, "decay of the moving average of weights used for evaluation (0: off)", low=0, high=0.99999
+    )
+
+    def check(self) -> None:
+        if self.clip_norm and self.clip_value:
+            raise SpecError("clip_value", "clip_norm is on too; Keras clips by one of them, set the other to 0")
+        if self.weight_decay and self.name != "adamw":
+            raise SpecError("weight_decay", f"is for adamw, not {self.name}")
+
+
+@dataclass(frozen=True)
+class ScheduleSpec(Spec):
+    """How the learning rate moves."""
+
+    name: Literal["constant", "noam", "inverse_sqrt", "cosine", "plateau"] = setting(
+        "inverse_sqrt", "noam and inverse_sqrt decay with the root of the step; plateau when the score stops improving"
+    )
+    warmup: int = setting(1000, "steps of linear growth at the beginning", low=0)
+    floor: float = setting(0.0, "least learning rate, for cosine and plateau", low=0)
+    patience: int = setting(2, "for plateau: evaluations without progress before a cut", low=1)
+    factor: float = setting(0.5, "for plateau: the cut", low=0.01, high=0.99)
+
+
+@dataclass(frozen=True)
+class TrainingSpec(Spec):
+    """How long, how fast, what to keep."""
+
+    steps: int = setting(10000, "updates in all", low=1)
+    minutes: float = setting(0.0, "stop after so many minutes of training, evaluations included (0: no limit)", low=0)
+    evaluate_every: int = setting(500, "updates between evaluations and checkpoints", low=1)
+    optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
+    schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
+    label_smoothing: float = setting(0.1, "probability mass spread over the vocabulary", low=0, high=0.99)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
+    jit: bool = setting(False, "compile the training step with XLA")
+    monitor: Literal["loss", "bleu", "chrf", "exact_match"] = setting(
+        "loss", "what chooses the best checkpoint: validation loss, or a score of generated text"
+    )
+    generate_pairs: int = setting(500, "validation pairs generated for such a score (0: all)", low=0)
+    patience: int = setting(0, "stop after so many evaluations without progress (0: never)", low=0)
+    keep: int = setting(5, "last checkpoints kept", low=1)
+    average: int = setting(
+        1, "last checkpoints averaged into the final weights (1: the best checkpoint instead)", low=1
+    )
+    tensorboard: bool = setting(True, "write TensorBoard logs")
+
+    def check(self) -> None:
+        if self.average > self.keep:
+            raise SpecError("average", f"{self.average} checkpoints cannot be averaged when keep is {self.keep}")
+
+
+# ---- search ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SearchSpec(Spec):
+    """How output is found, given a trained model."""
+
+    beam: int = setting(4, "hypotheses kept; 1 is greedy", low=1)
+    n_best: int = setting(1, "hypotheses returned", low=1)
+    length_penalty: Literal["none", "average", "gnmt"] = setting(
+        "gnmt", "divide the log-probability by nothing, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)"
+    )
+    alpha: float = setting(0.6, "strength of the length penalty", low=0)
+    stop: Literal["full", "exact"] = setting(
+        "full",
+        "full: done when as many hypotheses as the beam is wide are finished; exact: when none can become better",
+    )
+    coverage_penalty: float = setting(0.0, "strength of the coverage penalty (Wu et al. 2016, eq. 14)", low=0)
+    min_length: int = setting(0, "least tokens before <eos>", low=0)
+    max_length: int = setting(128, "most tokens, <eos> included", low=1)
+    min_ratio: float = setting(0.0, "least tokens as a multiple of the source's", low=0)
+    max_ratio: float = setting(
+        0.0, "most tokens as a multiple of the source's, ten more allowed (0: max_length alone)", low=0
+    )
+    no_repeat_ngram: int = setting(0, "no n-gram of this size comes twice (0: off)", low=0)
+    max_run: int = setting(0, "no token comes more often than this in a row (0: off)", low=0)
+    sample: bool = setting(False, "draw n_best samples instead of searching")
+    temperature: float = setting(1.0, "for sampling: below 1 sharper, above 1 flatter", low=0.01)
+    top_k: int = setting(0, "for sampling: only the k likeliest tokens (0: all)", low=0)
+    top_p: float = setting(1.0, "for sampling: only the likeliest tokens that make up this mass", low=0.0, high=1.0)
+    seed: int = setting(1, "for sampling", low=0, high=2**31 - 1)
+
+    def check(self) -> None:
+        if not self.sample and self.n_best > self.beam:
+            raise SpecError("n_best", f"{self.n_best} hypotheses cannot come from a beam of {self.beam}")
+        if self.min_length >= self.max_length:
+            raise SpecError(
+                "min_length", f"{self.min_length} leaves no room for <eos> within max_length ({self.max_length})"
+            )
+        if self.max_ratio and self.min_ratio > self.max_ratio:
+            raise SpecError("min_ratio", f"{self.min_ratio} is above max_ratio ({self.max_ratio})")
+
+
+@dataclass(frozen=True)
+class Recipe(Spec):
+    """Everything that makes a model, from data to search."""
+
+    name: str = setting("model", "names the run and its export")
+    seed: int = setting(1, "of initial weights, shuffling and dropout", low=0, high=2**32 - 1)
+    data: DataSpec = group(DataSpec, "corpora and batching")
+    source: TextSpec = group(TextSpec, "source text")
+    target: TextSpec = group(TextSpec, "target text")
+    share_vocabulary: bool = setting(False, "one vocabulary for both sides, described by source")
+    model: ModelSpec = group(ModelSpec, "encoder and decoder")
+    training: TrainingSpec = group(TrainingSpec, "training")
+    search: SearchSpec = group(SearchSpec, "search")
+
+    def check(self) -> None:
+        if self.model.share_embeddings and not self.share_vocabulary:
+            raise SpecError("model.share_embeddings", "needs share_vocabulary: true")
+        if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
+            raise SpecError("name", f"{self.name!r} cannot name a folder")

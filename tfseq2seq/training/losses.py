@@ -1,0 +1,128 @@
+"""Losses and token metrics. Real tokens are told by the sample weights that the data pipeline gives: 1 or 0 each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+
+class TokenStatistics(NamedTuple):
+    """Of logits [B, T, V] and labels [B, T], in float32: the probabilities [B, T, V], and for each token [B, T] the
+    label's logit, the largest logit and the logarithm of the normalizer."""
+
+    probabilities: Any
+    own: Any
+    top: Any
+    normalizer: Any
+
+
+def token_statistics(labels: Any, logits: Any) -> TokenStatistics:
+    """What loss and metrics are made of. They call it with the same tensors, so that a compiled step computes it once.
+
+    On CPUs the library's softmax is several times faster than its fused cross entropy; the normalizer follows from it
+    without another pass: log of the normalizer = largest logit - log of the largest probability.
+    """
+    logits = ops.cast(logits, "float32")
+    probabilities = ops.softmax(logits, axis=-1)
+    top = ops.max(logits, axis=-1)
+    labels = ops.expand_dims(ops.cast(labels, "int32"), -1)
+    own = ops.squeeze(ops.take_along_axis(logits, labels, axis=-1), -1)
+    return TokenStatistics(probabilities, own, top, top - ops.log(ops.max(probabilities, axis=-1)))
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class TokenCrossEntropy(keras.losses.Loss):
+    """Cross entropy in nats, the mean over real tokens, with label smoothing (Szegedy et al. 2016).
+
+    With smoothing e, mass 1 - e stays on the label and e is spread evenly over the vocabulary. The gradient,
+    `softmax - (1 - e) * label - e / V`, is given in closed form: logits are by far the largest tensor of a step, and each
+    pass over them that is saved shows in the time of the whole.
+
+    Args:
+        label_smoothing: e, from 0 to below 1.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "token_cross_entropy", **kwargs: Any):
+        super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels [B, T] and logits [B, T, V] to a loss for each token [B, T]."""
+        smoothing, size = self.label_smoothing, y_pred.shape[-1]
+        labels = ops.cast(y_true, "int32")
+
+        @ops.custom_gradient
+        def cross_entropy(logits: Any) -> Any:
+            found = token_statistics(labels, logits)
+            loss = found.normalizer - found.own
+            if smoothing:
+                loss = loss + smoothing * (found.own - ops.mean(ops.cast(logits, "float32"), axis=-1))
+
+            def gradient(*args: Any, upstream: Any = None) -> Any:
+                # PyTorch's backend gives the upstream gradient by position, after what was saved; the others by name.
+                upstream = args[-1] if upstream is None else upstream
+                spread = (found.probabilities - smoothing / size) * ops.expand_dims(upstream, -1)
+                flat = ops.reshape(spread, (-1, size))
+                rows = ops.arange(ops.shape(flat)[0], dtype="int32")
+                places = ops.stack([rows, ops.reshape(labels, (-1,))], axis=1)
+                own = ops.reshape((smoothing - 1.0) * upstream, (-1,))
+                flat = ops.scatter_update(flat, places, own, reduction="add")
+                return ops.cast(ops.reshape(flat, ops.shape(logits)), logits.dtype)
+
+            return loss, gradient
+
+        return cross_entropy(y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+class _TokenMean(keras.metrics.Metric):
+    """Mean over all real tokens since the last reset. Keras's own mean weighs each example alike, whatever its length.
+
+    `count` is the number of tokens.
+    """
+
+    def __init__(self, name: str, **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.total = self.add_variable((), initializer="zeros", name="total")
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        values = ops.cast(self.each(y_true, y_pred), "float32")
+        weights = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, "float32")
+        self.total.assign_add(ops.sum(values * weights))
+        self.count.assign_add(ops.sum(weights))
+
+    def result(self) -> Any:
+        return self.total / ops.maximum(self.count, 1.0)
+
+    def each(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels [B, T] and logits [B, T, V] to a value for each token [B, T]."""
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class NegativeLogLikelihood(_TokenMean):
+    """Mean negative log-likelihood of real tokens in nats; its exponential is the perplexity."""
+
+    def __init__(self, name: str = "nll", **kwargs: Any):
+        super().__init__(name, **kwargs)
+
+    def each(self, y_true: Any, y_pred: Any) -> Any:
+        found = token_statistics(y_true, y_pred)
+        return found.normalizer - found.own
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class TokenAccuracy(_TokenMean):
+    """Share of real tokens predicted right from the true past."""
+
+    def __init__(self, name: str = "accuracy", **kwargs: Any):
+        super().__init__(name, **kwargs)
+
+    def each(self, y_true: Any, y_pred: Any) -> Any:
+        found = token_statistics(y_true, y_pred)
+        return found.own >= found.top

@@ -1,0 +1,230 @@
+"""A run's folder: recipe, vocabularies, checkpoints, metrics.
+
+    recipe.yaml                          everything that was asked for
+    vocabulary/source.txt, target.txt    (and .model for SentencePiece)
+    checkpoints/00001000.weights.h5      weights at the last evaluations and at the best one
+    checkpoints/progress.json            which checkpoint is best, which are kept
+    checkpoints/resume.npz               all that continuing needs: optimizer, random states, position in the data
+    model.weights.h5                     the finished model: best checkpoint, or mean of the last ones
+    metrics.jsonl, logs/                 a line per evaluation; TensorBoard
+
+Every file is written aside and renamed, so a run stopped at any moment keeps its last good state.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
+from tfseq2seq.files import write_whole, written_aside
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.recipe import dump_recipe, load_recipe
+from tfseq2seq.spec import Recipe
+
+FINAL = "model.weights.h5"
+
+
+class Run:
+    """A training run on disk.
+
+    Args:
+        folder: where it is.
+        recipe: what it was made from.
+        source, target: text features of both sides, one object where the vocabulary is shared.
+    """
+
+    def __init__(self, folder: str | Path, recipe: Recipe, source: TextFeatures, target: TextFeatures):
+        self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
+
+    @classmethod
+    def create(cls, folder: str | Path, recipe: Recipe, source: TextFeatures, target: TextFeatures) -> Run:
+        """Makes the folder and writes recipe and vocabularies.
+
+        Raises:
+            UserError: there is a run already.
+        """
+        run = cls(folder, recipe, source, target)
+        if (run.folder / "recipe.yaml").exists():
+            raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        save_vocabulary(source.vocabulary, run.folder / "vocabulary" / "source.txt")
+        if target is not source:
+            save_vocabulary(target.vocabulary, run.folder / "vocabulary" / "target.txt")
+        write_whole(run.folder / "recipe.yaml", dump_recipe(recipe).encode("utf-8"))
+        return run
+
+    @classmethod
+    def open(cls, folder: str | Path, overrides: Sequence[str] = ()) -> Run:
+        """Opens a run's folder; `overrides` change its recipe for this use.
+
+        Raises:
+            UserError: there is no run, or a file of it is missing or damaged.
+        """
+        folder = Path(folder)
+        if not (folder / "recipe.yaml").exists():
+            raise UserError(
+                f"{folder}: no run here (recipe.yaml is missing); `tfseq2seq train RECIPE --run {folder}` makes one"
+            )
+        recipe = load_recipe(folder / "recipe.yaml", overrides)
+        vocabularies = folder / "vocabulary"
+        source = TextFeatures(
+            recipe.source, load_vocabulary(vocabulary_file(vocabularies, "source", recipe.source), recipe.source)
+        )
+        target = source
+        if not recipe.share_vocabulary:
+            target = TextFeatures(
+                recipe.target, load_vocabulary(vocabulary_file(vocabularies, "target", recipe.target), recipe.target)
+            )
+        return cls(folder, recipe, source, target)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def build_model(self) -> Seq2Seq:
+        """A new model of the recipe, with fresh weights."""
+        return Seq2Seq(self.recipe.model, self.source.size, self.target.size, name=_identifier(self.recipe.name))
+
+    def load_model(self, weights: str | Path | None = None) -> Seq2Seq:
+        """The trained model: from `weights`, else the finished one, else the best checkpoint so far.
+
+        Raises:
+            UserError: there are no weights yet, or the file is damaged or of another model.
+        """
+        model = self.build_model()
+        load_weights(model, Path(weights) if weights else self.weights_file())
+        return model
+
+    def weights_file(self) -> Path:
+        """The finished model's weights, else the best checkpoint's."""
+        if (self.folder / FINAL).exists():
+            return self.folder / FINAL
+        best = self.progress().get("best")
+        if not best:
+            raise UserError(f"{self.folder}: no checkpoint yet; train further")
+        return self.checkpoint_file(best)
+
+    def checkpoint_file(self, step: int) -> Path:
+        return self.checkpoints / f"{step:08d}.weights.h5"
+
+    def progress(self) -> dict[str, Any]:
+        """Step, best step and its score, steps of the checkpoints kept; empty before the first."""
+        path = self.checkpoints / "progress.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise UserError(f"{path}: damaged; delete it to start the run again") from None
+
+    def save_checkpoint(self, model: Seq2Seq, step: int) -> None:
+        """Writes the model's weights as the checkpoint of `step`."""
+        save_weights(model, self.checkpoint_file(step))
+
+    def save_progress(self, progress: Mapping[str, Any]) -> None:
+        """Writes the progress and deletes the checkpoints it does not name."""
+        write_whole(self.checkpoints / "progress.json", json.dumps(progress, indent=1).encode("utf-8"))
+        kept = {self.checkpoint_file(step).name for step in (*progress["kept"], progress["best"])}
+        for path in self.checkpoints.glob("*.weights.h5"):
+            if path.name not in kept:
+                path.unlink()
+
+    def save_resume(self, model: Seq2Seq, step: int) -> None:
+        """Writes all that `load_resume` needs to continue as if never stopped."""
+        arrays = {f"model_{i}": np.asarray(variable) for i, variable in enumerate(model.variables)}
+        arrays |= {f"optimizer_{i}": np.asarray(variable) for i, variable in enumerate(model.optimizer.variables)}
+        with written_aside(self.checkpoints / "resume.npz") as aside:
+            np.savez(aside, step=step, **arrays)
+
+    def load_resume(self, model: Seq2Seq) -> int:
+        """Restores model and optimizer and returns the step they were saved at; 0 where nothing was saved.
+
+        Raises:
+            UserError: the file is damaged, or of another model or optimizer.
+        """
+        path = self.checkpoints / "resume.npz"
+        if not path.exists():
+            return 0
+        variables = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
+        variables |= {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
+        try:
+            with np.load(path) as saved:
+                if set(saved.files) != {"step", *variables} or any(
+                    saved[name].shape != tuple(variable.shape) for name, variable in variables.items()
+                ):
+                    raise UserError(
+                        f"{path}: is of another model or optimizer than the recipe's; train in a new folder"
+                    )
+                for name, variable in variables.items():
+                    variable.assign(saved[name])
+                return int(saved["step"])
+        except UserError:
+            raise
+        except Exception as error:  # zip, numpy and the filesystem each have their own for a damaged file
+            raise UserError(f"{path}: damaged ({error}); delete it to start again from step 0") from None
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Adds a line to metrics.jsonl."""
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Writes weights aside, then renames: `path` is always whole."""
+    with written_aside(path) as aside:
+        model.save_weights(aside)
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Reads weights into a model.
+
+    Raises:
+        UserError: no such file, damaged, or of another model.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such weights")
+    try:
+        with warnings.catch_warnings():
+            # Layers for which the file has nothing would keep their random weights: Keras only warns.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            model.load_weights(path)
+        # Of arrays for which the model has no layer Keras says nothing.
+        found, expected = _count_arrays(path), len(model.weights)
+        if found != expected:
+            raise ValueError(f"it holds {found} arrays of weights, the model {expected}")
+    except Exception as error:  # h5py and Keras raise many kinds for a damaged or foreign file
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(f"{path}: damaged, or of another model than the recipe's: {reason}") from None
+
+
+def _count_arrays(path: Path) -> int:
+    """Arrays in a weights file, without the optimizer's."""
+    names: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sum(not name.startswith("optimizer/") for name in names)
+
+
+def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
+    """Sets each weight of the model to its mean over the given files."""
+    total: list[np.ndarray] = []
+    for path in paths:
+        load_weights(model, path)
+        values = [np.asarray(value, "float64") for value in model.get_weights()]
+        total = [a + b for a, b in zip(total, values, strict=True)] if total else values
+    model.set_weights([(value / len(paths)) for value in total])
+
+
+def _identifier(name: str) -> str:
+    cleaned = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return cleaned if cleaned[:1].isalpha() else f"model_{cleaned}"

@@ -1,0 +1,92 @@
+"""Learning rates and optimizers from their specs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.spec import OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class InverseSqrt(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear growth to `peak` over `warmup` steps, then decay with the root of the step.
+
+    The schedule of Vaswani et al. 2017, eq. 3 ("noam"), is this one with peak = factor * (width * warmup)^-0.5.
+    """
+
+    def __init__(self, peak: float, warmup: int):
+        self.peak, self.warmup = peak, max(warmup, 1)
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32") + 1.0
+        return self.peak * ops.minimum(step / self.warmup, (self.warmup / step) ** 0.5)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "warmup": self.warmup}
+
+
+def learning_rate(rate: float, spec: ScheduleSpec, steps: int, width: int) -> Any:
+    """A number or Keras schedule.
+
+    Args:
+        rate: the peak; for noam, the factor.
+        spec: kind and warm-up.
+        steps: updates in all, where cosine ends.
+        width: of the model, for noam.
+    """
+    if spec.name == "noam":
+        return InverseSqrt(rate * (width * max(spec.warmup, 1)) ** -0.5, spec.warmup)
+    if spec.name == "inverse_sqrt":
+        return InverseSqrt(rate, spec.warmup)
+    if spec.name == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if spec.warmup else rate,
+            max(steps - spec.warmup, 1),
+            alpha=spec.floor / rate if rate else 0.0,
+            warmup_target=rate if spec.warmup else None,
+            warmup_steps=spec.warmup,
+        )
+    return rate
+
+
+def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimizer:
+    """The Keras optimizer a spec asks for, at the given learning rate or schedule."""
+    shared = {
+        "learning_rate": rate,
+        "global_clipnorm": spec.clip_norm or None,
+        "clipvalue": spec.clip_value or None,
+        "use_ema": bool(spec.ema),
+        "ema_momentum": spec.ema or 0.99,
+        "gradient_accumulation_steps": spec.accumulate if spec.accumulate > 1 else None,
+    }
+    adam = {"beta_1": spec.beta_1, "beta_2": spec.beta_2, "epsilon": spec.epsilon}
+    if spec.name == "adam":
+        return keras.optimizers.Adam(**adam, **shared)
+    if spec.name == "adamw":
+        optimizer = keras.optimizers.AdamW(weight_decay=spec.weight_decay, **adam, **shared)
+        # Decay pulls weight matrices to zero; biases and normalisation have no business there.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    if spec.name == "sgd":
+        return keras.optimizers.SGD(momentum=spec.momentum, **shared)
+    return keras.optimizers.RMSprop(momentum=spec.momentum, epsilon=spec.epsilon, **shared)
+
+
+def sampling_share(spec: ScheduledSamplingSpec, step: int) -> float:
+    """Share of own predictions at an update (Bengio et al. 2015, section 2.4), from 0 to `spec.share`."""
+    done = min(max((step - spec.start) / spec.steps, 0.0), 1.0)
+    if spec.schedule == "constant":
+        return spec.share * (step >= spec.start)
+    if spec.schedule == "linear":
+        return spec.share * done
+    if spec.schedule == "exponential":
+        # 1 - k^i, with k such that all but a hundredth of the way is gone at the end.
+        return spec.share * (1.0 - 0.01**done) / 0.99
+    if spec.schedule == "inverse_sigmoid":
+        # An S curve from 0 to 1 with its middle half-way.
+        rise = [1.0 / (1.0 + 2.718281828 ** (-12.0 * (x - 0.5))) for x in (0.0, done, 1.0)]
+        return spec.share * (rise[1] - rise[0]) / (rise[2] - rise[0])
+    return 0.0
