@@ -1,4 +1,4 @@
-"""From nothing to a served model in a few minutes: generated data, training, a test score, a SavedModel, answers from it.
+"""From nothing to a served model in minutes: generated data, training, a test score, a SavedModel, answers from it.
 
     python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 1800]
 
@@ -22,7 +22,14 @@ from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.files import read_lines
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
-EXAMPLES = ["on 17 February 1963", "call me at 19:45", "it costs €1.50", "the 883rd time", "会议晚上8:00开始", "花了¥42.81"]
+EXAMPLES = [
+    "on 17 February 1963",
+    "call me at 19:45",
+    "it costs €1.50",
+    "the 883rd time",
+    "会议晚上8:00开始",
+    "花了¥42.81",
+]
 
 # What a client needs to run the model: TensorFlow, and nothing of this package.
 CLIENT = """

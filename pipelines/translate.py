@@ -1,8 +1,10 @@
 """Translation, top to bottom: a tf.data pipeline, a functional Keras model, compile, fit, export. To read and to copy.
 
-    python pipelines/translate.py --source train.zh --target train.en --validation-source val.zh --validation-target val.en
+    python pipelines/translate.py --source train.zh --target train.en \\
+        --validation-source val.zh --validation-target val.en
 
-`tfseq2seq train` does the same from a recipe, with checkpoints, resuming and early stopping; here every step is in sight.
+`tfseq2seq train` does the same from a recipe, with checkpoints, resuming and early stopping; here every step is in
+sight.
 """
 
 import argparse

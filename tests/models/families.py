@@ -1,4 +1,4 @@
-"""The model families that contracts are checked on, as plain recipes of `ModelSpec`, small enough to build in a moment."""
+"""The model families that contracts are checked on, as plain values of a `ModelSpec`, small enough to build at once."""
 
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import ModelSpec

@@ -33,11 +33,14 @@ labels = np.concatenate([source, np.full((8, 1), 3)], 1).astype("int32")
 for encoder, decoder in parts:
     for sampled in ("none", "constant"):
         keras.utils.set_random_seed(0)
-        spec = from_dict(ModelSpec, dict(width=8, encoder=encoder, decoder=decoder, scheduled_sampling=dict(schedule=sampled)))
+        values = dict(width=8, encoder=encoder, decoder=decoder, scheduled_sampling=dict(schedule=sampled))
+        spec = from_dict(ModelSpec, values)
         model = Seq2Seq(spec, 12, 12)
-        model.compile(keras.optimizers.Adam(0.02), TokenCrossEntropy(0.1), weighted_metrics=[NegativeLogLikelihood(), TokenAccuracy()])
+        metrics = [NegativeLogLikelihood(), TokenAccuracy()]
+        model.compile(keras.optimizers.Adam(0.02), TokenCrossEntropy(0.1), weighted_metrics=metrics)
         weights = np.ones(labels.shape, "float32")
-        losses = model.fit(dict(source=source, target=target), labels, sample_weight=weights, epochs=15, verbose=0).history["loss"]
+        inputs = dict(source=source, target=target)
+        losses = model.fit(inputs, labels, sample_weight=weights, epochs=15, verbose=0).history["loss"]
         assert losses[-1] < 0.9 * losses[0], losses
 assert "tensorflow" not in sys.modules
 print("trained")

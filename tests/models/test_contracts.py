@@ -1,4 +1,4 @@
-"""What every encoder and decoder must hold: one step at a time equals all at once, padding and batch mates change nothing."""
+"""What every encoder and decoder must hold: steps equal the whole, padding and batch mates change nothing."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def ids():
 
 
 def step_by_step(model, source, target, beam, shuffled=False):
-    """Logits [B, K, T, V] from `step`, each hypothesis fed the same target; with `shuffled`, hypotheses change slots."""
+    """Logits [B, K, T, V] from `step`, all hypotheses fed the same target; `shuffled` makes them change slots."""
     batch, length = target.shape
     random = np.random.default_rng(1)
     fixed, cache = model.start(model.encode(source), beam, length)
@@ -45,8 +45,9 @@ def step_by_step(model, source, target, beam, shuffled=False):
         if shuffled:
             parents = random.integers(0, beam, (batch, beam))
             slots = np.take_along_axis(slots, parents[..., None], axis=1)
-            rows = np.arange(batch)[:, None]
-            cache["state"] = keras.tree.map_structure(lambda part: np.asarray(part)[rows, parents], cache["state"])
+            cache["state"] = keras.tree.map_structure(
+                lambda part, parents=parents: np.asarray(part)[np.arange(batch)[:, None], parents], cache["state"]
+            )
     return np.stack(logits, axis=2)
 
 
@@ -91,7 +92,11 @@ def test_the_future_is_hidden():
 
 def test_attention_is_an_output_and_sums_to_one():
     source, target = ids()
-    for encoder, decoder in (("convolution-pooled", "additive"), ("lstm-both-ways", "transformer"), ("simple", "fixed-gru")):
+    for encoder, decoder in (
+        ("convolution-pooled", "additive"),
+        ("lstm-both-ways", "transformer"),
+        ("simple", "fixed-gru"),
+    ):
         model = build(model_spec(encoder, decoder))
         found = model.with_attention()({"source": source, "target": target})
         np.testing.assert_allclose(found["logits"], model({"source": source, "target": target}), atol=1e-6)

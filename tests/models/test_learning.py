@@ -1,4 +1,4 @@
-"""Each family learns: it fits a small set of sequences to be reversed, by itself, within a bounded number of updates."""
+"""Each family learns: it fits a small set of sequences to be reversed within a bounded number of updates."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def test_it_fits_a_small_set(family):
     if model.sampling is not None:
         model.sampling.share.assign(sampling_share(spec.scheduled_sampling, 1))
     source, target = pairs()
-    inputs, labels, weights = training_example(source, target)
+    inputs, labels, weights = keras.tree.map_structure(np.asarray, training_example(source, target))
     model.compile(keras.optimizers.Adam(0.01), TokenCrossEntropy(), jit_compile=False)
     data = tf.data.Dataset.from_tensors((inputs, labels, weights)).repeat()
     losses = []

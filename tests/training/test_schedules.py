@@ -44,6 +44,12 @@ def test_optimizers_take_a_step_downhill(name):
     assert abs(float(variable[0])) < 1 and abs(float(variable[1])) < 2
 
 
+def test_averages_and_accumulation_are_kerass_own():
+    optimizer = build_optimizer(OptimizerSpec(ema=0.9, accumulate=3), 0.1)
+    assert optimizer.use_ema and optimizer.ema_momentum == 0.9 and optimizer.gradient_accumulation_steps == 3
+    assert not build_optimizer(OptimizerSpec(), 0.1).use_ema
+
+
 def test_clipping_bounds_the_step():
     for options, bound in (({"clip_norm": 0.5}, 0.5), ({"clip_value": 0.1}, 0.1 * 2**0.5)):
         optimizer = build_optimizer(OptimizerSpec(name="sgd", **options), 1.0)

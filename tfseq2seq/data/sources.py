@@ -1,7 +1,7 @@
 """Pairs of raw lines from files: line files (plain or .gz), TSV tables, TFRecord.
 
-Every file is checked once, whole, before anything is trained on it: a fault in line 900,000 is reported at the start with
-its file and line, not hours later. Lines end at "\\n" only.
+Every file is checked once, whole, before anything is trained on it: a fault in line 900,000 is reported at the start
+with its file and line, not hours later. Lines end at "\\n" only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tfseq2seq.files import iterate_lines, written_aside
 from tfseq2seq.spec import CorpusSpec
 
 _CHUNK = 2048
+# Bytes around each TFRecord: its length, and checksums of the length and of the data.
+_FRAME = 16
 
 
 def expanded(spec: CorpusSpec) -> CorpusSpec:
@@ -54,7 +56,12 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     """
     spec = expanded(spec)
     if spec.records:
-        return _records(spec.records, name)
+        files = _record_files(spec.records, f"{name}.records")
+        count = sum(1 for file in files for _ in _record_pairs(file))
+        if not count:
+            raise UserError(f"{name}.records: {spec.records} holds no record")
+        records = _parsed(tf.data.TFRecordDataset(files), _CHUNK)
+        return records.map(lambda source, target, length: (source, target)).unbatch(), count
     if spec.table:
         return _dataset(lambda: _table_rows(spec.table)), sum(1 for _ in _table_rows(spec.table))
     if not spec.source:
@@ -70,12 +77,11 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
 
 def iterate_side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
     """The raw source or target lines of a corpus, for learning a vocabulary."""
-    spec = expanded(spec)
+    spec, place = expanded(spec), 0 if side == "source" else 1
     if spec.records:
-        pairs, _ = _records(spec.records, "records")
-        yield from (pair[0 if side == "source" else 1] for pair in pairs.as_numpy_iterator())
+        yield from (pair[place] for file in _record_files(spec.records, "records") for pair in _record_pairs(file))
     elif spec.table:
-        yield from (row[0 if side == "source" else 1] for row in _table_rows(spec.table))
+        yield from (row[place] for row in _table_rows(spec.table))
     else:
         yield from iterate_lines(spec.source if side == "source" else spec.target)
 
@@ -97,8 +103,8 @@ def write_records(pairs: Iterable[tuple[bytes | str, bytes | str]], path: str | 
 def _dataset(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
     """What `read` gives, as (source, target) scalars.
 
-    `tf.data.TextLineDataset` has other ideas of a line than `iterate_lines`: it drops every "\\r" and keeps a byte order
-    mark. Pairs that were checked and counted in one way must not be read in another.
+    Pairs checked and counted in one way must not be read in another: `tf.data.TextLineDataset` drops every "\\r" and
+    keeps a byte order mark.
     """
 
     def chunks() -> Iterator[tuple[list[bytes], list[bytes]]]:
@@ -118,33 +124,47 @@ def _table_rows(path: str) -> Iterator[tuple[bytes, bytes]]:
         yield row[0], row[1]
 
 
-def _records(pattern: str, name: str) -> tuple[tf.data.Dataset, int]:
+def _record_files(pattern: str, key: str) -> list[str]:
     files = sorted(glob.glob(pattern))
     if not files:
-        raise UserError(f"{name}.records: no file matches {pattern}")
+        raise UserError(f"{key}: no file matches {pattern}")
+    return files
+
+
+def _parsed(records: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+    """Records to chunks of (source, target, bytes in the record)."""
     features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("source", "target")}
 
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = tf.io.parse_single_example(serialized, features)
-        return example["source"], example["target"]
+    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        examples = tf.io.parse_example(serialized, features)
+        return examples["source"], examples["target"], tf.strings.length(serialized)
 
-    count = 0
-    for file in files:
-        before = count
+    return records.batch(chunk).map(parse)
+
+
+def _record_pairs(file: str) -> Iterator[tuple[bytes, bytes]]:
+    records, count, size, chunk = tf.data.TFRecordDataset(file), 0, 0, _CHUNK
+    while chunk:
         try:
-            for source, target in tf.data.TFRecordDataset(file).map(parse).as_numpy_iterator():
-                count += 1
-                source.decode("utf-8")
-                target.decode("utf-8")
+            for rows in _parsed(records.skip(count), chunk).as_numpy_iterator():
+                for source, target, length in zip(*rows):
+                    count, size = count + 1, size + int(length) + _FRAME
+                    source.decode("utf-8")
+                    target.decode("utf-8")
+                    yield source, target
+            chunk = 0
         except UnicodeDecodeError:
-            raise UserError(f"{file}, record {count - before}: text that is not UTF-8") from None
+            raise UserError(f"{file}, record {count}: text that is not UTF-8") from None
         except tf.errors.OpError as error:
-            raise UserError(
-                f"{file}: damaged or not a record of source and target, after record {count - before}: {_reason(error)}"
-            ) from None
-    if not count:
-        raise UserError(f"{name}.records: {pattern} holds no record")
-    return tf.data.TFRecordDataset(files).map(parse), count
+            if chunk == 1:
+                raise UserError(
+                    f"{file}: damaged or not a record of source and target, after record {count}: {_reason(error)}"
+                ) from None
+            # A chunk with a fault gives none of its records; one by one they tell the place.
+            chunk = 1
+    if size != os.path.getsize(file):
+        # TensorFlow takes a file cut within the next record's length for one that ends before it.
+        raise UserError(f"{file}: damaged after record {count}: it ends within a record")
 
 
 def _reason(error: tf.errors.OpError) -> str:

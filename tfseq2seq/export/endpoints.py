@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import Seq2Seq
-from tfseq2seq.search.beam import Hypotheses, beam_search
+from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
 from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.sampling import sample
@@ -51,7 +51,9 @@ class TextToText(tf.Module):
         starts = [
             model.start(memory, beam, limits.longest) for model, memory in zip(self.models, memories, strict=True)
         ]
-        step, fixed, cache = self.models[0].step, starts[0][0], starts[0][1]
+        step: StepFunction = self.models[0].step
+        fixed: Any = starts[0][0]
+        cache = starts[0][1]
         if len(self.models) > 1:
             step = ensemble_step([model.step for model in self.models])
             fixed, cache = [own for own, _ in starts], ensemble_cache([own for _, own in starts])

@@ -39,7 +39,8 @@ class TextFeatures(keras.layers.Layer):
         self.spec, self.vocabulary = spec, vocabulary
         self.size = len(vocabulary.tokens)
         self._surfaces = tf.constant(_surfaces(vocabulary, spec.scheme))
-        self._tokenizer = self._table = None
+        self._tokenizer: Any = None
+        self._table: Any = None
         if spec.scheme in ("unigram", "bpe"):
             import tensorflow_text  # registers the kernels; only these schemes need them
 
@@ -118,8 +119,7 @@ def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
 def _lookup(tokens: tuple[str, ...]) -> tf.lookup.StaticHashTable:
     # Text that spells a special token is text: it must not become that token.
     known = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(tokens[len(SPECIAL_TOKENS) :], tf.string),
-        tf.range(len(SPECIAL_TOKENS), len(tokens), dtype=tf.int32),
+        list(tokens[len(SPECIAL_TOKENS) :]), tf.range(len(SPECIAL_TOKENS), len(tokens), dtype=tf.int32)
     )
     return tf.lookup.StaticHashTable(known, default_value=UNK)
 

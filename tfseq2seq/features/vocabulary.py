@@ -89,6 +89,8 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
         raise UserError(f"{path}, line {tokens.index('') + 1}: empty; a vocabulary has one token a line")
     if tuple(tokens[:4]) != SPECIAL_TOKENS:
         tokens = [*SPECIAL_TOKENS, *tokens]
+    if len(tokens) == len(SPECIAL_TOKENS):
+        raise UserError(f"{path}: no token but the special ones")
     repeated = [token for token, count in collections.Counter(tokens).items() if count > 1]
     if repeated:
         order = f"; {', '.join(SPECIAL_TOKENS)} come first and in this order" if repeated[0] in SPECIAL_TOKENS else ""
@@ -208,7 +210,8 @@ def _from_model(content: bytes, name: str) -> Vocabulary:
 
 
 def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabulary:
-    """Each character has a piece to begin a word and one for inside; where they are many, the rarest become <unk>."""
+    """Each character has a piece to begin a word and one for inside. Where these are more than two thirds of the
+    vocabulary, the rarest characters become <unk>."""
     from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
 
     tokens = learner.learn(
@@ -216,7 +219,7 @@ def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabu
         vocab_size=spec.vocabulary_size,
         reserved_tokens=list(SPECIAL_TOKENS),
         include_joiner_token=True,
-        max_unique_chars=(spec.vocabulary_size - len(SPECIAL_TOKENS)) // 2,
+        max_unique_chars=(spec.vocabulary_size - len(SPECIAL_TOKENS)) // 3,
         lower_thresh=1,
     )
     if len(tokens) == len(SPECIAL_TOKENS):

@@ -1,6 +1,6 @@
 """Multi-head attention with grouped keys and values, rotary and relative positions (Vaswani et al. 2017).
 
-Keys and values are projected apart from the attention itself, head-major, so that a decoder can keep them between steps:
+Keys and values are projected apart from the attention itself, so that a decoder can keep them between steps:
 
     x [B, S, D] --keys_values--> keys, values [B, G, S, d] --call(query [B, Q, D], ...)--> output [B, Q, D]
 """

@@ -1,4 +1,4 @@
-"""Masks are boolean, True where a position may be attended to; a bias is a mask in the form attention adds to scores."""
+"""Masks are boolean, True where a position may be attended to; a bias is a mask as attention adds it to scores."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class TransformerBlock(keras.layers.Layer):
     def __init__(self, spec: TransformerSpec, width: int, memory_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width, self.pre = spec, width, spec.norm == "pre"
-        shared = {"dropout": spec.attention_dropout, "initializer": initializer}
+        shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer}
         self.self_attention = MultiHeadAttention(
             width,
             spec.heads,
@@ -82,7 +82,7 @@ class TransformerBlock(keras.layers.Layer):
             name="self_attention",
             **shared,
         )
-        self.memory_attention = None
+        self.memory_attention: Any = None
         if memory_width:
             self.memory_attention = MultiHeadAttention(
                 width, spec.heads, spec.kv_heads, memory_width, name="memory_attention", **shared

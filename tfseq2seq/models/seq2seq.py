@@ -105,7 +105,7 @@ class Seq2Seq(keras.Model):
 
 
 class _TiedOutput(keras.layers.Layer):
-    """Logits from the transposed embedding matrix (Press & Wolf 2017): no weights of its own, and a row in `summary()`."""
+    """Logits from the transposed embedding matrix (Press & Wolf 2017), with a name in `summary()`."""
 
     def __init__(self, embedding: keras.layers.ReversibleEmbedding, **kwargs: Any):
         super().__init__(**kwargs)

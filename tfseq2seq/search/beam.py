@@ -4,10 +4,10 @@ A step function is called as `step(ids [B, K], index, visible [B, K, L * K], fix
 `(logits [B, K, V], cache, attention [B, K, S])`; `models/decoders.py` tells what `visible`, `fixed` and `cache` hold.
 Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written.
 
-The rule, with nothing dropped that could win: each step ranks all continuations of the K live hypotheses. Of the best K,
-those that end with <eos> are finished; the best K that do not end live on. An example is done when K are finished
-("full") or when no live hypothesis can still beat the worst of them ("exact"). At its longest length only <eos> may
-come, so every hypothesis returned is a complete sequence and its score the log-probability of just that sequence.
+The rule: each step ranks all continuations of the K live hypotheses. Of the best K, those that end with <eos> are
+finished; the best K that do not end live on. An example is done when K are finished ("full") or when no live hypothesis
+can still beat the worst of those to be returned ("exact"). At its longest length only <eos> may come, so every
+hypothesis returned is a complete sequence and its score the log-probability of just that sequence.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ FORBIDDEN = -1e9
 
 
 class Limits(NamedTuple):
-    """Bounds of each example's output: `least` [B] tokens before <eos>, at most `most` [B] with it, `longest` overall."""
+    """Of each example's output: `least` [B] tokens before <eos>, at most `most` [B] with it, `longest` overall."""
 
     least: tf.Tensor
     most: tf.Tensor

@@ -13,8 +13,8 @@ from tfseq2seq.search.beam import StepFunction
 def ensemble_step(steps: Sequence[StepFunction]) -> StepFunction:
     """One step function from several over the same target vocabulary.
 
-    It takes a list of their `fixed` values and a cache made by `ensemble_cache`. Its logits are the logarithm of the mean
-    probability, its attention the mean of those of the models (which see the same source positions).
+    It takes a list of their `fixed` values and a cache made by `ensemble_cache`. Its logits are the logarithm of the
+    mean probability, its attention the mean of those of the models (which see the same source positions).
     """
 
     def step(ids: Any, index: Any, visible: Any, fixed: Any, cache: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""Sampling: sequences drawn from the model, with temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020)."""
+"""Sequences drawn from the model, with temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020)."""
 
 from __future__ import annotations
 

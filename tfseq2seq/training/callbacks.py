@@ -1,5 +1,7 @@
-"""What happens around `fit`: scores of generated text, checkpoints, progress, limits. One Keras epoch is the stretch from
-one evaluation to the next."""
+"""What happens around `fit`: scores of generated text, checkpoints, progress, limits.
+
+One Keras epoch is the stretch from one evaluation to the next.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -68,13 +70,12 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         run: where to write.
         position: for the step.
-        data: tokens and other facts for metrics.jsonl.
+        saved: progress of the run being resumed, or nothing.
     """
 
-    def __init__(self, run: Run, position: Position):
+    def __init__(self, run: Run, position: Position, saved: Mapping[str, Any]):
         super().__init__()
         self.run, self.position, self.spec = run, position, run.recipe.training
-        saved = run.progress()
         self.kept: list[int] = saved.get("kept", [])
         self.best: int | None = saved.get("best")
         self.best_score: float | None = saved.get("best_score")
@@ -100,23 +101,22 @@ class Checkpoints(keras.callbacks.Callback):
         else:
             self.without_progress += 1
         self.kept = [*[old for old in self.kept if old != step], step][-self.spec.keep :]
-        self.run.save_resume(self.model, step)
-        self.run.save_progress(
-            {
-                "step": step,
-                "best": self.best,
-                "best_score": self.best_score,
-                "monitor": self.key,
-                "kept": self.kept,
-                "without_progress": self.without_progress,
-            }
-        )
+        progress = {
+            "step": step,
+            "best": self.best,
+            "best_score": self.best_score,
+            "monitor": self.key,
+            "kept": self.kept,
+            "without_progress": self.without_progress,
+        }
+        self.run.save_resume(self.model, progress)
+        self.run.save_progress(progress)
         if self.spec.patience and self.without_progress >= self.spec.patience:
             self.model.stop_training = self.position.finished = True
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar with loss, tokens per second and time left on a terminal; elsewhere a line per evaluation. Fills metrics.jsonl.
+    """A bar with loss, tokens per second and time left on a terminal; a line per evaluation; fills metrics.jsonl.
 
     Args:
         run: for metrics.jsonl and the limits.

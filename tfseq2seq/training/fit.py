@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,17 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
 
     model = run.build_model()
     compile_model(model, recipe)
-    step = run.load_resume(model) if resume else 0
-    if not step:
+    progress = run.load_resume(model) if resume else {}
+    if progress and recipe.training.schedule.name == "constant":
+        # The saved state holds the rate as it was; a recipe with another one means it.
+        model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
+    if not progress:
         load_vectors(model, run, say)
     say(f"model: {count_parameters(model):,} parameters")
     if not resume:
         # Not before: what is wrong in the recipe or its files has come up by now, and leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
-    fit(model, run, batches.skip(step), validation, step)
+    fit(model, run, batches.skip(progress.get("step", 0)), validation, progress)
     finish(model, run, say)
     return run
 
@@ -134,19 +137,28 @@ def compile_model(model: Seq2Seq, recipe: Recipe) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def fit(model: Seq2Seq, run: Run, batches: tf.data.Dataset, validation: tf.data.Dataset, step: int) -> None:
-    """`model.fit` from `step` on, with evaluations, checkpoints and limits."""
-    spec = run.recipe.training
+def fit(
+    model: Seq2Seq, run: Run, batches: tf.data.Dataset, validation: tf.data.Dataset, progress: Mapping[str, Any]
+) -> None:
+    """`model.fit` with evaluations, checkpoints and limits.
+
+    Args:
+        model: compiled.
+        run: where checkpoints go.
+        batches: training batches without end, from the update to continue at.
+        validation: batches to evaluate on.
+        progress: of the run being resumed, or nothing.
+    """
+    spec, step = run.recipe.training, progress.get("step", 0)
     position = Position(run, step)
     if position.finished:
         return
     callbacks: list[keras.callbacks.Callback] = [position]
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
-    progress = Progress(run, position)
     if spec.monitor != "loss":
         callbacks.append(GeneratedScore(spec.monitor, generated_score(model, run)))
-    callbacks.append(Checkpoints(run, position))
+    callbacks.append(Checkpoints(run, position, progress))
     if spec.schedule.name == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -166,7 +178,7 @@ def fit(model: Seq2Seq, run: Run, batches: tf.data.Dataset, validation: tf.data.
         epochs=-(-spec.steps // spec.evaluate_every),
         initial_epoch=step // spec.evaluate_every,
         validation_data=validation,
-        callbacks=[*callbacks, progress],
+        callbacks=[*callbacks, Progress(run, position)],
         shuffle=False,
         verbose=0,
     )
@@ -226,7 +238,6 @@ def finish(model: Seq2Seq, run: Run, say: Any = print) -> None:
         say(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
     else:
         load_weights(model, run.checkpoint_file(progress["best"]))
-        say(
-            f"final weights: best checkpoint, step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
-        )
+        best = f"step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
+        say(f"final weights: best checkpoint, {best}")
     save_weights(model, run.folder / FINAL)

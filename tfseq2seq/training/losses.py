@@ -37,8 +37,8 @@ class TokenCrossEntropy(keras.losses.Loss):
     """Cross entropy in nats, the mean over real tokens, with label smoothing (Szegedy et al. 2016).
 
     With smoothing e, mass 1 - e stays on the label and e is spread evenly over the vocabulary. The gradient,
-    `softmax - (1 - e) * label - e / V`, is given in closed form: logits are by far the largest tensor of a step, and each
-    pass over them that is saved shows in the time of the whole.
+    `softmax - (1 - e) * label - e / V`, is given in closed form: logits are by far the largest tensor of a step, and
+    each pass over them that is saved shows in the time of the whole.
 
     Args:
         label_smoothing: e, from 0 to below 1.

@@ -139,44 +139,46 @@ class Run:
             if path.name not in kept:
                 path.unlink()
 
-    def save_resume(self, model: Seq2Seq, step: int) -> None:
+    def save_resume(self, model: Seq2Seq, progress: Mapping[str, Any]) -> None:
         """Writes all that `load_resume` needs to continue as if never stopped."""
-        arrays = {f"model_{i}": np.asarray(variable) for i, variable in enumerate(model.variables)}
-        arrays |= {f"optimizer_{i}": np.asarray(variable) for i, variable in enumerate(model.optimizer.variables)}
+        arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in _state(model).items()}
         with written_aside(self.checkpoints / "resume.npz") as aside:
-            np.savez(aside, step=step, **arrays)
+            np.savez(aside, progress=json.dumps(progress), **arrays)
 
-    def load_resume(self, model: Seq2Seq) -> int:
-        """Restores model and optimizer and returns the step they were saved at; 0 where nothing was saved.
+    def load_resume(self, model: Seq2Seq) -> dict[str, Any]:
+        """Restores model and optimizer and returns the progress they were saved with; empty where nothing was saved.
 
         Raises:
             UserError: the file is damaged, or of another model or optimizer.
         """
         path = self.checkpoints / "resume.npz"
         if not path.exists():
-            return 0
-        variables = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
-        variables |= {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
+            return {}
+        state = _state(model)
         try:
             with np.load(path) as saved:
-                if set(saved.files) != {"step", *variables} or any(
-                    saved[name].shape != tuple(variable.shape) for name, variable in variables.items()
-                ):
-                    raise UserError(
-                        f"{path}: is of another model or optimizer than the recipe's; train in a new folder"
-                    )
-                for name, variable in variables.items():
-                    variable.assign(saved[name])
-                return int(saved["step"])
-        except UserError:
-            raise
+                arrays = {name: saved[name] for name in saved.files}
+            progress: dict[str, Any] = json.loads(str(arrays.pop("progress")))
         except Exception as error:  # zip, numpy and the filesystem each have their own for a damaged file
             raise UserError(f"{path}: damaged ({error}); delete it to start again from step 0") from None
+        if {name: array.shape for name, array in arrays.items()} != {name: tuple(v.shape) for name, v in state.items()}:
+            raise UserError(f"{path}: is of another model or optimizer than the recipe's; train in a new folder")
+        for name, variable in state.items():
+            variable.assign(arrays[name])
+        # The run may have been stopped after this file was written and before its progress was.
+        self.save_progress(progress)
+        return progress
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+
+
+def _state(model: Seq2Seq) -> dict[str, Any]:
+    """Every variable that training moves, random states included, by a name that does not depend on the process."""
+    named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
+    return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

@@ -1,0 +1,141 @@
+"""The artefact answers as the live model does, in a process that does not import this package."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.generator import Generator
+from tfseq2seq.export.saved_model import export_saved_model
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.spec import ModelSpec, RecurrentDecoderSpec, RecurrentEncoderSpec, SearchSpec, TextSpec
+
+CLIENT = """
+import json, sys
+import tensorflow as tf
+import tensorflow_text
+model = tf.saved_model.load(sys.argv[1])
+texts = json.load(sys.stdin)
+found = {"text": [], "score": []}
+for begin in range(0, len(texts), int(sys.argv[2])):
+    answers = model.signatures[sys.argv[3]](text=tf.constant(texts[begin : begin + int(sys.argv[2])]))
+    rows = len(answers["text"])
+    found["text"] += [[text.decode() for text in row] for row in answers["text"].numpy().reshape(rows, -1)]
+    found["score"] += answers["score"].numpy().reshape(rows, -1).tolist()
+assert not any(name.startswith("tfseq2seq") for name in sys.modules)
+print(json.dumps(found))
+"""
+
+
+def ask(folder, texts, batch, signature):
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(folder), str(batch), signature],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+@pytest.fixture(scope="module")
+def endpoint(trained_run):
+    return TextToText([trained_run.load_model()], trained_run.source, trained_run.target, trained_run.recipe.search)
+
+
+@pytest.fixture(scope="module")
+def texts(generated):
+    return [*generated["test.source"].read_text(encoding="utf-8").split("\n")[:30], "", "   ", "\u20ac\u4f60\U0001f600"]
+
+
+@pytest.fixture(scope="module")
+def exported(endpoint, tmp_path_factory):
+    return export_saved_model(endpoint, tmp_path_factory.mktemp("saved") / "small")
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_fresh_process_answers_as_the_live_model(endpoint, exported, texts, batch):
+    live = Generator(endpoint).generate(texts)
+    best = ask(exported, texts, batch, "serving_default")
+    assert [row[0] for row in best["text"]] == [output.texts[0] for output in live]
+    np.testing.assert_allclose([row[0] for row in best["score"]], [output.scores[0] for output in live], atol=1e-4)
+    if batch > 1:
+        several = ask(exported, texts, batch, "n_best")
+        assert several["text"] == [output.texts for output in live]
+
+
+def test_an_empty_string_gives_an_empty_string(endpoint, texts):
+    live = Generator(endpoint).generate(texts)
+    assert live[30].texts == ["", ""] and live[31].texts == ["", ""] and live[30].scores == [0.0, 0.0]
+
+
+def test_recurrent_models_and_sentencepiece_too(tmp_path):
+    text = ["a small cat sat", "the cat ran to the hat", "a hat sat on a cat", "the small rat ran"] * 5
+    spec = TextSpec(scheme="bpe", vocabulary_size=40)
+    features = TextFeatures(spec, learn_vocabulary(text, spec))
+    decoder = RecurrentDecoderSpec(layers=1, units=8, attention="additive", attention_units=8)
+    model = Seq2Seq(
+        ModelSpec(width=8, encoder=RecurrentEncoderSpec(layers=1, units=8), decoder=decoder),
+        features.size,
+        features.size,
+    )
+    endpoint = TextToText([model, model], features, features, SearchSpec(beam=3, max_length=12))
+    folder = export_saved_model(endpoint, tmp_path / "model")
+    live = Generator(endpoint).generate(text[:4])
+    assert [row[0] for row in ask(folder, text[:4], 4, "serving_default")["text"]] == [o.texts[0] for o in live]
+
+
+def test_versions_count_up_and_are_never_replaced(endpoint, exported):
+    assert exported.name == "1"
+    assert export_saved_model(endpoint, exported.parent).name == "2"
+    with pytest.raises(UserError, match="exists already"):
+        export_saved_model(endpoint, exported.parent, version=2)
+    with pytest.raises(UserError, match="is a file"):
+        export_saved_model(endpoint, exported / "saved_model.pb")
+
+
+def test_a_failed_export_leaves_nothing(endpoint, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(UserError, match="No space left"):
+        export_saved_model(endpoint, tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_generation_keeps_order_whatever_the_batch(endpoint, texts):
+    one, many = Generator(endpoint, batch_size=1), Generator(endpoint, batch_size=7)
+    assert [o.texts for o in one.generate(texts[:9])] == [o.texts for o in many.generate(texts[:9])]
+
+
+def test_scores_are_those_of_teacher_forcing(endpoint, texts):
+    outputs = Generator(endpoint).generate(texts[:20])
+    found, _ = Generator(endpoint).log_probabilities(texts[:20], [output.texts[0] for output in outputs])
+    # An output that holds <unk> or does not tokenize back to the same ids is another sequence.
+    same = [i for i, output in enumerate(outputs) if "<unk>" not in output.texts[0]]
+    assert same
+    np.testing.assert_allclose(found[same], [outputs[i].log_probs[0] for i in same], atol=1e-3)
+
+
+def test_prefixes_are_kept(endpoint, texts):
+    outputs = Generator(endpoint).generate(texts[:5], prefixes=["the", "", "the", "at", ""])
+    assert outputs[0].texts[0].startswith("the") and outputs[3].texts[0].startswith("at")
+    assert outputs[1].texts == Generator(endpoint).generate(texts[1:2])[0].texts
+
+
+def test_sampling_serves_too(trained_run, texts, tmp_path):
+    search = dataclasses.replace(trained_run.recipe.search, sample=True, n_best=3, beam=1, seed=4)
+    endpoint = TextToText([trained_run.load_model()], trained_run.source, trained_run.target, search)
+    first, again = (Generator(endpoint).generate(texts[:4]) for _ in range(2))
+    assert first == again and len(first[0].texts) == 3

@@ -1,0 +1,294 @@
+"""Text to ids and back in every scheme, against Python's own Unicode functions and the sentencepiece library."""
+
+import functools
+import io
+import json
+import random
+import unicodedata
+
+import pytest
+import sentencepiece
+import tensorflow as tf
+
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
+from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
+
+SCHEMES = ["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
+EXACT = ["unigram", "bpe", "characters", "bytes"]
+TEXTS = [
+    "the cat sat",
+    "the  cat   sat",
+    "  the cat ",
+    "\U0001f600 \u6211\u559c\u6b22\u8bfb\u4e66",
+    "\U0001f468\u200d\U0001f469",
+    "na\u00efve cafe\u0301",
+    "e\u0331 \u0915\u094d\u0937\u093f",  # the underlined e has no composed form
+    "##the ## foo##bar #",
+    "\u6211" * 200,
+]
+LEARNED_FROM = [
+    "the cat  sat on the mat",
+    "pads, beans and a < b > c; #1 ## foo##bar ###x ##the",
+    "<pad> <unk> <bos> <eos> a<eos>b",
+    "\u6211\u559c\u6b22\u8bfb\u4e66 \U0001f600 \U0001f468\u200d\U0001f469",
+    "na\u00efve caf\u00e9 e\u0331 \u0915\u094d\u0937\u093f",
+    "the kept under_line the cats \u0431\u0430\u043d\u043a",
+    *TEXTS,
+] * 12
+KNOWN = sorted(set("".join(LEARNED_FROM)))
+
+
+@functools.cache
+def features(scheme, **settings):
+    spec = TextSpec(scheme=scheme, **{"vocabulary_size": 400, **settings})
+    return TextFeatures(spec, learn_vocabulary(LEARNED_FROM, spec))
+
+
+def tokens_of(layer, text):
+    return layer.tokenize([text]).to_list()[0]
+
+
+def back(layer, text):
+    return layer.detokenize(layer.tokenize([text]).to_tensor(PAD))[0].numpy().decode()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_special_tokens_have_the_first_ids(scheme):
+    layer = features(scheme)
+    assert layer.vocabulary.tokens[:4] == SPECIAL_TOKENS
+    assert layer.size == len(layer.vocabulary.tokens)
+    assert layer(tf.constant(["the cat", ""])).numpy()[1].tolist()[:2] == [EOS, PAD]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("text", TEXTS)
+def test_there_and_back(scheme, text):
+    normal = unicodedata.normalize("NFKC", text).strip(" ")
+    layer = features(scheme)
+    assert layer.normalize([text]).numpy()[0].decode() == normal
+    assert back(layer, text) == (normal if scheme in EXACT else " ".join(normal.split()))
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "words"])
+def test_there_and_back_with_any_known_characters(scheme):
+    draw = random.Random(1)
+    texts = ["".join(draw.choices(KNOWN + [" "] * 9, k=draw.randint(0, 30))) for _ in range(300)]
+    layer = features(scheme, normalization="none")
+    ids = layer(tf.constant(texts)).numpy()
+    found = [text.decode() for text in layer.detokenize(ids).numpy()]
+    assert found == [text.strip(" ") if scheme in EXACT else " ".join(text.split()) for text in texts]
+    assert UNK not in ids
+
+
+@pytest.mark.parametrize("scheme", ["unigram", "bpe"])
+def test_ids_equal_the_sentencepiece_library(scheme):
+    layer = features(scheme)
+    library = sentencepiece.SentencePieceProcessor(model_proto=layer.vocabulary.model)
+    texts = [
+        *LEARNED_FROM[:6],
+        " the\u00a0 cats\u3000sat ",
+        "\uff41 \ufb01ne zebra",
+        "\u6211\U0001f600",
+        "\u2581the",
+        "",
+    ]
+    normal = [unicodedata.normalize("NFKC", text).strip(" ") for text in texts]
+    assert layer.tokenize(texts).to_list() == library.encode(normal)
+
+
+def test_wordpiece_takes_the_longest_known_piece():
+    layer = features("wordpiece")
+    ids = {token: place for place, token in enumerate(layer.vocabulary.tokens) if place >= len(SPECIAL_TOKENS)}
+
+    def pieces(word):
+        found, start = [], 0
+        while start < len(word):
+            mark = "##" if start else ""
+            ends = [end for end in range(len(word), start, -1) if mark + word[start:end] in ids]
+            # A word may begin with "##", but a piece that does goes inside words only.
+            ends = [end for end in ends if start or not word[:end].startswith("##")]
+            if not ends:
+                return [UNK]
+            found.append(ids[mark + word[start : ends[0]]])
+            start = ends[0]
+        return found
+
+    for text in [*LEARNED_FROM[:16], "cathem seat unbelonked ###the ##x <pad> caf\u00e9s \u6211\u6211", "zebra"]:
+        words = unicodedata.normalize("NFKC", text).split()
+        assert tokens_of(layer, text) == [piece for word in words for piece in pieces(word)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nothing_gives_eos_alone(scheme):
+    texts = [
+        "",
+        " ",
+        "   ",
+        "\t",
+        "\n",
+        "\r\n",
+        " \x0b\x0c ",
+        "\u00a0",
+        "\u3000 \u2003",
+        "\u2028\u2029",
+        "\ufeff",
+        "\ufeff ",
+    ]
+    for normalization in ("none", "nfc", "nfkc"):
+        layer = features(scheme, normalization=normalization)
+        assert layer(tf.constant(texts)).numpy().tolist() == [[EOS]] * len(texts)
+        assert layer.detokenize(layer(tf.constant(texts))).numpy().tolist() == [b""] * len(texts)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "text",
+    ["<pad>", "<unk>", "<bos>", "<eos>", "a<eos>b", "the <pad> cat", "##<eos>", "<eos><eos> <bos>", "<pad", "<s></s>"],
+)
+def test_text_cannot_spell_a_special_token(scheme, text):
+    layer = features(scheme)
+    ids = layer(tf.constant([text, f"{text} {text} the cat sat on it"])).numpy()
+    assert ids[0, : ids[0].tolist().index(EOS)].min() > 0, "text of nothing but padding"
+    for row in ids.tolist():
+        assert set(row[: row.index(EOS)]).isdisjoint({PAD, BOS, EOS})
+        assert set(row[row.index(EOS) + 1 :]) <= {PAD}
+        assert row.count(EOS) == 1
+    if scheme == "words":
+        assert tokens_of(layer, "the <pad>") == [layer.vocabulary.tokens.index("the"), UNK]
+    elif "/" not in text:
+        # Every character is known: it is told apart from an unknown one, too.
+        assert UNK not in ids
+        assert back(layer, text) == text
+
+
+@pytest.mark.parametrize("scheme", ["unigram", "bpe"])
+def test_the_mark_of_a_space_is_a_space(scheme):
+    layer = features(scheme)
+    assert tokens_of(layer, "the\u2581cat") == tokens_of(layer, "the cat")
+    assert set(tokens_of(layer, "\u2581\u2581<eos>\u2581")).isdisjoint({PAD, UNK, BOS, EOS})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "text", "expected"),
+    [
+        ("unigram", "the \u03a9 cat\u03a9", "the <unk> cat<unk>"),
+        ("bpe", "the \u03a9 cat\u03a9", "the <unk> cat<unk>"),
+        ("wordpiece", "the \u03a9 cat\u03a9", "the <unk> <unk>"),
+        ("words", "the \u03a9 cat\u03a9", "the <unk> <unk>"),
+        ("characters", "the \u03a9 cat\u03a9", "the <unk> cat<unk>"),
+        ("bytes", "the \u03a9 cat\u03a9", "the \u03a9 cat\u03a9"),
+    ],
+)
+def test_unknown_characters(scheme, text, expected):
+    layer = features(scheme)
+    assert tokens_of(layer, text).count(UNK) == expected.count("<unk>")
+    assert back(layer, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [
+        ("none", "e\u0301 \ufb01 \uff21\u00a0\u2460 \u212b"),
+        ("nfc", "\u00e9 \ufb01 \uff21\u00a0\u2460 \u00c5"),
+        ("nfkc", "\u00e9 fi A 1 \u00c5"),
+    ],
+)
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_normalization(normalization, expected, lowercase):
+    layer = features("bytes", normalization=normalization, lowercase=lowercase)
+    text = "\ufeff e\u0301 \ufb01 \uff21\u00a0\u2460 \u212b\u00a0"
+    assert back(layer, text) == (expected.lower() if lowercase else expected)
+
+
+def test_lowercase_knows_more_than_ascii():
+    layer = features("characters", lowercase=True)
+    assert tokens_of(layer, "CAF\u00c9 \u0411\u0410\u041d\u041a") == tokens_of(
+        layer, "caf\u00e9 \u0431\u0430\u043d\u043a"
+    )
+    assert UNK not in tokens_of(layer, "CAF\u00c9 \u0411\u0410\u041d\u041a")
+    assert UNK in tokens_of(features("characters"), "CAF\u00c9")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("normalization", ["none", "nfkc"])
+def test_broken_input_is_text_all_the_same(scheme, normalization):
+    # A server has many clients; one broken string must not fail the others' requests.
+    layer = features(scheme, normalization=normalization)
+    ids = layer(tf.constant([b"the \xff\xe6 cat", b"the cat"]))
+    layer.detokenize(ids)[0].numpy().decode("utf-8")
+    assert layer.detokenize(ids).numpy()[1] == b"the cat"
+
+
+def test_generated_bytes_that_are_no_text_become_the_replacement_character():
+    layer = features("bytes")
+    ids = [
+        [byte + 4 for byte in row]
+        for row in (b"a\xff\xffb", "\u6211".encode()[:2] + b"  ", b"\xed\xa0\x80a", b"a\0\x01b")
+    ]
+    texts = [text.decode("utf-8") for text in layer.detokenize(tf.constant(ids)).numpy()]
+    assert texts[0] == "a\ufffd\ufffdb"
+    assert texts[1].strip("\ufffd") == "  "
+    assert texts[2].strip("\ufffd") == "a"
+    assert texts[3] == "a\0\x01b"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_special_ids_give_no_text_at_any_rank(scheme):
+    layer = features(scheme)
+    (ids,) = layer(tf.constant(["the cat"])).numpy().tolist()
+    rows = tf.constant([[[BOS, *ids, PAD]], [[PAD, *ids, EOS]], [[BOS, PAD, EOS, PAD] + [EOS] * (len(ids) - 2)]])
+    assert layer.detokenize(rows).numpy().tolist() == [[b"the cat"], [b"the cat"], [b""]]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_config_round_trip(scheme):
+    layer = features(scheme)
+    copy = TextFeatures.from_config(json.loads(json.dumps(layer.get_config())))
+    assert copy.spec == layer.spec
+    assert copy.vocabulary == layer.vocabulary
+    texts = tf.constant([*LEARNED_FROM[:6], "\u03a9"])
+    ids = layer(texts)
+    assert copy(texts).numpy().tolist() == ids.numpy().tolist()
+    assert copy.detokenize(ids).numpy().tolist() == layer.detokenize(ids).numpy().tolist()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_same_ids_in_a_graph_in_a_pipeline_and_in_any_batch(scheme):
+    layer = features(scheme)
+    texts = ["the cat  sat", "", "\u6211\u559c\u6b22 \u03a9", "na\u00efve <pad> ##the"]
+    eager = layer(tf.constant(texts)).numpy().tolist()
+    assert layer(tf.constant(texts)).numpy().tolist() == eager
+
+    traced = tf.function(layer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    assert traced(tf.constant(texts)).numpy().tolist() == eager
+    assert traced(tf.constant([], tf.string)).shape[0] == 0
+    assert layer(tf.constant([], tf.string)).shape[0] == 0
+
+    rows = [row[: row.index(EOS) + 1] for row in eager]
+    single = tf.data.Dataset.from_tensor_slices(texts).batch(1).map(layer)
+    assert [row.tolist()[0] for row in single.as_numpy_iterator()] == rows
+    many = tf.data.Dataset.from_tensor_slices(texts).batch(3).map(lambda batch: layer.detokenize(layer(batch)))
+    assert [text for batch in many.as_numpy_iterator() for text in batch] == layer.detokenize(eager).numpy().tolist()
+
+
+def test_model_that_spells_unknown_characters_in_bytes(tmp_path):
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat <0x41> sat"] * 20),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=290,
+        byte_fallback=True,
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=BOS,
+        eos_id=EOS,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    path = tmp_path / "foreign.model"
+    path.write_bytes(written.getvalue())
+    spec = TextSpec(scheme="bpe")
+    layer = TextFeatures(spec, load_vocabulary(path, spec))
+    assert back(layer, "the \u6211 cat") == "the \u6211 cat"

@@ -1,0 +1,271 @@
+"""Vocabularies: what is learned, what is refused, and that files give back what was saved."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import sentencepiece
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import (
+    Vocabulary,
+    learn_vocabulary,
+    load_vocabulary,
+    save_vocabulary,
+    vocabulary_file,
+)
+from tfseq2seq.spec import SPECIAL_TOKENS, UNK, TextSpec
+
+LEARNED = ["unigram", "bpe", "wordpiece", "words", "characters"]
+LINES = [
+    "the cat sat on the mat",
+    "a cat, the cat",
+    "\u6211\u559c\u6b22\u8bfb\u4e66 the <pad> <unk>",
+    "thee \U0001f600",
+]
+SPECIAL = "".join(f"{token}\n" for token in SPECIAL_TOKENS).encode()
+
+
+def spec(scheme, **settings):
+    return TextSpec(scheme=scheme, **settings)
+
+
+def learned(scheme, lines=LINES, **settings):
+    return learn_vocabulary(lines, spec(scheme, **settings)).tokens
+
+
+def fault_of(call, *arguments):
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- learning -------------------------------------------------------------------------------------------------------
+
+
+def test_words_come_by_falling_count_then_code_point():
+    assert learned("words", ["b a c", "c b", "\u00e4 c"]) == (*SPECIAL_TOKENS, "c", "b", "a", "\u00e4")
+
+
+def test_characters_come_by_falling_count_then_code_point():
+    assert learned("characters", ["ba b", "\u6211b"]) == (*SPECIAL_TOKENS, "b", " ", "a", "\u6211")
+
+
+def test_bytes_need_no_text():
+    tokens = learned("bytes", [])
+    assert tokens[4:6] + tokens[-1:] == ("<0x00>", "<0x01>", "<0xFF>")
+    assert len(tokens) == 260
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+def test_text_is_normalised_first(scheme):
+    lines = [b"\xef\xbb\xbfCAF\xc3\x89 cafe\xcc\x81 ", "\uff43afe\u0301\u3000caf\u00e9"] * 3
+    tokens = learned(scheme, lines, lowercase=True)
+    assert set("".join(tokens[4:]).replace("#", "")) <= set("caf\u00e9 \u2581")
+
+
+def test_min_count():
+    assert learned("words", ["a a b"], min_count=2) == (*SPECIAL_TOKENS, "a")
+    assert learned("characters", ["aab"], min_count=2) == (*SPECIAL_TOKENS, "a")
+    assert "min_count 3" in fault_of(learn_vocabulary, ["a a b"], spec("words", min_count=3))
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+@pytest.mark.parametrize("size", [60, 100])
+def test_size_is_a_limit(scheme, size):
+    text = [
+        f"{chr(97 + i % 26)}{chr(97 + i * 7 % 26)}{chr(97 + i // 26)} \u4e00{chr(0x4E00 + i % 9)}" for i in range(300)
+    ]
+    tokens = learned(scheme, text, vocabulary_size=size)
+    if scheme == "unigram":
+        assert size / 2 < len(tokens) <= size, "it may find that fewer pieces do"
+    else:
+        assert len(tokens) == (size if scheme != "characters" else 4 + 26 + 9 + 1)
+
+
+def test_wordpiece_drops_the_rarest_characters_to_keep_to_its_size():
+    rare = {chr(0x4E00 + i) for i in range(100)}
+    tokens = learned("wordpiece", ["some words and more words"] * 9 + sorted(rare), vocabulary_size=100)
+    assert len(tokens) <= 100
+    assert {"w", "##w", "o", "##o", "words"} <= set(tokens)
+    assert 10 < len(rare & set(tokens)) < 40
+
+
+@pytest.mark.parametrize("scheme", ["unigram", "bpe", "wordpiece"])
+def test_larger_size_than_the_text_allows_shrinks(scheme):
+    tokens = learned(scheme, ["the cat sat on the mat"] * 3, vocabulary_size=8000)
+    assert 15 <= len(tokens) < 100
+    assert len(set(tokens)) == len(tokens)
+
+
+@pytest.mark.parametrize("scheme", ["unigram", "bpe", "wordpiece"])
+def test_size_too_small_for_the_characters(scheme):
+    fault = fault_of(learn_vocabulary, ["the cat sat on the mat"] * 3, spec(scheme, vocabulary_size=8))
+    assert f"{scheme}, vocabulary_size 8" in fault
+    assert "characters" in fault
+
+
+@pytest.mark.parametrize("scheme", ["unigram", "bpe"])
+def test_rare_characters_become_unknown_where_they_are_many(scheme):
+    # 200 characters that come 100 times, 50 that come once: together more than the 220 entries.
+    common = ["".join(chr(0x4E00 + i) for i in range(200))] * 100
+    rare = ["".join(chr(0x7000 + i) for i in range(5))]
+    tokens = learned(scheme, common + rare, vocabulary_size=220)
+    assert {chr(0x4E00 + i) for i in range(200)} <= set(tokens)
+    assert not {chr(0x7000 + i) for i in range(5)} & set(tokens)
+
+
+def test_wordpiece_knows_more_than_a_thousand_characters():
+    lines = [chr(0x4E00 + i) + chr(0x4E01 + i) for i in range(1500)]
+    text = spec("wordpiece", vocabulary_size=8000)
+    ids = TextFeatures(text, learn_vocabulary(lines, text)).tokenize(lines)
+    assert UNK not in ids.flat_values.numpy()
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+@pytest.mark.parametrize("lines", [[], ["", " ", "\u3000", "\ufeff"]], ids=["none", "blank"])
+def test_no_text(scheme, lines):
+    assert fault_of(learn_vocabulary, lines, spec(scheme)) == "there is no text to learn a vocabulary from"
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+@pytest.mark.parametrize("normalization", ["none", "nfkc"])
+def test_all_of_the_text_is_known(scheme, normalization):
+    # Space that is not ASCII's must be taken in learning as it is in use.
+    lines = ["the\u00a0cat sat\u3000on", "the\u2028mat\u0085x \x1cy", "a\x0bb\x0cc", "cat\u200b \u2003\ufeffon"] * 3
+    text = spec(scheme, normalization=normalization)
+    ids = TextFeatures(text, learn_vocabulary(lines, text)).tokenize(lines)
+    assert UNK not in ids.flat_values.numpy()
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+def test_text_that_spells_special_tokens(scheme):
+    lines = ["<pad> <eos>", "<unk><bos> the", "the < p a > u n k d e o s b", "<eos>"] * 20
+    tokens = learned(scheme, lines)
+    assert tokens[:4] == SPECIAL_TOKENS
+    assert [token for token, count in Counter(tokens).items() if count > 1] == []
+
+
+def test_same_text_gives_the_same_vocabulary_in_another_process():
+    # Sets are ordered by a hash that differs from process to process; a vocabulary must not depend on it.
+    program = (
+        "import json, sys\n"
+        "from tfseq2seq.features.vocabulary import learn_vocabulary\n"
+        "from tfseq2seq.spec import TextSpec\n"
+        "lines, schemes = json.load(sys.stdin)\n"
+        "found = {s: learn_vocabulary(lines, TextSpec(scheme=s, vocabulary_size=70)) for s in schemes}\n"
+        "print(json.dumps({s: [v.tokens, v.model.hex()] for s, v in found.items()}))\n"
+    )
+    lines = LINES + [f"{word}{end} {end}{word}" for word in ("read", "writ", "sing") for end in ("ing", "er", "s")]
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps([lines, LEARNED]),
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    there = json.loads(result.stdout)
+    for scheme in LEARNED:
+        here = learn_vocabulary(lines, spec(scheme, vocabulary_size=70))
+        assert learn_vocabulary(lines, spec(scheme, vocabulary_size=70)) == here
+        assert there[scheme] == [list(here.tokens), here.model.hex()], scheme
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", [*LEARNED, "bytes"])
+def test_saved_vocabulary_loads_as_it_was(tmp_path, scheme):
+    text = spec(scheme)
+    vocabulary = learn_vocabulary(LINES, text)
+    save_vocabulary(vocabulary, tmp_path / "source.txt")
+    assert load_vocabulary(vocabulary_file(tmp_path, "source", text), text) == vocabulary
+
+
+@pytest.mark.parametrize("scheme", LEARNED)
+def test_odd_characters_survive_the_file(tmp_path, scheme):
+    lines = [
+        "a\rb",
+        "c\u2028c\u2029\u00a0d",
+        "e\x0be\x0cf\x1c\x1d\x1e\x85\0g",
+        "h\ufeff\u3000\ti",
+        "j\nk\n",
+        "\ud7ff\ue000",
+    ]
+    text = spec(scheme, normalization="none")
+    vocabulary = learn_vocabulary(lines, text)
+    if scheme == "characters":
+        assert set("\r\u2028\u2029\u00a0\x0b\x0c\x1c\x1d\x1e\x85\0\ufeff\u3000\t") <= set(vocabulary.tokens)
+    save_vocabulary(vocabulary, tmp_path / "target.txt")
+    assert load_vocabulary(vocabulary_file(tmp_path, "target", text), text) == vocabulary
+
+
+@pytest.mark.parametrize("scheme", ["words", "characters", "wordpiece"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a\nb\n",
+        b"a\nb",
+        SPECIAL + b"a\nb\n",
+        b"a\r\nb\r\n",
+        "\ufeffa\nb\n".encode(),
+        b"\xef\xbb\xbf" + SPECIAL + b"a\nb",
+    ],
+)
+def test_token_file_from_elsewhere(tmp_path, scheme, content):
+    path = tmp_path / "tokens.txt"
+    path.write_bytes(content)
+    assert load_vocabulary(path, spec(scheme)) == Vocabulary((*SPECIAL_TOKENS, "a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "content", "reason"),
+    [
+        ("words", b"a\nb\na\n", "'a' comes more than once"),
+        ("words", b"<unk>\n<pad>\n<bos>\n<eos>\na\n", "come first and in this order"),
+        ("words", SPECIAL + b"a\n<pad>\n", "'<pad>' comes more than once"),
+        ("words", b"a\nb\nsch\xf6n\n", "line 3: not UTF-8"),
+        ("words", b"a\n\nb\n", "line 2: empty"),
+        ("words", b"", "line 1: empty"),
+        ("words", SPECIAL, "no token"),
+        ("bytes", SPECIAL + b"\n".join(b"%d" % i for i in range(256)), "not the vocabulary of bytes"),
+        ("bytes", b"a\n", "not the vocabulary of bytes"),
+        ("bpe", b"a\nb\n", "not a SentencePiece model"),
+        ("unigram", b"", "not a SentencePiece model"),
+    ],
+)
+def test_faulty_file(tmp_path, scheme, content, reason):
+    path = tmp_path / "vocabulary"
+    path.write_bytes(content)
+    fault = fault_of(load_vocabulary, path, spec(scheme))
+    assert fault.startswith(str(path))
+    assert reason in fault
+
+
+@pytest.mark.parametrize("scheme", ["words", "bpe"])
+@pytest.mark.parametrize("name", ["missing.txt", "."])
+def test_file_that_cannot_be_read(tmp_path, scheme, name):
+    fault = fault_of(load_vocabulary, tmp_path / name, spec(scheme))
+    assert fault.startswith(str(tmp_path / name))
+    assert "cannot be read" in fault
+
+
+def test_foreign_sentencepiece_model(tmp_path):
+    common = {"model_type": "bpe", "vocab_size": 30, "minloglevel": 2}
+    for name, ids in (("usual", {}), ("ours", {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3})):
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat sat on the mat"] * 9), model_prefix=str(tmp_path / name), **common, **ids
+        )
+    fault = fault_of(load_vocabulary, tmp_path / "usual.model", spec("bpe"))
+    assert fault.startswith(str(tmp_path / "usual.model"))
+    assert "(-1, 0, 1, 2)" in fault
+    assert "--pad_id=0" in fault
+    ours = load_vocabulary(tmp_path / "ours.model", spec("bpe"))
+    assert ours.tokens[:4] == SPECIAL_TOKENS, "its <s> and </s> go by our names"
+    assert len(ours.tokens) == 30
