@@ -1,6 +1,6 @@
 """From nothing to a served model in minutes: generated data, training, a test score, a SavedModel, answers from it.
 
-    python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 1800]
+    python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 900]
 
 The task is text normalisation: dates, times, money and ordinal numbers to words, in English and Chinese. The answers at
 the end come from the exported SavedModel, in a process of its own that does not import this package.

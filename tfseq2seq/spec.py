@@ -106,7 +106,7 @@ class TextSpec(Spec):
     vocabulary_size: int = setting(8000, "entries in the vocabulary, the four special ones included", low=5)
     min_count: int = setting(1, "words and characters seen less often become <unk>", low=1)
     normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalisation of the input")
-    lowercase: bool = setting(False, "fold case before anything else")
+    lowercase: bool = setting(False, "fold case, after Unicode normalisation")
     vocabulary: str = setting("", "an existing vocabulary file to use instead of learning one")
 
 

@@ -128,7 +128,9 @@ class RecurrentDecoder(keras.layers.Layer):
         feed_width = summary_width if self.fixed_context else width * spec.input_feeding
         self.cells = CellStack(spec.cell, spec.layers, spec.units, width + feed_width, initializer, name="cells")
         self.context_width = summary_width if self.fixed_context else memory_width
-        self.alignment: Any = None if self.fixed_context else Alignment(spec, memory_width, initializer, name="alignment")
+        self.alignment: Any = None
+        if not self.fixed_context:
+            self.alignment = Alignment(spec, memory_width, initializer, name="alignment")
         self.combine = keras.layers.Dense(width, activation="tanh", kernel_initializer=initializer, name="combine")
         self.bridges = [
             keras.layers.Dense(spec.units, activation="tanh", kernel_initializer=initializer, name=f"bridge_{i}")
