@@ -195,6 +195,18 @@ def test_blocked_repetition_does_not_come_back():
         assert all(len(set(tokens[i : i + 3])) > 1 for i in range(len(tokens) - 2))
 
 
+def test_a_forced_prefix_may_repeat_itself():
+    spec = SearchSpec(beam=2, n_best=1, max_length=6, no_repeat_ngram=1, max_run=1)
+    prefix = tf.constant([[4, 4, 4]])
+    limits = length_limits(spec, 1, prefix=prefix)
+    model = RandomModel(2)
+    fixed, cache = model.start(1, 2, limits.longest)
+    found = beam_search(model.step, fixed, cache, tf.fill([1], BOS), limits, spec, prefix=prefix)
+    tokens = tokens_of(found)
+    assert tokens[:3] == [4, 4, 4] and 4 not in tokens[3:]
+    assert abs(found.log_probs.numpy()[0, 0] - model.log_prob(tokens)[0]) < 1e-4
+
+
 def test_rows_of_a_batch_do_not_disturb_each_other():
     spec = SearchSpec(beam=3, n_best=2, max_length=7, max_ratio=1.0)
     model = RandomModel(3)

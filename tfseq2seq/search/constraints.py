@@ -53,8 +53,13 @@ def constrain(logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpe
     barred = tf.logical_or(never[tf.newaxis], tf.logical_and(closing, tf.logical_not(ends)))
     early = tf.logical_and(tf.expand_dims(index < limits.least, 1), tf.logical_not(closing))
     barred = tf.logical_or(barred, tf.logical_and(early, ends))
+    # Ending stays possible: a hypothesis that may say nothing new must be able to stop.
+    may_repeat = tf.expand_dims(ends, 1)
     if prefix is not None:
-        barred = _force_prefix(barred, tokens, index, prefix)
+        forced, inside = _prefix_token(index, prefix)
+        barred = tf.where(inside, tf.not_equal(tokens[tf.newaxis], forced), barred)
+        # What is forced comes even if it repeats itself.
+        may_repeat = tf.logical_or(may_repeat, tf.expand_dims(inside, 1))
     logits = logits + tf.expand_dims(tf.where(barred, FORBIDDEN, 0.0), 1)
     repeated = []
     if spec.no_repeat_ngram:
@@ -62,17 +67,15 @@ def constrain(logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpe
     if spec.max_run:
         repeated.append(_long_run(ids, index, size, spec.max_run))
     for mask in repeated:
-        # Ending stays possible: a hypothesis that may say nothing new must be able to stop.
-        mask = tf.logical_and(mask, tf.logical_not(ends))
-        logits = tf.where(mask, FORBIDDEN, logits)
+        logits = tf.where(tf.logical_and(mask, tf.logical_not(may_repeat)), FORBIDDEN, logits)
     return logits
 
 
-def _force_prefix(barred: Any, tokens: Any, index: Any, prefix: Any) -> tf.Tensor:
+def _prefix_token(index: Any, prefix: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """The prefix's token at a position, [B, 1], and whether the prefix reaches that far, [B, 1] bool."""
     padded = tf.pad(prefix, [[0, 0], [0, 1]])  # at least one column, and <pad> after the end
     forced = tf.gather(padded, tf.minimum(index, tf.shape(prefix)[1]), axis=1)
-    inside = tf.expand_dims(tf.not_equal(forced, PAD), 1)
-    return tf.where(inside, tf.not_equal(tokens[tf.newaxis], tf.expand_dims(forced, 1)), barred)
+    return tf.expand_dims(forced, 1), tf.expand_dims(tf.not_equal(forced, PAD), 1)
 
 
 def _repeated_ngrams(ids: Any, index: Any, size: Any, n: int) -> tf.Tensor:

@@ -182,9 +182,14 @@ def _state(model: Seq2Seq) -> dict[str, Any]:
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Writes weights aside, then renames: `path` is always whole."""
-    with written_aside(path) as aside:
-        model.save_weights(aside)
+    """Writes the model's weights, without its optimizer's state, which would make three of one."""
+    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has no such attribute
+    model.optimizer = None
+    try:
+        with written_aside(path) as aside:
+            model.save_weights(aside)
+    finally:
+        model.optimizer = optimizer
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
@@ -210,11 +215,11 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def _count_arrays(path: Path) -> int:
-    """Arrays in a weights file, without the optimizer's."""
+    """Arrays in a weights file."""
     names: list[str] = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sum(not name.startswith("optimizer/") for name in names)
+    return len(names)
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
