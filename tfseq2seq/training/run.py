@@ -13,9 +13,10 @@ Every file is written aside and renamed, so a run stopped at any moment keeps it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +184,16 @@ def _state(model: Seq2Seq) -> dict[str, Any]:
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Writes the model's weights, without its optimizer's state, which would make three of one."""
+    with _without_optimizer(model), written_aside(path) as aside:
+        model.save_weights(aside)
+
+
+@contextlib.contextmanager
+def _without_optimizer(model: keras.Model) -> Iterator[None]:
     optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has no such attribute
     model.optimizer = None
     try:
-        with written_aside(path) as aside:
-            model.save_weights(aside)
+        yield
     finally:
         model.optimizer = optimizer
 
@@ -201,7 +207,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path}: no such weights")
     try:
-        with warnings.catch_warnings():
+        with _without_optimizer(model), warnings.catch_warnings():
             # Layers for which the file has nothing would keep their random weights: Keras only warns.
             warnings.filterwarnings("error", message="Skipping nested container")
             model.load_weights(path)
