@@ -25,23 +25,24 @@ from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, Toke
 assert keras.backend.backend() == "jax"
 transformer = dict(kind="transformer", layers=1, heads=2, ffn=16, positions="rotary")
 recurrent = dict(kind="recurrent", layers=2, units=8)
-parts = [(transformer, transformer), (recurrent, dict(recurrent, attention="location", coverage=True))]
+parts = [
+    (transformer, transformer, "none"),
+    (recurrent, dict(recurrent, attention="location", coverage=True), "constant"),
+]
 random = np.random.default_rng(0)
 source = random.integers(4, 12, (8, 5)).astype("int32")
 target = np.concatenate([np.full((8, 1), 2), source], 1).astype("int32")
 labels = np.concatenate([source, np.full((8, 1), 3)], 1).astype("int32")
-for encoder, decoder in parts:
-    for sampled in ("none", "constant"):
-        keras.utils.set_random_seed(0)
-        values = dict(width=8, encoder=encoder, decoder=decoder, scheduled_sampling=dict(schedule=sampled))
-        spec = from_dict(ModelSpec, values)
-        model = Seq2Seq(spec, 12, 12)
-        metrics = [NegativeLogLikelihood(), TokenAccuracy()]
-        model.compile(keras.optimizers.Adam(0.02), TokenCrossEntropy(0.1), weighted_metrics=metrics)
-        weights = np.ones(labels.shape, "float32")
-        inputs = dict(source=source, target=target)
-        losses = model.fit(inputs, labels, sample_weight=weights, epochs=15, verbose=0).history["loss"]
-        assert losses[-1] < 0.9 * losses[0], losses
+for encoder, decoder, sampled in parts:
+    keras.utils.set_random_seed(0)
+    values = dict(width=8, encoder=encoder, decoder=decoder, scheduled_sampling=dict(schedule=sampled))
+    model = Seq2Seq(from_dict(ModelSpec, values), 12, 12)
+    metrics = [NegativeLogLikelihood(), TokenAccuracy()]
+    model.compile(keras.optimizers.Adam(0.02), TokenCrossEntropy(0.1), weighted_metrics=metrics)
+    weights = np.ones(labels.shape, "float32")
+    inputs = dict(source=source, target=target)
+    losses = model.fit(inputs, labels, sample_weight=weights, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0], losses
 assert "tensorflow" not in sys.modules
 print("trained")
 """
