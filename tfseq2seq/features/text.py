@@ -29,6 +29,9 @@ class TextFeatures(keras.layers.Layer):
     is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special token is text. The
     one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
 
+    With unigram and bpe, make the layer after any call of `keras.utils.set_random_seed` or `tf.random.set_seed`: those
+    drop TensorFlow's cached kernels, which own the SentencePiece model, and the layer then fails.
+
     Args:
         spec: scheme, normalisation, case.
         vocabulary: from `learn_vocabulary` or `load_vocabulary`.

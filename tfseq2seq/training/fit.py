@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     Raises:
         UserError: something in the recipe or its files is wrong, found before training starts.
     """
-    keras.utils.set_random_seed(recipe.seed)
+    # Weights, dropout and sampling draw their seeds from here. Not keras.utils.set_random_seed: on TensorFlow it drops
+    # cached kernels, and with them the SentencePiece models of every run opened before.
+    random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     if recipe.training.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("training.tensorboard: `pip install 'tfseq2seq[tensorboard]'`, or set it to false")
