@@ -203,6 +203,17 @@ def test_seed_decides_the_order(buffer):
     assert len(orders) == 4
 
 
+@pytest.mark.parametrize("program_seed", [0, 5])
+def test_the_order_is_the_same_whatever_seed_the_program_has_set(program_seed):
+    _, pairs = pairs_of(60)
+    order = numbers(shuffled_epochs(pairs, 60, DataSpec(), seed=3).take(60))
+    tf.random.set_seed(program_seed)
+    try:
+        assert numbers(shuffled_epochs(pairs, 60, DataSpec(), seed=3).take(60)) == order
+    finally:
+        tf.random.set_seed(None)
+
+
 @pytest.mark.parametrize("cache", [True, False])
 def test_skipping_batches_continues_the_same_stream(sides, cache):
     draw = random.Random(5)

@@ -89,6 +89,9 @@ def shuffled_epochs(pairs: tf.data.Dataset, count: int, spec: DataSpec, seed: in
     buffer = spec.shuffle_pairs or count
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        # The program's global seed would take part in the order; this sets that of this function's graph alone.
+        # Not 0, which `shuffle` would compare with the epoch's seed, a tensor.
+        tf.random.set_seed(1)
         return pairs.shuffle(buffer, seed=number + seed * 1_000_003, reshuffle_each_iteration=False)
 
     return tf.data.Dataset.counter(dtype=tf.int64).flat_map(epoch)
