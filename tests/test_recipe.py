@@ -362,6 +362,7 @@ RECURRENT = {"kind": "recurrent"}
         ({"data": {"train": {"source": "a", "target": "b", "table": "c"}}}, "data.train.source", "give one of"),
         ({"data": {"train": {"table": "c", "records": "d"}}}, "data.train.source", "give one of"),
         ({"data": {"validation": {"source": "a"}}}, "data.validation.target", "come together"),
+        ({"data": {"validation": {"table": "a"}, "holdout": 5}}, "data.holdout", "leave one of them out"),
         ({"data": {"validation": {"target": "a"}}}, "data.validation.source", "come together"),
         ({"model": {"encoder": {"kind": "convolution", "kernel": 4}}}, "model.encoder.kernel", "try 5"),
         ({"model": {"decoder": {**RECURRENT, "location_kernel": 4}}}, "model.decoder.location_kernel", "try 5"),

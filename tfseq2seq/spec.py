@@ -89,6 +89,9 @@ class DataSpec(Spec):
 
     train: CorpusSpec = group(CorpusSpec, "training pairs")
     validation: CorpusSpec = group(CorpusSpec, "validation pairs")
+    holdout: int = setting(
+        0, "without validation pairs: so many training pairs drawn by the seed to serve as them", low=0
+    )
     max_source_length: int = setting(128, "longest source kept in training, in tokens with <eos>", low=1)
     max_target_length: int = setting(128, "longest target kept in training, in tokens with <eos>", low=1)
     batch_tokens: int = setting(4096, "padded tokens in a batch: pairs times the longer side", low=1)
@@ -96,6 +99,10 @@ class DataSpec(Spec):
     bucket_width: int = setting(2, "lengths within so many tokens share a batch", low=1)
     shuffle_pairs: int = setting(0, "pairs held for shuffling (0: the whole corpus)", low=0)
     cache: bool = setting(True, "keep the tokenized corpus in memory after the first pass")
+
+    def check(self) -> None:
+        if self.holdout and self.validation.given:
+            raise SpecError("holdout", "data.validation is given too; leave one of them out")
 
 
 @dataclass(frozen=True)

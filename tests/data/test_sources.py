@@ -5,10 +5,10 @@ import gzip
 import pytest
 import tensorflow as tf
 
-from tfseq2seq.data.sources import corpus_pairs, expanded, iterate_side, write_records
+from tfseq2seq.data.sources import corpus_pairs, expanded, iterate_side, training_corpora, write_records
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import iterate_lines
-from tfseq2seq.spec import CorpusSpec
+from tfseq2seq.spec import CorpusSpec, DataSpec
 
 PAIRS = [(b"one", b"eins"), (b"", b"leer"), ("zwei  \u4e8c".encode(), "\U0001f600".encode()), (b" d ", b"vier")]
 
@@ -68,6 +68,44 @@ def test_every_kind_gives_the_same_pairs(kind, write, tmp_path):
     assert pairs_of(spec) == PAIRS
     assert list(iterate_side(spec, "source")) == [source for source, _ in PAIRS]
     assert list(iterate_side(spec, "target")) == [target for _, target in PAIRS]
+
+
+# ---- training_corpora -----------------------------------------------------------------------------------------------
+
+
+def many_pairs(write, count):
+    lines = [b"%d" % number for number in range(count)]
+    return lines_spec(write, b"\n".join(lines), b"\n".join(b"t" + line for line in lines))
+
+
+@pytest.mark.parametrize("kind", CORPORA)
+def test_holding_out_parts_the_corpus(kind, write, tmp_path):
+    spec = CORPORA[kind](write, tmp_path)
+    corpora = training_corpora(DataSpec(train=spec, holdout=2), seed=1)
+    kept, held = (list(part.as_numpy_iterator()) for part in (corpora.train, corpora.validation))
+    assert (len(kept), len(held)) == (corpora.train_count, corpora.validation_count) == (len(PAIRS) - 2, 2)
+    assert held == [pair for place, pair in enumerate(PAIRS) if place in corpora.held]
+    assert kept == [pair for place, pair in enumerate(PAIRS) if place not in corpora.held]
+    assert list(iterate_side(spec, "target", corpora.held)) == [target for _, target in kept]
+
+
+def test_the_seed_draws_the_pairs_held_out(write):
+    spec = DataSpec(train=many_pairs(write, 100), holdout=10)
+    assert training_corpora(spec, seed=1).held == training_corpora(spec, seed=1).held
+    assert training_corpora(spec, seed=1).held != training_corpora(spec, seed=2).held
+
+
+def test_validation_files_leave_the_training_corpus_whole(write):
+    train, validation = many_pairs(write, 9), lines_spec(write, b"a", b"b", ".validation")
+    corpora = training_corpora(DataSpec(train=train, validation=validation), seed=1)
+    assert (corpora.train_count, corpora.validation_count, corpora.held) == (9, 1, frozenset())
+    assert list(corpora.validation.as_numpy_iterator()) == [(b"a", b"b")]
+
+
+@pytest.mark.parametrize(("holdout", "reason"), [(0, "no corpus is given"), (9, "nothing to train on")])
+def test_training_needs_pairs_on_both_sides_of_the_split(write, holdout, reason):
+    with pytest.raises(UserError, match=f"data.(validation|holdout): .*{reason}"):
+        training_corpora(DataSpec(train=many_pairs(write, 9), holdout=holdout), seed=1)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -6,6 +6,7 @@ import json
 import random
 import unicodedata
 
+import keras
 import pytest
 import sentencepiece
 import tensorflow as tf
@@ -270,6 +271,21 @@ def test_same_ids_in_a_graph_in_a_pipeline_and_in_any_batch(scheme):
     assert [row.tolist()[0] for row in single.as_numpy_iterator()] == rows
     many = tf.data.Dataset.from_tensor_slices(texts).batch(3).map(lambda batch: layer.detokenize(layer(batch)))
     assert [text for batch in many.as_numpy_iterator() for text in batch] == layer.detokenize(eager).numpy().tolist()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_seeding_the_program_leaves_the_layer_alive(scheme):
+    layer = features(scheme)
+    compiled = tf.function(layer)
+    text = tf.constant(["the cat", ""])
+    before = layer(text).numpy().tolist()
+    assert compiled(text).numpy().tolist() == before
+    keras.utils.set_random_seed(1)  # drops TensorFlow's kernels and what they own
+    try:
+        assert layer(text).numpy().tolist() == before
+        assert compiled(text).numpy().tolist() == before
+    finally:
+        tf.random.set_seed(None)
 
 
 def test_model_that_spells_unknown_characters_in_bytes(tmp_path):

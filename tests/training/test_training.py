@@ -8,13 +8,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import Recipe, TextSpec
+from tfseq2seq.spec import Recipe
 from tfseq2seq.training import fit as fit_module
 from tfseq2seq.training.callbacks import evaluation_weights
 from tfseq2seq.training.fit import train
@@ -99,12 +96,12 @@ def test_a_run_is_not_overwritten(trained_run, small_recipe):
         train(small_recipe, trained_run.folder)
 
 
-def test_text_features_of_an_earlier_run_outlive_another_training(small_recipe, tmp_path):
-    spec = TextSpec(scheme="bpe", vocabulary_size=30)
-    features = TextFeatures(spec, learn_vocabulary(["a small cat sat on the hat"] * 3, spec))
-    before = features(tf.constant(["a cat"])).numpy()
-    train(changed(small_recipe, steps=1, evaluate_every=1), tmp_path / "run")
-    np.testing.assert_array_equal(features(tf.constant(["a cat"])), before)
+def test_without_validation_files_pairs_are_held_out(small_recipe, tmp_path, capsys):
+    values = to_dict(changed(small_recipe, steps=1, evaluate_every=1, monitor="exact_match"))
+    values["data"] |= {"validation": {}, "holdout": 60}
+    train(from_dict(Recipe, values), tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "training: 340 pairs" in told and "validation: 60 pairs" in told
 
 
 def test_resuming_with_another_model_is_refused(trained_run, small_recipe):

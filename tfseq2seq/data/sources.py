@@ -10,15 +10,16 @@ import dataclasses
 import glob
 import itertools
 import os
+import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import iterate_lines, written_aside
-from tfseq2seq.spec import CorpusSpec
+from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
 # Bytes around each TFRecord: its length, and checksums of the length and of the data.
@@ -75,8 +76,57 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     return _dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
 
-def iterate_side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
-    """The raw source or target lines of a corpus, for learning a vocabulary."""
+@dataclasses.dataclass(frozen=True)
+class TrainingCorpora:
+    """The pairs to train on and those to validate with, each a dataset of string scalars and its size.
+
+    `held` are the places of those training pairs that were kept out to validate with.
+    """
+
+    train: tf.data.Dataset
+    train_count: int
+    validation: tf.data.Dataset
+    validation_count: int
+    held: frozenset[int] = frozenset()
+
+
+def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
+    """Checks and opens what a recipe trains on. Without validation files, `spec.holdout` training pairs serve as them.
+
+    Args:
+        spec: where the corpora are.
+        seed: draws the pairs held out; equal seeds draw the same ones from the same corpus.
+
+    Raises:
+        UserError: as `corpus_pairs`, or there is nothing to validate with, or nothing left to train on.
+    """
+    train, count = corpus_pairs(spec.train, "data.train")
+    if spec.validation.given:
+        return TrainingCorpora(train, count, *corpus_pairs(spec.validation, "data.validation"))
+    if not spec.holdout:
+        raise UserError(
+            "data.validation: no corpus is given; set data.validation.source and data.validation.target, or table, or "
+            "records, or let data.holdout take pairs out of the training corpus"
+        )
+    if spec.holdout >= count:
+        raise UserError(f"data.holdout: {spec.holdout} of {count} training pairs leave nothing to train on")
+    held = random.Random(f"holdout {seed}").sample(range(count), spec.holdout)
+    mask = tf.scatter_nd([[place] for place in held], [True] * len(held), [count])
+    places = train.enumerate()
+
+    def part(wanted: bool) -> tf.data.Dataset:
+        chosen = places.filter(lambda place, pair: tf.equal(tf.gather(mask, place), wanted))
+        return chosen.map(lambda place, pair: pair)
+
+    return TrainingCorpora(part(False), count - spec.holdout, part(True), spec.holdout, frozenset(held))
+
+
+def iterate_side(spec: CorpusSpec, side: str, held: Container[int] = ()) -> Iterator[bytes]:
+    """The raw source or target lines of a corpus, for learning a vocabulary, without those at the places `held`."""
+    return (line for place, line in enumerate(_side(spec, side)) if place not in held)
+
+
+def _side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
     spec, place = expanded(spec), 0 if side == "source" else 1
     if spec.records:
         yield from (pair[place] for file in _record_files(spec.records, "records") for pair in _record_pairs(file))

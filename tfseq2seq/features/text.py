@@ -7,6 +7,7 @@ and serving cannot drift apart. Characters, bytes and words use core TensorFlow 
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 import keras
@@ -29,9 +30,6 @@ class TextFeatures(keras.layers.Layer):
     is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special token is text. The
     one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
 
-    With unigram and bpe, make the layer after any call of `keras.utils.set_random_seed` or `tf.random.set_seed`: those
-    drop TensorFlow's cached kernels, which own the SentencePiece model, and the layer then fails.
-
     Args:
         spec: scheme, normalisation, case.
         vocabulary: from `learn_vocabulary` or `load_vocabulary`.
@@ -45,9 +43,7 @@ class TextFeatures(keras.layers.Layer):
         self._tokenizer: Any = None
         self._table: Any = None
         if spec.scheme in ("unigram", "bpe"):
-            import tensorflow_text  # registers the kernels; only these schemes need them
-
-            self._tokenizer = tensorflow_text.SentencepieceTokenizer(vocabulary.model, out_type=tf.int32)
+            self._tokenizer = _SentencePiece(vocabulary.model)
         elif spec.scheme == "wordpiece":
             import tensorflow_text
 
@@ -105,6 +101,37 @@ class TextFeatures(keras.layers.Layer):
         vocabulary = Vocabulary(tuple(saved["tokens"]), base64.b64decode(saved["model"]))
         kept = {key: value for key, value in config.items() if key not in ("spec", "vocabulary", "trainable")}
         return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
+
+
+class _SentencePiece(tf.saved_model.experimental.TrackableResource):
+    """A SentencePiece model in TensorFlow's resource manager.
+
+    tensorflow-text's own tokenizer leaves the model to the kernel that made it, and dies with that kernel when
+    `keras.utils.set_random_seed` or `tf.random.set_seed` drops TensorFlow's kernels. A shared name gives the model to
+    the resource manager: it lives as long as the process, once however many layers use it.
+    """
+
+    def __init__(self, model: bytes):
+        super().__init__()
+        self.model, self.name = model, f"sentencepiece_{hashlib.sha256(model).hexdigest()}"
+        _ = self.resource_handle  # made now, while outside of any function's graph
+
+    def _create_resource(self) -> Any:
+        return _sentencepiece_kernels().sentencepiece_op(model=self.model, shared_name=self.name)
+
+    def tokenize(self, text: Any) -> tf.RaggedTensor:
+        """Strings [B] to ids [B, (tokens)]."""
+        ids, splits = _sentencepiece_kernels().sentencepiece_tokenize_op(
+            self.resource_handle, text, nbest_size=0, alpha=1.0, add_bos=False, add_eos=False, reverse=False
+        )
+        return tf.RaggedTensor.from_row_splits(ids, splits, validate=False)
+
+
+def _sentencepiece_kernels() -> Any:
+    # Importing registers the kernels; only these schemes need them.
+    from tensorflow_text.python.ops import sentencepiece_tokenizer
+
+    return sentencepiece_tokenizer.gen_sentencepiece_tokenizer
 
 
 def normalize(text: Any, spec: TextSpec) -> tf.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tfseq2seq.data.batching import (
     tokenize,
     training_example,
 )
-from tfseq2seq.data.sources import corpus_pairs, iterate_side
+from tfseq2seq.data.sources import iterate_side, training_corpora
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.export.endpoints import TextToText
@@ -51,24 +51,22 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     Raises:
         UserError: something in the recipe or its files is wrong, found before training starts.
     """
-    # Weights, dropout and sampling draw their seeds from here. Not keras.utils.set_random_seed: on TensorFlow it drops
-    # cached kernels, and with them the SentencePiece models of every run opened before.
+    # Weights, dropout and sampling draw their seeds from Python's generator; TensorFlow's own seed stays the program's.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     if recipe.training.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UserError("training.tensorboard: `pip install 'tfseq2seq[tensorboard]'`, or set it to false")
     run = _resumed(recipe, folder) if resume else None
-    training_pairs, count = corpus_pairs(recipe.data.train, "data.train")
-    validation_pairs, _ = corpus_pairs(recipe.data.validation, "data.validation")
+    corpora = training_corpora(recipe.data, recipe.seed)
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
-        run = Run(folder, recipe, *learn_features(recipe))
+        run = Run(folder, recipe, *learn_features(recipe, corpora.held))
     say(f"vocabulary: source {run.source.size:,}, target {run.target.size:,}")
 
-    batches, report = training_batches(training_pairs, count, run, recipe.data)
+    batches, report = training_batches(corpora.train, run, recipe.data)
     say(f"training: {report}")
-    validation, validation_report = validation_batches(validation_pairs, run, recipe.data)
+    validation, validation_report = validation_batches(corpora.validation, run, recipe.data)
     say(f"validation: {validation_report}")
 
     model = run.build_model()
@@ -83,17 +81,23 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     if not resume:
         # Not before: what is wrong in the recipe or its files has come up by now, and leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
-    fit(model, run, batches.skip(progress.get("step", 0)), validation, progress)
+    score = generated_score(model, run, corpora.validation) if recipe.training.monitor != "loss" else None
+    fit(model, run, batches.skip(progress.get("step", 0)), validation, progress, score)
     finish(model, run, say)
     return run
 
 
-def learn_features(recipe: Recipe) -> tuple[TextFeatures, TextFeatures]:
-    """Text features of both sides, their vocabularies learned from the training corpus or read from where it says."""
+def learn_features(recipe: Recipe, held: Container[int] = ()) -> tuple[TextFeatures, TextFeatures]:
+    """Text features of both sides, their vocabularies learned from the training corpus or read from where it says.
+
+    Args:
+        recipe: names the corpus and the schemes.
+        held: places of training pairs kept for validation, which nothing is learned from.
+    """
 
     def lines(*sides: str) -> Iterator[bytes]:
         for side in sides:
-            yield from iterate_side(recipe.data.train, side)
+            yield from iterate_side(recipe.data.train, side, held)
 
     def features(spec: TextSpec, *sides: str) -> TextFeatures:
         try:
@@ -110,9 +114,7 @@ def learn_features(recipe: Recipe) -> tuple[TextFeatures, TextFeatures]:
     return features(recipe.source, "source"), features(recipe.target, "target")
 
 
-def training_batches(
-    pairs: tf.data.Dataset, count: int, run: Run, spec: DataSpec
-) -> tuple[tf.data.Dataset, CorpusReport]:
+def training_batches(pairs: tf.data.Dataset, run: Run, spec: DataSpec) -> tuple[tf.data.Dataset, CorpusReport]:
     """Batches without end, shuffled anew each epoch, and what the corpus holds."""
     kept, report = drop_unfit(tokenize(run.source, run.target)(pairs), spec, "data.train")
     shuffled = shuffled_epochs(kept, report.kept, spec, run.recipe.seed)
@@ -141,7 +143,12 @@ def compile_model(model: Seq2Seq, recipe: Recipe) -> None:
 
 
 def fit(
-    model: Seq2Seq, run: Run, batches: tf.data.Dataset, validation: tf.data.Dataset, progress: Mapping[str, Any]
+    model: Seq2Seq,
+    run: Run,
+    batches: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    progress: Mapping[str, Any],
+    score: Callable[[], float] | None = None,
 ) -> None:
     """`model.fit` with evaluations, checkpoints and limits.
 
@@ -151,6 +158,7 @@ def fit(
         batches: training batches without end, from the update to continue at.
         validation: batches to evaluate on.
         progress: of the run being resumed, or nothing.
+        score: of generated text, where the recipe's monitor is one.
     """
     spec, step = run.recipe.training, progress.get("step", 0)
     position = Position(run, step)
@@ -159,8 +167,8 @@ def fit(
     callbacks: list[keras.callbacks.Callback] = [position]
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
-    if spec.monitor != "loss":
-        callbacks.append(GeneratedScore(spec.monitor, generated_score(model, run)))
+    if score is not None:
+        callbacks.append(GeneratedScore(spec.monitor, score))
     callbacks.append(Checkpoints(run, position, progress))
     if spec.schedule.name == "plateau":
         callbacks.append(
@@ -187,10 +195,9 @@ def fit(
     )
 
 
-def generated_score(model: Seq2Seq, run: Run) -> Any:
-    """A function that generates the validation targets greedily and scores them by the recipe's monitor."""
+def generated_score(model: Seq2Seq, run: Run, pairs: tf.data.Dataset) -> Callable[[], float]:
+    """A function that generates the targets of raw pairs greedily and scores them by the recipe's monitor."""
     spec = run.recipe.training
-    pairs, _ = corpus_pairs(run.recipe.data.validation, "data.validation")
     if spec.generate_pairs:
         pairs = pairs.take(spec.generate_pairs)
     sources, references = zip(*((a.decode(), b.decode()) for a, b in pairs.as_numpy_iterator()), strict=True)
