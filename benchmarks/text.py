@@ -1,21 +1,25 @@
 """Speed of training and search on Multi30k en-de.
 
     TFSEQ2SEQ_DATA=../shared/data python benchmarks/text.py [--model tiny small lstm] [--steps 20] [--sentences 320]
+                                                            [--save batches.npz]
 
 Prints for each model: seconds to the first update (tracing), real target tokens per second of training (median of
 five stretches), the share of target positions that are real tokens, and sentences per second of greedy search and of
 beam 4 at batch 32 with 16 tokens forced (least and most length equal), median of three passes. Figures differ between
-machines; compare ratios measured on one machine in alternating runs.
+machines; compare ratios measured on one machine in alternating runs. `--save` writes the ids of the same batches for
+`benchmarks/peers.py`.
 """
 
 import argparse
 import os
 import statistics
 import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
@@ -41,6 +45,7 @@ from tfseq2seq.training.fit import compile_model
 
 DATA = os.path.join(os.environ.get("TFSEQ2SEQ_DATA", "../shared/data"), "multi30k", "raw")
 FORCED = 16
+STRETCHES = 5
 
 
 def models() -> dict[str, ModelSpec]:
@@ -54,32 +59,57 @@ def models() -> dict[str, ModelSpec]:
     }
 
 
-def measure(name: str, spec: ModelSpec, features: TextFeatures, steps: int, sentences: list[str]) -> None:
-    """Prints the figures of one model."""
+def training_part(features: TextFeatures, steps: int) -> tuple[list[Any], Any]:
+    """One batch to begin with and five stretches of `steps` batches, and their structure."""
     data = DataSpec(batch_tokens=4096)
-    lines, count = corpus_pairs(CorpusSpec(source=f"{DATA}/train.en", target=f"{DATA}/train.de"), "multi30k")
+    lines, _ = corpus_pairs(CorpusSpec(source=f"{DATA}/train.en", target=f"{DATA}/train.de"), "multi30k")
     pairs, report = drop_unfit(tokenize(features, features)(lines), data, "multi30k")
-    batches = batch_by_tokens(data)(shuffled_epochs(pairs, report.kept, data, 1)).map(training_example).prefetch(8)
+    batches = batch_by_tokens(data)(shuffled_epochs(pairs, report.kept, data, 1)).map(training_example)
+    return list(batches.take(1 + STRETCHES * steps)), batches.element_spec
+
+
+def save(path: str, batches: list[Any], features: TextFeatures, sentences: list[str]) -> None:
+    """Writes padded ids: the size of the vocabulary, source and target of each batch, and the chunks to translate."""
+    arrays = {"size": features.size}
+    for place, (inputs, labels, _) in enumerate(batches):
+        arrays |= {f"source_{place}": inputs["source"].numpy(), f"target_{place}": labels.numpy()}
+    for place, chunk in enumerate(chunks_of(sentences)):
+        arrays[f"chunk_{place}"] = features(chunk).numpy()
+    np.savez(path, **arrays)
+
+
+def chunks_of(sentences: list[str]) -> list[tf.Tensor]:
+    ordered = sorted(sentences, key=len)
+    return [tf.constant(ordered[i : i + 32]) for i in range(0, len(ordered), 32)]
+
+
+def measure(
+    name: str, spec: ModelSpec, features: TextFeatures, batches: list[Any], structure: Any, sentences: list[str]
+) -> None:
+    """Prints the figures of one model."""
     model = Seq2Seq(spec, features.size, features.size)
     compile_model(model, Recipe(model=spec, training=TrainingSpec(tensorboard=False)))
 
-    begin = time.perf_counter()
-    model.fit(batches, steps_per_epoch=1, verbose=0, shuffle=False)
-    first = time.perf_counter() - begin
-    rates, real, padded = [], 0.0, 0
-    for stretch in range(5):
-        part = list(batches.skip(1 + stretch * steps).take(steps))
+    def seconds(part: list[Any]) -> float:
+        held = tf.data.Dataset.from_generator(lambda: iter(part), output_signature=structure)
+        begin = time.perf_counter()
+        model.fit(held.apply(tf.data.experimental.assert_cardinality(len(part))), verbose=0, shuffle=False)
+        return time.perf_counter() - begin
+
+    first = seconds(batches[:1])
+    rates, real, padded, steps = [], 0.0, 0, (len(batches) - 1) // STRETCHES
+    for stretch in range(STRETCHES):
+        part = batches[1 + stretch * steps : 1 + (stretch + 1) * steps]
         tokens = sum(float(tf.reduce_sum(weights)) for _, _, weights in part)
         real += tokens
         padded += sum(int(tf.size(weights)) for _, _, weights in part)
-        held = tf.data.Dataset.from_generator(lambda part=part: iter(part), output_signature=batches.element_spec)
-        begin = time.perf_counter()
-        model.fit(held, verbose=0, shuffle=False)
-        rates.append(tokens / (time.perf_counter() - begin))
+        rates.append(tokens / seconds(part))
     print(
         f"{name}: {count_parameters(model):,} parameters, first update {first:.1f} s, "
-        f"training {statistics.median(rates):,.0f} tok/s, batch fill {real / padded:.2f}"
+        f"training {statistics.median(rates):,.0f} tok/s, batch fill {real / padded:.2f}",
+        flush=True,
     )
+    chunks = chunks_of(sentences)
     for beam in (1, 4):
         search = SearchSpec(beam=beam, min_length=FORCED - 1, max_length=FORCED)
         ask = tf.function(
@@ -87,16 +117,15 @@ def measure(name: str, spec: ModelSpec, features: TextFeatures, steps: int, sent
             input_signature=[tf.TensorSpec([None], tf.string)],
             autograph=False,
         )
-        ordered = sorted(sentences, key=len)
-        chunks = [tf.constant(ordered[i : i + 32]) for i in range(0, len(ordered), 32)]
         ask(chunks[0])
         passes = []
         for _ in range(3):
             begin = time.perf_counter()
             for chunk in chunks:
                 ask(chunk)
-            passes.append(len(ordered) / (time.perf_counter() - begin))
-        print(f"{name}: beam {beam}, batch 32, {FORCED} tokens forced: {statistics.median(passes):.0f} sentences/s")
+            passes.append(len(sentences) / (time.perf_counter() - begin))
+        speed = statistics.median(passes)
+        print(f"{name}: beam {beam}, batch 32, {FORCED} tokens forced: {speed:.0f} sentences/s", flush=True)
 
 
 def main() -> None:
@@ -104,14 +133,18 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=list(models()), default=list(models()))
     parser.add_argument("--steps", type=int, default=20, help="updates in each of the five stretches")
     parser.add_argument("--sentences", type=int, default=320)
+    parser.add_argument("--save", default="", help="write the ids of the batches to this .npz file")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(1)
     text = TextSpec(scheme="bpe", vocabulary_size=8000)
     both = (line for side in ("en", "de") for line in read_lines(f"{DATA}/train.{side}"))
     features = TextFeatures(text, learn_vocabulary(both, text))
     sentences = read_lines(f"{DATA}/test_2016_flickr.en")[: arguments.sentences]
+    batches, structure = training_part(features, arguments.steps)
+    if arguments.save:
+        save(arguments.save, batches, features, sentences)
     for name in arguments.model:
-        measure(name, models()[name], features, arguments.steps, sentences)
+        measure(name, models()[name], features, batches, structure, sentences)
 
 
 if __name__ == "__main__":

@@ -246,6 +246,24 @@ def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
     assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
 
 
+@pytest.mark.parametrize(("scores", "code"), [(1e-5, 0), (1.0, 1)])
+def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, scores, code):
+    from tfseq2seq.export.verify import Verdict
+
+    def compare(folder, model, texts, batches, tolerance):
+        assert (folder, texts, batches, tolerance) == ("served/1", ["a", "b"], (1, 7), 1e-3)
+        return [Verdict(7, 2, 2 - (scores == 1.0), (("a", "x", "y"),) * (scores == 1.0), scores, 1, 1, 1, tolerance)]
+
+    monkeypatch.setattr("tfseq2seq.export.verify.verify_saved_model", compare)
+    monkeypatch.setattr(cli, "_endpoint", lambda *_: None)
+    arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
+    found, output, errors = tfseq2seq(*arguments)
+    assert (found, errors) == (code, "")
+    assert ("2 of 2 texts identical" in output) == (code == 0) and ("'a': run 'x', artefact 'y'" in output) == bool(
+        code
+    )
+
+
 def arrays(path):
     """The model's weights in a weights file, by name."""
     import h5py

@@ -305,6 +305,40 @@ def export(
 
 
 @commands.command()
+@click.argument("artefact", type=click.Path())
+@_run_options
+@click.option("--input", "source", type=click.Path(), required=True, help="File of source lines to ask both.")
+@click.option("--batch", "batches", type=POSITIVE, multiple=True, default=(1, 64), show_default=True)
+@click.option("--tolerance", type=float, default=1e-3, show_default=True, help="On the difference of two scores.")
+def verify(
+    artefact: str,
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    source: str,
+    batches: tuple[int, ...],
+    tolerance: float,
+) -> None:
+    """Ask the SavedModel in the folder ARTEFACT and the run it came from the same, and compare their answers.
+
+    The SavedModel answers in a process without this package. Exit code 1 tells that they differ.
+    """
+    from tfseq2seq.files import read_lines
+
+    texts = read_lines(source)
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.export.verify import verify_saved_model
+
+    verdicts = verify_saved_model(artefact, model, texts, batches, tolerance)
+    for verdict in verdicts:
+        click.echo(str(verdict))
+        for text, live, other in verdict.differing:
+            click.echo(f"  {text!r}: run {live!r}, artefact {other!r}")
+    if not all(verdict.passed for verdict in verdicts):
+        sys.exit(1)
+
+
+@commands.command()
 @click.option("--run", "folder", required=True, help="Folder of the run.")
 @click.option("--last", type=POSITIVE, default=5, show_default=True, help="How many of its last checkpoints.")
 @click.option("--output", help="Weights file to write; the run's finished weights by default.")
