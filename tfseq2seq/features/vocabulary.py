@@ -10,6 +10,7 @@ import codecs
 import collections
 import io
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,34 +157,42 @@ def _learn_sentencepiece(lines: Iterator[str], spec: TextSpec) -> Vocabulary:
 
 def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
     import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
 
     # Every character gets a piece where there is room; where they are many, the rarest become <unk>.
     characters = len(set().union(*text))
     written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text),
-        model_writer=written,
-        model_type=scheme,
-        vocab_size=size,
-        hard_vocab_limit=scheme != "unigram",
-        pad_id=PAD,
-        unk_id=UNK,
-        bos_id=BOS,
-        eos_id=EOS,
-        pad_piece=SPECIAL_TOKENS[PAD],
-        unk_piece=SPECIAL_TOKENS[UNK],
-        bos_piece=SPECIAL_TOKENS[BOS],
-        eos_piece=SPECIAL_TOKENS[EOS],
-        # The layer normalises; SentencePiece must not do it again in its own way.
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        character_coverage=1.0 if 2 * characters < size else 0.9995,
-        max_sentence_length=1 << 16,
-        input_sentence_size=2_000_000,
-        shuffle_input_sentence=True,
-        minloglevel=2,
-    )
-    return written.getvalue()
+    # The layer normalises; SentencePiece must not do it again in its own way. Its mark of a space stands for a space
+    # anyway; without any rule at all, each model that is opened prints a line about that.
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        rules.write("2581\t20\n")
+        rules.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(text),
+            model_writer=written,
+            model_type=scheme,
+            vocab_size=size,
+            hard_vocab_limit=scheme != "unigram",
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            pad_piece=SPECIAL_TOKENS[PAD],
+            unk_piece=SPECIAL_TOKENS[UNK],
+            bos_piece=SPECIAL_TOKENS[BOS],
+            eos_piece=SPECIAL_TOKENS[EOS],
+            normalization_rule_tsv=rules.name,
+            remove_extra_whitespaces=False,
+            character_coverage=1.0 if 2 * characters < size else 0.9995,
+            max_sentence_length=1 << 16,
+            input_sentence_size=2_000_000,
+            shuffle_input_sentence=True,
+            minloglevel=2,
+        )
+    model = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+    # The name of a file that is gone would make each learning differ from the last.
+    model.normalizer_spec.normalization_rule_tsv = ""
+    return model.SerializeToString(deterministic=True)
 
 
 def _last_words(message: str) -> str:
