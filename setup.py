@@ -13,6 +13,7 @@ INSTALL_REQUIRES = [
     "keras-hub>=0.31",
     "sentencepiece",
     "sacrebleu",
+    "jiwer",
     "rouge-score",
     "PyYAML",
     "click",
@@ -47,6 +48,8 @@ EXTRAS_REQUIRE["test"] = [
     "types-PyYAML",
     "jax",
     "pydot",
+    "librosa",
+    "kaldi-native-fbank",
 ]
 
 setup(
