@@ -200,13 +200,14 @@ def generated_score(model: Seq2Seq, run: Run, pairs: tf.data.Dataset) -> Callabl
     spec = run.recipe.training
     if spec.generate_pairs:
         pairs = pairs.take(spec.generate_pairs)
-    sources, references = zip(*((a.decode(), b.decode()) for a, b in pairs.as_numpy_iterator()), strict=True)
+    chunks = list(pairs.batch(2048).as_numpy_iterator())
+    sources, references = ([line.decode() for chunk in chunks for line in chunk[side]] for side in (0, 1))
     search = SearchSpec(beam=1, max_length=run.recipe.search.max_length, max_ratio=run.recipe.search.max_ratio)
     generator = Generator(TextToText([model], run.source, run.target, search))
 
     def score() -> float:
         outputs = [output.texts[0] for output in generator.generate(sources)]
-        return corpus_scores(outputs, [list(references)], [spec.monitor], bootstrap=0)[0].value
+        return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
 
     return score
 
