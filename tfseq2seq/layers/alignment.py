@@ -18,6 +18,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias
 from tfseq2seq.spec import RecurrentDecoderSpec
 
@@ -38,8 +39,8 @@ class Alignment(keras.layers.Layer):
         self.spec, self.memory_width, self.kind = spec, memory_width, spec.attention
         self.inner = self.kind in ("additive", "location")
 
-        def dense(units: int, name: str, bias: bool = False) -> keras.layers.Dense:
-            return keras.layers.Dense(units, use_bias=bias, kernel_initializer=initializer, name=name)
+        def dense(units: int, name: str, bias: bool = False) -> SequenceDense:
+            return SequenceDense(units, use_bias=bias, kernel_initializer=initializer, name=name)
 
         if self.inner:
             self.query_dense = dense(spec.attention_units, "query", bias=True)

@@ -1,8 +1,10 @@
 """Multi-head attention with grouped keys and values, rotary and relative positions (Vaswani et al. 2017).
 
-Keys and values are projected apart from the attention itself, so that a decoder can keep them between steps:
+Projection is apart from the attention itself, so that a decoder can keep keys and values between steps:
 
-    x [B, S, D] --keys_values--> keys, values [B, G, S, d] --call(query [B, Q, D], ...)--> output [B, Q, D]
+    x [B, T, D] --queries_keys_values--> queries [B, H, T, d], keys and values [B, G, T, d]    self-attention
+    x [B, T, D] --queries--> [B, H, T, d]    memory [B, S, M] --keys_values--> [B, G, S, d]    attention to a memory
+    call(queries, keys, values, ...) --> output [B, T, D]
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.dense import SequenceDense
+
 
 class MultiHeadAttention(keras.layers.Layer):
     """Scaled dot-product attention in several heads.
@@ -20,7 +24,8 @@ class MultiHeadAttention(keras.layers.Layer):
         width: D, of queries and output.
         heads: H; each head is d = D / H wide.
         kv_heads: G, heads of keys and values; each serves H / G query heads (Ainslie et al. 2023). 0 for H.
-        memory_width: width of what keys and values are projected from; 0 for D.
+        memory_width: width of the memory that keys and values are projected from; 0 for self-attention, whose queries,
+            keys and values come from one product.
         positions: "rotary" turns queries and keys by their position (Su et al. 2021); "relative" adds learned vectors
             per clipped distance to keys and values (Shaw et al. 2018); anything else does nothing here.
         relative_distance: distances beyond this many positions count as this many.
@@ -42,37 +47,52 @@ class MultiHeadAttention(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width, self.heads, self.groups = width, heads, kv_heads or heads
-        self.memory_width, self.head_width = memory_width or width, width // heads
+        self.memory_width, self.head_width = memory_width, width // heads
         self.positions, self.relative_distance = positions, relative_distance
         self.dropout_rate, self.initializer = dropout, initializer
-        self.query_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="query")
-        self.key_dense = keras.layers.Dense(self.groups * self.head_width, kernel_initializer=initializer, name="key")
-        self.value_dense = keras.layers.Dense(
-            self.groups * self.head_width, kernel_initializer=initializer, name="value"
-        )
-        self.output_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="output")
+
+        def dense(heads: int, name: str) -> SequenceDense:
+            return SequenceDense(heads * self.head_width, kernel_initializer=initializer, name=name)
+
+        if memory_width:
+            self.query_dense = dense(heads, "query")
+            self.key_value_dense = dense(2 * self.groups, "key_value")
+        else:
+            self.query_key_value_dense = dense(heads + 2 * self.groups, "query_key_value")
+        self.output_dense = dense(heads, "output")
         self.dropout = keras.layers.Dropout(dropout)
         self.rotary = _rotary() if positions == "rotary" else None
 
     def build(self, input_shape: Any) -> None:
-        self.query_dense.build((None, None, self.width))
-        self.key_dense.build((None, None, self.memory_width))
-        self.value_dense.build((None, None, self.memory_width))
+        if self.memory_width:
+            self.query_dense.build((None, None, self.width))
+            self.key_value_dense.build((None, None, self.memory_width))
+        else:
+            self.query_key_value_dense.build((None, None, self.width))
         self.output_dense.build((None, None, self.width))
         if self.positions == "relative":
             shape = (2 * self.relative_distance + 1, self.head_width)
             self.relative_keys = self.add_weight(shape=shape, initializer="glorot_uniform", name="relative_keys")
             self.relative_values = self.add_weight(shape=shape, initializer="glorot_uniform", name="relative_values")
 
-    def keys_values(self, memory: Any, positions: Any = None) -> tuple[Any, Any]:
-        """Projects [B, S, M] to keys and values [B, G, S, d]; `positions` [S] is needed for rotary attention."""
-        keys = self._split(self.key_dense(memory), self.groups)
-        values = self._split(self.value_dense(memory), self.groups)
-        return self._rotate(keys, positions), values
+    def queries_keys_values(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
+        """Projects [B, T, D] at positions [T] to queries [B, H, T, d] and keys and values [B, G, T, d]."""
+        packed = self._split(self.query_key_value_dense(inputs), self.heads + 2 * self.groups)
+        queries, keys, values = ops.split(packed, [self.heads, self.heads + self.groups], axis=1)
+        return self._rotate(queries, positions), self._rotate(keys, positions), values
+
+    def queries(self, inputs: Any) -> Any:
+        """Projects [B, T, D] to queries [B, H, T, d] to a memory."""
+        return self._split(self.query_dense(inputs), self.heads)
+
+    def keys_values(self, memory: Any) -> tuple[Any, Any]:
+        """Projects a memory [B, S, M] to keys and values [B, G, S, d]."""
+        keys, values = ops.split(self._split(self.key_value_dense(memory), 2 * self.groups), 2, axis=1)
+        return keys, values
 
     def call(
         self,
-        query: Any,
+        queries: Any,
         keys: Any,
         values: Any,
         bias: Any,
@@ -80,19 +100,18 @@ class MultiHeadAttention(keras.layers.Layer):
         key_positions: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, Any]:
-        """Attends from [B, Q, D] to keys and values [B, G, S, d].
+        """Attends from queries [B, H, Q, d] to keys and values [B, G, S, d].
 
         Args:
             bias: [B or 1, Q or 1, S], from `attention_bias`.
-            query_positions: [Q] int, for rotary and relative attention.
+            query_positions: [Q] int, for relative attention.
             key_positions: [S] int, for relative attention.
 
         Returns:
             Output [B, Q, D] and weights [B, H, Q, S].
         """
-        rows = ops.shape(query)[1]
-        heads = self._split(self.query_dense(query), self.heads)
-        heads = self._rotate(heads, query_positions) * self.head_width**-0.5
+        rows = ops.shape(queries)[2]
+        heads = queries * self.head_width**-0.5
         # Query heads that share a key head become further rows of one matrix product.
         grouped = ops.reshape(heads, (-1, self.groups, (self.heads // self.groups) * rows, self.head_width))
         scores = self._ungroup(ops.matmul(grouped, ops.swapaxes(keys, -1, -2)), rows, ops.shape(keys)[2])
@@ -106,10 +125,14 @@ class MultiHeadAttention(keras.layers.Layer):
         mixed = self._ungroup(ops.matmul(spread, values), rows, self.head_width)
         if self.positions == "relative":
             mixed = mixed + ops.einsum("bhqs,qsd->bhqd", dropped, ops.take(self._table("values"), table, axis=0))
-        merged = ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, rows, self.width))
-        return self.output_dense(merged), weights
+        if mixed.shape[2] != 1:
+            mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        return self.output_dense(ops.reshape(mixed, (-1, rows, self.width))), weights
 
     def _split(self, inputs: Any, heads: int) -> Any:
+        """[B, T, heads * d] to [B, heads, T, d]; of one row, as greedy search has, both orders are the same."""
+        if inputs.shape[1] == 1:
+            return ops.reshape(inputs, (-1, heads, 1, self.head_width))
         split = ops.reshape(inputs, (-1, ops.shape(inputs)[1], heads, self.head_width))
         return ops.transpose(split, (0, 2, 1, 3))
 

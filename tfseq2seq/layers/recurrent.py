@@ -8,50 +8,104 @@ from typing import Any
 import keras
 from keras import ops
 
-CELLS = {
-    "simple": keras.layers.SimpleRNNCell,
-    "lstm": keras.layers.LSTMCell,
-    "gru": keras.layers.GRUCell,
-}
+from tfseq2seq.layers.dense import SequenceDense
+
 LAYERS = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 STATES = {"simple": 1, "lstm": 2, "gru": 1}
+GATES = {"simple": 1, "lstm": 4, "gru": 3}
+
+
+def _simple(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
+    return [ops.tanh(read + recalled)]
+
+
+def _lstm(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
+    """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000. Gates in the order i, f, c, o."""
+    entered, kept, candidate, shown = ops.split(read + recalled, 4, axis=-1)
+    memory = ops.sigmoid(kept) * states[1] + ops.sigmoid(entered) * ops.tanh(candidate)
+    return [ops.sigmoid(shown) * ops.tanh(memory), memory]
+
+
+def _gru(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
+    """Cho et al. 2014, the reset gate after the recurrent product as in cuDNN. Gates in the order z, r, h."""
+    kept_x, reset_x, candidate_x = ops.split(read, 3, axis=-1)
+    kept_h, reset_h, candidate_h = ops.split(recalled, 3, axis=-1)
+    kept = ops.sigmoid(kept_x + kept_h)
+    candidate = ops.tanh(candidate_x + ops.sigmoid(reset_x + reset_h) * candidate_h)
+    return [kept * states[0] + (1.0 - kept) * candidate]
+
+
+MOVES = {"simple": _simple, "lstm": _lstm, "gru": _gru}
+
+
+def _forget_gate_open(shape: Any, dtype: Any = None) -> Any:
+    """Biases of an LSTM, 1 for the forget gate (Jozefowicz et al. 2015)."""
+    units = shape[0] // 4
+    return ops.concatenate(
+        [ops.zeros((units,), dtype), ops.ones((units,), dtype), ops.zeros((2 * units,), dtype)], axis=0
+    )
 
 
 class CellStack(keras.layers.Layer):
     """One time step through a stack of recurrent cells.
 
+    What the first cell reads is given as its share of the gates, `read(x)`, not as x: of inputs known beforehand the
+    product with the input matrix is computed for all steps at once, of an input that never changes, only once.
+
     Args:
         cell: simple, lstm or gru.
         layers: cells in the stack.
         units: U, of every cell.
-        input_width: of the first cell's input.
+        input_width: of x.
         initializer: of the input matrices; recurrent ones are orthogonal.
     """
 
     def __init__(self, cell: str, layers: int, units: int, input_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units, self.input_width, self.states_each = units, input_width, STATES[cell]
-        self.cells = [CELLS[cell](units, kernel_initializer=initializer, name=f"cell_{i}") for i in range(layers)]
+        self.units, self.input_width, self.states_each, self.move = units, input_width, STATES[cell], MOVES[cell]
+        self.gates_width = GATES[cell] * units
+        bias = _forget_gate_open if cell == "lstm" else "zeros"
+        self.read_dense = [
+            SequenceDense(
+                self.gates_width, kernel_initializer=initializer, bias_initializer=bias, name=f"input_{depth}"
+            )
+            for depth in range(layers)
+        ]
+        self.recall_dense = [
+            # The GRU's candidate has its recurrent bias behind the reset gate; elsewhere one bias is enough.
+            SequenceDense(
+                self.gates_width, use_bias=cell == "gru", kernel_initializer="orthogonal", name=f"recurrent_{depth}"
+            )
+            for depth in range(layers)
+        ]
 
     def build(self, input_shape: Any) -> None:
-        for depth, cell in enumerate(self.cells):
-            cell.build((None, self.units if depth else self.input_width))
+        for depth, (read, recall) in enumerate(zip(self.read_dense, self.recall_dense)):
+            read.build((None, self.units if depth else self.input_width))
+            recall.build((None, self.units))
 
-    def call(self, inputs: Any, states: Sequence[Any], noise: Any = None) -> tuple[Any, list[Any]]:
-        """[N, input_width] and states [N, U] each to the top cell's output [N, U] and the next states.
+    def read(self, inputs: Any) -> Any:
+        """[..., input_width] to its share of the first cell's gates, [..., G]."""
+        return self.read_dense[0](inputs)
+
+    def call(self, gates: Any, states: Sequence[Any], noise: Any = None) -> tuple[Any, list[Any]]:
+        """The first cell's gates [N, G] and states [N, U] each to the top cell's output [N, U] and the next states.
 
         Args:
+            gates: what `read` gave, and whatever else the first cell reads added to it.
             noise: dropout masks [N, (layers - 1) * U] between cells. They come from outside because random numbers
                 cannot be drawn inside a loop on every backend.
         """
         following: list[Any] = []
-        for depth, cell in enumerate(self.cells):
-            if depth and noise is not None:
-                inputs = inputs * noise[:, (depth - 1) * self.units : depth * self.units]
-            own = list(states[depth * self.states_each : (depth + 1) * self.states_each])
-            inputs, own = cell(inputs, own)
-            following.extend(own)
-        return inputs, following
+        for depth, recall in enumerate(self.recall_dense):
+            if depth:
+                below = following[-self.states_each]
+                if noise is not None:
+                    below = below * noise[:, (depth - 1) * self.units : depth * self.units]
+                gates = self.read_dense[depth](below)
+            own = states[depth * self.states_each : (depth + 1) * self.states_each]
+            following.extend(self.move(gates, recall(own[0]), own))
+        return following[-self.states_each], following
 
 
 def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:

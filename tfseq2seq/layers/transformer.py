@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.attention import MultiHeadAttention
+from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.spec import TransformerSpec
 
 
@@ -32,11 +33,11 @@ class FeedForward(keras.layers.Layer):
             "initializer": initializer,
         }
         self.gated = activation == "swiglu"
-        self.inner_dense = keras.layers.Dense(
+        self.inner_dense = SequenceDense(
             inner, activation="silu" if self.gated else activation, kernel_initializer=initializer, name="inner"
         )
-        self.gate = keras.layers.Dense(inner, kernel_initializer=initializer, name="gate") if self.gated else None
-        self.outer_dense = keras.layers.Dense(width, kernel_initializer=initializer, name="outer")
+        self.gate = SequenceDense(inner, kernel_initializer=initializer, name="gate") if self.gated else None
+        self.outer_dense = SequenceDense(width, kernel_initializer=initializer, name="outer")
         self.dropout = keras.layers.Dropout(dropout)
 
     def build(self, input_shape: Any) -> None:
@@ -133,21 +134,22 @@ class TransformerBlock(keras.layers.Layer):
 
         def attend_self(x: Any) -> Any:
             nonlocal cache
-            own = self.self_attention.keys_values(x, positions)
+            queries, *own = self.self_attention.queries_keys_values(x, positions)
             if cache is not None:
-                own = tuple(
+                own = [
                     ops.slice_update(old, [0, 0, slot, 0], ops.cast(new, old.dtype))
                     for old, new in zip(cache, own, strict=True)
-                )
-            cache = own
+                ]
+            cache = tuple(own)
             seen_positions = positions if key_positions is None else key_positions
-            return self.self_attention(x, *own, bias, positions, seen_positions, training=training)[0]
+            return self.self_attention(queries, *own, bias, positions, seen_positions, training=training)[0]
 
         weights = None
 
         def attend_memory(x: Any) -> Any:
             nonlocal weights
-            output, weights = self.memory_attention(x, *memory, memory_bias, training=training)
+            queries = self.memory_attention.queries(x)
+            output, weights = self.memory_attention(queries, *memory, memory_bias, training=training)
             return output
 
         x = self._part(inputs, attend_self, self.self_norm, training)

@@ -20,6 +20,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.alignment import Alignment
+from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
@@ -125,15 +126,24 @@ class RecurrentDecoder(keras.layers.Layer):
         fed = not self.fixed_context and spec.input_feeding
         self.walks = walks or fed or spec.coverage or spec.attention == "location"
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
-        feed_width = summary_width if self.fixed_context else width * spec.input_feeding
-        self.cells = CellStack(spec.cell, spec.layers, spec.units, width + feed_width, initializer, name="cells")
+        self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
+        # What the first cell reads beside the embedding: the last attentional vector, or the fixed context.
+        self.feed: Any = None
+        if fed or self.fixed_context:
+            self.feed = SequenceDense(
+                self.cells.gates_width, use_bias=False, kernel_initializer=initializer, name="feed"
+            )
         self.context_width = summary_width if self.fixed_context else memory_width
         self.alignment: Any = None
         if not self.fixed_context:
             self.alignment = Alignment(spec, memory_width, initializer, name="alignment")
-        self.combine = keras.layers.Dense(width, activation="tanh", kernel_initializer=initializer, name="combine")
+        # tanh(W [state; context]) as tanh(W1 state + W2 context): a fixed context has its product once.
+        self.combine = SequenceDense(width, kernel_initializer=initializer, name="combine")
+        self.combine_context = SequenceDense(
+            width, use_bias=False, kernel_initializer=initializer, name="combine_context"
+        )
         self.bridges = [
-            keras.layers.Dense(spec.units, activation="tanh", kernel_initializer=initializer, name=f"bridge_{i}")
+            SequenceDense(spec.units, activation="tanh", kernel_initializer=initializer, name=f"bridge_{i}")
             for i in range(spec.layers * self.cells.states_each * (spec.bridge == "tanh"))
         ]
         self.dropout = keras.layers.Dropout(spec.dropout)
@@ -143,7 +153,10 @@ class RecurrentDecoder(keras.layers.Layer):
         self.cells.build(None)
         if self.alignment is not None:
             self.alignment.build(None)
-        self.combine.build((None, None, self.spec.units + self.context_width))
+        if self.feed is not None:
+            self.feed.build((None, None, self.summary_width if self.fixed_context else self.width))
+        self.combine.build((None, None, self.spec.units))
+        self.combine_context.build((None, None, self.context_width))
         for bridge in self.bridges:
             bridge.build((None, self.summary_width))
 
@@ -152,13 +165,13 @@ class RecurrentDecoder(keras.layers.Layer):
     ) -> tuple[Any, Any]:
         """[B, T, D] to hidden [B, T, D] and attention [B, T, S] (uniform for a fixed context)."""
         fixed, cache = self.start(memory, memory_mask, summary, 1, 1)
-        inputs = {"x": time_major(self.embedding(embedded, training=training)), **self.noise(embedded, training)}
+        inputs = {"read": time_major(self.read(embedded, fixed, training)), **self.noise(embedded, training)}
         if self.walks:
             _, carries = over_time(lambda carry, now: self.advance(carry, now, fixed), cache["state"], inputs)
             return self.collect(carries, target_mask, training)
 
         def advance(states: Any, now: Any) -> Any:
-            return self._move(self._join(now["x"], fixed), states, now.get("noise"))
+            return self._move(ops.expand_dims(now["read"], 1), states, now.get("noise"))
 
         _, states = over_time(advance, cache["state"]["cells"], inputs)
         top = time_major(ops.squeeze(states[-self.cells.states_each], 2))
@@ -182,8 +195,12 @@ class RecurrentDecoder(keras.layers.Layer):
             if self.spec.coverage:
                 state["coverage"] = state["weights"]
         if self.fixed_context:
-            bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
-            fixed = {"context": ops.expand_dims(summary, 1), "bias": bias}
+            context = ops.expand_dims(summary, 1)
+            fixed = {
+                "read": self.feed(context),
+                "combined": self.combine_context(context),
+                "bias": ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1),
+            }
         else:
             fixed = self.alignment.prepare(memory, memory_mask)
         return fixed, {"state": state, "history": {}}
@@ -193,13 +210,18 @@ class RecurrentDecoder(keras.layers.Layer):
     ) -> tuple[Any, dict[str, Any], Any]:
         """[B, K, D] to hidden [B, K, D], the next cache and attention [B, K, S]. A state holds all the past there is,
         so `index` and `visible` do not matter here."""
-        x, state = self.embedding(embedded, training=False), cache["state"]
+        read, state = self.read(embedded, fixed, training=False), cache["state"]
         if self.walks:
-            state = self.advance(state, {"x": x}, fixed)
+            state = self.advance(state, {"read": read}, fixed)
             return state["hidden"], {"state": state, "history": {}}, state["weights"]
-        cells = self._move(self._join(x, fixed), state["cells"], None)
+        cells = self._move(read, state["cells"], None)
         hidden, attention, _ = self._attend(cells[-self.cells.states_each], fixed, {})
         return hidden, {"state": {"cells": cells}, "history": {}}, attention
+
+    def read(self, embedded: Any, fixed: dict[str, Any], training: bool | None) -> Any:
+        """[B, T, D] to what the first cell reads of it, and of a fixed context: [B, T, G]."""
+        read = self.cells.read(self.embedding(embedded, training=training))
+        return read + fixed["read"] if self.fixed_context else read
 
     def noise(self, embedded: Any, training: bool | None) -> dict[str, Any]:
         """Dropout masks between layers for every step, [T, B, (layers - 1) * U], where there are any."""
@@ -209,11 +231,12 @@ class RecurrentDecoder(keras.layers.Layer):
         return {"noise": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
 
     def advance(self, carry: dict[str, Any], now: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """One step of decoders that walk: cells, attention and attentional vector."""
-        x = self._join(now["x"], fixed)
+        """One step of decoders that walk: cells, attention and attentional vector. `now["read"]` is [B, G] in a walk
+        and [B, K, G] in a step."""
+        read = now["read"] if len(now["read"].shape) == 3 else ops.expand_dims(now["read"], 1)
         if self.spec.input_feeding and not self.fixed_context:
-            x = ops.concatenate([x, carry["hidden"]], axis=-1)
-        cells = self._move(x, carry["cells"], now.get("noise"))
+            read = read + self.feed(carry["hidden"])
+        cells = self._move(read, carry["cells"], now.get("noise"))
         hidden, weights, coverage = self._attend(cells[-self.cells.states_each], fixed, carry)
         following = {"cells": cells, "hidden": hidden, "weights": weights}
         return following if coverage is None else {**following, "coverage": coverage}
@@ -229,29 +252,22 @@ class RecurrentDecoder(keras.layers.Layer):
             self.add_loss(self.spec.coverage_loss * ops.sum(overlap * real) / ops.maximum(ops.sum(real), 1.0))
         return self.dropout(hidden, training=training), weights
 
-    def _join(self, x: Any, fixed: dict[str, Any]) -> Any:
-        """[B, D] or [B, K, D] to [B, K, ...] with the fixed context beside it."""
-        x = x if len(x.shape) == 3 else ops.expand_dims(x, 1)
-        if not self.fixed_context:
-            return x
-        context = ops.repeat(fixed["context"], ops.shape(x)[1], axis=1)
-        return ops.concatenate([x, ops.cast(context, x.dtype)], axis=-1)
-
-    def _move(self, x: Any, states: Any, noise: Any) -> list[Any]:
+    def _move(self, read: Any, states: Any, noise: Any) -> list[Any]:
         """The cells over [B, K, ...], a row per hypothesis."""
-        beam = ops.shape(x)[1]
+        beam = ops.shape(read)[1]
         rows = [ops.reshape(state, (-1, self.spec.units)) for state in states]
-        _, following = self.cells(ops.reshape(x, (-1, x.shape[-1])), rows, noise)
+        _, following = self.cells(ops.reshape(read, (-1, self.cells.gates_width)), rows, noise)
         return [ops.reshape(state, (-1, beam, self.spec.units)) for state in following]
 
     def _attend(self, top: Any, fixed: dict[str, Any], carry: dict[str, Any]) -> tuple[Any, Any, Any]:
         coverage = carry.get("coverage")
         if self.alignment is None:
-            context = ops.repeat(fixed["context"], ops.shape(top)[1], axis=1)
+            combined = fixed["combined"]
             weights = ops.repeat(ops.softmax(fixed["bias"], axis=-1), ops.shape(top)[1], axis=1)
         else:
             context, weights = self.alignment(top, fixed, carry.get("weights"), coverage)
-        hidden = self.combine(ops.concatenate([top, ops.cast(context, top.dtype)], axis=-1))
+            combined = self.combine_context(context)
+        hidden = ops.tanh(self.combine(top) + combined)
         return hidden, weights, None if coverage is None else coverage + weights
 
 

@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.convolution import GatedConvolution, masked_pool
+from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, masked_mean
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import LAYERS, STATES
@@ -100,7 +101,7 @@ class ConvolutionEncoder(keras.layers.Layer):
         self.width, self.pooling = width, spec.pooling
         self.memory_width = self.summary_width = spec.filters
         self.embedding = PositionedEmbedding(width, "learned", spec.max_positions, spec.dropout, name="positions")
-        self.project = keras.layers.Dense(spec.filters, kernel_initializer=initializer, name="project")
+        self.project = SequenceDense(spec.filters, kernel_initializer=initializer, name="project")
         self.convolutions = [
             GatedConvolution(spec.filters, spec.kernel, spec.dropout, initializer, name=f"convolution_{i}")
             for i in range(spec.layers)

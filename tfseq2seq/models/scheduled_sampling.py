@@ -51,10 +51,10 @@ class StepSampling(_Sampling):
     Args:
         decoder: a `RecurrentDecoder` built with `walks`.
         embed: ids to vectors.
-        output: hidden vectors to logits.
+        output: the output layer, hidden vectors to logits.
     """
 
-    def __init__(self, decoder: Any, embed: Callable[[Any], Any], output: Callable[[Any], Any], **kwargs: Any):
+    def __init__(self, decoder: Any, embed: Callable[[Any], Any], output: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.decoder, self.embed, self.output_layer = decoder, embed, output
 
@@ -68,17 +68,17 @@ class StepSampling(_Sampling):
         if not training:
             return self.decoder(embedded, memory, memory_mask, summary, target_mask, training=training)
         fixed, cache = self.decoder.start(memory, memory_mask, summary, 1, 1)
-        x = time_major(self.decoder.embedding(embedded, training=training))
-        coins = self.coins((ops.shape(x)[0], ops.shape(x)[1], 1))
-        later = ops.reshape(ops.arange(ops.shape(x)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced
-        inputs = {"x": x, "own": ops.cast(ops.logical_and(coins, later), x.dtype)}
+        read = time_major(self.decoder.read(embedded, fixed, training))
+        coins = self.coins((ops.shape(read)[0], ops.shape(read)[1], 1))
+        later = ops.reshape(ops.arange(ops.shape(read)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced
+        inputs = {"read": read, "own": ops.cast(ops.logical_and(coins, later), read.dtype)}
         inputs.update(self.decoder.noise(embedded, training))
+        matrix = self.output_layer.matrix()
 
         def advance(carry: Any, now: Any) -> Any:
-            predicted = ops.argmax(self.output_layer(carry["hidden"]), axis=-1)
-            own = ops.squeeze(self.decoder.embedding(self.embed(predicted), training=False), 1)
-            x = ops.where(now["own"] > 0, own, now["x"])
-            return self.decoder.advance(carry, {**now, "x": x}, fixed)
+            predicted = ops.argmax(self.output_layer(carry["hidden"], matrix), axis=-1)
+            own = ops.squeeze(self.decoder.read(self.embed(predicted), fixed, training=False), 1)
+            return self.decoder.advance(carry, {**now, "read": ops.where(now["own"] > 0, own, now["read"])}, fixed)
 
         _, carries = over_time(advance, cache["state"], inputs)
         return self.decoder.collect(carries, target_mask, training)

@@ -43,8 +43,8 @@ class Seq2Seq(keras.Model):
         decoder = build_decoder(
             spec.decoder, spec.width, encoder.memory_width, encoder.summary_width, spec.initializer, walks=sampled
         )
-        output = _TiedOutput(target_embedding, name="output") if spec.tie_output else None
-        output = output or keras.layers.Dense(target_size, kernel_initializer=spec.initializer, name="output")
+        tied = target_embedding if spec.tie_output else None
+        output = _Output(spec.width, target_size, spec.initializer, tied, name="output")
 
         # functional model
         source = keras.Input((None,), dtype="int32", name="source")
@@ -58,7 +58,7 @@ class Seq2Seq(keras.Model):
             mixed = sampling(target, output(first))
             hidden, attention = decoder(target_embedding(mixed), *memory, target_mask)
         elif sampled:
-            output.build((None, None, spec.width))
+            output.build(None)
             sampling = StepSampling(decoder, target_embedding, output, name="sampling")
             hidden, attention = sampling(target_embedding(target), *memory, target_mask)
         else:
@@ -80,16 +80,18 @@ class Seq2Seq(keras.Model):
         return self.encoder(self.source_embedding(source), padding_mask(source), training=False)
 
     def start(self, memory: tuple[Any, Any, Any], beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What search needs before the first step: `fixed` per example and a `cache` for `beam` hypotheses of at most
+        """What search needs before the first step: what is `fixed` and a `cache` for `beam` hypotheses of at most
         `length` tokens. See `models/decoders.py`."""
-        return self.decoder.start(*memory, beam, length)
+        fixed, cache = self.decoder.start(*memory, beam, length)
+        return {"decoder": fixed, "output": self.output_layer.matrix()}, cache
 
     def step(
         self, ids: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
     ) -> tuple[Any, dict[str, Any], Any]:
         """Last tokens [B, K] at position `index` to logits [B, K, V], the next cache and attention [B, K, S']."""
-        hidden, cache, attention = self.decoder.step(self.target_embedding(ids), index, visible, fixed, cache)
-        return self.output_layer(hidden), cache, attention
+        embedded = self.target_embedding(ids)
+        hidden, cache, attention = self.decoder.step(embedded, index, visible, fixed["decoder"], cache)
+        return self.output_layer(hidden, fixed["output"]), cache, attention
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -104,18 +106,33 @@ class Seq2Seq(keras.Model):
         return cls(**{**config, "spec": from_dict(ModelSpec, config["spec"])})
 
 
-class _TiedOutput(keras.layers.Layer):
-    """Logits from the transposed embedding matrix (Press & Wolf 2017), with a name in `summary()`."""
+class _Output(keras.layers.Layer):
+    """Hidden vectors [B, T, D] to logits [B, T, V], by the transposed embedding (Press & Wolf 2017) or, where none is
+    given, by a matrix and a bias of its own."""
 
-    def __init__(self, embedding: keras.layers.ReversibleEmbedding, **kwargs: Any):
+    def __init__(
+        self, width: int, size: int, initializer: str, embedding: keras.layers.ReversibleEmbedding | None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
-        self.embedding = embedding
+        self.width, self.size, self.initializer, self.embedding = width, size, initializer, embedding
 
     def build(self, input_shape: Any) -> None:
-        self.embedding.build(None)
+        if self.embedding is not None:
+            self.embedding.build(None)
+            return
+        self.kernel = self.add_weight(shape=(self.width, self.size), initializer=self.initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
 
-    def call(self, inputs: Any) -> Any:
-        return self.embedding(inputs, reverse=True)
+    def matrix(self) -> Any:
+        """[D, V]. Loops over time compute it once: transposing the embedding takes as long as a step's own product."""
+        matrix = self.kernel if self.embedding is None else ops.transpose(self.embedding.embeddings)
+        return ops.cast(matrix, self.compute_dtype)
+
+    def call(self, inputs: Any, matrix: Any = None) -> Any:
+        rows = ops.matmul(ops.reshape(inputs, (-1, self.width)), self.matrix() if matrix is None else matrix)
+        if self.embedding is None:
+            rows = rows + self.bias
+        return ops.reshape(rows, (-1, ops.shape(inputs)[1], self.size))
 
 
 def _embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
+from tfseq2seq.search.ranking import log_normalizer, top_k
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
@@ -83,7 +84,7 @@ def beam_search(
     width = tf.shape(memory_mask)[1] if memory_mask is not None else 0
     follows_coverage = spec.coverage_penalty > 0 and memory_mask is not None
     live = _Live(
-        last=tf.repeat(tf.expand_dims(start, 1), beam, axis=1),
+        last=tf.tile(tf.expand_dims(start, 1), [1, beam]),
         ids=tf.fill(tf.stack([batch, beam, length]), PAD),
         slots=tf.zeros(tf.stack([batch, beam, length]), tf.int32),
         sums=tf.repeat(tf.one_hot([0], beam, 0.0, FORBIDDEN), batch, axis=0),
@@ -154,12 +155,12 @@ def _candidates(
 ) -> tuple[Any, Any, Any]:
     """The best 2K continuations: tokens, parent hypotheses and sums of log-probabilities, [B, C] each, best first."""
     logits = tf.cast(logits, tf.float32)
-    normalizer = tf.reduce_logsumexp(logits, axis=2, keepdims=True)
+    normalizer = log_normalizer(logits)
     allowed = constrain(logits, live.ids, index, limits, spec, prefix)
     batch, beam, size = tf.shape(logits)[0], spec.beam, logits.shape[2]
     each = min(2 * beam, size)
     # First the best of each hypothesis, then the best of those: no pass over [B, K * V] sums.
-    values, tokens = tf.math.top_k(allowed, each)
+    values, tokens = top_k(allowed, each)
     sums = tf.reshape(values - normalizer + tf.expand_dims(live.sums, 2), tf.stack([batch, beam * each]))
     sums, places = tf.math.top_k(sums, min(2 * beam, beam * each))
     tokens = tf.gather(tf.reshape(tokens, tf.stack([batch, beam * each])), places, batch_dims=1)
