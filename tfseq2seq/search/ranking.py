@@ -7,8 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.search.constraints import FORBIDDEN
-
 
 def log_normalizer(logits: Any) -> tf.Tensor:
     """[..., 1] logarithms of the sum of exponentials of logits [..., V], float32.
@@ -33,7 +31,8 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     if count <= 2 * k:
         return tf.math.top_k(rows, k)
     leading = tf.shape(rows)[:-1]
-    padded = tf.pad(rows, [[0, 0]] * (rows.shape.rank - 1) + [[0, count * width - size]], constant_values=2 * FORBIDDEN)
+    missing = [[0, 0]] * (rows.shape.rank - 1) + [[0, count * width - size]]
+    padded = tf.pad(rows, missing, constant_values=rows.dtype.as_numpy_dtype("-inf"))
     # Group g holds the entries g, g + count, g + 2 * count, ...: maxima down a matrix are faster than along its rows.
     grouped = tf.reshape(padded, tf.concat([leading, [width, count]], axis=0))
     _, groups = tf.math.top_k(tf.reduce_max(grouped, axis=-2), k)
