@@ -72,7 +72,7 @@ def every_sequence(length=LENGTH):
 
 def run(model, spec, batch=1, **kwargs):
     limits = length_limits(spec, batch)
-    fixed, cache = model.start(batch, spec.beam, limits.longest)
+    fixed, cache = model.start(batch, spec.beam, 1)
     start = tf.fill([batch], BOS)
     return beam_search(model.step, fixed, cache, start, limits, spec, **kwargs)
 
@@ -113,6 +113,21 @@ def test_a_beam_as_wide_as_the_space_is_exhaustive_search(penalty, alpha, stop):
         result = run(model, spec)
         np.testing.assert_allclose(result.scores.numpy()[0], [score for score, _ in ranked], atol=1e-4)
         assert [tokens_of(result, rank=r) for r in range(5)] == [s for _, s in ranked]
+
+
+def test_room_grows_with_the_output():
+    """Through all loops of a search: the score is still that of the tokens, and more room changes nothing."""
+    mask = tf.fill([1, SOURCE], True)
+    for seed in range(2):
+        model = RandomModel(seed)
+        for least in (14, 15, 16, 20, 63, 70):
+            spec = SearchSpec(beam=3, n_best=3, min_length=least, max_length=80)
+            found = run(model, spec, with_attention=True, memory_mask=mask)
+            tokens = tokens_of(found)
+            assert len(tokens) > least
+            log_prob, attention = model.log_prob(tokens)
+            assert found.log_probs.numpy()[0, 0] == pytest.approx(log_prob, rel=1e-5)
+            np.testing.assert_allclose(found.attention.numpy()[0, 0, : len(tokens)], attention, atol=1e-4)
 
 
 def test_greedy_is_the_likeliest_token_each_time():
@@ -171,7 +186,7 @@ def test_limits_and_prefixes_hold():
         spec = SearchSpec(beam=3, n_best=3, max_length=5)
         prefix = tf.constant([[4, 3], [5, 0]])
         limits = length_limits(spec, 2, prefix=prefix)
-        fixed, cache = model.start(2, 3, limits.longest)
+        fixed, cache = model.start(2, 3, 1)
         found = beam_search(model.step, fixed, cache, tf.fill([2], BOS), limits, spec, prefix=prefix)
         for rank in range(3):
             for row, expected in enumerate(([4, 3], [5])):
@@ -200,7 +215,7 @@ def test_a_forced_prefix_may_repeat_itself():
     prefix = tf.constant([[4, 4, 4]])
     limits = length_limits(spec, 1, prefix=prefix)
     model = RandomModel(2)
-    fixed, cache = model.start(1, 2, limits.longest)
+    fixed, cache = model.start(1, 2, 1)
     found = beam_search(model.step, fixed, cache, tf.fill([1], BOS), limits, spec, prefix=prefix)
     tokens = tokens_of(found)
     assert tokens[:3] == [4, 4, 4] and 4 not in tokens[3:]
@@ -234,7 +249,7 @@ def test_samples_repeat_under_a_seed_and_follow_the_distribution():
 
     def draw(**options):
         spec = SearchSpec(sample=True, max_length=3, **options)
-        fixed, cache = model.start(1, spec.n_best, limits.longest)
+        fixed, cache = model.start(1, spec.n_best, 1)
         return sample(model.step, fixed, cache, tf.fill([1], BOS), limits, spec)
 
     first, again = draw(n_best=2000, seed=5), draw(n_best=2000, seed=5)
@@ -259,7 +274,7 @@ def test_an_ensemble_of_one_model_twice_is_that_model_and_scores_are_mean_probab
     limits = length_limits(spec, 1)
 
     def search(models):
-        parts = [model.start(1, 3, limits.longest) for model in models]
+        parts = [model.start(1, 3, 1) for model in models]
         step = ensemble_step([model.step for model in models])
         cache = ensemble_cache([cache for _, cache in parts])
         return beam_search(step, [fixed for fixed, _ in parts], cache, tf.fill([1], BOS), limits, spec)

@@ -48,9 +48,8 @@ class TextToText(tf.Module):
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1) - 1
         limits = length_limits(self.spec, tf.shape(ids)[0], lengths, prefix)
         beam = self.spec.n_best if self.spec.sample else self.spec.beam
-        starts = [
-            model.start(memory, beam, limits.longest) for model, memory in zip(self.models, memories, strict=True)
-        ]
+        # Room for one position: search makes more as it needs it.
+        starts = [model.start(memory, beam, 1) for model, memory in zip(self.models, memories, strict=True)]
         step: StepFunction = self.models[0].step
         fixed: Any = starts[0][0]
         cache = starts[0][1]

@@ -2,7 +2,8 @@
 
 A step function is called as `step(ids [B, K], index, visible [B, K, L * K], fixed, cache)` and returns
 `(logits [B, K, V], cache, attention [B, K, S])`; `models/decoders.py` tells what `visible`, `fixed` and `cache` hold.
-Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written.
+Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written. It makes
+room in the history as outputs become long, see `search/room.py`.
 
 The rule: each step ranks all continuations of the K live hypotheses. Of the best K, those that end with <eos> are
 finished; the best K that do not end live on. An example is done when K are finished ("full") or when no live hypothesis
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
 from tfseq2seq.search.ranking import log_normalizer, top_k
+from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
@@ -72,7 +74,7 @@ def beam_search(
     Args:
         step: see above.
         fixed: per example, handed through to `step`.
-        cache: for K = spec.beam hypotheses of at most `limits.longest` tokens.
+        cache: for K = spec.beam hypotheses, with room for any number of positions.
         start: [B] first tokens, usually <bos>.
         limits: from `length_limits`.
         prefix: [B, P] ids each output begins with, padded.
@@ -100,15 +102,15 @@ def beam_search(
     weights = tf.zeros(tf.stack([length if with_attention else 0, batch, beam, width]))
 
     def unfinished(index: Any, live: Any, finished: Any, done: Any, *_: Any) -> tf.Tensor:
-        return tf.logical_and(index < length, tf.logical_not(tf.reduce_all(done)))
+        return tf.logical_not(tf.reduce_all(done))
 
-    def body(index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any) -> Any:
+    def body(room: Any, index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any) -> Any:
         # A step writes its own entry before it looks back.
         own = tf.broadcast_to(tf.range(beam)[tf.newaxis, :, tf.newaxis], tf.stack([batch, beam, 1]))
         slots = _put(live.slots, own, index)
-        seen = tf.equal(tf.expand_dims(slots, 3), tf.range(beam))
-        seen = tf.logical_and(seen, tf.expand_dims(tf.range(length) <= index, 1))
-        visible = tf.reshape(seen, tf.stack([batch, beam, length * beam]))
+        seen = tf.equal(tf.expand_dims(slots[:, :, :room], 3), tf.range(beam))
+        seen = tf.logical_and(seen, tf.expand_dims(tf.range(room) <= index, 1))
+        visible = tf.reshape(seen, tf.stack([batch, beam, room * beam]))
         logits, cache, attention = step(live.last, index, visible, fixed, cache)
         if with_attention:
             weights = tf.tensor_scatter_nd_update(weights, [[index]], [tf.cast(attention, tf.float32)])
@@ -143,10 +145,10 @@ def beam_search(
             tf.gather(coverage, parents, batch_dims=1),
         )
         done = tf.logical_or(done, _is_done(moved, finished, index + 1, limits, spec))
-        return keep_shapes(loop, (index + 1, moved, finished, done, cache, weights))
+        return index + 1, moved, finished, done, cache, weights
 
-    loop = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights)
-    _, _, finished, _, _, weights = tf.while_loop(unfinished, body, loop)
+    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights)
+    _, _, finished, _, _, weights = loop_with_room(unfinished, body, first, spec.max_length, length, beam)
     return _best(finished, weights if with_attention else None, spec.n_best)
 
 
@@ -223,16 +225,6 @@ def _best(finished: _Finished, weights: Any, count: int) -> Hypotheses:
         attention *= tf.expand_dims(tf.cast(tf.not_equal(ids, PAD), tf.float32), 3)
     lengths = tf.where(exists, first.lengths, 0)
     return Hypotheses(ids, lengths, first.sums, first.scores, attention)
-
-
-def keep_shapes(before: Any, after: Any) -> Any:
-    """`after`, with what the loop knows of the shapes of its variables, which operations on part of them forget."""
-
-    def keep(old: Any, new: Any) -> Any:
-        new.set_shape(old.shape)
-        return new
-
-    return tf.nest.map_structure(keep, before, after)
 
 
 def _put(rows: Any, value: Any, index: Any) -> tf.Tensor:

@@ -6,8 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.search.beam import Hypotheses, StepFunction, keep_shapes
+from tfseq2seq.search.beam import Hypotheses, StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
+from tfseq2seq.search.ranking import log_normalizer
+from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 
@@ -35,20 +37,20 @@ def sample(
     weights = tf.zeros(tf.stack([batch, count, length, attention_width if with_attention else 0]))
 
     def unfinished(index: Any, last: Any, ids: Any, sums: Any, done: Any, *_: Any) -> tf.Tensor:
-        return tf.logical_and(index < length, tf.logical_not(tf.reduce_all(done)))
+        return tf.logical_not(tf.reduce_all(done))
 
-    def body(index: Any, last: Any, ids: Any, sums: Any, done: Any, cache: Any, weights: Any) -> Any:
+    def body(room: Any, index: Any, last: Any, ids: Any, sums: Any, done: Any, cache: Any, weights: Any) -> Any:
         seen = tf.equal(slots, tf.reshape(tf.range(count), [1, 1, 1, count]))
-        seen = tf.logical_and(seen, tf.reshape(tf.range(length) <= index, [1, 1, -1, 1]))
-        visible = tf.broadcast_to(seen, tf.stack([batch, count, length, count]))
-        visible = tf.reshape(visible, tf.stack([batch, count, length * count]))
+        seen = tf.logical_and(seen, tf.reshape(tf.range(room) <= index, [1, 1, -1, 1]))
+        visible = tf.broadcast_to(seen, tf.stack([batch, count, room, count]))
+        visible = tf.reshape(visible, tf.stack([batch, count, room * count]))
         logits, cache, attention = step(last, index, visible, fixed, cache)
         logits = tf.cast(logits, tf.float32)
         allowed = constrain(logits, ids, index, limits, spec, prefix)
         noise = tf.random.stateless_uniform(tf.shape(logits), tf.stack([spec.seed, index]), 1e-20, 1.0)
         gumbel = -tf.math.log(-tf.math.log(noise))
         tokens = tf.argmax(_sharpen(allowed, spec) + gumbel, axis=2, output_type=tf.int32)
-        log_probs = tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
+        log_probs = tf.gather(logits, tokens, batch_dims=2) - tf.squeeze(log_normalizer(logits), 2)
         sums += tf.where(done, 0.0, log_probs)
         tokens = tf.where(done, PAD, tokens)
         here = tf.equal(tf.range(length), index)
@@ -57,12 +59,12 @@ def sample(
             kept = tf.where(tf.expand_dims(done, 2), 0.0, tf.cast(attention, tf.float32))
             weights = tf.where(here[:, tf.newaxis], tf.expand_dims(kept, 2), weights)
         done = tf.logical_or(done, tf.equal(tokens, EOS))
-        return keep_shapes(loop, (index + 1, tokens, ids, sums, done, cache, weights))
+        return index + 1, tokens, ids, sums, done, cache, weights
 
     sums = tf.zeros(tf.stack([batch, count]))
     done = tf.fill(tf.stack([batch, count]), False)
-    loop = (tf.constant(0), last, ids, sums, done, cache, weights)
-    _, _, ids, sums, _, _, weights = tf.while_loop(unfinished, body, loop)
+    first = (tf.constant(0), last, ids, sums, done, cache, weights)
+    _, _, ids, sums, _, _, weights = loop_with_room(unfinished, body, first, spec.max_length, length, count)
     lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=2)
     return Hypotheses(ids, lengths, sums, sums, weights if with_attention else None)
 
