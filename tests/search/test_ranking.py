@@ -31,4 +31,5 @@ def test_what_fills_up_the_last_group_is_never_found(rest):
 def test_the_normalizer_is_that_of_a_sum_of_exponentials(scale):
     logits = scale * np.random.default_rng(0).normal(size=(2, 3, 500)).astype("float32")
     expected = tf.reduce_logsumexp(tf.constant(logits, tf.float64), axis=-1, keepdims=True)
-    np.testing.assert_allclose(log_normalizer(tf.constant(logits)), expected, rtol=1e-6, atol=1e-5)
+    largest = logits.argmax(-1)[..., None]
+    np.testing.assert_allclose(log_normalizer(tf.constant(logits), largest), expected, rtol=1e-6, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -27,7 +28,6 @@ class PositionedEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width, self.positions, self.max_positions, self.dropout_rate = width, positions, max_positions, dropout
         self.dropout = keras.layers.Dropout(dropout)
-        self.sine = _sine() if positions == "sinusoidal" else None
 
     def build(self, input_shape: Any) -> None:
         if self.positions == "learned":
@@ -45,11 +45,9 @@ class PositionedEmbedding(keras.layers.Layer):
                 position, as the hypotheses of a decoding step do.
         """
         outputs = inputs * self.width**0.5
-        if self.sine is not None:
-            # One row of zeros per position: the same for every example.
-            places = self._places(inputs, start)
-            template = ops.zeros((1, ops.shape(places)[0], self.width), dtype="float32")
-            outputs = outputs + ops.cast(self.sine(template, positions=ops.cast(places, "float32")), inputs.dtype)
+        if self.positions == "sinusoidal":
+            rows = sinusoids(self._places(inputs, start), self.width)
+            outputs = outputs + ops.expand_dims(ops.cast(rows, inputs.dtype), 0)
         elif self.positions == "learned":
             # Past the end of the table the last row is repeated rather than read out of bounds.
             places = ops.minimum(self._places(inputs, start), self.max_positions - 1)
@@ -72,7 +70,14 @@ class PositionedEmbedding(keras.layers.Layer):
         }
 
 
-def _sine() -> keras.layers.Layer:
-    import keras_hub  # seconds to import, and only rotary and sinusoidal models need it
+def sinusoids(places: Any, width: int) -> Any:
+    """[T] places to [T, D] float32: sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi
+    (Vaswani et al. 2017, section 3.5).
 
-    return keras_hub.layers.SinePositionEncoding(dtype="float32", name="sine")
+    keras-hub's layer gives the same numbers by three einsums; a decoding step has one place and no time for them.
+    """
+    columns = np.arange(width)
+    rates = (10000.0 ** (-2.0 * (columns // 2) / width)).astype("float32")
+    # Angles in float32: in 16 bits far positions would fall together.
+    angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
+    return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))

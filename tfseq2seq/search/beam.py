@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
-from tfseq2seq.search.ranking import log_normalizer, top_k
+from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
 from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
@@ -156,17 +155,15 @@ def _candidates(
     logits: Any, live: _Live, index: Any, limits: Limits, spec: SearchSpec, prefix: Any
 ) -> tuple[Any, Any, Any]:
     """The best 2K continuations: tokens, parent hypotheses and sums of log-probabilities, [B, C] each, best first."""
-    logits = tf.cast(logits, tf.float32)
-    normalizer = log_normalizer(logits)
-    allowed = constrain(logits, live.ids, index, limits, spec, prefix)
-    batch, beam, size = tf.shape(logits)[0], spec.beam, logits.shape[2]
-    each = min(2 * beam, size)
     # First the best of each hypothesis, then the best of those: no pass over [B, K * V] sums.
-    values, tokens = top_k(allowed, each)
-    sums = tf.reshape(values - normalizer + tf.expand_dims(live.sums, 2), tf.stack([batch, beam * each]))
-    sums, places = tf.math.top_k(sums, min(2 * beam, beam * each))
-    tokens = tf.gather(tf.reshape(tokens, tf.stack([batch, beam * each])), places, batch_dims=1)
-    return tokens, places // each, sums
+    values, tokens = continuations(
+        tf.cast(logits, tf.float32), live.ids, index, limits, spec, min(2 * spec.beam, logits.shape[2]), prefix
+    )
+    each = values.shape[2]
+    flat = tf.stack([tf.shape(values)[0], spec.beam * each])
+    sums = tf.reshape(values + tf.expand_dims(live.sums, 2), flat)
+    sums, places = tf.math.top_k(sums, min(2 * spec.beam, spec.beam * each))
+    return tf.gather(tf.reshape(tokens, flat), places, batch_dims=1), places // each, sums
 
 
 def _finish(

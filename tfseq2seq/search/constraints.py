@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfseq2seq.search.ranking import log_normalizer, top_k
 from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
 
 # Finite, so that sums of it stay ordered and nothing turns into NaN.
@@ -33,6 +34,30 @@ def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, pref
         most = tf.maximum(most, tf.reduce_sum(tf.cast(tf.not_equal(prefix, PAD), tf.int32), axis=1) + 1)
     least = tf.minimum(least, most - 1)
     return Limits(least, most, tf.maximum(tf.reduce_max(most), 1))
+
+
+def continuations(
+    logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpec, count: int, prefix: Any = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of each hypothesis the best tokens that may come next: log-probabilities [B, K, C], forbidden ones among them at
+    a large negative number, and tokens [B, K, C], at least `count` that do not end it where there are as many.
+
+    Arguments as `constrain`.
+    """
+    if prefix is not None or spec.no_repeat_ngram or spec.max_run:
+        values, tokens = top_k(constrain(logits, ids, index, limits, spec, prefix), min(count + 1, logits.shape[2]))
+        largest = tf.argmax(logits, axis=2, output_type=tf.int32)
+        return values - log_normalizer(logits, tf.expand_dims(largest, 2)), tokens
+    # Only <pad>, <bos> and <eos> are ever barred while an output goes on: with three more candidates there is no need
+    # to go through the whole vocabulary for them. <eos> is always a candidate of its own.
+    values, tokens = top_k(logits, min(count + 3, logits.shape[2]))
+    normalizer = log_normalizer(logits, tokens[:, :, :1])
+    closing = tf.reshape(index + 1 >= limits.most, [-1, 1, 1])
+    early = tf.logical_and(tf.reshape(index < limits.least, [-1, 1, 1]), tf.logical_not(closing))
+    special = tf.logical_or(tf.equal(tokens, PAD), tf.logical_or(tf.equal(tokens, BOS), tf.equal(tokens, EOS)))
+    values = tf.where(tf.logical_or(special, closing), FORBIDDEN, values - normalizer)
+    ends = tf.where(early, FORBIDDEN, logits[:, :, EOS : EOS + 1] - normalizer)
+    return tf.concat([values, ends], axis=2), tf.concat([tokens, tf.fill(tf.shape(ends), EOS)], axis=2)
 
 
 def constrain(logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpec, prefix: Any = None) -> tf.Tensor:

@@ -1,5 +1,5 @@
-"""The best entries of large rows, and what their logits are normalised by. Both return what `tf.math.top_k` and
-`tf.reduce_logsumexp` do, several times faster over a vocabulary on a CPU."""
+"""The best entries of large rows, and what their logits are normalised by, several times faster over a vocabulary on a
+CPU than `tf.math.top_k` and `tf.reduce_logsumexp`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 import tensorflow as tf
 
 
-def log_normalizer(logits: Any) -> tf.Tensor:
+def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
     """[..., 1] logarithms of the sum of exponentials of logits [..., V], float32.
 
-    The library's softmax is one fused pass where the sum takes four; the largest logit and its probability tell the
-    normalizer.
+    The library's softmax is one fused pass where the sum takes four; a token's logit and probability tell the rest.
+
+    Args:
+        tokens: [..., 1], of each row the place of a large logit, best the largest.
     """
-    largest = tf.reduce_max(logits, axis=-1, keepdims=True)
-    return largest - tf.math.log(tf.reduce_max(tf.nn.softmax(logits), axis=-1, keepdims=True))
+    batch_dims = logits.shape.rank - 1
+    probabilities = tf.gather(tf.nn.softmax(logits), tokens, batch_dims=batch_dims)
+    return tf.gather(logits, tokens, batch_dims=batch_dims) - tf.math.log(probabilities)
 
 
 def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -25,18 +28,30 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     the maxima, and sorting sees only k groups.
     """
     size = rows.shape[-1]
-    # With g groups, g + k * V / g entries are sorted: least at g = sqrt(k * V).
-    width = max(int((size / k) ** 0.5), 1)
-    count = -(-size // width)
+    height = _group_size(size, k)
+    count = -(-size // height)
     if count <= 2 * k:
         return tf.math.top_k(rows, k)
+    batch_dims = rows.shape.rank - 1
     leading = tf.shape(rows)[:-1]
-    missing = [[0, 0]] * (rows.shape.rank - 1) + [[0, count * width - size]]
-    padded = tf.pad(rows, missing, constant_values=rows.dtype.as_numpy_dtype("-inf"))
+    if count * height > size:
+        rows = tf.pad(
+            rows,
+            [[0, 0]] * batch_dims + [[0, count * height - size]],
+            constant_values=rows.dtype.as_numpy_dtype("-inf"),
+        )
     # Group g holds the entries g, g + count, g + 2 * count, ...: maxima down a matrix are faster than along its rows.
-    grouped = tf.reshape(padded, tf.concat([leading, [width, count]], axis=0))
+    grouped = tf.reshape(rows, tf.concat([leading, [height, count]], axis=0))
     _, groups = tf.math.top_k(tf.reduce_max(grouped, axis=-2), k)
-    candidates = tf.gather(grouped, groups, axis=-1, batch_dims=rows.shape.rank - 1)
-    values, places = tf.math.top_k(tf.reshape(candidates, tf.concat([leading, [width * k]], axis=0)), k)
-    column = tf.gather(groups, places % k, batch_dims=rows.shape.rank - 1)
+    candidates = tf.gather(grouped, groups, axis=-1, batch_dims=batch_dims)
+    values, places = tf.math.top_k(tf.reshape(candidates, tf.concat([leading, [height * k]], axis=0)), k)
+    column = tf.gather(groups, places % k, batch_dims=batch_dims)
     return values, places // k * count + column
+
+
+def _group_size(size: int, k: int) -> int:
+    """Entries in a group. With h in each, size / h + k * h are sorted: least at h = sqrt(size / k). Near it, a divisor
+    of the size is better: nothing has to be filled up."""
+    best = max(int((size / k) ** 0.5), 1)
+    near = [height for height in range(max(best // 2, 1), 2 * best + 1) if size % height == 0]
+    return min(near, key=lambda height: abs(height - best), default=best)

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfseq2seq.search.beam import Hypotheses, StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
-from tfseq2seq.search.ranking import log_normalizer
 from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
@@ -50,7 +49,7 @@ def sample(
         noise = tf.random.stateless_uniform(tf.shape(logits), tf.stack([spec.seed, index]), 1e-20, 1.0)
         gumbel = -tf.math.log(-tf.math.log(noise))
         tokens = tf.argmax(_sharpen(allowed, spec) + gumbel, axis=2, output_type=tf.int32)
-        log_probs = tf.gather(logits, tokens, batch_dims=2) - tf.squeeze(log_normalizer(logits), 2)
+        log_probs = tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
         sums += tf.where(done, 0.0, log_probs)
         tokens = tf.where(done, PAD, tokens)
         here = tf.equal(tf.range(length), index)
