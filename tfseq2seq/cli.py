@@ -151,7 +151,7 @@ def generate(
         raise UserError(f"{prefix}: {len(prefixes)} lines for {len(texts)} source lines")
     lines = []
     if texts:
-        model = _endpoint(runs, weights, overrides)
+        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch))
         from tfseq2seq.export.generator import Generator
 
         for found in Generator(model, batch).generate(texts, prefixes):
@@ -180,7 +180,7 @@ def score(
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
-    model = _endpoint(runs, weights, overrides)
+    model = _endpoint(runs, weights, overrides, -(-len(sources) // batch))
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.export.generator import Generator
 
@@ -244,7 +244,7 @@ def evaluate(
             raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
         # A setting that cannot be is told now, not after an hour of generating.
         corpus_scores([""], [[""]], metrics, **settings)
-        model = _endpoint(runs, weights, overrides)
+        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch))
         from tfseq2seq.export.generator import Generator
 
         outputs = [_one_line(found.texts[0]) for found in Generator(model, batch).generate(texts)]
@@ -500,16 +500,24 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\r", " ")
 
 
-def _endpoint(runs: Sequence[str], weights: str | None, overrides: Sequence[str]) -> TextToText:
-    """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides."""
+def _endpoint(
+    runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int | None = None
+) -> TextToText:
+    """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides.
+
+    `batches` of them are all that this process will do, where it is given.
+    """
     for override in overrides:
         if not override.startswith("search."):
             raise UserError(f"--set {override}: only search.* can change after training")
     if weights and len(runs) > 1:
         raise UserError("--weights goes with a single --run")
     _import_tensorflow()
+    from tfseq2seq.export.generator import share_cores
     from tfseq2seq.training.run import Run
 
+    if batches:
+        share_cores(batches)
     opened: list[Run] = [Run.open(folder, overrides) for folder in runs]
     first = opened[0]
     for run in opened[1:]:

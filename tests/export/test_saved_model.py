@@ -143,6 +143,24 @@ def test_generation_keeps_order_whatever_the_batch(endpoint, texts):
     assert [o.texts for o in one.generate(texts[:9])] == [o.texts for o in many.generate(texts[:9])]
 
 
+def test_batches_side_by_side_answer_as_one_after_the_other(endpoint, texts):
+    alone, beside = (Generator(endpoint, batch_size=3, workers=workers) for workers in (1, 4))
+    assert beside.generate(texts) == alone.generate(texts)
+    for found, expected in zip(beside.log_probabilities(texts, texts), alone.log_probabilities(texts, texts)):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_error_in_one_batch_ends_them_all(endpoint, texts, monkeypatch):
+    generator = Generator(endpoint, batch_size=3, workers=2)
+
+    def fail(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    monkeypatch.setattr(generator, "_texts", fail)
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="out of memory"):
+        generator.generate(texts)
+
+
 def test_scores_are_those_of_teacher_forcing(endpoint, texts):
     outputs = Generator(endpoint).generate(texts[:20])
     found, _ = Generator(endpoint).log_probabilities(texts[:20], [output.texts[0] for output in outputs])

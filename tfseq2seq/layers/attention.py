@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.dense import SequenceDense, side_by_side
 
 
 class MultiHeadAttention(keras.layers.Layer):
@@ -51,15 +51,16 @@ class MultiHeadAttention(keras.layers.Layer):
         self.positions, self.relative_distance = positions, relative_distance
         self.dropout_rate, self.initializer = dropout, initializer
 
-        def dense(heads: int, name: str) -> SequenceDense:
-            return SequenceDense(heads * self.head_width, kernel_initializer=initializer, name=name)
+        def dense(*heads: int, name: str) -> SequenceDense:
+            widths = [part * self.head_width for part in heads]
+            return SequenceDense(sum(widths), kernel_initializer=side_by_side(initializer, widths), name=name)
 
         if memory_width:
-            self.query_dense = dense(heads, "query")
-            self.key_value_dense = dense(2 * self.groups, "key_value")
+            self.query_dense = dense(heads, name="query")
+            self.key_value_dense = dense(self.groups, self.groups, name="key_value")
         else:
-            self.query_key_value_dense = dense(heads + 2 * self.groups, "query_key_value")
-        self.output_dense = dense(heads, "output")
+            self.query_key_value_dense = dense(heads, self.groups, self.groups, name="query_key_value")
+        self.output_dense = dense(heads, name="output")
         self.dropout = keras.layers.Dropout(dropout)
         self.rotary = _rotary() if positions == "rotary" else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -21,3 +22,13 @@ class SequenceDense(keras.layers.Dense):
         leading = ops.shape(inputs)[1:-1]
         rows = super().call(ops.reshape(inputs, (-1, inputs.shape[-1])), training=training)
         return ops.reshape(rows, (-1, *leading, self.units))
+
+
+def side_by_side(initializer: str, widths: Sequence[int]) -> Callable[..., Any]:
+    """An initializer of a matrix that stands for several: each of the given widths is drawn as one of its own."""
+
+    def draw(shape: Any, dtype: Any = None) -> Any:
+        parts = [keras.initializers.get(initializer)((*shape[:-1], width), dtype) for width in widths]
+        return ops.concatenate(parts, axis=-1)
+
+    return draw
