@@ -1,13 +1,14 @@
 """Speed of training and search on Multi30k en-de.
 
     TFSEQ2SEQ_DATA=../shared/data python benchmarks/text.py [--model tiny small lstm] [--steps 20] [--sentences 320]
-                                                            [--save batches.npz]
+                                                            [--workers 1] [--save batches.npz]
 
 Prints for each model: seconds to the first update (tracing), real target tokens per second of training (median of
 five stretches), the share of target positions that are real tokens, and sentences per second of greedy search and of
-beam 4 at batch 32 with 16 tokens forced (least and most length equal), median of three passes. Figures differ between
-machines; compare ratios measured on one machine in alternating runs. `--save` writes the ids of the same batches for
-`benchmarks/peers.py`.
+beam 4 at batch 32 with 16 tokens forced (least and most length equal), strings in and strings out, median of three
+passes. `--workers N` measures search alone, N batches at a time with the cores shared among them, as the commands
+`generate` and `evaluate` do it. Figures differ between machines; compare ratios measured on one machine in alternating
+runs. `--save` writes the ids of the same batches for `benchmarks/peers.py` and `benchmarks/opennmt_tf.py`.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import tensorflow as tf
 from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
 from tfseq2seq.data.sources import corpus_pairs
 from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.generator import Generator, share_cores
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.files import read_lines
@@ -83,11 +85,9 @@ def chunks_of(sentences: list[str]) -> list[tf.Tensor]:
     return [tf.constant(ordered[i : i + 32]) for i in range(0, len(ordered), 32)]
 
 
-def measure(
-    name: str, spec: ModelSpec, features: TextFeatures, batches: list[Any], structure: Any, sentences: list[str]
-) -> None:
-    """Prints the figures of one model."""
-    model = Seq2Seq(spec, features.size, features.size)
+def measure_training(name: str, model: Seq2Seq, batches: list[Any], structure: Any) -> None:
+    """Prints the training speed of one model."""
+    spec = model.spec
     compile_model(model, Recipe(model=spec, training=TrainingSpec(tensorboard=False)))
 
     def seconds(part: list[Any]) -> float:
@@ -109,23 +109,24 @@ def measure(
         f"training {statistics.median(rates):,.0f} tok/s, batch fill {real / padded:.2f}",
         flush=True,
     )
-    chunks = chunks_of(sentences)
+
+
+def measure_search(name: str, model: Seq2Seq, features: TextFeatures, sentences: list[str], workers: int) -> None:
+    """Prints the speed of greedy search and of beam 4 of one model."""
     for beam in (1, 4):
         search = SearchSpec(beam=beam, min_length=FORCED - 1, max_length=FORCED)
-        ask = tf.function(
-            TextToText([model], features, features, search).texts,
-            input_signature=[tf.TensorSpec([None], tf.string)],
-            autograph=False,
-        )
-        ask(chunks[0])
+        generator = Generator(TextToText([model], features, features, search), batch_size=32, workers=workers)
+        generator.generate(sentences[:32])
         passes = []
         for _ in range(3):
             begin = time.perf_counter()
-            for chunk in chunks:
-                ask(chunk)
+            generator.generate(sentences)
             passes.append(len(sentences) / (time.perf_counter() - begin))
         speed = statistics.median(passes)
-        print(f"{name}: beam {beam}, batch 32, {FORCED} tokens forced: {speed:.0f} sentences/s", flush=True)
+        print(
+            f"{name}: beam {beam}, batch 32, {FORCED} tokens forced, {workers} at a time: {speed:.0f} sentences/s",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -133,18 +134,25 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=list(models()), default=list(models()))
     parser.add_argument("--steps", type=int, default=20, help="updates in each of the five stretches")
     parser.add_argument("--sentences", type=int, default=320)
+    parser.add_argument("--workers", type=int, default=0, help="measure search alone, with so many batches at a time")
     parser.add_argument("--save", default="", help="write the ids of the batches to this .npz file")
     arguments = parser.parse_args()
+    if arguments.workers:
+        share_cores(arguments.workers)
     keras.utils.set_random_seed(1)
     text = TextSpec(scheme="bpe", vocabulary_size=8000)
     both = (line for side in ("en", "de") for line in read_lines(f"{DATA}/train.{side}"))
     features = TextFeatures(text, learn_vocabulary(both, text))
     sentences = read_lines(f"{DATA}/test_2016_flickr.en")[: arguments.sentences]
-    batches, structure = training_part(features, arguments.steps)
+    if arguments.save or not arguments.workers:
+        batches, structure = training_part(features, arguments.steps)
     if arguments.save:
         save(arguments.save, batches, features, sentences)
     for name in arguments.model:
-        measure(name, models()[name], features, batches, structure, sentences)
+        model = Seq2Seq(models()[name], features.size, features.size)
+        if not arguments.workers:
+            measure_training(name, model, batches, structure)
+        measure_search(name, model, features, sentences, arguments.workers or 1)
 
 
 if __name__ == "__main__":

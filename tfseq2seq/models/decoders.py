@@ -7,9 +7,10 @@ Each has three ways in over the same weights:
     step(embedded [B, K, D], index, visible, ...)  one position of K hypotheses per example
 
 `cache["state"]` holds what belongs to a hypothesis, [B, K, ...] each: search reorders it as hypotheses change place.
-`cache["history"]` holds what was written per position and slot; it is never moved. `visible` [B, K, length * K] tells
-which entries (position * K + slot) are a hypothesis's own past, so that following a beam costs a small mask instead of
-copying keys and values. `fixed` is per example and never repeated per hypothesis.
+`cache["history"]` holds what was written per position and slot, [..., length * K, width] each; it is never moved, and
+search widens it when `length` turns out too short. `visible` [B, K, length * K] tells which entries (position * K +
+slot) are a hypothesis's own past, so that following a beam costs a small mask instead of copying keys and values.
+`fixed` is what stays the same over the steps, per example and never repeated per hypothesis.
 """
 
 from __future__ import annotations
