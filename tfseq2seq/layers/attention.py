@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.dense import SequenceDense, side_by_side
+from tfseq2seq.layers.positions import rotate
 
 
 class MultiHeadAttention(keras.layers.Layer):
@@ -62,7 +63,6 @@ class MultiHeadAttention(keras.layers.Layer):
             self.query_key_value_dense = dense(heads, self.groups, self.groups, name="query_key_value")
         self.output_dense = dense(heads, name="output")
         self.dropout = keras.layers.Dropout(dropout)
-        self.rotary = _rotary() if positions == "rotary" else None
 
     def build(self, input_shape: Any) -> None:
         if self.memory_width:
@@ -79,8 +79,11 @@ class MultiHeadAttention(keras.layers.Layer):
     def queries_keys_values(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
         """Projects [B, T, D] at positions [T] to queries [B, H, T, d] and keys and values [B, G, T, d]."""
         packed = self._split(self.query_key_value_dense(inputs), self.heads + 2 * self.groups)
-        queries, keys, values = ops.split(packed, [self.heads, self.heads + self.groups], axis=1)
-        return self._rotate(queries, positions), self._rotate(keys, positions), values
+        turned, values = ops.split(packed, [self.heads + self.groups], axis=1)
+        if self.positions == "rotary":
+            turned = rotate(turned, positions)
+        queries, keys = ops.split(turned, [self.heads], axis=1)
+        return queries, keys, values
 
     def queries(self, inputs: Any) -> Any:
         """Projects [B, T, D] to queries [B, H, T, d] to a memory."""
@@ -140,11 +143,6 @@ class MultiHeadAttention(keras.layers.Layer):
     def _ungroup(self, inputs: Any, rows: Any, last: Any) -> Any:
         return inputs if self.groups == self.heads else ops.reshape(inputs, (-1, self.heads, rows, last))
 
-    def _rotate(self, inputs: Any, positions: Any) -> Any:
-        if self.rotary is None:
-            return inputs
-        return ops.cast(self.rotary(inputs, positions=ops.cast(positions, "float32")), inputs.dtype)
-
     def _relative(self, query_positions: Any, key_positions: Any) -> Any:
         distance = ops.expand_dims(key_positions, 0) - ops.expand_dims(query_positions, 1)
         return ops.clip(distance, -self.relative_distance, self.relative_distance) + self.relative_distance
@@ -165,10 +163,3 @@ class MultiHeadAttention(keras.layers.Layer):
             "dropout": self.dropout_rate,
             "initializer": self.initializer,
         }
-
-
-def _rotary() -> keras.layers.Layer:
-    import keras_hub  # seconds to import, and only rotary and sinusoidal models need it
-
-    # Angles in float32: in 16 bits far positions would fall together.
-    return keras_hub.layers.RotaryEmbedding(sequence_axis=-2, feature_axis=-1, dtype="float32", name="rotary")

@@ -1,4 +1,8 @@
-"""Token embeddings and the positions added to them."""
+"""Positions: added to token embeddings, or turning queries and keys.
+
+Angles are in float32: in 16 bits far positions would fall together. keras-hub's layers give the same numbers (the tests
+say so) by several einsums, for which a decoding step has no time, and take seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -72,12 +76,20 @@ class PositionedEmbedding(keras.layers.Layer):
 
 def sinusoids(places: Any, width: int) -> Any:
     """[T] places to [T, D] float32: sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi
-    (Vaswani et al. 2017, section 3.5).
-
-    keras-hub's layer gives the same numbers by three einsums; a decoding step has one place and no time for them.
-    """
+    (Vaswani et al. 2017, section 3.5)."""
     columns = np.arange(width)
     rates = (10000.0 ** (-2.0 * (columns // 2) / width)).astype("float32")
-    # Angles in float32: in 16 bits far positions would fall together.
     angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
     return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))
+
+
+def rotate(inputs: Any, places: Any) -> Any:
+    """Queries or keys [B, H, T, d] at places [T], each pair of columns (i, i + d / 2) turned by place * 10000^(-2i / d)
+    (Su et al. 2021): their products then depend on the distance of the places alone."""
+    half = inputs.shape[-1] // 2
+    rates = (10000.0 ** (-np.arange(half) / half)).astype("float32")
+    angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
+    sines, cosines = ops.sin(angles), ops.cos(angles)
+    first, second = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
+    turned = ops.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
+    return ops.cast(turned, inputs.dtype)

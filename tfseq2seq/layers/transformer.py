@@ -112,7 +112,7 @@ class TransformerBlock(keras.layers.Layer):
         memory: Any = None,
         memory_bias: Any = None,
         cache: Any = None,
-        slot: Any = None,
+        rows: Any = None,
         key_positions: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, Any, Any]:
@@ -123,8 +123,8 @@ class TransformerBlock(keras.layers.Layer):
             positions: [Q] int, of the rows of `inputs`.
             memory: keys and values from `memory_attention.keys_values`.
             memory_bias: [B, 1, S'] over the memory.
-            cache: keys and values [B, G, N, d] of earlier steps; the rows' own go in at `slot` along N.
-            slot: scalar int, with a cache.
+            cache: keys and values [B, G, N, d] of earlier steps; those of `inputs` are written into them.
+            rows: from `cache_rows`, where to, with a cache.
             key_positions: [N] int, with a cache.
 
         Returns:
@@ -136,10 +136,7 @@ class TransformerBlock(keras.layers.Layer):
             nonlocal cache
             queries, *own = self.self_attention.queries_keys_values(x, positions)
             if cache is not None:
-                own = [
-                    ops.slice_update(old, [0, 0, slot, 0], ops.cast(new, old.dtype))
-                    for old, new in zip(cache, own, strict=True)
-                ]
+                own = [write_rows(old, new, rows) for old, new in zip(cache, own, strict=True)]
             cache = tuple(own)
             seen_positions = positions if key_positions is None else key_positions
             return self.self_attention(queries, *own, bias, positions, seen_positions, training=training)[0]
@@ -162,3 +159,22 @@ class TransformerBlock(keras.layers.Layer):
         if self.pre:
             return x + self.dropout(part(norm(x)), training=training)
         return norm(x + self.dropout(part(x), training=training))
+
+
+def cache_rows(shape: Any, slot: Any, count: Any) -> Any:
+    """Places of `count` entries from `slot` on along N in [B, G, N, d] seen as rows of d: [B * G * count, 1] int32."""
+    first = ops.expand_dims(ops.arange(shape[0] * shape[1], dtype="int32") * shape[2], 1)
+    return ops.reshape(first + slot + ops.expand_dims(ops.arange(count, dtype="int32"), 0), (-1, 1))
+
+
+def write_rows(cache: Any, entries: Any, rows: Any) -> Any:
+    """[B, G, N, d] with entries [B, G, count, d] at `rows`.
+
+    A scatter, not `ops.slice_update`: TensorFlow has that one as an XLA program only, which is compiled at the first
+    call and is no operation of TFLite.
+    """
+    width = cache.shape[-1]
+    flat = ops.scatter_update(
+        ops.reshape(cache, (-1, width)), rows, ops.reshape(ops.cast(entries, cache.dtype), (-1, width))
+    )
+    return ops.reshape(flat, ops.shape(cache))

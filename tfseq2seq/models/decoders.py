@@ -25,7 +25,7 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
-from tfseq2seq.layers.transformer import TransformerBlock
+from tfseq2seq.layers.transformer import TransformerBlock, cache_rows
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
 
 
@@ -85,10 +85,11 @@ class TransformerDecoder(keras.layers.Layer):
         key_positions = ops.arange(ops.shape(visible)[2], dtype="int32") // beam
         bias = attention_bias(visible, self.compute_dtype)
         x = self.embedding(embedded, start=index, training=False)
+        rows = cache_rows(ops.shape(cache["history"][0][0]), index * beam, beam)
         weights, history = None, []
         for block, keys_values, old in zip(self.blocks, fixed["memory"], cache["history"], strict=True):
             x, weights, new = block(
-                x, bias, positions, keys_values, fixed["bias"], old, index * beam, key_positions, training=False
+                x, bias, positions, keys_values, fixed["bias"], old, rows, key_positions, training=False
             )
             history.append(new)
         hidden, attention = self._finish(x, weights)
