@@ -87,6 +87,7 @@ def commands() -> None:
 
 
 POSITIVE = click.IntRange(min=1)
+WORKERS = click.IntRange(min=0)
 
 
 def _settings_option(help: str) -> Decorator:
@@ -131,6 +132,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
 @click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
 @click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
 def generate(
     runs: tuple[str, ...],
@@ -140,6 +142,7 @@ def generate(
     output: str | None,
     prefix: str | None,
     batch: int,
+    workers: int,
     scores: bool,
 ) -> None:
     """Write an output line for each source line, in the same order (n_best lines where more are asked for)."""
@@ -151,10 +154,10 @@ def generate(
         raise UserError(f"{prefix}: {len(prefixes)} lines for {len(texts)} source lines")
     lines = []
     if texts:
-        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch))
+        model = _endpoint(runs, weights, overrides, _at_a_time(texts, batch, workers))
         from tfseq2seq.export.generator import Generator
 
-        for found in Generator(model, batch).generate(texts, prefixes):
+        for found in Generator(model, batch, workers).generate(texts, prefixes):
             for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
                 line = _one_line(text)
                 lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
@@ -171,8 +174,15 @@ def generate(
 @click.option("--source", required=True, type=click.Path(), help="File of source lines.")
 @click.option("--target", required=True, type=click.Path(), help="File of target lines.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
+@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
 def score(
-    runs: tuple[str, ...], weights: str | None, overrides: tuple[str, ...], source: str, target: str, batch: int
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    source: str,
+    target: str,
+    batch: int,
+    workers: int,
 ) -> None:
     """Print the log-probability (nats, <eos> included) and the token count of each given pair."""
     from tfseq2seq.files import read_lines
@@ -180,11 +190,11 @@ def score(
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
-    model = _endpoint(runs, weights, overrides, -(-len(sources) // batch))
+    model = _endpoint(runs, weights, overrides, _at_a_time(sources, batch, workers))
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.export.generator import Generator
 
-    totals, counts = Generator(model, batch).log_probabilities(sources, targets)
+    totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
     for total, count in zip(totals, counts, strict=True):
         click.echo(f"{total:.6f}\t{count}")
     value = perplexity(float(totals.sum()), int(counts.sum()))
@@ -208,6 +218,7 @@ def score(
 @click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
 def evaluate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -223,6 +234,7 @@ def evaluate(
     output: str | None,
     as_json: bool,
     batch: int,
+    workers: int,
 ) -> None:
     """Score outputs against references, with confidence intervals and signatures."""
     from tfseq2seq.evaluation.references import read_references
@@ -244,10 +256,10 @@ def evaluate(
             raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
         # A setting that cannot be is told now, not after an hour of generating.
         corpus_scores([""], [[""]], metrics, **settings)
-        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch))
+        model = _endpoint(runs, weights, overrides, _at_a_time(texts, batch, workers))
         from tfseq2seq.export.generator import Generator
 
-        outputs = [_one_line(found.texts[0]) for found in Generator(model, batch).generate(texts)]
+        outputs = [_one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
@@ -500,12 +512,19 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\r", " ")
 
 
+def _at_a_time(texts: Sequence[str], batch: int, workers: int) -> int:
+    """Batches generated at a time: no more than there are, and than workers where a number is given."""
+    batches = -(-len(texts) // batch)
+    return min(batches, workers) if workers else batches
+
+
 def _endpoint(
     runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int | None = None
 ) -> TextToText:
     """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides.
 
-    `batches` of them are all that this process will do, where it is given.
+    Args:
+        batches: so many are generated at a time, and nothing else is done in this process; None where that is not so.
     """
     for override in overrides:
         if not override.startswith("search."):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -151,14 +152,36 @@ def test_batches_side_by_side_answer_as_one_after_the_other(endpoint, texts):
 
 
 def test_an_error_in_one_batch_ends_them_all(endpoint, texts, monkeypatch):
-    generator = Generator(endpoint, batch_size=3, workers=2)
+    generator, calls = Generator(endpoint, batch_size=1, workers=2), []
 
-    def fail(*arguments):
-        raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+    def fail_first(batch):
+        calls.append(batch)
+        if len(calls) == 1:
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+        time.sleep(0.05)
+        return {"text": tf.constant([["x"]]), "score": tf.constant([[0.0]]), "log_prob": tf.constant([[0.0]])}
 
-    monkeypatch.setattr(generator, "_texts", fail)
+    monkeypatch.setattr(generator, "_texts", fail_first)
     with pytest.raises(tf.errors.ResourceExhaustedError, match="out of memory"):
         generator.generate(texts)
+    assert len(calls) < len(texts)
+
+
+def test_cores_are_shared_by_programs_that_only_generate():
+    script = """
+import tensorflow as tf
+from tfseq2seq.export.generator import cores, share_cores
+
+share_cores(1)
+assert tf.config.threading.get_intra_op_parallelism_threads() == cores()
+share_cores(10 * cores())
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+tf.constant(1) + 1
+share_cores(1)  # too late, and harmless
+assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scores_are_those_of_teacher_forcing(endpoint, texts):

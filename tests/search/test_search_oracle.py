@@ -130,6 +130,32 @@ def test_room_grows_with_the_output():
             np.testing.assert_allclose(found.attention.numpy()[0, 0, : len(tokens)], attention, atol=1e-4)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_room_grows_in_a_graph_too(compiled):
+    model, spec = RandomModel(1), SearchSpec(beam=2, n_best=2, min_length=20, max_length=80)
+    graph = tf.function(lambda: run(model, spec), jit_compile=compiled, autograph=False)
+    np.testing.assert_array_equal(graph().ids, run(model, spec).ids)
+
+
+def test_samples_and_long_prefixes_have_room():
+    model = RandomModel(3)
+    spec = SearchSpec(sample=True, n_best=3, min_length=20, max_length=40)
+    limits = length_limits(spec, 1)
+    for room in (1, 30):  # as much as is needed is made, and more to begin with does no harm
+        fixed, cache = model.start(1, 3, room)
+        found = sample(model.step, fixed, cache, tf.fill([1], BOS), limits, spec)
+        for rank in range(3):
+            tokens = tokens_of(found, rank=rank)
+            assert len(tokens) > 20
+            assert found.log_probs.numpy()[0, rank] == pytest.approx(model.log_prob(tokens)[0], rel=1e-4)
+    spec = SearchSpec(beam=2, max_length=18)
+    prefix = tf.constant([[4, 5] * 10])
+    limits = length_limits(spec, 1, prefix=prefix)
+    fixed, cache = model.start(1, 2, 1)
+    found = beam_search(model.step, fixed, cache, tf.fill([1], BOS), limits, spec, prefix=prefix)
+    assert tokens_of(found)[:20] == [4, 5] * 10 and tokens_of(found)[-1] == EOS
+
+
 def test_greedy_is_the_likeliest_token_each_time():
     for seed in range(50):
         model, tokens = RandomModel(seed), []

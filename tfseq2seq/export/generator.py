@@ -18,6 +18,8 @@ import tensorflow as tf
 
 from tfseq2seq.export.endpoints import TextToText
 
+_MOST_WORKERS = 8
+
 
 @dataclass(frozen=True)
 class Output:
@@ -34,13 +36,15 @@ def cores() -> int:
 
 
 def share_cores(batches: int) -> None:
-    """Gives each of so many batches, as far as there are cores, its share of them for the threads inside operations.
+    """Gives each of so many batches at a time, as far as there are cores, its share of them for the threads inside
+    operations. Where TensorFlow has a GPU it does nothing.
 
     For programs that do nothing but generate, before TensorFlow runs its first operation: later it keeps the threads it
     has, and this does nothing.
     """
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(max(cores() // max(batches, 1), 1))
+    if not tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(max(cores() // max(batches, 1), 1))
 
 
 class Generator:
@@ -49,12 +53,13 @@ class Generator:
     Args:
         model: what to call.
         batch_size: inputs in a batch; they are sorted by length first, so that little is padding.
-        workers: batches at a time; 0 for one per core, or one where TensorFlow has a GPU. Each needs its own memory.
+        workers: batches at a time, each with memory of its own; 0 for one per core but at most eight, or one where
+            TensorFlow has a GPU. More than one run in threads, which do not see the caller's `tf.device`.
     """
 
     def __init__(self, model: TextToText, batch_size: int = 64, workers: int = 0):
         self.model, self.batch_size = model, batch_size
-        self.workers = workers or (1 if tf.config.list_logical_devices("GPU") else cores())
+        self.workers = workers or (1 if tf.config.list_logical_devices("GPU") else min(cores(), _MOST_WORKERS))
         text = tf.TensorSpec([None], tf.string)
         self._texts = tf.function(model.texts, input_signature=[text], autograph=False)
         self._forced = tf.function(model.texts, input_signature=[text, text], autograph=False)
@@ -95,6 +100,9 @@ class Generator:
         # The longest first: the batch that takes the most time must not be left for the end, when nothing is beside it.
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
+        if self.workers == 1:
+            yield from zip(batches, map(call, batches), strict=True)
+            return
         with ThreadPoolExecutor(self.workers) as pool:
             yield from zip(batches, pool.map(call, batches), strict=True)
 

@@ -27,8 +27,9 @@ class MultiHeadAttention(keras.layers.Layer):
         kv_heads: G, heads of keys and values; each serves H / G query heads (Ainslie et al. 2023). 0 for H.
         memory_width: width of the memory that keys and values are projected from; 0 for self-attention, whose queries,
             keys and values come from one product.
-        positions: "rotary" turns queries and keys by their position (Su et al. 2021); "relative" adds learned vectors
-            per clipped distance to keys and values (Shaw et al. 2018); anything else does nothing here.
+        positions: "rotary" turns queries and keys of self-attention by their position (Su et al. 2021); "relative"
+            adds learned vectors per clipped distance to keys and values (Shaw et al. 2018); anything else does nothing
+            here.
         relative_distance: distances beyond this many positions count as this many.
         dropout: on attention weights.
         initializer: of the weight matrices.

@@ -78,16 +78,16 @@ def sinusoids(places: Any, width: int) -> Any:
     """[T] places to [T, D] float32: sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi
     (Vaswani et al. 2017, section 3.5)."""
     columns = np.arange(width)
-    rates = (10000.0 ** (-2.0 * (columns // 2) / width)).astype("float32")
+    rates = ops.convert_to_tensor(10000.0 ** (-2.0 * (columns // 2) / width), "float32")
     angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
-    return ops.where(columns % 2 == 0, ops.sin(angles), ops.cos(angles))
+    return ops.where(ops.convert_to_tensor(columns % 2 == 0, "bool"), ops.sin(angles), ops.cos(angles))
 
 
 def rotate(inputs: Any, places: Any) -> Any:
     """Queries or keys [B, H, T, d] at places [T], each pair of columns (i, i + d / 2) turned by place * 10000^(-2i / d)
     (Su et al. 2021): their products then depend on the distance of the places alone."""
     half = inputs.shape[-1] // 2
-    rates = (10000.0 ** (-np.arange(half) / half)).astype("float32")
+    rates = ops.convert_to_tensor(10000.0 ** (-np.arange(half) / half), "float32")
     angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
     sines, cosines = ops.sin(angles), ops.cos(angles)
     first, second = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)

@@ -72,7 +72,7 @@ def beam_search(
 
     Args:
         step: see above.
-        fixed: per example, handed through to `step`.
+        fixed: handed through to `step`; nothing in it is reordered or repeated.
         cache: for K = spec.beam hypotheses, with room for any number of positions.
         start: [B] first tokens, usually <bos>.
         limits: from `length_limits`.

@@ -14,7 +14,7 @@ def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
     The library's softmax is one fused pass where the sum takes four; a token's logit and probability tell the rest.
 
     Args:
-        tokens: [..., 1], of each row the place of a large logit, best the largest.
+        tokens: [..., 1], of each row the place of the largest logit.
     """
     batch_dims = logits.shape.rank - 1
     probabilities = tf.gather(tf.nn.softmax(logits), tokens, batch_dims=batch_dims)
@@ -30,7 +30,7 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     size = rows.shape[-1]
     height = _group_size(size, k)
     count = -(-size // height)
-    if count <= 2 * k:
+    if height == 1 or count <= 2 * k:
         return tf.math.top_k(rows, k)
     batch_dims = rows.shape.rank - 1
     leading = tf.shape(rows)[:-1]

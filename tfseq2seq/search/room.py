@@ -2,8 +2,8 @@
 
 A step copies and attends over all the room there is, and most outputs are far shorter than the longest allowed. So the
 search runs as a few loops one after the other, each with four times the room of the one before: room for 16 positions,
-64, 256 and so on. Within each loop shapes are fixed, as XLA and TFLite want them; one whose positions are not needed
-does not turn.
+64, 256 and so on. Within each loop shapes are fixed, as XLA and TFLite want them. A loop whose positions are not needed
+does not turn, but the memory for its room is taken.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def _is_cache(part: Any) -> bool:
 def _widened(cache: dict[str, Any], slots: Any) -> dict[str, Any]:
     def widen(entries: Any) -> tf.Tensor:
         leading = [[0, 0]] * (entries.shape.rank - 2)
+        # Before the first loop there may be more room than it needs, and nothing is written in it.
+        entries = entries[..., :slots, :]
         return tf.pad(entries, tf.stack([*leading, [0, slots - tf.shape(entries)[-2]], [0, 0]]))
 
     return {"state": cache["state"], "history": tf.nest.map_structure(widen, cache["history"])}
