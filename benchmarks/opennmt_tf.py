@@ -2,12 +2,10 @@
 
     pip install OpenNMT-tf==2.32.0 "tensorflow==2.13.*"     # in an environment of its own, Python 3.11
     python benchmarks/text.py --save batches.npz
-    python benchmarks/opennmt_tf.py batches.npz [--model tiny small] [--workers 1]
+    python benchmarks/opennmt_tf.py batches.npz [--model tiny small]
 
 Prints real target tokens per second of training (median of five stretches, after a first update) and sentences per
 second of its greedy and beam 4 search, ids in and tokens out, with 16 tokens forced (median of three passes).
-`--workers N` measures search alone, N batches at a time with the cores shared among them. OpenNMT-tf has no such mode
-of its own; it is here to tell what comes from the search and what from running batches side by side.
 """
 
 import argparse
@@ -15,7 +13,6 @@ import os
 import statistics
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -86,7 +83,7 @@ def train(model: opennmt.models.Transformer, batches: list[tuple[np.ndarray, np.
     return statistics.median(rates)
 
 
-def generate(model: opennmt.models.Transformer, chunks: list[np.ndarray], workers: int) -> float:
+def generate(model: opennmt.models.Transformer, chunks: list[np.ndarray]) -> float:
     """Sentences per second, the median of three passes."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
@@ -97,11 +94,11 @@ def generate(model: opennmt.models.Transformer, chunks: list[np.ndarray], worker
     model.create_variables()
     held, passes = [tf.constant(chunk) for chunk in chunks], []
     assert ask(held[0]).shape[2] == FORCED
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in range(3):
-            start = time.perf_counter()
-            list(pool.map(lambda chunk: ask(chunk).numpy(), held))
-            passes.append(sum(len(chunk) for chunk in chunks) / (time.perf_counter() - start))
+    for _ in range(3):
+        start = time.perf_counter()
+        for chunk in held:
+            ask(chunk).numpy()
+        passes.append(sum(len(chunk) for chunk in chunks) / (time.perf_counter() - start))
     return statistics.median(passes)
 
 
@@ -109,11 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("batches", help="file that benchmarks/text.py --save wrote")
     parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--workers", type=int, default=0, help="measure search alone, with so many batches at a time")
     arguments = parser.parse_args()
-    if arguments.workers:
-        threads = max(len(os.sched_getaffinity(0)) // arguments.workers, 1)
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
     with np.load(arguments.batches) as saved:
         count = sum(name.startswith("source_") for name in saved.files)
         batches = [(saved[f"source_{i}"], saved[f"target_{i}"]) for i in range(count)]
@@ -124,12 +117,10 @@ def main() -> None:
         vocabulary.write("\n".join(["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(size - 4))]) + "\n")
         vocabulary.flush()
         for name in arguments.model:
-            if not arguments.workers:
-                print(f"{name}: training {train(build(name, vocabulary.name), batches):,.0f} tok/s", flush=True)
+            print(f"{name}: training {train(build(name, vocabulary.name), batches):,.0f} tok/s", flush=True)
             for beam in (1, 4):
-                workers = arguments.workers or 1
-                speed = generate(build(name, vocabulary.name, beam), chunks, workers)
-                print(f"{name}: beam {beam}, {workers} at a time: {speed:.0f} sentences/s", flush=True)
+                speed = generate(build(name, vocabulary.name, beam), chunks)
+                print(f"{name}: beam {beam}: {speed:.0f} sentences/s", flush=True)
 
 
 if __name__ == "__main__":
