@@ -28,7 +28,7 @@ SIZES = {"tiny": (4, 128, 256), "small": (3, 256, 1024)}
 
 
 def build(name: str, vocabulary: str, beam: int = 1) -> opennmt.models.Transformer:
-    """A Transformer with one embedding table for everything, as the other models of the comparison."""
+    """A Transformer with one embedding table for everything, as those of `benchmarks/peers.py`."""
     layers, width, inner = SIZES[name]
     model = opennmt.models.Transformer(
         opennmt.inputters.WordEmbedder(width),

@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--save", default="", help="write the ids of the batches to this .npz file")
     arguments = parser.parse_args()
     if arguments.workers:
-        share_cores(arguments.workers)
+        share_cores(arguments.workers, arguments.workers)
     keras.utils.set_random_seed(1)
     text = TextSpec(scheme="bpe", vocabulary_size=8000)
     both = (line for side in ("en", "de") for line in read_lines(f"{DATA}/train.{side}"))

@@ -87,7 +87,13 @@ def commands() -> None:
 
 
 POSITIVE = click.IntRange(min=1)
-WORKERS = click.IntRange(min=0)
+_workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Batches at a time; 0: one per core, at most 8.",
+)
 
 
 def _settings_option(help: str) -> Decorator:
@@ -132,7 +138,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
 @click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
-@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
+@_workers_option
 @click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
 def generate(
     runs: tuple[str, ...],
@@ -154,7 +160,7 @@ def generate(
         raise UserError(f"{prefix}: {len(prefixes)} lines for {len(texts)} source lines")
     lines = []
     if texts:
-        model = _endpoint(runs, weights, overrides, _at_a_time(texts, batch, workers))
+        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
         from tfseq2seq.export.generator import Generator
 
         for found in Generator(model, batch, workers).generate(texts, prefixes):
@@ -174,7 +180,7 @@ def generate(
 @click.option("--source", required=True, type=click.Path(), help="File of source lines.")
 @click.option("--target", required=True, type=click.Path(), help="File of target lines.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
-@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
+@_workers_option
 def score(
     runs: tuple[str, ...],
     weights: str | None,
@@ -190,7 +196,7 @@ def score(
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
-    model = _endpoint(runs, weights, overrides, _at_a_time(sources, batch, workers))
+    model = _endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.export.generator import Generator
 
@@ -218,7 +224,7 @@ def score(
 @click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
-@click.option("--workers", type=WORKERS, default=0, show_default=True, help="Batches at a time; 0: one per core.")
+@_workers_option
 def evaluate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -256,7 +262,7 @@ def evaluate(
             raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
         # A setting that cannot be is told now, not after an hour of generating.
         corpus_scores([""], [[""]], metrics, **settings)
-        model = _endpoint(runs, weights, overrides, _at_a_time(texts, batch, workers))
+        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
         from tfseq2seq.export.generator import Generator
 
         outputs = [_one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
@@ -512,19 +518,14 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").replace("\r", " ")
 
 
-def _at_a_time(texts: Sequence[str], batch: int, workers: int) -> int:
-    """Batches generated at a time: no more than there are, and than workers where a number is given."""
-    batches = -(-len(texts) // batch)
-    return min(batches, workers) if workers else batches
-
-
 def _endpoint(
-    runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int | None = None
+    runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int = 0, workers: int = 0
 ) -> TextToText:
     """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides.
 
     Args:
-        batches: so many are generated at a time, and nothing else is done in this process; None where that is not so.
+        batches: to generate in all, where this process does nothing else.
+        workers: of them at a time.
     """
     for override in overrides:
         if not override.startswith("search."):
@@ -536,7 +537,7 @@ def _endpoint(
     from tfseq2seq.training.run import Run
 
     if batches:
-        share_cores(batches)
+        share_cores(batches, workers)
     opened: list[Run] = [Run.open(folder, overrides) for folder in runs]
     first = opened[0]
     for run in opened[1:]:

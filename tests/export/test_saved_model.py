@@ -174,7 +174,7 @@ from tfseq2seq.export.generator import cores, share_cores
 
 share_cores(1)
 assert tf.config.threading.get_intra_op_parallelism_threads() == cores()
-share_cores(10 * cores())
+share_cores(10 * cores(), workers=cores())
 assert tf.config.threading.get_intra_op_parallelism_threads() == 1
 tf.constant(1) + 1
 share_cores(1)  # too late, and harmless

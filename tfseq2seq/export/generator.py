@@ -35,16 +35,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_cores(batches: int) -> None:
-    """Gives each of so many batches at a time, as far as there are cores, its share of them for the threads inside
-    operations. Where TensorFlow has a GPU it does nothing.
+def default_workers() -> int:
+    """Batches a `Generator` runs at a time: one per core but at most eight, or one where TensorFlow has a GPU."""
+    return 1 if tf.config.list_physical_devices("GPU") else min(cores(), _MOST_WORKERS)
+
+
+def share_cores(batches: int, workers: int = 0) -> None:
+    """Shares the cores among the batches that a `Generator` with `workers` will run at a time, of so many in all: each
+    gets its part of them for the threads inside operations.
 
     For programs that do nothing but generate, before TensorFlow runs its first operation: later it keeps the threads it
     has, and this does nothing.
     """
-    if not tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(max(cores() // max(batches, 1), 1))
+    at_a_time = max(min(batches, workers or default_workers()), 1)
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(max(cores() // at_a_time, 1))
 
 
 class Generator:
@@ -53,13 +58,13 @@ class Generator:
     Args:
         model: what to call.
         batch_size: inputs in a batch; they are sorted by length first, so that little is padding.
-        workers: batches at a time, each with memory of its own; 0 for one per core but at most eight, or one where
-            TensorFlow has a GPU. More than one run in threads, which do not see the caller's `tf.device`.
+        workers: batches at a time, each with memory of its own; 0 for `default_workers`. More than one run in threads,
+            which do not see the caller's `tf.device`.
     """
 
     def __init__(self, model: TextToText, batch_size: int = 64, workers: int = 0):
         self.model, self.batch_size = model, batch_size
-        self.workers = workers or (1 if tf.config.list_logical_devices("GPU") else min(cores(), _MOST_WORKERS))
+        self.workers = workers or default_workers()
         text = tf.TensorSpec([None], tf.string)
         self._texts = tf.function(model.texts, input_signature=[text], autograph=False)
         self._forced = tf.function(model.texts, input_signature=[text, text], autograph=False)
