@@ -13,11 +13,14 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS
 from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
 from tfseq2seq.spec import (
+    AudioSpec,
     ConvolutionEncoderSpec,
     CorpusSpec,
+    DataSpec,
     DecoderSpec,
     EncoderSpec,
     ModelSpec,
+    PyramidEncoderSpec,
     Recipe,
     RecurrentDecoderSpec,
     RecurrentEncoderSpec,
@@ -54,7 +57,9 @@ def written(tmp_path, text, name="recipe.yaml"):
 def variants():
     """A recipe for each pair of encoder and decoder."""
     for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
-        yield Recipe(model=ModelSpec(encoder=encoder(), decoder=decoder()))
+        model = ModelSpec(encoder=encoder(), decoder=decoder())
+        source = TextSpec() if model.attends else AudioSpec()
+        yield Recipe(model=model, source=source)
 
 
 # ---- there and back -------------------------------------------------------------------------------------------------
@@ -75,10 +80,13 @@ def test_json_round_trip(tmp_path, name, indent):
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-11-21", "12:30", "1e3", "1_0", "yes", "null", "~", "a: b", "# c", "'", "日本 🙂", " x ", "$HOME/*"]
+    "text",
+    ["2026-11-21", "12:30", "1e3", "1_0", "yes", "null", "~", "a: b", "# c", "'", "日本 🙂", " x ", "$HOME/*"],
 )
 def test_text_that_looks_like_something_else_stays_text(tmp_path, text):
-    recipe = Recipe(data=dataclasses.replace(Recipe().data, train=CorpusSpec(table=text)), source=TextSpec("bpe"))
+    recipe = Recipe(
+        data=dataclasses.replace(Recipe().data, train=CorpusSpec(table=text)), source=TextSpec(scheme="bpe")
+    )
     assert load_recipe(written(tmp_path, dump_recipe(recipe))) == recipe
     assert load_recipe(written(tmp_path, json.dumps(to_dict(recipe)), "recipe.json")) == recipe
 
@@ -226,7 +234,15 @@ def test_ranges_are_closed():
                     SpecError, match=f"^{field.name}: .* is too {word}, the .* is {re.escape(str(edge))}$"
                 ):
                     kind(**{field.name: edge + beyond})
-                if (kind, field.name) != (ModelSpec, "width"):  # a width of 1 needs other heads than the default
+                # At these edges other fields need other values than their defaults.
+                if (kind, field.name) not in (
+                    (ModelSpec, "width"),
+                    (PyramidEncoderSpec, "layers"),
+                    (AudioSpec, "sample_rate"),
+                    (AudioSpec, "window"),
+                    (AudioSpec, "bins"),
+                    (DataSpec, "max_seconds"),
+                ):
                     assert getattr(kind(**{field.name: edge}), field.name) == edge
     assert tried > 50
 
@@ -244,7 +260,11 @@ def test_kind_chooses_the_variant():
     for recipe in variants():
         model = recipe.model
         found = from_dict(
-            Recipe, {"model": {part: {"kind": getattr(model, part).kind} for part in ("encoder", "decoder")}}
+            Recipe,
+            {
+                "model": {part: {"kind": getattr(model, part).kind} for part in ("encoder", "decoder")},
+                "source": {"kind": recipe.source.kind},
+            },
         )
         assert found == recipe
 
@@ -252,10 +272,10 @@ def test_kind_chooses_the_variant():
 @pytest.mark.parametrize(
     "part, kind, choices",
     [
-        ("encoder", "lstm", "transformer, recurrent, convolution"),
-        ("decoder", "convolution", "transformer, recurrent"),
-        ("encoder", ["a"], "transformer, recurrent, convolution"),
-        ("encoder", None, "transformer, recurrent, convolution"),
+        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid"),
+        ("decoder", "convolution", "transformer, recurrent, ctc, transducer"),
+        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid"),
     ],
 )
 def test_unknown_kind(part, kind, choices):
@@ -499,7 +519,7 @@ def keys_of(values, path=""):
     """Dotted keys of a recipe's dict as `schema` writes them."""
     for key, value in values.items():
         dotted = f"{path}.{key}" if path else key
-        if dotted in ("model.encoder", "model.decoder"):
+        if dotted in ("source", "model.encoder", "model.decoder"):
             dotted = f"{dotted}[{value['kind']}]"
         if isinstance(value, dict):
             yield from keys_of(value, dotted)
@@ -517,8 +537,10 @@ def test_schema_lists_every_key_there_is():
 @pytest.mark.parametrize("row", list(schema()), ids=lambda row: row[0])
 def test_schema_defaults_can_be_set(row):
     key, default = row[0], row[2]
-    variant = re.match(r"(model\.\w+)\[(\w+)\]", key)
+    variant = re.match(r"([\w.]+)\[(\w+)\]", key)
     kinds = [f"{variant[1]}.kind={variant[2]}"] if variant else []
+    if kinds and variant[2] in ("ctc", "transducer"):
+        kinds.append("source.kind=audio")
     values = apply_overrides({}, [*kinds, re.sub(r"\[\w+\]", "", key) + f"={default}"])
     assert from_dict(Recipe, values) == from_dict(Recipe, apply_overrides({}, kinds))
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,10 @@ from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
+    from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.export.endpoints import TextToText
+    from tfseq2seq.export.speech import SpeechToText
+    from tfseq2seq.spec import AudioSpec
     from tfseq2seq.training.run import Run
 
 USAGE_ERROR = 2
@@ -134,7 +138,10 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 
 @commands.command()
 @_run_options
+@click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
+@click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
+@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
 @click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
@@ -144,26 +151,49 @@ def generate(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
+    files: tuple[str, ...],
     source: str | None,
+    manifest: str | None,
+    split: str,
     output: str | None,
     prefix: str | None,
     batch: int,
     workers: int,
     scores: bool,
 ) -> None:
-    """Write an output line for each source line, in the same order (n_best lines where more are asked for)."""
+    """Write an output line for each input, in the same order (n_best lines where more are asked for).
+
+    Of text an input is a line. Of speech it is one of the audio FILES, a row of --manifest, or one audio file on
+    standard input. A recording that cannot be used has an empty line and is named on standard error; exit code 2 then.
+    """
     from tfseq2seq.files import read_lines, write_whole
 
-    texts = read_lines(source) if source else _standard_input()
+    audio = _source_of(runs)
+    inputs: Sequence[Any]
+    faults: Sequence[tuple[int, str]] = ()
+    if audio is not None:
+        if source or prefix:
+            raise UserError(f"--{'input' if source else 'prefix'} is for text, and {runs[0]} is a model of speech")
+        _import_tensorflow()
+        from tfseq2seq.export.recordings import read_recordings
+
+        recordings = read_recordings(_utterances(files, manifest, split), audio)
+        inputs, faults = recordings.samples, recordings.faults
+    elif files or manifest or split:
+        raise UserError(
+            f"audio files and manifests are for models of speech, and {runs[0]} is one of text; use --input"
+        )
+    else:
+        inputs = read_lines(source) if source else _standard_input()
     prefixes = read_lines(prefix) if prefix else None
-    if prefixes is not None and len(prefixes) != len(texts):
-        raise UserError(f"{prefix}: {len(prefixes)} lines for {len(texts)} source lines")
+    if prefixes is not None and len(prefixes) != len(inputs):
+        raise UserError(f"{prefix}: {len(prefixes)} lines for {len(inputs)} source lines")
     lines = []
-    if texts:
-        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
+    if inputs:
+        model = _endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
         from tfseq2seq.export.generator import Generator
 
-        for found in Generator(model, batch, workers).generate(texts, prefixes):
+        for found in Generator(model, batch, workers).generate(inputs, prefixes):
             for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
                 line = _one_line(text)
                 lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
@@ -173,6 +203,7 @@ def generate(
     else:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+    _report(faults)
 
 
 @commands.command()
@@ -212,16 +243,17 @@ def score(
 @click.option("--weights", help="Weights file to use instead of the run's finished ones.")
 @_settings_option("Change search.*, as search.beam=8.")
 @click.option("--source", type=click.Path(), help="File of source lines, with --run.")
+@click.option("--manifest", type=click.Path(), help="Of speech, with --run: manifest of recordings and references.")
+@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
 @click.option("--hypotheses", type=click.Path(), help="File of outputs to score instead of generating them.")
-@click.option("--reference", "references", multiple=True, required=True, help="File of references; may be repeated.")
+@click.option("--reference", "references", multiple=True, help="File of references; may be repeated.")
 @click.option("--separator", help="What separates several accepted references on one line, as '|'.")
-@click.option(
-    "--metric", "metrics", multiple=True, default=("bleu", "chrf"), show_default=True, help="May be repeated."
-)
+@click.option("--metric", "metrics", multiple=True, help="May be repeated.  [default: bleu, chrf; of speech wer, cer]")
 @click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
 @click.option("--lowercase", is_flag=True, help="Lower-case both sides before scoring.")
 @click.option("--bootstrap", default=1000, show_default=True, help="Resamples for the confidence interval; 0 for none.")
 @click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
+@click.option("--worst", type=click.IntRange(min=0), default=0, help="Show the alignment of so many worst outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
 @_workers_option
@@ -230,6 +262,8 @@ def evaluate(
     weights: str | None,
     overrides: tuple[str, ...],
     source: str | None,
+    manifest: str | None,
+    split: str,
     hypotheses: str | None,
     references: tuple[str, ...],
     separator: str | None,
@@ -238,44 +272,96 @@ def evaluate(
     lowercase: bool,
     bootstrap: int,
     output: str | None,
+    worst: int,
     as_json: bool,
     batch: int,
     workers: int,
 ) -> None:
-    """Score outputs against references, with confidence intervals and signatures."""
+    """Score outputs against references, with confidence intervals and signatures.
+
+    Of speech a --manifest holds both recordings and references, and the real-time factor goes to standard error.
+    """
     from tfseq2seq.evaluation.references import read_references
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
     from tfseq2seq.files import read_lines, write_whole
 
+    metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
-    answers = read_references(references, separator=separator)
+    if not references and not manifest:
+        raise UserError("give --reference, or of speech --manifest")
+    if manifest and (references or source or hypotheses):
+        raise UserError("--manifest holds inputs and references: leave out --source, --reference and --hypotheses")
     settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
+    answers: Any = [] if manifest else read_references(references, separator=separator)
+    faults: Sequence[tuple[int, str]] = ()
     if hypotheses:
-        if runs or source or weights or overrides or output:
+        if runs or weights or overrides or output:
             raise UserError(
                 "--hypotheses are scored as they are: leave out --run, --source, --weights, --set, --output"
             )
         outputs = read_lines(hypotheses)
-    elif runs and source:
-        texts = read_lines(source)
-        if len(texts) != len(answers[0]):
-            raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
+    elif runs and (source or manifest):
         # A setting that cannot be is told now, not after an hour of generating.
         corpus_scores([""], [[""]], metrics, **settings)
-        model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
-        from tfseq2seq.export.generator import Generator
+        if manifest:
+            outputs, answers, faults = _transcribed(runs, weights, overrides, manifest, split, batch, workers)
+        else:
+            texts = read_lines(str(source))
+            if len(texts) != len(answers[0]):
+                raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
+            model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
+            from tfseq2seq.export.generator import Generator
 
-        outputs = [_one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
+            outputs = [_one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
-        raise UserError("give --hypotheses, or --run and --source to generate them")
+        raise UserError("give --hypotheses, or --run and --source or --manifest to generate them")
     found_scores = corpus_scores(outputs, answers, metrics, **settings)
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
     else:
         for one in found_scores:
             click.echo(str(one))
+    if worst:
+        from tfseq2seq.evaluation.recognition import alignment_report
+
+        click.echo(alignment_report(outputs, list(answers[0]), worst=worst))
+    _report(faults)
+
+
+def _transcribed(
+    runs: Sequence[str],
+    weights: str | None,
+    overrides: Sequence[str],
+    manifest: str,
+    split: str,
+    batch: int,
+    workers: int,
+) -> tuple[list[str], list[list[str]], Sequence[tuple[int, str]]]:
+    """Transcripts of a manifest's recordings, its own texts as references, and what could not be read."""
+    audio = _source_of(runs)
+    if audio is None:
+        raise UserError(f"--manifest is for models of speech, and {runs[0]} is one of text")
+    utterances = _utterances((), manifest, split)
+    model = _endpoint(runs, weights, overrides, -(-len(utterances) // batch), workers)
+    from tfseq2seq.evaluation.recognition import real_time_factor
+    from tfseq2seq.export.generator import Generator
+    from tfseq2seq.export.recordings import read_recordings
+
+    recordings = read_recordings(utterances, audio)
+    generator = Generator(model, batch, workers)
+    # The first call prepares the graph, which is no part of the work.
+    generator.generate(recordings.samples[:1])
+    began = time.perf_counter()
+    outputs = [_one_line(found.texts[0]) for found in generator.generate(recordings.samples)]
+    spent, seconds = time.perf_counter() - began, recordings.seconds(audio.sample_rate)
+    click.echo(
+        f"{len(outputs)} recordings, {seconds:,.0f} s in {spent:,.1f} s: "
+        f"real-time factor {real_time_factor(seconds, spent):.4f}",
+        err=True,
+    )
+    return outputs, [[utterance.text for utterance in utterances]], recordings.faults
 
 
 @commands.command()
@@ -501,6 +587,70 @@ def data_records(source: str, target: str, output: str) -> None:
     click.echo(f"{output}: {write_records(pairs.as_numpy_iterator(), output)} pairs")
 
 
+@data.command("morse")
+@click.argument("folder")
+@click.option("--train", "train_count", default=4_000, show_default=True)
+@click.option("--validation", default=200, show_default=True)
+@click.option("--test", default=500, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def data_morse(folder: str, train_count: int, validation: int, test: int, seed: int) -> None:
+    """Write generated Morse code to FOLDER: recordings of varying speed, pitch and noise, and a manifest of them."""
+    from tfseq2seq.data.morse import write_morse
+
+    for path in write_morse(folder, train_count, validation, test, seed).values():
+        click.echo(path)
+
+
+@data.command("shard")
+@click.argument("manifest")
+@click.argument("folder")
+@click.option("--split", default="", help="Rows of a TSV manifest whose column split says so.")
+@click.option("--rate", default=16_000, show_default=True, help="Samples a second to write: source.sample_rate.")
+@click.option("--shard-seconds", default=600.0, show_default=True, help="Seconds of audio in each file.")
+def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds: float) -> None:
+    """Write the recordings and texts of MANIFEST to TFRecord files in FOLDER, for data.train.records."""
+    from tfseq2seq.data.manifests import read_manifest
+
+    utterances = read_manifest(manifest, split)
+    _import_tensorflow()
+    from tfseq2seq.data.shards import write_shards
+
+    write_shards(utterances, folder, rate, shard_seconds, say=lambda line: click.echo(line, err=True))
+
+
+def _source_of(runs: Sequence[str]) -> AudioSpec | None:
+    """How recordings become features in the model of the first run, or None where its source is text."""
+    from tfseq2seq.recipe import load_recipe
+    from tfseq2seq.spec import AudioSpec
+
+    path = Path(runs[0], "recipe.yaml")
+    if not path.exists():
+        raise UserError(f"{runs[0]}: no run here (recipe.yaml is missing); `tfseq2seq train` makes one")
+    source = load_recipe(path).source
+    return source if isinstance(source, AudioSpec) else None
+
+
+def _utterances(files: Sequence[str], manifest: str | None, split: str) -> list[Utterance]:
+    """The recordings a command is asked about: files, the rows of a manifest, or one file on standard input."""
+    from tfseq2seq.data.manifests import Utterance, read_manifest
+
+    if files and manifest:
+        raise UserError("give audio files or --manifest, not both")
+    if split and not manifest:
+        raise UserError("--split chooses rows of --manifest, and none is given")
+    if manifest:
+        return read_manifest(manifest, split)
+    return [Utterance(name, name, "") for name in files or ("/dev/stdin",)]
+
+
+def _report(faults: Sequence[tuple[int, str]]) -> None:
+    """A line on standard error for each recording that could not be used, and exit code 2 if there was any."""
+    for _, message in faults:
+        click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
+    if faults:
+        sys.exit(USAGE_ERROR)
+
+
 def _standard_input() -> list[str]:
     content = sys.stdin.buffer.read()
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
@@ -520,7 +670,7 @@ def _one_line(text: str) -> str:
 
 def _endpoint(
     runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int = 0, workers: int = 0
-) -> TextToText:
+) -> TextToText | SpeechToText:
     """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides.
 
     Args:
@@ -542,14 +692,15 @@ def _endpoint(
     first = opened[0]
     for run in opened[1:]:
         for side in ("source", "target"):
-            if getattr(run, side).vocabulary != getattr(first, side).vocabulary:
+            own, other = getattr(run, side), getattr(first, side)
+            if (own is None) != (other is None) or own is not None and own.vocabulary != other.vocabulary:
                 raise UserError(
                     f"{run.folder}: its {side} vocabulary is not that of {first.folder}; ensembles share both"
                 )
-    from tfseq2seq.export.endpoints import TextToText
+    from tfseq2seq.export.endpoints import endpoint
 
     models = [run.load_model(weights) for run in opened]
-    return TextToText(models, first.source, first.target, first.recipe.search)
+    return endpoint(models, first.source, first.target, first.recipe.search)
 
 
 if __name__ == "__main__":

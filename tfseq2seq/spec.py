@@ -64,23 +64,31 @@ class Spec:
 
 @dataclass(frozen=True)
 class CorpusSpec(Spec):
-    """Where pairs come from: two line files, or a table with a column each, or TFRecord files."""
+    """Where pairs come from: two line files, or a table with a column each, or TFRecord files; of speech a manifest."""
 
     source: str = setting("", "line file with one source sentence a line, plain or .gz")
     target: str = setting("", "line file with one target sentence a line, plain or .gz")
     table: str = setting("", "TSV file, instead of source and target: source, tab, target on each line")
     records: str = setting("", "TFRecord file or glob with features 'source' and 'target', instead of the others")
+    manifest: str = setting(
+        "",
+        "of speech: TSV with the columns path and text, JSON lines with audio_filepath and text, or a Kaldi folder "
+        "with wav.scp and text",
+    )
+    split: str = setting("", "rows of a TSV manifest whose column split says so (empty: all rows)")
 
     def check(self) -> None:
-        ways = [bool(self.source or self.target), bool(self.table), bool(self.records)]
+        ways = [bool(self.source or self.target), bool(self.table), bool(self.records), bool(self.manifest)]
         if sum(ways) > 1:
-            raise SpecError("source", "give one of: source and target, table, records")
+            raise SpecError("source", "give one of: source and target, table, records, manifest")
         if bool(self.source) != bool(self.target):
             raise SpecError("target" if self.source else "source", "source and target files come together")
+        if self.split and not self.manifest:
+            raise SpecError("split", "is for a manifest, and none is given")
 
     @property
     def given(self) -> bool:
-        return bool(self.source or self.table or self.records)
+        return bool(self.source or self.table or self.records or self.manifest)
 
 
 @dataclass(frozen=True)
@@ -99,22 +107,99 @@ class DataSpec(Spec):
     bucket_width: int = setting(2, "lengths within so many tokens share a batch", low=1)
     shuffle_pairs: int = setting(0, "pairs held for shuffling (0: the whole corpus)", low=0)
     cache: bool = setting(True, "keep the tokenized corpus in memory after the first pass")
+    min_seconds: float = setting(0.05, "of speech: shortest recording kept in training", low=0)
+    max_seconds: float = setting(30.0, "of speech: longest recording kept in training", low=0.01)
+    batch_seconds: float = setting(160.0, "of speech: padded seconds in a batch, in place of batch_tokens", low=0.01)
 
     def check(self) -> None:
         if self.holdout and self.validation.given:
             raise SpecError("holdout", "data.validation is given too; leave one of them out")
+        if self.min_seconds > self.max_seconds:
+            raise SpecError("min_seconds", f"{self.min_seconds} is above max_seconds ({self.max_seconds})")
 
 
 @dataclass(frozen=True)
 class TextSpec(Spec):
     """How text becomes ids and ids become text."""
 
+    kind: Literal["text"] = setting("text", "names this kind of source")
     scheme: Scheme = setting("unigram", "unigram and bpe by SentencePiece, wordpiece, words, characters or bytes")
     vocabulary_size: int = setting(8000, "entries in the vocabulary, the four special ones included", low=5)
     min_count: int = setting(1, "words and characters seen less often become <unk>", low=1)
     normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalisation of the input")
     lowercase: bool = setting(False, "fold case, after Unicode normalisation")
     vocabulary: str = setting("", "an existing vocabulary file to use instead of learning one")
+
+
+@dataclass(frozen=True)
+class AugmentationSpec(Spec):
+    """What happens to recordings in training only, anew each time one is used."""
+
+    speed: float = setting(0.0, "speed changes by at most this share (Ko et al. 2015 use 0.1)", low=0, high=0.5)
+    gain: float = setting(0.0, "level changes by at most so many dB", low=0)
+    noise: float = setting(0.0, "share of recordings to which white noise is added", low=0, high=1)
+    noise_low: float = setting(5.0, "least signal-to-noise ratio of that noise, in dB")
+    noise_high: float = setting(30.0, "greatest signal-to-noise ratio of that noise, in dB")
+    frequency_masks: int = setting(2, "bands blanked in each recording (SpecAugment, Park et al. 2019)", low=0)
+    frequency_width: int = setting(20, "most bins in such a band", low=0)
+    time_masks: int = setting(2, "stretches blanked in each recording", low=0)
+    time_share: float = setting(0.05, "most of a recording's frames in such a stretch", low=0, high=1)
+
+    def check(self) -> None:
+        if self.noise_low > self.noise_high:
+            raise SpecError("noise_low", f"{self.noise_low} is above noise_high ({self.noise_high})")
+
+
+@dataclass(frozen=True)
+class AudioSpec(Spec):
+    """How recordings become frames of features, on device inside the model.
+
+    The convention fixes mel scale, window, framing, logarithm and scale of values: htk and slaney as librosa computes
+    them, whisper as in Radford et al. 2022, kaldi as in Kaldi's fbank without dither.
+    """
+
+    kind: Literal["audio"] = setting("audio", "names this kind of source")
+    sample_rate: int = setting(16000, "samples a second inside the model; recordings are resampled to it", low=1000)
+    features: Literal["log_mel", "mfcc"] = setting("log_mel", "what a frame is described by")
+    convention: Literal["htk", "slaney", "whisper", "kaldi"] = setting("slaney", "how log-mel energies are computed")
+    bins: int = setting(80, "mel bins", low=1)
+    window: float = setting(0.025, "seconds in a frame", low=0.001)
+    hop: float = setting(0.010, "seconds from frame to frame", low=0.001)
+    low_frequency: float = setting(0.0, "lower edge of the first bin, in Hz", low=0)
+    high_frequency: float = setting(0.0, "upper edge of the last bin, in Hz (0: half the sample rate)", low=0)
+    coefficients: int = setting(13, "for mfcc: cepstral coefficients", low=1)
+    deltas: bool = setting(False, "add first and second differences over time")
+    normalization: Literal["none", "utterance", "global"] = setting(
+        "utterance", "mean and variance of each bin made 0 and 1: over each recording, or over the training corpus"
+    )
+    denoise: float = setting(0.0, "spectral subtraction: times the noise floor taken off (Boll 1979; 0: off)", low=0)
+    trim: float = setting(0.0, "cut silence at both ends this many dB below the loudest frame (0: off)", low=0)
+    subsampling: int = setting(4, "frames that strided convolutions join into one: 1, 2, 4 or 8", low=1, high=8)
+    augmentation: AugmentationSpec = group(AugmentationSpec, "in training only")
+
+    def check(self) -> None:
+        nyquist = self.sample_rate / 2
+        if self.high_frequency > nyquist:
+            raise SpecError("high_frequency", f"{self.high_frequency} is above half the sample rate ({nyquist:g})")
+        if self.low_frequency >= (self.high_frequency or nyquist):
+            raise SpecError("low_frequency", f"{self.low_frequency} is not below high_frequency")
+        if self.hop > self.window:
+            raise SpecError("hop", f"{self.hop} is longer than the window ({self.window}): samples would be skipped")
+        if self.subsampling not in (1, 2, 4, 8):
+            raise SpecError("subsampling", f"{self.subsampling} is not 1, 2, 4 or 8")
+        if self.features == "mfcc" and self.coefficients > self.bins:
+            raise SpecError("coefficients", f"{self.coefficients} cannot come from {self.bins} mel bins")
+        if self.convention == "whisper" and (self.denoise or self.features == "mfcc"):
+            raise SpecError("convention", "whisper's features are log-mel without denoising; take slaney")
+
+    @property
+    def frame_width(self) -> int:
+        """Numbers that describe a frame."""
+        width = self.coefficients if self.features == "mfcc" else self.bins
+        return 3 * width if self.deltas else width
+
+
+SourceSpec = TextSpec | AudioSpec
 
 
 # ---- encoders -------------------------------------------------------------------------------------------------------
@@ -191,7 +276,64 @@ class TransformerEncoderSpec(TransformerSpec):
         return width
 
 
-EncoderSpec = TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec
+@dataclass(frozen=True)
+class ConformerEncoderSpec(Spec):
+    """Convolution-augmented Transformer (Gulati et al. 2020). The width is `model.width`.
+
+    With `chunk` it can stream: a frame sees its own chunk and `left_chunks` before it, and convolutions look back only.
+    """
+
+    kind: Literal["conformer"] = setting("conformer", "names this encoder")
+    layers: int = setting(8, "blocks", low=1)
+    heads: int = setting(4, "attention heads; the width is divisible by it", low=1)
+    kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
+    ffn: int = setting(1024, "inner width of each of the two feed-forward parts", low=1)
+    kernel: int = setting(15, "frames under the convolution of each block; odd", low=1)
+    positions: Positions = setting("relative", "how positions enter")
+    max_positions: int = setting(1024, "longest input learned positions cover", low=1)
+    relative_distance: int = setting(64, "relative positions are told apart up to this distance", low=1)
+    dropout: float = setting(0.1, "dropout on the input and on each part's output", low=0, high=0.99)
+    attention_dropout: float = setting(0.0, "dropout on attention weights", low=0, high=0.99)
+    ffn_dropout: float = setting(0.1, "dropout inside the feed-forward parts", low=0, high=0.99)
+    chunk: int = setting(0, "for streaming: frames that are heard together, after subsampling (0: all)", low=0)
+    left_chunks: int = setting(4, "for streaming: earlier chunks a frame sees", low=0)
+
+    def check(self) -> None:
+        if self.kernel % 2 == 0:
+            raise SpecError("kernel", f"{self.kernel} is even, try {self.kernel + 1}")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise SpecError("kv_heads", f"{self.kv_heads} does not divide heads ({self.heads})")
+        if self.chunk and self.positions in ("sinusoidal", "learned"):
+            raise SpecError("positions", f"{self.positions} positions end somewhere and a stream does not; try rotary")
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return width
+
+
+@dataclass(frozen=True)
+class PyramidEncoderSpec(Spec):
+    """Pyramidal bidirectional recurrent layers, the listener of Listen, Attend and Spell (Chan et al. 2016)."""
+
+    kind: Literal["pyramid"] = setting("pyramid", "names this encoder")
+    cell: Cell = setting("lstm", "recurrent cell")
+    layers: int = setting(3, "recurrent layers", low=1)
+    joins: int = setting(2, "so many of the upper layers read two neighbouring positions as one", low=0)
+    units: int = setting(256, "units of each direction", low=1)
+    dropout: float = setting(0.2, "dropout on the input and between layers", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.joins >= self.layers:
+            raise SpecError("joins", f"{self.joins} is not below layers ({self.layers}); the first layer joins nothing")
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return 2 * self.units
+
+
+EncoderSpec = (
+    TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec | ConformerEncoderSpec | PyramidEncoderSpec
+)
 
 
 # ---- decoders -------------------------------------------------------------------------------------------------------
@@ -231,7 +373,27 @@ class RecurrentDecoderSpec(Spec):
             raise SpecError("location_kernel", f"{self.location_kernel} is even, try {self.location_kernel + 1}")
 
 
-DecoderSpec = TransformerDecoderSpec | RecurrentDecoderSpec
+@dataclass(frozen=True)
+class CTCDecoderSpec(Spec):
+    """A layer over the encoder alone: a token or blank for each of its positions (Graves et al. 2006)."""
+
+    kind: Literal["ctc"] = setting("ctc", "names this decoder")
+    dropout: float = setting(0.1, "dropout before the output layer", low=0, high=0.99)
+
+
+@dataclass(frozen=True)
+class TransducerDecoderSpec(Spec):
+    """RNN transducer (Graves 2012): a recurrent network over past tokens, joined with each encoder position."""
+
+    kind: Literal["transducer"] = setting("transducer", "names this decoder")
+    cell: Cell = setting("lstm", "recurrent cell of the prediction network")
+    layers: int = setting(1, "layers of the prediction network", low=1)
+    units: int = setting(256, "units of each of them", low=1)
+    joint: int = setting(256, "width in which both networks are joined", low=1)
+    dropout: float = setting(0.2, "dropout on embeddings and on the prediction network's output", low=0, high=0.99)
+
+
+DecoderSpec = TransformerDecoderSpec | RecurrentDecoderSpec | CTCDecoderSpec | TransducerDecoderSpec
 
 
 # ---- model ----------------------------------------------------------------------------------------------------------
@@ -257,8 +419,11 @@ class ModelSpec(Spec):
     """Any encoder with any decoder."""
 
     width: int = setting(256, "width of embeddings, and of Transformer blocks", low=1)
-    encoder: EncoderSpec = group(TransformerEncoderSpec, "transformer, recurrent or convolution")
-    decoder: DecoderSpec = group(TransformerDecoderSpec, "transformer or recurrent")
+    encoder: EncoderSpec = group(TransformerEncoderSpec, "transformer, recurrent, convolution, conformer or pyramid")
+    decoder: DecoderSpec = group(TransformerDecoderSpec, "transformer, recurrent, ctc or transducer")
+    ctc_weight: float = setting(
+        0.0, "share of a CTC loss beside that of an attention decoder (Watanabe et al. 2017)", low=0, high=0.99
+    )
     tie_output: bool = setting(True, "the output layer uses the target embedding's weights")
     share_embeddings: bool = setting(False, "source and target use one embedding; needs share_vocabulary")
     initializer: Initializer = setting("glorot_uniform", "how weight matrices begin")
@@ -268,8 +433,13 @@ class ModelSpec(Spec):
 
     def check(self) -> None:
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
-            if isinstance(part, TransformerSpec):
+            if isinstance(part, TransformerSpec | ConformerEncoderSpec):
                 self._check_heads(name, part)
+        if not self.attends:
+            if self.ctc_weight:
+                raise SpecError("ctc_weight", f"is for a decoder with attention, not for {self.decoder.kind}")
+            if self.scheduled_sampling.schedule != "none":
+                raise SpecError("scheduled_sampling.schedule", f"{self.decoder.kind} reads no past output to sample")
         if isinstance(self.decoder, RecurrentDecoderSpec) and self.decoder.attention in ("dot", "scaled"):
             needed = self.encoder.memory_width(self.width)
             if self.decoder.units != needed:
@@ -279,7 +449,12 @@ class ModelSpec(Spec):
                     f"attention, which needs {needed}; attention general takes any",
                 )
 
-    def _check_heads(self, name: str, part: TransformerSpec) -> None:
+    @property
+    def attends(self) -> bool:
+        """Whether the decoder writes token after token and attends to the encoder's output."""
+        return isinstance(self.decoder, TransformerDecoderSpec | RecurrentDecoderSpec)
+
+    def _check_heads(self, name: str, part: TransformerSpec | ConformerEncoderSpec) -> None:
         rotary = part.positions == "rotary"
         fits = [heads for heads in range(1, self.width + 1) if self.width % heads == 0]
         fits = [heads for heads in fits if not (part.kv_heads and heads % part.kv_heads)]
@@ -346,7 +521,7 @@ class TrainingSpec(Spec):
     label_smoothing: float = setting(0.1, "probability mass spread over the vocabulary", low=0, high=0.99)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
     jit: bool = setting(False, "compile the training step with XLA")
-    monitor: Literal["loss", "bleu", "chrf", "exact_match"] = setting(
+    monitor: Literal["loss", "bleu", "chrf", "exact_match", "wer", "cer"] = setting(
         "loss", "what chooses the best checkpoint: validation loss, or a score of generated text"
     )
     generate_pairs: int = setting(500, "validation pairs generated for such a score (0: all)", low=0)
@@ -356,6 +531,11 @@ class TrainingSpec(Spec):
         1, "last checkpoints averaged into the final weights (1: the best checkpoint instead)", low=1
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether what is monitored is an error."""
+        return self.monitor in ("loss", "wer", "cer")
 
     def check(self) -> None:
         if self.average > self.keep:
@@ -372,7 +552,9 @@ class SearchSpec(Spec):
     beam: int = setting(4, "hypotheses kept; 1 is greedy", low=1)
     n_best: int = setting(1, "hypotheses returned", low=1)
     length_penalty: Literal["none", "average", "gnmt"] = setting(
-        "gnmt", "divide the log-probability by nothing, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)"
+        "gnmt",
+        "of attention decoders: divide the log-probability by nothing, length^alpha, or ((5 + length) / 6)^alpha "
+        "(Wu et al. 2016)",
     )
     alpha: float = setting(0.6, "strength of the length penalty", low=0)
     stop: Literal["full", "exact"] = setting(
@@ -393,6 +575,9 @@ class SearchSpec(Spec):
     top_k: int = setting(0, "for sampling: only the k likeliest tokens (0: all)", low=0)
     top_p: float = setting(1.0, "for sampling: only the likeliest tokens that make up this mass", low=0.0, high=1.0)
     seed: int = setting(1, "for sampling", low=0, high=2**31 - 1)
+    ctc_weight: float = setting(
+        0.3, "where a model has both: share of CTC beside attention in what hypotheses are ranked by", low=0, high=1
+    )
 
     def check(self) -> None:
         if not self.sample and self.n_best > self.beam:
@@ -412,7 +597,7 @@ class Recipe(Spec):
     name: str = setting("model", "names the run and its export")
     seed: int = setting(1, "of initial weights, shuffling and dropout", low=0, high=2**32 - 1)
     data: DataSpec = group(DataSpec, "corpora and batching")
-    source: TextSpec = group(TextSpec, "source text")
+    source: SourceSpec = group(TextSpec, "source text, or audio")
     target: TextSpec = group(TextSpec, "target text")
     share_vocabulary: bool = setting(False, "one vocabulary for both sides, described by source")
     model: ModelSpec = group(ModelSpec, "encoder and decoder")
@@ -420,7 +605,50 @@ class Recipe(Spec):
     search: SearchSpec = group(SearchSpec, "search")
 
     def check(self) -> None:
+        if not self.model.attends:
+            self._check_alignment_search()
+        if self.search.ctc_weight != SearchSpec().ctc_weight and not self.model.ctc_weight:
+            raise SpecError("search.ctc_weight", "needs a model with both outputs; set model.ctc_weight")
         if self.model.share_embeddings and not self.share_vocabulary:
             raise SpecError("model.share_embeddings", "needs share_vocabulary: true")
+        if isinstance(self.source, AudioSpec):
+            self._check_audio(self.source)
+        else:
+            self._check_text()
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"{self.name!r} cannot name a folder")
+
+    def _check_alignment_search(self) -> None:
+        """What steers a decoder token by token means nothing where time steers it: better told than ignored."""
+        usual = SearchSpec()
+        for name in (
+            *("length_penalty", "alpha", "stop", "coverage_penalty", "min_length", "min_ratio", "max_ratio"),
+            *("no_repeat_ngram", "max_run", "sample", "temperature", "top_k", "top_p"),
+        ):
+            if getattr(self.search, name) != getattr(usual, name):
+                raise SpecError(f"search.{name}", f"is for decoders with attention, not for {self.model.decoder.kind}")
+
+    def _check_audio(self, source: AudioSpec) -> None:
+        if self.share_vocabulary:
+            raise SpecError("share_vocabulary", "needs source text, and the source is audio")
+        if self.model.source_vectors:
+            raise SpecError("model.source_vectors", "are of words, and the source is audio")
+        encoder = self.model.encoder
+        if isinstance(encoder, ConformerEncoderSpec) and encoder.chunk:
+            if source.normalization == "utterance" or source.convention == "whisper" or source.trim or source.denoise:
+                raise SpecError(
+                    "model.encoder.chunk",
+                    "a stream is heard before its end: it needs source.normalization global or none, another "
+                    "convention than whisper, and neither trim nor denoise",
+                )
+            if source.deltas:
+                raise SpecError("source.deltas", "look ahead, which a stream cannot")
+
+    def _check_text(self) -> None:
+        if not self.model.attends:
+            raise SpecError("model.decoder.kind", f"{self.model.decoder.kind} needs source.kind audio")
+        if self.model.ctc_weight:
+            raise SpecError("model.ctc_weight", "needs source.kind audio")
+        for name, corpus in (("train", self.data.train), ("validation", self.data.validation)):
+            if corpus.manifest:
+                raise SpecError(f"data.{name}.manifest", "is of speech; set source.kind to audio")

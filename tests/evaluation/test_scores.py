@@ -5,8 +5,10 @@ import math
 import random
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 import sacrebleu
@@ -14,7 +16,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation import resampling
-from tfseq2seq.evaluation.metrics import METRICS, edit_distance
+from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER, METRICS, edit_distance
 from tfseq2seq.evaluation.scores import Score, corpus_scores, perplexity
 
 WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "hat", ",", "."]
@@ -130,6 +132,61 @@ def test_edit_distance_is_that_of_the_plain_recursion():
         assert edit_distance(a, b) == plain(a, b)
 
 
+# ---- through jiwer --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric, process", [("wer", jiwer.process_words), ("cer", jiwer.process_characters)])
+def test_error_rates_and_counts_are_those_of_jiwer(metric, process):
+    hypotheses = [*(" ".join(line.split()[i % 3 :]) for i, line in enumerate(OUTPUT)), "x  y ", "", "我爱 北京人"]
+    references = [*FIRST, "", "a b", "我很爱北京"]
+    theirs = process(references, hypotheses)
+    [ours] = corpus_scores(hypotheses, [references], [metric], bootstrap=100)
+    assert ours.value == pytest.approx(100 * getattr(theirs, metric))
+    assert ours.details == {
+        "length": sum(map(len, theirs.references)),
+        "substitutions": theirs.substitutions,
+        "deletions": theirs.deletions,
+        "insertions": theirs.insertions,
+    }
+    assert min(ours.details.values()) > 0 and ours.low < ours.value < ours.high
+
+
+def test_error_rates_take_the_nearest_reference_and_its_counts():
+    # One error of 4 against the first reference, 2 of 2 against the second; then 1 of 2: the longer.
+    for references in ([["a b x d", "e"], ["a c", "e g"]], [["a c", "e g"], ["a b x d", "e"]]):
+        [score] = corpus_scores(["a b c d", "e f"], references, ["wer"], bootstrap=0)
+        assert score.value == pytest.approx(100 * 2 / 6)
+        assert score.details == {"length": 6, "substitutions": 2, "deletions": 0, "insertions": 0}
+
+
+def test_error_rates_without_reference_tokens():
+    for metric in ("wer", "cer"):
+        assert value(metric, [""], [[""]]) == 0.0
+        assert value(metric, ["a b"], [[""]]) == 100.0
+        [score] = corpus_scores(["a b", "c"], [["", "c"]], [metric], bootstrap=0)
+        inserted = {"wer": 2, "cer": 3}[metric]
+        assert score.value == 100.0 * inserted
+        assert score.details == {"length": 1, "substitutions": 0, "deletions": 0, "insertions": inserted}
+
+
+def test_what_words_and_characters_are():
+    assert value("wer", [" a\tb \u3000c"], [["a b c"]]) == 0.0
+    assert value("cer", [" ab "], [["a b"]]) == pytest.approx(100 / 3)
+    assert value("cer", ["我爱北京。"], [["我爱北京"]]) == pytest.approx(25.0)
+    assert value("cer", ["AB"], [["ab"]]) == 100.0
+    assert value("cer", ["AB"], [["ab"]], lowercase=True) == 0.0
+
+
+def test_error_rate_prints_and_serialises_its_counts():
+    [score] = corpus_scores(["a b"], [["a c d"]], ["wer"], bootstrap=0)
+    signature = f"nrefs:1|case:mixed|tok:space|avg:corpus|jiwer:{version('jiwer')}"
+    assert str(score) == f"WER = 66.67, length 3, substitutions 1, deletions 1, insertions 0 ({signature})"
+    fields = json.loads(json.dumps(score.as_dict()))
+    assert fields["details"] == {"length": 3, "substitutions": 1, "deletions": 1, "insertions": 0}
+    assert set(fields) == {"name", "value", "low", "high", "signature", "details"}
+    assert hash(score) == hash(corpus_scores(["a b"], [["a c d"]], ["wer"], bootstrap=0)[0])
+
+
 # ---- intervals, signatures, output ----------------------------------------------------------------------------------
 
 
@@ -178,7 +235,7 @@ def test_own_signatures():
 def test_every_metric_scores_a_perfect_output_in_the_order_asked():
     scores = corpus_scores(FIRST, [FIRST], METRICS, bootstrap=40)
     for metric, score in zip(METRICS, scores, strict=True):
-        perfect = 0.0 if metric in ("ter", "wer_any", "token_error_rate", "phoneme_error_rate") else 100.0
+        perfect = 0.0 if metric in LOWER_IS_BETTER else 100.0
         assert (score.value, score.low, score.high) == pytest.approx((perfect,) * 3), metric
         assert score.name.lower().startswith(metric.lower())
 
@@ -225,8 +282,8 @@ def test_perplexity():
 
 
 def test_importing_loads_no_scoring_library():
-    modules = "scores, compare, references, rouge"
+    modules = "scores, compare, references, rouge, recognition, subtitles"
     code = f"import sys; from tfseq2seq.evaluation import {modules}; print(*sys.modules)"
     root = Path(__file__).parents[2]
     loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
-    assert not {"numpy", "sacrebleu", "rouge_score", "tensorflow", "keras"} & set(loaded.split())
+    assert not {"numpy", "sacrebleu", "rouge_score", "jiwer", "tensorflow", "keras"} & set(loaded.split())

@@ -12,10 +12,10 @@ import pytest
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import Recipe
-from tfseq2seq.training import fit as fit_module
 from tfseq2seq.training.callbacks import evaluation_weights
 from tfseq2seq.training.fit import train
 from tfseq2seq.training.run import Run, average_weights
+from tfseq2seq.training.tasks import learn_features
 
 
 def changed(recipe, **training):
@@ -239,4 +239,4 @@ def test_learning_features_names_the_side(small_recipe, tmp_path):
     values = to_dict(small_recipe)
     values["source"] = {"scheme": "unigram", "vocabulary": str(tmp_path / "missing.model")}
     with pytest.raises(UserError, match="source: .*missing.model"):
-        fit_module.learn_features(from_dict(Recipe, values))
+        learn_features(from_dict(Recipe, values))

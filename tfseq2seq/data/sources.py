@@ -108,17 +108,34 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
             "data.validation: no corpus is given; set data.validation.source and data.validation.target, or table, or "
             "records, or let data.holdout take pairs out of the training corpus"
         )
-    if spec.holdout >= count:
-        raise UserError(f"data.holdout: {spec.holdout} of {count} training pairs leave nothing to train on")
-    held = random.Random(f"holdout {seed}").sample(range(count), spec.holdout)
-    mask = tf.scatter_nd([[place] for place in held], [True] * len(held), [count])
-    places = train.enumerate()
+    held = held_places(count, spec.holdout, seed)
+    kept, taken = without_and_with(train, count, held)
+    return TrainingCorpora(kept, count - spec.holdout, taken, spec.holdout, held)
+
+
+def held_places(count: int, holdout: int, seed: int) -> frozenset[int]:
+    """Which `holdout` of `count` training examples are kept to validate with: the same for the same seed.
+
+    Raises:
+        UserError: nothing would be left to train on.
+    """
+    if holdout >= count:
+        raise UserError(f"data.holdout: {holdout} of {count} training pairs leave nothing to train on")
+    return frozenset(random.Random(f"holdout {seed}").sample(range(count), holdout))
+
+
+def without_and_with(
+    dataset: tf.data.Dataset, count: int, held: frozenset[int]
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """The elements of a dataset of `count` that are not at the places `held`, and those that are."""
+    mask = tf.scatter_nd([[place] for place in sorted(held)], [True] * len(held), [count])
+    places = dataset.enumerate()
 
     def part(wanted: bool) -> tf.data.Dataset:
-        chosen = places.filter(lambda place, pair: tf.equal(tf.gather(mask, place), wanted))
-        return chosen.map(lambda place, pair: pair)
+        chosen = places.filter(lambda place, example: tf.equal(tf.gather(mask, place), wanted))
+        return chosen.map(lambda place, example: example)
 
-    return TrainingCorpora(part(False), count - spec.holdout, part(True), spec.holdout, frozenset(held))
+    return part(False), part(True)
 
 
 def iterate_side(spec: CorpusSpec, side: str, held: Container[int] = ()) -> Iterator[bytes]:

@@ -26,11 +26,16 @@ METRICS = (
     "token_accuracy",
     "token_error_rate",
     "phoneme_error_rate",
+    "wer",
+    "cer",
     "rouge1",
     "rouge2",
     "rougeL",
 )
-LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate"})
+LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate", "wer", "cer"})
+
+# What the error rates of speech recognition count.
+RECOGNITION_UNITS = {"wer": "word", "cer": "character"}
 
 # BLEU tokenisers for scripts without spaces, where TER has to split characters to find any word.
 _UNSPACED = ("zh", "char", "ja-mecab")
@@ -71,12 +76,14 @@ class Counted:
         signature: What a reader needs to compute the same number, in sacrebleu's `key:value|...` style.
         statistics: `[N, C]` float64, the sufficient statistics of each example.
         score: From sums of the statistics, `[R, C]`, to scores `[R]`, in percent.
+        details: What the sums of the last statistics are called, where they are worth telling beside the score.
     """
 
     name: str
     signature: str
     statistics: np.ndarray
     score: Callable[[np.ndarray], np.ndarray]
+    details: tuple[str, ...] = ()
 
 
 def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
@@ -96,6 +103,8 @@ def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[st
         return _count_sacrebleu(metric, hypotheses, accepted, settings)
     if metric.startswith("rouge"):
         return _count_rouge(metric, hypotheses, accepted, settings)
+    if metric in RECOGNITION_UNITS:
+        return _count_recognition(metric, hypotheses, accepted, settings)
     return _count_tokens(metric, hypotheses, accepted, settings)
 
 
@@ -168,6 +177,66 @@ def _count_rouge(
     ]
     signature = _signature(accepted, settings, case="lc", tok="script", avg="examples", rouge=version("rouge-score"))
     return Counted(metric, signature, np.stack([f1, np.ones(len(f1))], axis=1), _ratio)
+
+
+def _count_recognition(
+    metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
+) -> Counted:
+    """Errors, reference length, substitutions, deletions and insertions, against the nearest reference."""
+    from importlib.metadata import version
+
+    import numpy as np
+
+    unit = RECOGNITION_UNITS[metric]
+    paired = [hypothesis for hypothesis, answers in zip(hypotheses, accepted, strict=True) for _ in answers]
+    flat = [answer for answers in accepted for answer in answers]
+    if settings.lowercase:
+        paired, flat = [text.lower() for text in paired], [text.lower() for text in flat]
+    found = align(paired, flat, unit)
+    counts = iter(map(edit_counts, found.alignments, map(len, found.references)))
+    best = [
+        min(itertools.islice(counts, len(answers)), key=lambda counted: (counted[0], -counted[1]))
+        for answers in accepted
+    ]
+    case = "lc" if settings.lowercase else "mixed"
+    tok = "space" if unit == "word" else "char"
+    signature = _signature(accepted, settings, case=case, tok=tok, avg="corpus", jiwer=version("jiwer"))
+    details = ("length", "substitutions", "deletions", "insertions")
+    return Counted(metric.upper(), signature, np.array(best, dtype="float64"), _ratio, details)
+
+
+def align(hypotheses: Sequence[str], references: Sequence[str], unit: str) -> Any:
+    """jiwer's Levenshtein alignment of each hypothesis with its reference.
+
+    Words are what white space separates, any white space. Characters are code points between the ends of a text
+    stripped of white space, spaces among them.
+
+    Args:
+        hypotheses: One output for each example.
+        references: One reference for each example.
+        unit: "word" or "character".
+
+    Returns:
+        A `jiwer.WordOutput` or `jiwer.CharacterOutput`: `references` and `hypotheses` are lists of tokens, `alignments`
+        lists of chunks, one list for each example.
+    """
+    import jiwer
+
+    if unit == "character":
+        return jiwer.process_characters(list(references), list(hypotheses))
+    # jiwer splits at the space alone: a tab between two words would make one word of them.
+    spaced = [[" ".join(text.split()) for text in texts] for texts in (references, hypotheses)]
+    return jiwer.process_words(spaced[0], spaced[1])
+
+
+def edit_counts(chunks: Sequence[Any], length: int) -> tuple[int, int, int, int, int]:
+    """(errors, reference length, substitutions, deletions, insertions) of one alignment of `align`."""
+    kinds = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
+    for chunk in chunks:
+        of_reference, of_hypothesis = chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+        kinds[chunk.type] += max(of_reference, of_hypothesis)
+    substitutions, deletions, insertions = kinds["substitute"], kinds["delete"], kinds["insert"]
+    return substitutions + deletions + insertions, length, substitutions, deletions, insertions
 
 
 def _count_tokens(

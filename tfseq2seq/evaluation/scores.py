@@ -22,7 +22,7 @@ class Score:
     """One metric on one test set.
 
     Attributes:
-        name: The metric, as it is printed: BLEU, chrF2, TER, or the name asked for.
+        name: The metric, as it is printed: BLEU, chrF2, TER, WER, CER, or the name asked for.
         value: In percent. Error rates can pass 100.
         low: Lower end of the 95 % bootstrap confidence interval, None if none was asked for.
         high: Upper end.
@@ -37,11 +37,29 @@ class Score:
 
     def __str__(self) -> str:
         interval = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.name} = {self.value:.2f}{interval} ({self.signature})"
+        return f"{self.name} = {self.value:.2f}{interval}{self._counts()} ({self.signature})"
+
+    def _counts(self) -> str:
+        return ""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, ready for JSON."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class DetailedScore(Score):
+    """A score with the counts that it is made of: `wer` and `cer` are one.
+
+    Attributes:
+        details: Counts of the whole test set by name: length (of the references), substitutions, deletions, insertions.
+            With several references those of the one that counted.
+    """
+
+    details: dict[str, int] = dataclasses.field(hash=False)
+
+    def _counts(self) -> str:
+        return "".join(f", {name} {number}" for name, number in self.details.items())
 
 
 def corpus_scores(
@@ -69,6 +87,11 @@ def corpus_scores(
     - `token_error_rate`, `phoneme_error_rate` (the same under two names; on words it is the word error rate): the
       Levenshtein distance from h to the nearest r, divided by |r|, both summed over the corpus; of two references
       equally near, the longer.
+    - `wer`, `cer`: word and character error rate of speech recognition, the same distance in words or in characters,
+      by jiwer, as a `DetailedScore` that tells substitutions, deletions and insertions (an optimal alignment's; there
+      may be others). `cer` strips white space at the ends and drops nothing else: spaces inside, punctuation and every
+      code point count, and text is compared as it is, without Unicode normalisation. With no reference token at all the
+      rate is 0 if nothing was inserted, else 100.
     - `rouge1`, `rouge2`, `rougeL`: Lin (2004), the mean over examples of the F1 with the best r, by rouge-score on
       lower-cased words, with Chinese and Japanese split into characters; no stemmer.
 
@@ -143,4 +166,8 @@ def score(counted: Counted, settings: Settings) -> tuple[Score, np.ndarray]:
     value = float(counted.score(counted.statistics.sum(0, keepdims=True))[0])
     sampled = counted.score(resampled_sums(counted.statistics, settings.resamples, settings.seed))
     low, high = confidence_interval(sampled) if settings.resamples else (None, None)
-    return Score(counted.name, value, low, high, counted.signature), sampled
+    if not counted.details:
+        return Score(counted.name, value, low, high, counted.signature), sampled
+    totals = counted.statistics.sum(0)[-len(counted.details) :]
+    details = {name: int(total) for name, total in zip(counted.details, totals, strict=True)}
+    return DetailedScore(counted.name, value, low, high, counted.signature, details), sampled

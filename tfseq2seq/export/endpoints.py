@@ -1,6 +1,7 @@
-"""A trained model as functions of raw strings.
+"""A trained model as functions of raw strings or samples.
 
-The live model and every artefact call the same functions, so what is exported is what was measured.
+The live model and every artefact call the same functions, so what is exported is what was measured. An endpoint takes
+inputs one by one through `pack`, as tensors that fit `signature`; `extent` tells how long one is, for sorting.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
@@ -32,6 +34,16 @@ class TextToText(tf.Module):
     def __init__(self, models: Sequence[Seq2Seq], source: TextFeatures, target: TextFeatures, search: SearchSpec):
         super().__init__(name="text_to_text")
         self.models, self.source, self.target, self.spec = list(models), source, target, search
+        self.signature = [tf.TensorSpec([None], tf.string, name="text")]
+
+    @staticmethod
+    def pack(texts: Sequence[str]) -> list[tf.Tensor]:
+        """Strings as one tensor [B]."""
+        return [tf.constant(list(texts), tf.string)]
+
+    @staticmethod
+    def extent(text: str) -> int:
+        return len(text)
 
     def hypotheses(self, text: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
         """Searches for the outputs of strings [B].
@@ -90,3 +102,10 @@ class TextToText(tf.Module):
         real = tf.not_equal(labels, PAD)
         each = tf.where(real, tf.gather(mean, labels, batch_dims=2), 0.0)
         return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
+
+
+def endpoint(
+    models: Sequence[Any], source: TextFeatures | None, target: TextFeatures, search: SearchSpec
+) -> TextToText | SpeechToText:
+    """The endpoint of trained models: of text where there are source features, else of speech."""
+    return SpeechToText(models, target, search) if source is None else TextToText(models, source, target, search)

@@ -1,4 +1,4 @@
-"""Generation over many strings with a live model: sorted by length, in batches side by side, order kept.
+"""Generation over many inputs with a live model: sorted by length, in batches side by side, order kept.
 
 A search is many small operations, of which few can use more than one core. Several searches beside each other, each on
 its own core, get through two to three times as many inputs as one search after the other on all cores.
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.speech import SpeechToText
 
 _MOST_WORKERS = 8
 
@@ -53,7 +54,7 @@ def share_cores(batches: int, workers: int = 0) -> None:
 
 
 class Generator:
-    """Calls a `TextToText` on lists of strings.
+    """Calls an endpoint on lists of strings, or of arrays of samples.
 
     Args:
         model: what to call.
@@ -62,24 +63,25 @@ class Generator:
             which do not see the caller's `tf.device`.
     """
 
-    def __init__(self, model: TextToText, batch_size: int = 64, workers: int = 0):
+    def __init__(self, model: TextToText | SpeechToText, batch_size: int = 64, workers: int = 0):
         self.model, self.batch_size = model, batch_size
         self.workers = workers or default_workers()
-        text = tf.TensorSpec([None], tf.string)
-        self._texts = tf.function(model.texts, input_signature=[text], autograph=False)
-        self._forced = tf.function(model.texts, input_signature=[text, text], autograph=False)
-        self._log_probs = tf.function(model.log_probabilities, input_signature=[text, text], autograph=False)
+        text, signature = tf.TensorSpec([None], tf.string), model.signature
+        self._texts = tf.function(model.texts, input_signature=signature, autograph=False)
+        self._forced = tf.function(model.texts, input_signature=[*signature, text], autograph=False)
+        self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
-    def generate(self, texts: Sequence[str], prefixes: Sequence[str] | None = None) -> list[Output]:
-        """Outputs for each string, in the order given; with `prefixes`, outputs begin with theirs."""
-        outputs: list[Output | None] = [None] * len(texts)
+    def generate(self, inputs: Sequence[Any], prefixes: Sequence[str] | None = None) -> list[Output]:
+        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs."""
+        outputs: list[Output | None] = [None] * len(inputs)
 
         def search(places: list[int]) -> dict[str, Any]:
+            packed = self.model.pack([inputs[place] for place in places])
             if prefixes is None:
-                return self._texts(_strings(texts, places))
-            return self._forced(_strings(texts, places), _strings(prefixes, places))
+                return self._texts(*packed)
+            return self._forced(*packed, _strings(prefixes, places))
 
-        for places, found in self._each_batch(texts, search):
+        for places, found in self._each_batch([self.model.extent(one) for one in inputs], search):
             for row, place in enumerate(places):
                 outputs[place] = Output(
                     [text.decode("utf-8", "replace") for text in found["text"][row].numpy()],
@@ -88,22 +90,23 @@ class Generator:
                 )
         return [output for output in outputs if output is not None]
 
-    def log_probabilities(self, texts: Sequence[str], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def log_probabilities(self, inputs: Sequence[Any], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """For each pair the log-probability of its target in nats, [N], and the tokens in it, <eos> included, [N]."""
-        totals, counts = np.zeros(len(texts), "float64"), np.zeros(len(texts), "int64")
-        pairs = [f"{a} {b}" for a, b in zip(texts, targets, strict=True)]
+        totals, counts = np.zeros(len(inputs), "float64"), np.zeros(len(inputs), "int64")
+        extents = [self.model.extent(one) + len(target) for one, target in zip(inputs, targets, strict=True)]
 
         def score(places: list[int]) -> tuple[Any, Any]:
-            return self._log_probs(_strings(texts, places), _strings(targets, places))
+            packed = self.model.pack([inputs[place] for place in places])
+            return self._log_probs(*packed, _strings(targets, places))
 
-        for places, found in self._each_batch(pairs, score):
+        for places, found in self._each_batch(extents, score):
             totals[places], counts[places] = found[0].numpy(), found[1].numpy()
         return totals, counts
 
-    def _each_batch(self, texts: Sequence[str], call: Callable[[list[int]], Any]) -> Iterator[tuple[list[int], Any]]:
+    def _each_batch(self, extents: Sequence[int], call: Callable[[list[int]], Any]) -> Iterator[tuple[list[int], Any]]:
         """The places of the inputs in each batch, and what `call` gives for them."""
         # The longest first: the batch that takes the most time must not be left for the end, when nothing is beside it.
-        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        order = sorted(range(len(extents)), key=lambda place: -extents[place])
         batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
         if self.workers == 1:
             yield from zip(batches, map(call, batches), strict=True)

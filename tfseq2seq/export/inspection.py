@@ -86,8 +86,10 @@ def word_vectors(
     """
     if words is not None and not words:
         raise UserError("no word is given")
-    model = run.load_model(weights)
     features = run.source if side == "source" else run.target
+    if features is None:
+        raise UserError("the source is audio, which has no words; take side target")
+    model = run.load_model(weights)
     layer = model.source_embedding if side == "source" else model.target_embedding
     table = np.asarray(layer.embeddings)
     if words is None:

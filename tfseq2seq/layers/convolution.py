@@ -1,4 +1,4 @@
-"""Gated convolutions over a sequence (Gehring et al. 2017)."""
+"""Gated convolutions over a sequence (Gehring et al. 2017), and neighbouring positions made one."""
 
 from __future__ import annotations
 
@@ -59,3 +59,20 @@ def masked_pool(inputs: Any, mask: Any, size: int) -> tuple[Any, Any]:
     summed = ops.sum(ops.reshape(summed, (-1, (length + missing) // size, size, width)), axis=2)
     counted = ops.sum(ops.reshape(counted, (-1, (length + missing) // size, size, 1)), axis=2)
     return summed / ops.maximum(counted, 1.0), ops.squeeze(counted, -1) > 0
+
+
+def join_pairs(inputs: Any, mask: Any) -> tuple[Any, Any]:
+    """Puts each two neighbouring positions side by side.
+
+    Args:
+        inputs: [B, S, D]; what stands where the mask is False does not matter.
+        mask: [B, S], True on real positions.
+
+    Returns:
+        [B, ceil(S / 2), 2 D] and its mask; a pair is real if its first position is. A missing second one is zero.
+    """
+    length, width = ops.shape(inputs)[1], inputs.shape[-1]
+    missing = length % 2
+    clean = ops.pad(inputs * ops.expand_dims(ops.cast(mask, inputs.dtype), -1), ((0, 0), (0, missing), (0, 0)))
+    pairs = ops.reshape(clean, (-1, (length + missing) // 2, 2 * width))
+    return pairs, mask[:, ::2]

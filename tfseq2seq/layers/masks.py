@@ -15,6 +15,18 @@ def padding_mask(ids: Any) -> Any:
     return ops.not_equal(ids, PAD)
 
 
+def length_mask(lengths: Any, size: Any) -> Any:
+    """Lengths [B] to [B, size] bool: True up to each length."""
+    return ops.expand_dims(ops.arange(size, dtype="int32"), 0) < ops.expand_dims(ops.cast(lengths, "int32"), 1)
+
+
+def chunk_mask(length: Any, chunk: int, left: int) -> Any:
+    """[1, T, T] bool: position t sees its own chunk of so many positions, and the `left` chunks before it."""
+    chunks = ops.arange(length, dtype="int32") // chunk
+    ahead = ops.expand_dims(ops.expand_dims(chunks, 1) - ops.expand_dims(chunks, 0), 0)
+    return ops.logical_and(ahead >= 0, ahead <= left)
+
+
 def causal_mask(length: Any) -> Any:
     """[1, T, T] bool: position t sees positions up to and including t."""
     places = ops.arange(length, dtype="int32")

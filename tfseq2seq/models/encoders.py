@@ -1,12 +1,12 @@
 """Encoders: embedded source to memory.
 
-Each takes [B, S, D] and its mask [B, S] and returns
+Each takes [B, S, D], token embeddings or subsampled frames of audio, and its mask [B, S] and returns
 
     memory   [B, S', M]  what decoders attend to
     mask     [B, S']     its real positions
     summary  [B, Q]      one vector for the whole source, where recurrent decoders begin
 
-and tells M and Q as `memory_width` and `summary_width`.
+and tells M and Q as `memory_width` and `summary_width`, and what S becomes as `positions`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,35 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfseq2seq.layers.convolution import GatedConvolution, masked_pool
+from tfseq2seq.layers.conformer import ConformerBlock
+from tfseq2seq.layers.convolution import GatedConvolution, join_pairs, masked_pool
 from tfseq2seq.layers.dense import SequenceDense
-from tfseq2seq.layers.masks import attention_bias, masked_mean
+from tfseq2seq.layers.masks import attention_bias, chunk_mask, masked_mean
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import LAYERS, STATES
 from tfseq2seq.layers.transformer import TransformerBlock
 from tfseq2seq.spec import (
+    ConformerEncoderSpec,
     ConvolutionEncoderSpec,
     EncoderSpec,
+    PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
 )
 
 
-class TransformerEncoder(keras.layers.Layer):
+class Encoder(keras.layers.Layer):
+    """What all encoders are."""
+
+    memory_width: int
+    summary_width: int
+
+    def positions(self, source: Any) -> Any:
+        """S' of S, a number or a tensor."""
+        return source
+
+
+class TransformerEncoder(Encoder):
     """Stack of Transformer blocks; the summary is the mean over real positions."""
 
     def __init__(self, spec: TransformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -56,7 +70,7 @@ class TransformerEncoder(keras.layers.Layer):
         return x, mask, masked_mean(x, mask)
 
 
-class RecurrentEncoder(keras.layers.Layer):
+class RecurrentEncoder(Encoder):
     """Stack of recurrent layers; the summary is the top layer's last state, of both directions where there are two."""
 
     def __init__(self, spec: RecurrentEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -93,7 +107,7 @@ class RecurrentEncoder(keras.layers.Layer):
         return x, mask, ops.concatenate(states, axis=-1)
 
 
-class ConvolutionEncoder(keras.layers.Layer):
+class ConvolutionEncoder(Encoder):
     """Residual gated convolutions over positions, averaged in groups at the end; the summary is the mean."""
 
     def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -106,6 +120,9 @@ class ConvolutionEncoder(keras.layers.Layer):
             GatedConvolution(spec.filters, spec.kernel, spec.dropout, initializer, name=f"convolution_{i}")
             for i in range(spec.layers)
         ]
+
+    def positions(self, source: Any) -> Any:
+        return (source + self.pooling - 1) // self.pooling
 
     def build(self, input_shape: Any) -> None:
         for layer in (self.embedding, self.project):
@@ -122,13 +139,98 @@ class ConvolutionEncoder(keras.layers.Layer):
         return x, mask, masked_mean(x, mask)
 
 
+class ConformerEncoder(Encoder):
+    """Stack of Conformer blocks; the summary is the mean over real positions.
+
+    With `spec.chunk` what it gives for a chunk depends on that chunk and earlier ones alone.
+    """
+
+    def __init__(self, spec: ConformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec, self.width = spec, width
+        self.memory_width = self.summary_width = width
+        self.embedding = PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, name="positions")
+        self.blocks = [ConformerBlock(spec, width, initializer, name=f"block_{i}") for i in range(spec.layers)]
+
+    def build(self, input_shape: Any) -> None:
+        layers: list[Any] = [self.embedding, *self.blocks]
+        for layer in layers:
+            layer.build((None, None, self.width))
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        x = self.embedding(inputs, training=training)
+        length = ops.shape(inputs)[1]
+        seen = ops.expand_dims(mask, 1)
+        if self.spec.chunk:
+            seen = ops.logical_and(seen, chunk_mask(length, self.spec.chunk, self.spec.left_chunks))
+        bias = attention_bias(seen, self.compute_dtype)
+        positions = ops.arange(length, dtype="int32")
+        for block in self.blocks:
+            x = block(x, mask, bias, positions, training=training)
+        return x, mask, masked_mean(x, mask)
+
+
+class PyramidEncoder(Encoder):
+    """Bidirectional recurrent layers, of which the upper ones read two neighbours as one (Chan et al. 2016, eq. 5).
+
+    The summary is the top layer's last state in both directions.
+    """
+
+    def __init__(self, spec: PyramidEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec, self.width = spec, width
+        self.memory_width = 2 * spec.units
+        self.summary_width = 2 * spec.units * STATES[spec.cell]
+        self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
+        self.dropout = keras.layers.Dropout(spec.dropout)
+        self.stack = []
+        for depth in range(spec.layers):
+            layer = LAYERS[spec.cell](
+                spec.units,
+                kernel_initializer=initializer,
+                return_sequences=True,
+                return_state=True,
+                name=f"layer_{depth}",
+            )
+            self.stack.append(keras.layers.Bidirectional(layer, name=f"both_{depth}"))
+
+    def positions(self, source: Any) -> Any:
+        for _ in range(self.spec.joins):
+            source = (source + 1) // 2
+        return source
+
+    def joins(self, depth: int) -> bool:
+        """Whether the layer at this depth reads pairs."""
+        return depth >= self.spec.layers - self.spec.joins
+
+    def build(self, input_shape: Any) -> None:
+        self.embedding.build((None, None, self.width))
+        width = self.width
+        for depth, layer in enumerate(self.stack):
+            layer.build((None, None, 2 * width if self.joins(depth) else width))
+            width = self.memory_width
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        x = self.embedding(inputs, training=training)
+        states: list[Any] = []
+        for depth, layer in enumerate(self.stack):
+            if depth:
+                x = self.dropout(x, training=training)
+            if self.joins(depth):
+                x, mask = join_pairs(x, mask)
+            x, *states = layer(x, mask=mask, training=training)
+        return x, mask, ops.concatenate(states, axis=-1)
+
+
 BUILDERS = {
+    ConformerEncoderSpec: ConformerEncoder,
+    PyramidEncoderSpec: PyramidEncoder,
     TransformerEncoderSpec: TransformerEncoder,
     RecurrentEncoderSpec: RecurrentEncoder,
     ConvolutionEncoderSpec: ConvolutionEncoder,
 }
 
 
-def build_encoder(spec: EncoderSpec, width: int, initializer: str) -> keras.layers.Layer:
+def build_encoder(spec: EncoderSpec, width: int, initializer: str) -> Encoder:
     """The encoder a spec asks for, over embeddings of the given width."""
     return BUILDERS[type(spec)](spec, width, initializer, name="encoder")

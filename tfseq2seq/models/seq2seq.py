@@ -1,6 +1,7 @@
 """The encoder-decoder model: one functional Keras model for training, and its three ways in for search.
 
-source ids [B, S] --embedding--> encoder --> memory --+
+source ids [B, S] --embedding--> encoder --> memory --+--(where asked for)--> CTC logits [B, S', V]
+or samples [B, N] --frontend-->                       |
 target ids [B, T] --embedding--------------------> decoder --output layer--> logits [B, T, V]
 """
 
@@ -11,12 +12,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.ctc import CTCOutput
 from tfseq2seq.layers.masks import padding_mask
 from tfseq2seq.models.decoders import build_decoder
 from tfseq2seq.models.encoders import build_encoder
+from tfseq2seq.models.frontend import AudioFrontend
 from tfseq2seq.models.scheduled_sampling import StepSampling, TwoPassSampling
+from tfseq2seq.models.sources import looks_back_only, source_inputs
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import ModelSpec, TransformerDecoderSpec
+from tfseq2seq.spec import AudioSpec, ModelSpec, TransformerDecoderSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
@@ -26,18 +30,30 @@ class Seq2Seq(keras.Model):
     Called on {"source": [B, S] ids, "target": [B, T] ids beginning with <bos>} it gives logits [B, T, V] for the token
     after each target position. `encode`, `start` and `step` call the same layers for search.
 
+    Of audio the source is [B, N] samples, with "source_length": [B] beside it. With a `ctc_weight` there are two
+    outputs: "attention" [B, T, V], the logits above, and "ctc" [B, S', V], float32 logits over the encoder's positions
+    with <pad> as the blank.
+
     Args:
         spec: encoder, decoder and embeddings.
-        source_size: entries of the source vocabulary.
+        source_size: entries of the source vocabulary; of audio it does not matter.
         target_size: V, entries of the target vocabulary.
+        source: of audio; None for token ids.
     """
 
-    def __init__(self, spec: ModelSpec, source_size: int, target_size: int, **kwargs: Any):
+    def __init__(
+        self, spec: ModelSpec, source_size: int, target_size: int, source: AudioSpec | None = None, **kwargs: Any
+    ):
         # layers
-        target_embedding = _embedding(spec.width, target_size, "target_embedding")
-        source_embedding = target_embedding
-        if not spec.share_embeddings:
-            source_embedding = _embedding(spec.width, source_size, "source_embedding")
+        target_embedding = token_embedding(spec.width, target_size, "target_embedding")
+        source_embedding: Any = None
+        frontend: Any = None
+        if source is not None:
+            frontend = AudioFrontend(source, spec.width, looks_back_only(spec), spec.initializer, name="frontend")
+        elif spec.share_embeddings:
+            source_embedding = target_embedding
+        else:
+            source_embedding = token_embedding(spec.width, source_size, "source_embedding")
         encoder = build_encoder(spec.encoder, spec.width, spec.initializer)
         sampled = spec.scheduled_sampling.schedule != "none"
         decoder = build_decoder(
@@ -46,11 +62,18 @@ class Seq2Seq(keras.Model):
         tied = target_embedding if spec.tie_output else None
         output = _Output(spec.width, target_size, spec.initializer, tied, name="output")
 
+        ctc = None
+        if spec.ctc_weight:
+            ctc = CTCOutput(target_size, encoder.memory_width, spec.encoder.dropout, spec.initializer, name="ctc")
+
         # functional model
-        source = keras.Input((None,), dtype="int32", name="source")
+        inputs = source_inputs(source)
         target = keras.Input((None,), dtype="int32", name="target")
         target_mask = padding_mask(target)
-        memory = encoder(source_embedding(source), padding_mask(source))
+        if frontend is not None:
+            memory = encoder(*frontend(inputs["source"], inputs["source_length"]))
+        else:
+            memory = encoder(source_embedding(inputs["source"]), padding_mask(inputs["source"]))
         sampling = None
         if sampled and isinstance(spec.decoder, TransformerDecoderSpec):
             sampling = TwoPassSampling(name="sampling")
@@ -63,20 +86,26 @@ class Seq2Seq(keras.Model):
             hidden, attention = sampling(target_embedding(target), *memory, target_mask)
         else:
             hidden, attention = decoder(target_embedding(target), *memory, target_mask)
-        super().__init__(inputs={"source": source, "target": target}, outputs=output(hidden), **kwargs)
+        logits = output(hidden)
+        outputs = logits if ctc is None else {"attention": logits, "ctc": ctc(memory[0], memory[1])}
+        super().__init__(inputs={**inputs, "target": target}, outputs=outputs, **kwargs)
 
         # config
-        self.spec, self.source_size, self.target_size = spec, source_size, target_size
-        self.source_embedding, self.target_embedding = source_embedding, target_embedding
+        self.spec, self.source_size, self.target_size, self.source = spec, source_size, target_size, source
+        self.source_embedding, self.target_embedding, self.frontend = source_embedding, target_embedding, frontend
         self.encoder, self.decoder, self.output_layer, self.sampling = encoder, decoder, output, sampling
-        self._attention = attention
+        self.ctc, self._logits, self._attention = ctc, logits, attention
 
     def with_attention(self) -> keras.Model:
         """The same model with two outputs: "logits" [B, T, V] and "attention" [B, T, S'], each row summing to 1."""
-        return keras.Model(self.inputs, {"logits": self.output, "attention": self._attention}, name="with_attention")
+        outputs = {"logits": self._logits, "attention": self._attention}
+        return keras.Model(self.inputs, outputs, name="with_attention")
 
-    def encode(self, source: Any) -> tuple[Any, Any, Any]:
-        """Source ids [B, S] to memory [B, S', M], its mask [B, S'] and summary [B, Q]."""
+    def encode(self, source: Any, lengths: Any = None) -> tuple[Any, Any, Any]:
+        """Source ids [B, S], or samples [B, N] and lengths [B], to memory [B, S', M], its mask [B, S'] and summary
+        [B, Q]."""
+        if self.frontend is not None:
+            return self.encoder(*self.frontend(source, lengths, training=False), training=False)
         return self.encoder(self.source_embedding(source), padding_mask(source), training=False)
 
     def start(self, memory: tuple[Any, Any, Any], beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,12 +127,15 @@ class Seq2Seq(keras.Model):
             "spec": to_dict(self.spec),
             "source_size": self.source_size,
             "target_size": self.target_size,
+            "source": None if self.source is None else to_dict(self.source),
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Seq2Seq:
-        return cls(**{**config, "spec": from_dict(ModelSpec, config["spec"])})
+        source = config.get("source")
+        parts = {"spec": from_dict(ModelSpec, config["spec"]), "source": source and from_dict(AudioSpec, source)}
+        return cls(**{**config, **parts})
 
 
 class _Output(keras.layers.Layer):
@@ -135,7 +167,7 @@ class _Output(keras.layers.Layer):
         return ops.reshape(rows, (-1, ops.shape(inputs)[1], self.size))
 
 
-def _embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:
+def token_embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:
     """Token vectors of deviation D^-0.5: small enough for logits; larger ones also make some CPUs crawl (denormals)."""
     initializer = keras.initializers.RandomNormal(stddev=width**-0.5)
     return keras.layers.ReversibleEmbedding(size, width, embeddings_initializer=initializer, name=name)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
+from tfseq2seq.search.fusion import Opinion
 from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
@@ -67,6 +68,7 @@ def beam_search(
     prefix: Any = None,
     memory_mask: Any = None,
     with_attention: bool = False,
+    opinion: Opinion | None = None,
 ) -> Hypotheses:
     """The `spec.n_best` best sequences a beam of `spec.beam` finds.
 
@@ -79,6 +81,7 @@ def beam_search(
         prefix: [B, P] ids each output begins with, padded.
         memory_mask: [B, S], needed for the coverage penalty.
         with_attention: return attention weights too.
+        opinion: what counts beside the model; log-probabilities are then of all of it together.
     """
     beam, length = spec.beam, limits.longest
     batch = tf.shape(start)[0]
@@ -100,10 +103,14 @@ def beam_search(
     )
     weights = tf.zeros(tf.stack([length if with_attention else 0, batch, beam, width]))
 
+    opinions = opinion.start(batch, beam) if opinion else {}
+
     def unfinished(index: Any, live: Any, finished: Any, done: Any, *_: Any) -> tf.Tensor:
         return tf.logical_not(tf.reduce_all(done))
 
-    def body(room: Any, index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any) -> Any:
+    def body(
+        room: Any, index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any, opinions: Any
+    ) -> Any:
         # A step writes its own entry before it looks back.
         own = tf.broadcast_to(tf.range(beam)[tf.newaxis, :, tf.newaxis], tf.stack([batch, beam, 1]))
         slots = _put(live.slots, own, index)
@@ -115,7 +122,10 @@ def beam_search(
             weights = tf.tensor_scatter_nd_update(weights, [[index]], [tf.cast(attention, tf.float32)])
         coverage = live.coverage + tf.cast(attention, tf.float32) if follows_coverage else live.coverage
 
-        tokens, parents, sums = _candidates(logits, live, index, limits, spec, prefix)
+        pending: Any = []
+        if opinion:
+            logits, pending = opinion.ranked(tf.nn.log_softmax(tf.cast(logits, tf.float32)), opinions)
+        tokens, parents, sums = _candidates(logits, live, index, limits, spec, prefix, normalized=opinion is not None)
         ends = tf.equal(tokens, EOS)
         finished = _finish(
             finished,
@@ -143,21 +153,30 @@ def beam_search(
             live_sums,
             tf.gather(coverage, parents, batch_dims=1),
         )
+        if opinion:
+            opinions = opinion.moved(opinions, pending, parents, tokens)
         done = tf.logical_or(done, _is_done(moved, finished, index + 1, limits, spec))
-        return index + 1, moved, finished, done, cache, weights
+        return index + 1, moved, finished, done, cache, weights, opinions
 
-    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights)
-    _, _, finished, _, _, weights = loop_with_room(unfinished, body, first, spec.max_length, length, beam)
+    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, opinions)
+    _, _, finished, _, _, weights, _ = loop_with_room(unfinished, body, first, spec.max_length, length, beam)
     return _best(finished, weights if with_attention else None, spec.n_best)
 
 
 def _candidates(
-    logits: Any, live: _Live, index: Any, limits: Limits, spec: SearchSpec, prefix: Any
+    logits: Any, live: _Live, index: Any, limits: Limits, spec: SearchSpec, prefix: Any, normalized: bool
 ) -> tuple[Any, Any, Any]:
     """The best 2K continuations: tokens, parent hypotheses and sums of log-probabilities, [B, C] each, best first."""
     # First the best of each hypothesis, then the best of those: no pass over [B, K * V] sums.
     values, tokens = continuations(
-        tf.cast(logits, tf.float32), live.ids, index, limits, spec, min(2 * spec.beam, logits.shape[2]), prefix
+        tf.cast(logits, tf.float32),
+        live.ids,
+        index,
+        limits,
+        spec,
+        min(2 * spec.beam, logits.shape[2]),
+        prefix,
+        normalized,
     )
     each = values.shape[2]
     flat = tf.stack([tf.shape(values)[0], spec.beam * each])

@@ -37,13 +37,22 @@ def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, pref
 
 
 def continuations(
-    logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpec, count: int, prefix: Any = None
+    logits: Any,
+    ids: Any,
+    index: Any,
+    limits: Limits,
+    spec: SearchSpec,
+    count: int,
+    prefix: Any = None,
+    normalized: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Of each hypothesis the best tokens that may come next: log-probabilities [B, K, C], forbidden ones among them at
     a large negative number, and tokens [B, K, C], at least `count` that do not end it where there are as many.
 
-    Arguments as `constrain`.
+    Arguments as `constrain`; `normalized` logits are taken as they are.
     """
+    if normalized:
+        return top_k(constrain(logits, ids, index, limits, spec, prefix), min(count + 1, logits.shape[2]))
     if prefix is not None or spec.no_repeat_ngram or spec.max_run:
         values, tokens = top_k(constrain(logits, ids, index, limits, spec, prefix), min(count + 1, logits.shape[2]))
         largest = tf.argmax(logits, axis=2, output_type=tf.int32)

@@ -16,6 +16,7 @@ import keras
 import rich.console
 import rich.progress
 
+from tfseq2seq.spec import Recipe
 from tfseq2seq.training.run import Run
 from tfseq2seq.training.schedules import sampling_share
 
@@ -49,7 +50,7 @@ class GeneratedScore(keras.callbacks.Callback):
     """Adds a score of generated text to the logs as `val_<name>`.
 
     Args:
-        name: bleu, chrf or exact_match.
+        name: bleu, chrf, exact_match, wer or cer.
         score: gives it for the model as it is; called with averaged weights where the optimizer keeps them.
     """
 
@@ -80,7 +81,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.best: int | None = saved.get("best")
         self.best_score: float | None = saved.get("best_score")
         self.without_progress: int = saved.get("without_progress", 0)
-        self.key = "val_nll" if self.spec.monitor == "loss" else f"val_{self.spec.monitor}"
+        self.key = monitored(run.recipe)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         step, score = self.position.step, float((logs or {})[self.key])
@@ -92,7 +93,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
             return
         better = self.best_score is None or (
-            score < self.best_score if self.key == "val_nll" else score > self.best_score
+            score < self.best_score if self.spec.lower_is_better else score > self.best_score
         )
         with evaluation_weights(self.model):
             self.run.save_checkpoint(self.model, step)
@@ -162,7 +163,8 @@ class Progress(keras.callbacks.Callback):
         self.bar.update(self.task, completed=self.position.step, state=state)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        logs = dict(logs or {})
+        # What a TokenCount holds is for the speed alone.
+        logs = {name: value for name, value in (logs or {}).items() if not name.endswith("tokens")}
         values: dict[str, Any] = {
             "step": self.position.step,
             "seconds": round(time.monotonic() - self.began, 1),
@@ -183,11 +185,22 @@ class Progress(keras.callbacks.Callback):
     def _tokens(self) -> float:
         """Real target tokens since the last evaluation: the weight that the token metrics have summed."""
         compiled = next(metric for metric in self.model.metrics if metric.name == "compile_metrics")
-        return float(next(metric for metric in compiled.metrics if metric.name == "nll").count)
+        return float(next(metric for metric in compiled.metrics if metric.name in ("nll", "tokens")).count)
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def monitored(recipe: Recipe) -> str:
+    """The name in Keras's logs of what chooses the best checkpoint.
+
+    Of monitor loss it is the likelihood of tokens without label smoothing, where it is the whole loss; an auxiliary
+    loss or one over alignments counts as it is.
+    """
+    if recipe.training.monitor != "loss":
+        return f"val_{recipe.training.monitor}"
+    return "val_nll" if recipe.model.attends and not recipe.model.ctc_weight else "val_loss"
 
 
 @contextlib.contextmanager

@@ -126,3 +126,18 @@ class TokenAccuracy(_TokenMean):
     def each(self, y_true: Any, y_pred: Any) -> Any:
         found = token_statistics(y_true, y_pred)
         return found.own >= found.top
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class TokenCount(keras.metrics.Metric):
+    """How many tokens there were since the last reset, told by the sample weights [B] of losses over alignments."""
+
+    def __init__(self, name: str = "tokens", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any) -> None:
+        self.count.assign_add(ops.sum(ops.cast(sample_weight, "float32")))
+
+    def result(self) -> Any:
+        return self.count + 0.0

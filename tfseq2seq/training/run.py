@@ -28,9 +28,9 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
 from tfseq2seq.files import write_whole, written_aside
-from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import dump_recipe, load_recipe
-from tfseq2seq.spec import Recipe
+from tfseq2seq.spec import Recipe, TextSpec
 
 FINAL = "model.weights.h5"
 
@@ -41,14 +41,15 @@ class Run:
     Args:
         folder: where it is.
         recipe: what it was made from.
-        source, target: text features of both sides, one object where the vocabulary is shared.
+        source, target: text features of both sides, one object where the vocabulary is shared; of audio there is no
+            source.
     """
 
-    def __init__(self, folder: str | Path, recipe: Recipe, source: TextFeatures, target: TextFeatures):
+    def __init__(self, folder: str | Path, recipe: Recipe, source: TextFeatures | None, target: TextFeatures):
         self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
 
     @classmethod
-    def create(cls, folder: str | Path, recipe: Recipe, source: TextFeatures, target: TextFeatures) -> Run:
+    def create(cls, folder: str | Path, recipe: Recipe, source: TextFeatures | None, target: TextFeatures) -> Run:
         """Makes the folder and writes recipe and vocabularies.
 
         Raises:
@@ -58,7 +59,8 @@ class Run:
         if (run.folder / "recipe.yaml").exists():
             raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        save_vocabulary(source.vocabulary, run.folder / "vocabulary" / "source.txt")
+        if source is not None:
+            save_vocabulary(source.vocabulary, run.folder / "vocabulary" / "source.txt")
         if target is not source:
             save_vocabulary(target.vocabulary, run.folder / "vocabulary" / "target.txt")
         write_whole(run.folder / "recipe.yaml", dump_recipe(recipe).encode("utf-8"))
@@ -77,26 +79,25 @@ class Run:
                 f"{folder}: no run here (recipe.yaml is missing); `tfseq2seq train RECIPE --run {folder}` makes one"
             )
         recipe = load_recipe(folder / "recipe.yaml", overrides)
-        vocabularies = folder / "vocabulary"
-        source = TextFeatures(
-            recipe.source, load_vocabulary(vocabulary_file(vocabularies, "source", recipe.source), recipe.source)
-        )
-        target = source
-        if not recipe.share_vocabulary:
-            target = TextFeatures(
-                recipe.target, load_vocabulary(vocabulary_file(vocabularies, "target", recipe.target), recipe.target)
-            )
-        return cls(folder, recipe, source, target)
+
+        def features(side: str, spec: TextSpec) -> TextFeatures:
+            return TextFeatures(spec, load_vocabulary(vocabulary_file(folder / "vocabulary", side, spec), spec))
+
+        source = features("source", recipe.source) if isinstance(recipe.source, TextSpec) else None
+        if recipe.share_vocabulary and source is not None:
+            return cls(folder, recipe, source, source)
+        return cls(folder, recipe, source, features("target", recipe.target))
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def build_model(self) -> Seq2Seq:
+    def build_model(self) -> Any:
         """A new model of the recipe, with fresh weights."""
-        return Seq2Seq(self.recipe.model, self.source.size, self.target.size, name=_identifier(self.recipe.name))
+        sizes = self.source.size if self.source else 0, self.target.size
+        return build_model(self.recipe.model, self.recipe.source, *sizes, name=_identifier(self.recipe.name))
 
-    def load_model(self, weights: str | Path | None = None) -> Seq2Seq:
+    def load_model(self, weights: str | Path | None = None) -> Any:
         """The trained model: from `weights`, else the finished one, else the best checkpoint so far.
 
         Raises:
@@ -128,7 +129,7 @@ class Run:
         except ValueError:
             raise UserError(f"{path}: damaged; delete it to start the run again") from None
 
-    def save_checkpoint(self, model: Seq2Seq, step: int) -> None:
+    def save_checkpoint(self, model: keras.Model, step: int) -> None:
         """Writes the model's weights as the checkpoint of `step`."""
         save_weights(model, self.checkpoint_file(step))
 
@@ -140,13 +141,13 @@ class Run:
             if path.name not in kept:
                 path.unlink()
 
-    def save_resume(self, model: Seq2Seq, progress: Mapping[str, Any]) -> None:
+    def save_resume(self, model: keras.Model, progress: Mapping[str, Any]) -> None:
         """Writes all that `load_resume` needs to continue as if never stopped."""
         arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in _state(model).items()}
         with written_aside(self.checkpoints / "resume.npz") as aside:
             np.savez(aside, progress=json.dumps(progress), **arrays)
 
-    def load_resume(self, model: Seq2Seq) -> dict[str, Any]:
+    def load_resume(self, model: keras.Model) -> dict[str, Any]:
         """Restores model and optimizer and returns the progress they were saved with; empty where nothing was saved.
 
         Raises:
@@ -176,7 +177,7 @@ class Run:
             file.write(json.dumps(values) + "\n")
 
 
-def _state(model: Seq2Seq) -> dict[str, Any]:
+def _state(model: keras.Model) -> dict[str, Any]:
     """Every variable that training moves, random states included, by a name that does not depend on the process."""
     named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}

@@ -1,0 +1,273 @@
+"""Every recording becomes the same mono samples whichever way it is read, or is refused with a line that names it."""
+
+import io
+import os
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfseq2seq.data.audio import Faults, decode_audio, manifest_utterances, read_audio
+from tfseq2seq.data.manifests import Utterance
+from tfseq2seq.errors import UserError
+from tfseq2seq.features.resampling import standardized
+from tfseq2seq.features.wav import decode_wav
+
+soundfile = pytest.importorskip("soundfile")
+
+DATA = Path(os.environ.get("TFSEQ2SEQ_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+SAMPLES = DATA / "decoder_samples"
+REFUSED = {"stereo.sph": "SPHERE", "goforward.raw": "without a header"}
+
+
+def tone(count=4000, rate=8000, channels=1):
+    times = np.arange(count) / rate
+    return np.stack([0.5 * np.sin(2 * np.pi * (440 + 100 * side) * times) for side in range(channels)], axis=1)
+
+
+def packed(samples, rate=8000, form="WAV", subtype=None):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+def by_soundfile(contents):
+    samples, rate = soundfile.read(io.BytesIO(contents), dtype="float32", always_2d=True)
+    return np.clip(samples.mean(axis=1), -1, 1), rate
+
+
+def fault_of(contents, rate=8000):
+    with pytest.raises(UserError) as caught:
+        decode_audio(contents, "some/file", rate)
+    message = str(caught.value)
+    assert message.startswith("some/file: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def without_soundfile(monkeypatch):
+    """Only tensorflow-io is left to unpack with; skips where its operations do not load."""
+    tensorflow_io = pytest.importorskip("tensorflow_io", exc_type=ImportError)
+    import tensorflow as tf
+
+    try:
+        tensorflow_io.audio.decode_mp3(b"")
+    except NotImplementedError:
+        pytest.skip("tensorflow-io does not fit this TensorFlow")
+    except tf.errors.OpError:
+        pass
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+
+
+# ---- real files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the decoder samples are not here")
+def test_every_decoder_sample_is_read_as_by_soundfile_or_refused():
+    files = sorted(path for path in SAMPLES.iterdir() if path.suffix != ".tsv")
+    assert len(files) == 44
+    for path in files:
+        if path.name in REFUSED:
+            with pytest.raises(UserError, match=f"{path.name}: .*{REFUSED[path.name]}"):
+                read_audio(path, 16000)
+            continue
+        expected, rate = by_soundfile(path.read_bytes())
+        np.testing.assert_array_equal(read_audio(path, rate), expected, err_msg=path.name)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the decoder samples are not here")
+def test_decoder_samples_without_soundfile(without_soundfile):
+    for path in sorted(path for path in SAMPLES.iterdir() if path.suffix in (".flac", ".mp3")):
+        expected, rate = by_soundfile(path.read_bytes())
+        np.testing.assert_allclose(read_audio(path, rate), expected, atol=3e-6, err_msg=path.name)
+    for path in SAMPLES.glob("*.aiff"):
+        with pytest.raises(UserError, match="AIFF needs the package soundfile"):
+            read_audio(path, 16000)
+    with pytest.raises(UserError, match="Opus needs the package soundfile"):
+        read_audio(SAMPLES / "stereo.opus", 16000)
+
+
+# ---- formats --------------------------------------------------------------------------------------------------------
+
+FORMATS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")]
+OTHERS = [("MP3", "MPEG_LAYER_III"), ("OGG", "OPUS"), ("AIFF", "PCM_16"), ("AIFF", "PCM_24"), ("FLAC", "PCM_S8")]
+
+
+@pytest.mark.parametrize(("form", "subtype"), FORMATS + OTHERS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_formats(form, subtype, channels):
+    contents = packed(tone(channels=channels), 8000, form, subtype)
+    expected, rate = by_soundfile(contents)
+    found = decode_audio(contents, "file", rate)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("form", "subtype"), FORMATS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_formats_without_soundfile(form, subtype, channels, without_soundfile):
+    contents = packed(tone(channels=channels), 8000, form, subtype)
+    expected, rate = by_soundfile(contents)
+    np.testing.assert_allclose(decode_audio(contents, "file", rate), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("form", "subtype"), [pair for pair in FORMATS + OTHERS if pair[0] != "WAV"])
+def test_missing_packages_are_named(form, subtype, monkeypatch):
+    contents = packed(tone(), 8000, form, subtype)
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+    assert "pip install soundfile" in fault_of(contents)
+    assert len(decode_audio(packed_wav(tone()), "file", 8000)) == 4000, "WAV needs no package"
+
+
+def packed_wav(samples, rate=8000):
+    data = np.rint(samples * 32767).astype("<i2").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, samples.shape[1], rate, 2 * rate, 2 * samples.shape[1], 16)
+    return b"RIFF\0\0\0\0WAVE" + form + b"data" + struct.pack("<I", len(data)) + data
+
+
+@pytest.mark.parametrize(("form", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16")])
+def test_another_rate_is_resampled_as_in_the_exported_model(form, subtype):
+    contents = packed(tone(channels=2), 8000, form, subtype)
+    samples, rate, _ = decode_wav(packed(tone(channels=2), 8000, "WAV", subtype))
+    found = decode_audio(contents, "file", 16000)
+    assert found.shape == (8000,)
+    np.testing.assert_allclose(found, standardized(samples, rate, 16000), atol=1e-7)
+
+
+def test_overshoot_is_clipped():
+    loud = np.sign(np.sin(np.arange(8000) / 7)) * 0.999
+    found = decode_audio(packed(loud, 16000, "FLAC"), "file", 8000)
+    assert np.abs(found).max() == 1.0
+
+
+def test_flac_of_unknown_length_is_read():
+    contents = bytearray(packed(tone(), 8000, "FLAC"))
+    expected, _ = by_soundfile(bytes(contents))
+    contents[21] &= 0xF0
+    contents[22:26] = bytes(4)
+    np.testing.assert_array_equal(decode_audio(bytes(contents), "file", 8000), expected)
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+FLAC = packed(np.random.default_rng(0).uniform(-0.5, 0.5, 20000), 8000, "FLAC")
+STATED = bytearray(FLAC)
+STATED[22:26] = (2 * 20000).to_bytes(4, "big")
+
+
+def aiff_of(value):
+    samples = tone()
+    samples[7] = value
+    return packed(samples, 8000, "AIFF", "FLOAT")
+
+
+FAULTS = [
+    (b"", "empty"),
+    (b"NIST_1A\n   1024\nsample_count", "SPHERE"),
+    (b"\xf6\xff\xf1\xff" * 100, "first bytes"),
+    (b"text, not audio", "first bytes"),
+    (b"fLaC", "FLAC"),
+    (FLAC[:30], "FLAC"),
+    (FLAC[: len(FLAC) // 2], "cut short"),
+    (bytes(STATED), "20000 of 40000"),
+    (FLAC[:3000] + bytes(3000) + FLAC[6000:], "FLAC"),
+    (packed(tone(), 8000, "OGG", "VORBIS")[:60], "Ogg"),
+    (packed(tone(), 8000, "MP3")[:3], "first bytes"),
+    (packed(tone(0), 8000, "WAV"), "without samples"),
+    (packed(tone(0), 8000, "AIFF"), "no samples"),
+    (aiff_of(np.nan), "not numbers"),
+    (aiff_of(np.inf), "infinite"),
+    (packed(tone(), 8000, "WAV", "FLOAT").replace(struct.pack("<f", 0.0), struct.pack("<f", np.nan)), "not numbers"),
+    (packed(tone(), 8000, "WAV", "ULAW"), "WAV format 7"),
+    (packed(tone(), 8000, "WAV").replace(struct.pack("<I", 8000), struct.pack("<I", 0)), "sample rate of 0 Hz"),
+    (packed(tone(), 500, "AIFF"), "sample rate of 500 Hz"),
+]
+
+
+@pytest.mark.parametrize(("contents", "reason"), FAULTS)
+def test_faults(contents, reason):
+    assert reason in fault_of(contents)
+
+
+@pytest.mark.parametrize(("contents", "reason"), [fault for fault in FAULTS if fault[0][:4] in (b"fLaC", b"OggS")])
+def test_faults_without_soundfile(contents, reason, without_soundfile):
+    assert any(word in fault_of(contents) for word in (reason, "cut short"))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path / "missing.wav", tmp_path):
+        with pytest.raises(UserError, match=f"{path}: cannot be read"):
+            read_audio(path, 8000)
+
+
+# ---- manifest_utterances --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Names to paths: recordings of several formats, some at fault."""
+    contents = {
+        "zeros.wav": packed(np.concatenate([tone(), np.zeros([4000, 1])]), 8000),
+        "cut.flac": FLAC[: len(FLAC) // 2],
+        "a.flac": packed(tone(channels=2), 16000, "FLAC"),
+        "a.wav": packed(tone(), 11025),
+        "noise.wav": b"no wav",
+        "b.ogg": packed(tone(), 8000, "OGG", "VORBIS"),
+        "empty.wav": b"",
+        "damaged.wav": b"RIFF, and no more",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: str(tmp_path / name) for name in [*contents, "missing.wav"]}
+
+
+def test_a_manifest_is_read_in_order_and_faults_are_collected(files):
+    utterances = [
+        Utterance(f"{name}-{turn}", path, f"text {turn}") for turn in range(3) for name, path in files.items()
+    ]
+    faults = Faults()
+    dataset = manifest_utterances(utterances, 8000, faults)
+    passes = [list(dataset.as_numpy_iterator()) for _ in range(2)]
+    good = ("zeros.wav", "a.flac", "a.wav", "b.ogg")
+    expected = [(u.name, u.text, read_audio(u.path, 8000)) for u in utterances if u.name[:-2] in good]
+    for found in passes:
+        assert [(name.decode(), text.decode()) for _, text, name in found] == [row[:2] for row in expected]
+        for (samples, _, _), (_, _, whole) in zip(found, expected):
+            np.testing.assert_array_equal(samples, whole)
+    assert [name for name, _ in faults.found] == [u.name for u in utterances if u.name[:-2] not in good]
+    assert all(message.startswith(files[name[:-2]] + ": ") for name, message in faults.found)
+    assert len({message.split(": ", 1)[1] for _, message in faults.found}) == 5
+
+
+def test_elements_have_static_types(files):
+    spec = manifest_utterances([Utterance("a", files["a.wav"], "b")], 8000).element_spec
+    assert [tuple(part.shape) for part in spec] == [(None,), (), ()]
+    assert [part.dtype.name for part in spec] == ["float32", "string", "string"]
+
+
+def test_without_utterances_there_is_nothing():
+    assert list(manifest_utterances([], 8000)) == []
+
+
+def test_stretches_of_a_recording(files):
+    path = files["zeros.wav"]
+    whole = read_audio(path, 8000)
+    stretches = [(0.25, 0.5), (0.5, 0.0), (0.0, 0.125), (0.75, 0.5)]
+    utterances = [Utterance(str(stretch), path, "", *stretch) for stretch in stretches]
+    found = [samples for samples, _, _ in manifest_utterances(utterances, 8000).as_numpy_iterator()]
+    expected = [whole[2000:6000], whole[4000:], whole[:1000], whole[6000:]]
+    for samples, part in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(samples, part)
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 0.0), (5.0, 1.0), (0.5, 1.1), (0.5, 1e-6)])
+def test_a_stretch_that_is_not_there_is_a_fault(files, stretch):
+    faults = Faults()
+    utterances = [Utterance("u", files["zeros.wav"], "", *stretch)]
+    assert list(manifest_utterances(utterances, 16000, faults)) == []
+    assert f"no stretch from {stretch[0]:.2f}" in faults.found[0][1]
+    assert "ends at 1.00 s" in faults.found[0][1]

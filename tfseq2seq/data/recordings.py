@@ -1,0 +1,233 @@
+"""From recordings and their transcripts to padded batches for `fit`. Each step is a function from Dataset to Dataset:
+
+kept, report = usable(utterances, target_features, spec, rate, "training", ...)
+batches = batch_by_seconds(spec, rate)(shuffled_epochs(kept, ...)).map(speech_example(...))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfseq2seq.data.audio import Faults, manifest_utterances
+from tfseq2seq.data.batching import Step
+from tfseq2seq.data.manifests import Utterance, read_manifest
+from tfseq2seq.data.shards import shard_utterances
+from tfseq2seq.data.sources import expanded, held_places, without_and_with
+from tfseq2seq.errors import UserError
+from tfseq2seq.spec import BOS, EOS, PAD, CorpusSpec, DataSpec
+
+_NAMED = 5
+_LENGTHS_APART = 1.1
+_KEPT, _EMPTY, _SHORT, _LONG, _WORDY, _TIGHT = range(6)
+
+
+@dataclass(frozen=True)
+class SpeechReport:
+    """What a corpus of speech holds and what was left out of it.
+
+    kept utterances, their seconds and target tokens, <eos> included. Left out, by name: unreadable ones (with the
+    reason), those without text, shorter or longer than allowed, with too long a text, and those with too few encoder
+    positions for their text, which have no alignment.
+    """
+
+    kept: int
+    seconds: float
+    target_tokens: int
+    unreadable: tuple[str, ...]
+    empty: tuple[str, ...]
+    short: tuple[str, ...]
+    long: tuple[str, ...]
+    wordy: tuple[str, ...]
+    tight: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.kept:,} utterances, {self.seconds / 60:,.1f} minutes, {self.target_tokens:,} target tokens"
+        reasons = (
+            (self.unreadable, "cannot be read"),
+            (self.empty, "have no text"),
+            (self.short, "are shorter than data.min_seconds"),
+            (self.long, "are longer than data.max_seconds"),
+            (self.wordy, "have more tokens than data.max_target_length"),
+            (self.tight, "are too short for their text: no alignment; less source.subsampling would keep them"),
+        )
+        for names, reason in reasons:
+            if names:
+                more = ", ..." if len(names) > _NAMED else ""
+                text += f"; {len(names):,} left out because they {reason} ({', '.join(names[:_NAMED])}{more})"
+        return text
+
+
+@dataclass(frozen=True)
+class SpeechCorpora:
+    """Utterances to train on and to validate with, each a dataset of (samples [N] float32, text, name) and what could
+    not be read of it so far. `texts` gives the training transcripts."""
+
+    train: tf.data.Dataset
+    train_faults: Faults
+    validation: tf.data.Dataset
+    validation_faults: Faults
+    texts: Callable[[], Iterator[bytes]]
+
+
+def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
+    """Opens what a recipe trains on. Without validation files, `spec.holdout` training utterances serve as them.
+
+    Args:
+        spec: where the corpora are.
+        rate: samples a second to read them at.
+        seed: draws the utterances held out; equal seeds draw the same ones from the same corpus.
+
+    Raises:
+        UserError: nothing is given, something is wrong in a manifest or a shard, or nothing is left to train on.
+    """
+    faults = Faults(), Faults()
+    if spec.validation.given:
+        train, texts = _opened(spec.train, rate, "data.train", faults[0])
+        validation, _ = _opened(spec.validation, rate, "data.validation", faults[1])
+        return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(frozenset()))
+    if not spec.holdout:
+        raise UserError(
+            "data.validation: no corpus is given; set data.validation.manifest or records, or let data.holdout take "
+            "utterances out of the training corpus"
+        )
+    corpus = expanded(spec.train)
+    if corpus.manifest:
+        utterances = read_manifest(corpus.manifest, corpus.split)
+        held = held_places(len(utterances), spec.holdout, seed)
+        parts: tuple[list[Utterance], list[Utterance]] = ([], [])
+        for place, utterance in enumerate(utterances):
+            parts[place in held].append(utterance)
+        train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
+        return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
+    whole, texts = _opened(spec.train, rate, "data.train", faults[0])
+    count = sum(1 for _ in texts(frozenset()))
+    held = held_places(count, spec.holdout, seed)
+    train, validation = without_and_with(whole, count, held)
+    return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(held))
+
+
+def _opened(
+    spec: CorpusSpec, rate: int, name: str, faults: Faults
+) -> tuple[tf.data.Dataset, Callable[[Container[int]], Iterator[bytes]]]:
+    """A corpus, and its transcripts but for those at the places given."""
+    spec = expanded(spec)
+    if spec.manifest:
+        utterances = read_manifest(spec.manifest, spec.split)
+        return manifest_utterances(utterances, rate, faults), lambda held: (
+            utterance.text.encode() for place, utterance in enumerate(utterances) if place not in held
+        )
+    if spec.records:
+        records, _ = shard_utterances(spec.records, rate)
+        texts = records.map(lambda samples, text, name: text)
+        return records, lambda held: (text for place, text in enumerate(texts.as_numpy_iterator()) if place not in held)
+    raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
+
+
+def usable(
+    utterances: tf.data.Dataset,
+    target: Any,
+    spec: DataSpec,
+    rate: int,
+    name: str,
+    positions: Callable[[tf.Tensor], tf.Tensor],
+    aligned: bool,
+    faults: Faults,
+) -> tuple[tf.data.Dataset, SpeechReport]:
+    """(samples, text, name) to (samples [N], ids [T] ending with <eos>), without what cannot be trained on.
+
+    The corpus is read through once here; with `spec.cache` that is the only time.
+
+    Args:
+        target: text features.
+        name: what it is, for messages.
+        positions: how many encoder positions so many samples become.
+        aligned: every token needs a position of its own, and equal neighbours one between them, as in CTC.
+        faults: what the dataset notes of files that cannot be read.
+
+    Raises:
+        UserError: no utterance is left.
+    """
+
+    def judged(samples: tf.Tensor, text: tf.Tensor, name: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        ids = tf.concat([target.tokenize(tf.expand_dims(text, 0)).flat_values, [EOS]], axis=0)
+        count, seconds = tf.size(samples), tf.cast(tf.size(samples), tf.float32) / rate
+        needed = tf.constant(1)
+        if aligned:
+            needed = tf.size(ids) - 1 + tf.math.count_nonzero(tf.equal(ids[1:], ids[:-1]), dtype=tf.int32)
+        verdict = tf.where(positions(count) < needed, _TIGHT, _KEPT)
+        verdict = tf.where(tf.size(ids) > spec.max_target_length, _WORDY, verdict)
+        verdict = tf.where(seconds > spec.max_seconds, _LONG, verdict)
+        verdict = tf.where(seconds < spec.min_seconds, _SHORT, verdict)
+        verdict = tf.where(tf.size(ids) < 2, _EMPTY, verdict)
+        return samples, ids, name, verdict
+
+    checked = utterances.map(judged, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if spec.cache:
+        checked = checked.cache()
+    left_out: list[list[str]] = [[] for _ in range(6)]
+    kept, seconds, tokens = 0, 0.0, 0
+    sizes = checked.map(lambda samples, ids, name, verdict: (tf.size(samples), tf.size(ids), name, verdict))
+    for samples, ids, utterance, verdict in sizes.as_numpy_iterator():
+        if verdict == _KEPT:
+            kept, seconds, tokens = kept + 1, seconds + float(samples) / rate, tokens + int(ids)
+        else:
+            left_out[verdict].append(utterance.decode("utf-8", "replace"))
+    unreadable = tuple(f"{utterance}: {message}" for utterance, message in faults.found)
+    report = SpeechReport(kept, seconds, tokens, unreadable, *(tuple(names) for names in left_out[_EMPTY:]))
+    if not kept:
+        raise UserError(f"{name}: no utterance is left to use: {report}")
+    chosen = checked.filter(lambda samples, ids, name, verdict: tf.equal(verdict, _KEPT))
+    return chosen.map(lambda samples, ids, name, verdict: (samples, ids)), report
+
+
+def batch_by_seconds(spec: DataSpec, rate: int) -> Step:
+    """(samples, ids) to batches (samples [B, N], lengths [B], ids [B, T]) of recordings of similar length, of at most
+    `spec.batch_seconds` seconds with padding."""
+    bounds = [max(spec.min_seconds, 0.25)]
+    while bounds[-1] < spec.max_seconds:
+        bounds.append(bounds[-1] * _LENGTHS_APART)
+    bounds[-1] = max(spec.max_seconds, bounds[0])
+    sizes = [max(1, int(spec.batch_seconds / bound)) for bound in bounds]
+    if spec.batch_pairs:
+        sizes = [min(size, spec.batch_pairs) for size in sizes]
+
+    def batches(pairs: tf.data.Dataset) -> tf.data.Dataset:
+        with_lengths = pairs.map(lambda samples, ids: (samples, tf.size(samples), ids))
+        # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
+        return with_lengths.bucket_by_sequence_length(
+            lambda samples, length, ids: length,
+            [int(bound * rate) + 1 for bound in bounds],
+            [*sizes, sizes[-1]],
+            padded_shapes=([None], [], [None]),
+            padding_values=(0.0, 0, PAD),
+        )
+
+    return batches
+
+
+def speech_example(attends: bool, reads_target: bool, aligned: bool) -> Callable[..., tuple[Any, Any, Any]]:
+    """What makes (samples [B, N], lengths [B], ids [B, T]) what `fit` takes: inputs, labels and weights.
+
+    Args:
+        attends: the model has an attention decoder: labels [B, T] are weighed token by token.
+        reads_target: the model reads the target so far, <bos> first.
+        aligned: the model has an output that sums over alignments: labels are weighed by utterance, with their tokens.
+            With both outputs, labels and weights are dictionaries.
+    """
+
+    def example(samples: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tuple[Any, Any, Any]:
+        inputs = {"source": samples, "source_length": lengths}
+        if reads_target:
+            begun = tf.pad(ids[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
+            inputs["target"] = tf.where(tf.equal(begun, EOS), PAD, begun)
+        real = tf.cast(tf.not_equal(ids, PAD), tf.float32)
+        tokens = tf.reduce_sum(real, axis=1) - 1.0
+        if attends and aligned:
+            return inputs, {"attention": ids, "ctc": ids}, {"attention": real, "ctc": tokens}
+        return inputs, ids, real if attends else tokens
+
+    return example

@@ -1,0 +1,163 @@
+"""A trained speech model as functions of samples: what `TextToText` is for text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.search.beam import Hypotheses, beam_search
+from tfseq2seq.search.constraints import length_limits
+from tfseq2seq.search.ctc import best_path, prefix_beam_search
+from tfseq2seq.search.fusion import Fusion, Opinion, Scorer
+from tfseq2seq.search.sampling import sample
+from tfseq2seq.search.transducer import transducer_search
+from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
+from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens
+
+# Next tokens by attention for each hypothesis that CTC is asked about too.
+_CANDIDATES_PER_BEAM = 2
+
+
+class SpeechToText(tf.Module):
+    """Samples to transcripts.
+
+    Args:
+        models: one trained model.
+        target: of the transcripts.
+        search: how they are found.
+        scorers: language models and the like, each with its weight.
+
+    Raises:
+        UserError: several models, which only text endpoints take.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        target: TextFeatures,
+        search: SearchSpec,
+        scorers: Sequence[tuple[Scorer, float]] = (),
+    ):
+        super().__init__(name="speech_to_text")
+        if len(models) != 1:
+            raise UserError(f"{len(models)} speech models: an ensemble is for text; give one run")
+        self.models, self.target, self.spec = list(models), target, search
+        self.model = models[0]
+        self.fusion = Fusion(scorers)
+        self.rate = self.model.source.sample_rate
+        self.signature = [
+            tf.TensorSpec([None, None], tf.float32, name="audio"),
+            tf.TensorSpec([None], tf.int32, name="length"),
+        ]
+
+    @staticmethod
+    def pack(recordings: Sequence[np.ndarray]) -> list[tf.Tensor]:
+        """Arrays of samples as [B, N] float32, padded, and their lengths [B]."""
+        lengths = [len(samples) for samples in recordings]
+        padded = np.zeros((len(recordings), max(lengths, default=0)), "float32")
+        for row, samples in zip(padded, recordings, strict=True):
+            row[: len(samples)] = samples
+        return [tf.constant(padded), tf.constant(lengths, tf.int32)]
+
+    @staticmethod
+    def extent(samples: np.ndarray) -> int:
+        return len(samples)
+
+    def hypotheses(self, audio: Any, length: Any, with_attention: bool = False) -> Hypotheses:
+        """Searches for the transcripts of samples [B, N] with lengths [B]."""
+        memory = self.model.encode(audio, length)
+        frames = tf.reduce_sum(tf.cast(memory[1], tf.int32), axis=1)
+        if isinstance(self.model, Transducer):
+            return self._by_transducer(memory, frames)
+        if isinstance(self.model, CTC) or (self.model.ctc is not None and self.spec.ctc_weight == 1.0):
+            return self._by_ctc(self.model.ctc(memory[0], memory[1], training=False))
+        return self._by_attention(memory, frames, with_attention)
+
+    def texts(self, audio: Any, length: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
+        """Samples [B, N] and lengths [B] to the best transcripts: "text" [B, N], "score" [B, N] (what they are ranked
+        by) and "log_prob".
+
+        Nothing in gives nothing out: for a recording without samples the texts are empty and the scores 0. A sample
+        that is no number counts as silence.
+
+        Raises:
+            UserError: there is a prefix, which is for text.
+        """
+        if prefix is not None:
+            raise UserError("a prefix is for text; a transcript begins as its recording does")
+        audio = tf.where(tf.math.is_finite(audio), audio, 0.0)
+        found = self.hypotheses(audio, length)
+        empty = tf.expand_dims(tf.equal(length, 0), 1)
+        return {
+            "text": tf.where(empty, "", self.target.detokenize(found.ids)),
+            "score": tf.where(empty, 0.0, found.scores),
+            "log_prob": tf.where(empty, 0.0, found.log_probs),
+        }
+
+    def log_probabilities(self, audio: Any, length: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Log-probability in nats of transcripts [B] given samples [B, N] and lengths [B], and token counts [B].
+
+        Of an attention decoder it is of the tokens and <eos>; of CTC and transducer it is summed over all alignments
+        and has no <eos>. A model with both outputs is asked for its attention decoder's.
+        """
+        labels = self.target(target)
+        begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
+        inputs = {"source": audio, "source_length": length, "target": tf.where(tf.equal(begun, EOS), PAD, begun)}
+        if isinstance(self.model, CTC | Transducer):
+            loss = (CTCLoss if isinstance(self.model, CTC) else TransducerLoss)(reduction=None)
+            wanted = {name: inputs[name] for name in self.model.input}
+            _, counts = label_tokens(labels)
+            each = loss(labels, self.model(wanted, training=False))
+            return -each * tf.cast(tf.maximum(counts, 1), tf.float32), counts
+        outputs = self.model(inputs, training=False)
+        logits = outputs["attention"] if isinstance(outputs, dict) else outputs
+        logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+        real = tf.not_equal(labels, PAD)
+        each = tf.where(real, tf.gather(logs, labels, batch_dims=2), 0.0)
+        return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
+
+    def _by_ctc(self, logits: Any) -> Hypotheses:
+        if self.spec.beam == 1 and not self.fusion:
+            return best_path(logits, self.spec.max_length)
+        return prefix_beam_search(logits, self.spec.max_length, self.spec.beam, self.spec.n_best, self.fusion)
+
+    def _by_transducer(self, memory: Any, frames: Any) -> Hypotheses:
+        model: Transducer = self.model
+        beam = self.spec.beam
+        states = model.start(tf.shape(frames)[0] * beam)
+        return transducer_search(
+            model.heard(memory[0]),
+            frames,
+            model.say,
+            model.logits,
+            states,
+            self.spec.max_length,
+            beam,
+            self.spec.n_best,
+            self.fusion,
+        )
+
+    def _by_attention(self, memory: Any, frames: Any, with_attention: bool) -> Hypotheses:
+        model: Seq2Seq = self.model
+        batch = tf.shape(frames)[0]
+        limits = length_limits(self.spec, batch, frames)
+        beam = self.spec.n_best if self.spec.sample else self.spec.beam
+        fixed, cache = model.start(memory, beam, 1)
+        first = tf.fill([batch], BOS)
+        if self.spec.sample:
+            width = tf.shape(memory[1])[1]
+            return sample(model.step, fixed, cache, first, limits, self.spec, None, with_attention, width)
+        opinion = None
+        if self.fusion or (model.ctc is not None and self.spec.ctc_weight):
+            ctc = None if model.ctc is None else model.ctc(memory[0], memory[1], training=False)
+            candidates = max(_CANDIDATES_PER_BEAM * beam, 8)
+            opinion = Opinion(self.fusion, ctc, self.spec.ctc_weight, candidates)
+        return beam_search(model.step, fixed, cache, first, limits, self.spec, None, memory[1], with_attention, opinion)

@@ -1,0 +1,113 @@
+"""Conformer block (Gulati et al. 2020).
+
+    x ── + ½ feed-forward ── + self-attention ── + convolution ── + ½ feed-forward ── norm ──>
+
+Each part normalises its input and drops some of its output. Inside the convolution a layer norm stands where the paper
+has batch norm: statistics of a batch would let padding and batch mates change an utterance, and serving differ from
+training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.layers.attention import MultiHeadAttention
+from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.transformer import FeedForward
+from tfseq2seq.spec import ConformerEncoderSpec
+
+
+class ConvolutionPart(keras.layers.Layer):
+    """Gated pointwise, depthwise and pointwise convolution over positions.
+
+    Args:
+        width: D.
+        kernel: positions under the depthwise convolution.
+        causal: they end at the position itself instead of being centred on it.
+        initializer: of the weights.
+    """
+
+    def __init__(self, width: int, kernel: int, causal: bool, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.settings = {"width": width, "kernel": kernel, "causal": causal, "initializer": initializer}
+        self.width, self.kernel, self.causal = width, kernel, causal
+        self.gated = SequenceDense(2 * width, kernel_initializer=initializer, name="gated")
+        self.depthwise = keras.layers.DepthwiseConv1D(
+            kernel, padding="valid", data_format="channels_last", depthwise_initializer=initializer, name="depthwise"
+        )
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
+        self.pointwise = SequenceDense(width, kernel_initializer=initializer, name="pointwise")
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (self.gated, self.depthwise, self.norm, self.pointwise):
+            layer.build((None, None, self.width))
+
+    def call(self, inputs: Any, mask: Any) -> Any:
+        """[B, T, D] with mask [B, T] to [B, T, D]."""
+        values, gates = ops.split(self.gated(inputs), 2, axis=-1)
+        x = values * ops.sigmoid(gates) * ops.expand_dims(ops.cast(mask, values.dtype), -1)
+        left = self.kernel - 1 if self.causal else self.kernel // 2
+        x = self.depthwise(ops.pad(x, ((0, 0), (left, self.kernel - 1 - left), (0, 0))))
+        return self.pointwise(ops.silu(self.norm(x)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.settings}
+
+
+class ConformerBlock(keras.layers.Layer):
+    """One block; see the picture above.
+
+    Args:
+        spec: sizes and kinds.
+        width: D.
+        initializer: of the weight matrices.
+    """
+
+    def __init__(self, spec: ConformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec, self.width = spec, width
+        self.feed_forwards = [
+            FeedForward(width, spec.ffn, "silu", spec.ffn_dropout, initializer, name=f"feed_forward_{i}")
+            for i in (0, 1)
+        ]
+        self.attention = MultiHeadAttention(
+            width,
+            spec.heads,
+            spec.kv_heads,
+            positions=spec.positions,
+            relative_distance=spec.relative_distance,
+            dropout=spec.attention_dropout,
+            initializer=initializer,
+            name="attention",
+        )
+        self.convolution = ConvolutionPart(width, spec.kernel, spec.chunk > 0, initializer, name="convolution")
+        names = ("first_norm", "attention_norm", "convolution_norm", "second_norm", "last_norm")
+        self.norms = [keras.layers.LayerNormalization(epsilon=1e-6, name=name) for name in names]
+        self.dropout = keras.layers.Dropout(spec.dropout)
+
+    def build(self, input_shape: Any) -> None:
+        for layer in (*self.feed_forwards, self.attention, self.convolution, *self.norms):
+            layer.build((None, None, self.width))
+
+    def call(self, inputs: Any, mask: Any, bias: Any, positions: Any, training: bool | None = None) -> Any:
+        """[B, T, D] to [B, T, D].
+
+        Args:
+            mask: [B, T], True on real positions.
+            bias: [B, T or 1, T] over what attention sees.
+            positions: [T] int.
+        """
+
+        def drop(x: Any) -> Any:
+            return self.dropout(x, training=training)
+
+        first, attention_norm, convolution_norm, second, last = self.norms
+        x = inputs + 0.5 * drop(self.feed_forwards[0](first(inputs), training=training))
+        attended = self.attention.queries_keys_values(attention_norm(x), positions)
+        x = x + drop(self.attention(*attended, bias, positions, positions, training=training)[0])
+        x = x + drop(self.convolution(convolution_norm(x), mask))
+        x = x + 0.5 * drop(self.feed_forwards[1](second(x), training=training))
+        return last(x)

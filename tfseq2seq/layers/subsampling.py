@@ -1,0 +1,101 @@
+"""Frames of features to fewer, wider vectors: what stands before an encoder of audio, in place of an embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.masks import length_mask
+
+_KERNEL = 3
+
+
+def subsampled(frames: Any, factor: int) -> Any:
+    """How many positions so many frames become, a number or a tensor: halved and rounded up for each convolution."""
+    while factor > 1:
+        frames, factor = (frames + 1) // 2, factor // 2
+    return frames
+
+
+class ConvolutionSubsampling(keras.layers.Layer):
+    """Convolutions of stride 2 over time and frequency, then a projection (Dong et al. 2018, Gulati et al. 2020).
+
+    Each is centred on every second frame, by its own padding: "same" of Keras would shift with the parity of the
+    batch's length, so that padding changed the result. Outputs are normalised and of deviation D^-0.5, as embeddings
+    are, because encoders scale what they read.
+
+    Args:
+        factor: 1, 2, 4 or 8; 1 has the projection alone.
+        width: D.
+        frame_width: W, numbers in a frame.
+        causal: look at earlier frames only, for streaming.
+        initializer: of the weights.
+    """
+
+    def __init__(
+        self,
+        factor: int,
+        width: int,
+        frame_width: int,
+        causal: bool,
+        initializer: str = "glorot_uniform",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "factor": factor,
+            "width": width,
+            "frame_width": frame_width,
+            "causal": causal,
+            "initializer": initializer,
+        }
+        self.factor, self.width, self.causal, self.channels = factor, width, causal, max(width // 4, 8)
+        depth = factor.bit_length() - 1
+        self.convolutions = [
+            keras.layers.Conv2D(
+                self.channels,
+                _KERNEL,
+                strides=2,
+                padding="valid",
+                data_format="channels_last",
+                activation="relu",
+                kernel_initializer=initializer,
+                name=f"convolution_{i}",
+            )
+            for i in range(depth)
+        ]
+        self.widths = [frame_width]
+        for _ in range(depth):
+            self.widths.append((self.widths[-1] + 1) // 2)
+        self.project = SequenceDense(width, kernel_initializer=initializer, name="project")
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
+
+    def build(self, input_shape: Any) -> None:
+        channels = 1
+        for convolution in self.convolutions:
+            convolution.build((None, None, None, channels))
+            channels = self.channels
+        self.project.build((None, None, self.widths[-1] * channels))
+        self.norm.build((None, None, self.width))
+
+    def call(self, frames: Any, lengths: Any) -> tuple[Any, Any]:
+        """[B, F, W] and lengths [B] to [B, F', D] and lengths [B]; positions past the end are zero."""
+        x = ops.expand_dims(frames, -1)
+        for convolution in self.convolutions:
+            x = self._clean(x, lengths)
+            before = 2 if self.causal else 1
+            x = convolution(ops.pad(x, ((0, 0), (before, 2 - before), (1, 1), (0, 0))))
+            lengths = subsampled(lengths, 2)
+        x = ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
+        return self._clean(self.norm(self.project(x)) * self.width**-0.5, lengths), lengths
+
+    @staticmethod
+    def _clean(x: Any, lengths: Any) -> Any:
+        mask = ops.cast(length_mask(lengths, ops.shape(x)[1]), x.dtype)
+        return x * ops.reshape(mask, (-1, ops.shape(x)[1], *[1] * (len(x.shape) - 2)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.settings}

@@ -1,0 +1,30 @@
+"""The model a recipe asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.spec import AudioSpec, CTCDecoderSpec, ModelSpec, SourceSpec, TransducerDecoderSpec
+
+
+def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int, **kwargs: Any) -> keras.Model:
+    """A model with fresh weights.
+
+    Args:
+        spec: encoder and decoder.
+        source: text or audio.
+        source_size: entries of the source vocabulary; of audio there is none, and it does not matter.
+        target_size: entries of the target vocabulary.
+    """
+    if not isinstance(source, AudioSpec):
+        return Seq2Seq(spec, source_size, target_size, **kwargs)
+    if isinstance(spec.decoder, CTCDecoderSpec):
+        return CTC(spec, source, target_size, **kwargs)
+    if isinstance(spec.decoder, TransducerDecoderSpec):
+        return Transducer(spec, source, target_size, **kwargs)
+    return Seq2Seq(spec, 0, target_size, source, **kwargs)

@@ -1,0 +1,89 @@
+"""Encoder, prediction network and joint network: the RNN transducer (Graves 2012).
+
+samples --frontend--> encoder --> memory [B, F, M] --+
+tokens  --embedding--> prediction [B, U, units] -----> joint --> logits [B, F, U, V]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
+from tfseq2seq.models.encoders import build_encoder
+from tfseq2seq.models.frontend import AudioFrontend
+from tfseq2seq.models.seq2seq import token_embedding
+from tfseq2seq.models.sources import looks_back_only, source_inputs
+from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.spec import AudioSpec, ModelSpec, TransducerDecoderSpec
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class Transducer(keras.Model):
+    """Called on {"source": [B, N] samples, "source_length": [B], "target": [B, U] ids beginning with <bos>} it gives
+    float32 logits [B, F, U, V]: of what comes at each position after each number of tokens, blank being 0.
+
+    Args:
+        spec: with a decoder of kind transducer.
+        source: audio.
+        target_size: V, entries of the target vocabulary; <pad> stands for the blank.
+    """
+
+    def __init__(self, spec: ModelSpec, source: AudioSpec, target_size: int, **kwargs: Any):
+        decoder = spec.decoder
+        assert isinstance(decoder, TransducerDecoderSpec)
+        # layers
+        frontend = AudioFrontend(source, spec.width, looks_back_only(spec), spec.initializer, name="frontend")
+        encoder = build_encoder(spec.encoder, spec.width, spec.initializer)
+        embedding = token_embedding(spec.width, target_size, "target_embedding")
+        prediction = PredictionNetwork(decoder, spec.width, spec.initializer, name="prediction")
+        joint = JointNetwork(
+            decoder.joint, target_size, encoder.memory_width, decoder.units, spec.initializer, name="joint"
+        )
+
+        # functional model
+        inputs = {**source_inputs(source), "target": keras.Input((None,), dtype="int32", name="target")}
+        memory, mask, _ = encoder(*frontend(inputs["source"], inputs["source_length"]))
+        logits = joint(memory, mask, prediction(embedding(inputs["target"])))
+        super().__init__(inputs=inputs, outputs=logits, **kwargs)
+
+        # config
+        self.spec, self.source, self.target_size = spec, source, target_size
+        self.frontend, self.encoder, self.target_embedding = frontend, encoder, embedding
+        self.prediction, self.joint = prediction, joint
+        self.sampling = None
+
+    def encode(self, samples: Any, lengths: Any) -> tuple[Any, Any, Any]:
+        """Samples [B, N] and lengths [B] to memory [B, F, M], its mask [B, F] and summary [B, Q]."""
+        return self.encoder(*self.frontend(samples, lengths, training=False), training=False)
+
+    def heard(self, memory: Any) -> Any:
+        """Memory [B, F, M] as `logits` takes it, [B, F, J]."""
+        return self.joint.heard(memory)
+
+    def start(self, rows: Any) -> list[Any]:
+        """The prediction network's states [N, units] before the first token."""
+        return self.prediction.start(rows)
+
+    def say(self, ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        """Last tokens [N] to what `logits` takes, [N, J], and the next states."""
+        predicted, following = self.prediction.step(self.target_embedding(ids), states)
+        return self.joint.said(predicted), following
+
+    def logits(self, heard: Any, said: Any) -> Any:
+        """[..., J] of positions and of predictions, which broadcast, to logits [..., V]."""
+        return self.joint.join(heard, said)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "spec": to_dict(self.spec),
+            "source": to_dict(self.source),
+            "target_size": self.target_size,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Transducer:
+        spec, source = from_dict(ModelSpec, config["spec"]), from_dict(AudioSpec, config["source"])
+        return cls(**{**config, "spec": spec, "source": source})

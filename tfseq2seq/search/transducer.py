@@ -1,0 +1,149 @@
+"""Transducer search, synchronous in alignment length (Saon et al. 2020).
+
+Each step every hypothesis takes one more edge of its lattice: a blank moves it to the next position, a token makes it
+longer. All hypotheses have thus taken equally many, so those with the same tokens stand at the same position, and their
+probabilities add up. A blank at the last position finishes a hypothesis. A beam of 1 is greedy search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfseq2seq.search.beam import Hypotheses
+from tfseq2seq.search.constraints import FORBIDDEN
+from tfseq2seq.search.fusion import Fusion
+from tfseq2seq.search.prefixes import Prefixes, empty_prefixes, grown, joined, sayable
+from tfseq2seq.spec import BOS, EOS, PAD
+
+_BLANK = PAD
+
+
+class _Beam(NamedTuple):
+    prefixes: Prefixes
+    sums: tf.Tensor  # [B, K]
+    added: tf.Tensor  # [B, K]: what scorers gave
+    said: tf.Tensor  # [B, K, J]: the prediction network's output after each prefix
+    network: list[tf.Tensor]  # its states [B, K, units]
+    states: list[tf.Tensor]  # of the scorers
+
+
+class _Finished(NamedTuple):
+    ids: tf.Tensor
+    lengths: tf.Tensor
+    sums: tf.Tensor
+    scores: tf.Tensor
+
+
+def transducer_search(
+    heard: Any,
+    frames: Any,
+    say: Callable[[Any, list[Any]], tuple[Any, list[Any]]],
+    join: Callable[[Any, Any], Any],
+    network: list[Any],
+    longest: int,
+    beam: int,
+    count: int,
+    fusion: Fusion | None = None,
+) -> Hypotheses:
+    """The `count` likeliest transcripts a beam of `beam` finds, of at most `longest` tokens, without <eos>.
+
+    Args:
+        heard: [B, F, J] projected positions.
+        frames: [B] how many of them are real.
+        say: last tokens [N] and states to the prediction network's projected output [N, J] and its next states.
+        join: [..., J] of positions and of predictions to logits [..., V].
+        network: states [B * beam, units] before the first token.
+        fusion: scorers whose opinion ranks hypotheses as they grow.
+    """
+    fusion = fusion or Fusion()
+    batch = tf.shape(heard)[0]
+    length = tf.constant(longest)
+    prefixes = empty_prefixes(batch, beam, length)
+    said, network = _say(say, tf.fill(tf.shape(prefixes.last), BOS), [_rows(state, beam) for state in network])
+    start = tf.where(prefixes.used, 0.0, FORBIDDEN)
+    first = _Beam(prefixes, start, tf.zeros_like(start), said, network, fusion.start(batch, beam))
+    none = tf.fill(tf.shape(start), FORBIDDEN)
+    finished = _Finished(prefixes.ids, prefixes.lengths, none, none)
+    last = tf.reduce_max(frames) + length
+
+    def unfinished(step: Any, now: _Beam, finished: _Finished) -> Any:
+        # All that goes on together is the most that one transcript can still collect.
+        reachable = tf.reduce_logsumexp(tf.where(now.prefixes.used, now.sums, FORBIDDEN), axis=1)
+        open_ones = tf.reduce_any(now.prefixes.used, axis=1)
+        if not fusion:
+            open_ones = tf.logical_and(open_ones, reachable > finished.scores[:, count - 1])
+        return tf.logical_and(step < last, tf.reduce_any(open_ones))
+
+    def body(step: Any, now: _Beam, finished: _Finished) -> Any:
+        places = step - now.prefixes.lengths
+        position = tf.gather(heard, tf.clip_by_value(places, 0, tf.shape(heard)[1] - 1), batch_dims=1)
+        log_probs = tf.nn.log_softmax(tf.cast(join(position, now.said), tf.float32))
+        ends = places >= tf.expand_dims(frames, 1) - 1
+        finished = _finish(finished, now, log_probs[:, :, _BLANK], ends, fusion)
+        return step + 1, _next(now, log_probs, ends, length, say, fusion), finished
+
+    _, _, finished = tf.while_loop(unfinished, body, (tf.constant(0), first, finished))
+    scores, best = tf.math.top_k(finished.scores, count)
+    found = _Finished(*(tf.gather(part, best, batch_dims=1) for part in finished))
+    exists = scores > FORBIDDEN / 2
+    ids = tf.where(tf.expand_dims(exists, 2), found.ids, PAD)
+    return Hypotheses(ids, tf.where(exists, found.lengths, 0), found.sums, scores, None)
+
+
+def _finish(finished: _Finished, now: _Beam, blank: Any, ends: Any, fusion: Fusion) -> _Finished:
+    """The best finished hypotheses, with those whose blank is their last."""
+    sums = now.sums + blank
+    scores = sums + now.added
+    if fusion:
+        scores += fusion.scores(now.states)[:, :, EOS]
+    scores = tf.where(tf.logical_and(ends, now.prefixes.used), scores, FORBIDDEN)
+    new = _Finished(now.prefixes.ids, now.prefixes.lengths, sums, scores)
+    both = _Finished(*(tf.concat([old, more], axis=1) for old, more in zip(finished, new)))
+    _, best = tf.math.top_k(both.scores, now.sums.shape[1])
+    return _Finished(*(tf.gather(part, best, batch_dims=1) for part in both))
+
+
+def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, say: Any, fusion: Fusion) -> _Beam:
+    prefixes = now.prefixes
+    beam, size = log_probs.shape[1], log_probs.shape[2]
+    waited = tf.where(tf.logical_or(ends, tf.logical_not(prefixes.used)), FORBIDDEN, now.sums + log_probs[:, :, _BLANK])
+    spoken = tf.expand_dims(now.sums, 2) + log_probs + sayable(size, _BLANK)
+    going_on = tf.logical_and(prefixes.used, prefixes.lengths < length)
+    spoken = tf.where(tf.expand_dims(going_on, 2), spoken, FORBIDDEN)
+    waited, spoken = joined(waited, spoken, prefixes)
+
+    opinions = tf.expand_dims(now.added, 2)
+    if fusion:
+        opinions = opinions + fusion.scores(now.states)
+    saying = tf.reshape(spoken + opinions, tf.stack([-1, beam * size]))
+    best, places = tf.math.top_k(tf.concat([waited + now.added, saying], axis=1), beam)
+    longer = places >= beam
+    parents = tf.where(longer, (places - beam) // size, places)
+    tokens = tf.where(longer, (places - beam) % size, PAD)
+    flat = tf.concat([waited, tf.reshape(spoken, tf.stack([-1, beam * size]))], axis=1)
+    sums = tf.gather(flat, places, batch_dims=1)
+    network = [tf.gather(state, parents, batch_dims=1) for state in now.network]
+    said, following = _say(say, tokens, network)
+    extended = tf.expand_dims(longer, 2)
+    return _Beam(
+        grown(prefixes, parents, tokens, longer, best > FORBIDDEN / 2),
+        sums,
+        best - sums if fusion else now.added,
+        tf.where(extended, said, tf.gather(now.said, parents, batch_dims=1)),
+        [tf.where(extended, new, old) for new, old in zip(following, network)],
+        fusion.moved(now.states, parents, tokens, longer),
+    )
+
+
+def _say(say: Any, tokens: Any, network: list[Any]) -> tuple[Any, list[Any]]:
+    """`say` over [B, K]."""
+    beam = tokens.shape[1]
+    said, following = say(tf.reshape(tokens, [-1]), [tf.reshape(state, [-1, state.shape[2]]) for state in network])
+    return _rows(said, beam), [_rows(state, beam) for state in following]
+
+
+def _rows(flat: Any, beam: int) -> Any:
+    return tf.reshape(flat, tf.stack([-1, beam, flat.shape[-1]]))
