@@ -243,7 +243,9 @@ def _by_soundfile(contents: bytes, form: str) -> tuple[np.ndarray, int]:
     blocks = []
     try:
         with soundfile.SoundFile(io.BytesIO(contents)) as file:
-            # In blocks: a damaged header may state any number of frames.
+            # A header may state any number of frames, or none: read in blocks, and without the seeking to the place
+            # behind each block, which fails at the end of such a file.
+            file.seekable = lambda: False
             while len(block := file.read(_READ_FRAMES, dtype="float32", always_2d=True)):
                 blocks.append(block)
             rate, channels = file.samplerate, file.channels
@@ -265,11 +267,14 @@ def _by_tensorflow_io(contents: bytes, form: str) -> tuple[np.ndarray, int]:
         audio, scale = tensorflow_io.audio, 1.0
         decode: Callable[..., tf.Tensor]
         if form == "FLAC":
-            bits = (contents[20] % 2 * 16 + contents[21] // 16 + 1) if len(contents) > 21 else 16
-            if bits not in (16, 24):
-                raise UserError(f"FLAC of {bits} bits {_NEEDS_SOUNDFILE}")
+            if len(contents) < 42:
+                raise UserError("a FLAC file that is cut short, within its header")
+            bits = contents[20] % 2 * 16 + contents[21] // 16 + 1
+            if bits not in (16, 24) or not _stated_frames(contents):
+                raise UserError(f"FLAC of {bits} bits, or one that does not state its length, {_NEEDS_SOUNDFILE}")
             kind, scale = (tf.int16, 2.0**-15) if bits == 16 else (tf.int32, 2.0**-31)
             decode, rate = functools.partial(audio.decode_flac, dtype=kind), int.from_bytes(contents[18:21], "big") >> 4
+            contents += _start_of_frame(contents)
         elif form == "MP3":
             decode, rate = audio.decode_mp3, _mp3_rate(contents[_tag_size(contents) :][:4])
         else:
@@ -284,11 +289,27 @@ def _by_tensorflow_io(contents: bytes, form: str) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
+def _start_of_frame(contents: bytes) -> bytes:
+    """The first bytes of a FLAC file's first frame.
+
+    Put behind a whole file, they are not reached. Behind one that lacks frames which its header counts, tensorflow-io
+    finds in them a frame that is cut short, and reports it; with nothing there it would wait for more for ever.
+    """
+    place, last = 4, False
+    while not last and place < len(contents):
+        last = contents[place] >= 0x80
+        place += 4 + int.from_bytes(contents[place + 1 : place + 4], "big")
+    return contents[place : place + 32]
+
+
 def _check_whole(contents: bytes, form: str, frames: int) -> None:
-    """FLAC headers state how many frames there are (0: not known)."""
-    stated = int.from_bytes(contents[21:26], "big") % (1 << 36) if form == "FLAC" else 0
-    if stated > frames:
-        raise UserError(f"a FLAC file that is cut short: {frames} of {stated} samples are there")
+    if form == "FLAC" and _stated_frames(contents) > frames:
+        raise UserError(f"a FLAC file that is cut short: {frames} of {_stated_frames(contents)} samples are there")
+
+
+def _stated_frames(contents: bytes) -> int:
+    """How many frames a FLAC header counts; 0 where it was not known."""
+    return int.from_bytes(contents[21:26], "big") % (1 << 36)
 
 
 def _tag_size(contents: bytes) -> int:

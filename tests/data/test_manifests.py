@@ -1,0 +1,236 @@
+"""The three forms of manifest give the same utterances, and every fault is told with its file and line."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tfseq2seq.data.manifests import Utterance, read_manifest
+from tfseq2seq.errors import UserError
+
+DATA = Path(os.environ.get("TFSEQ2SEQ_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the (empty) audio files wav/a.wav, wav/b.wav and c d.flac."""
+    (tmp_path / "wav").mkdir()
+    for name in ("wav/a.wav", "wav/b.wav", "c d.flac"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.fixture
+def write(folder):
+    """Writes a file beside the audio files and returns its path."""
+
+    def write_file(name, content):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        content = content if isinstance(content, bytes) else content.encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return path
+
+    return write_file
+
+
+def fault_of(path, split=""):
+    with pytest.raises(UserError) as caught:
+        read_manifest(path, split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- TSV ------------------------------------------------------------------------------------------------------------
+
+TABLE = (
+    "split\tpath\tseconds\ttext\ntrain\twav/a.wav\t1.5\tone\ntest\twav/b.wav\t2\t zwei \u4e8c\n\ntrain\tc d.flac\t3\t\n"
+)
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "m.gz", "m.txt"])
+def test_table(write, folder, name):
+    rows = [("wav/a.wav", "one"), ("wav/b.wav", "zwei \u4e8c"), ("c d.flac", "")]
+    expected = [Utterance(path, str(folder / path), text) for path, text in rows]
+    path = write(name, TABLE)
+    assert read_manifest(path) == expected
+    assert read_manifest(str(path), "train") == [expected[0], expected[2]]
+    assert read_manifest(path, "test") == [expected[1]]
+
+
+def test_only_the_split_asked_for_is_looked_at(write):
+    path = write("m.tsv", TABLE + "other\tmissing.wav\t1\tx\ntest\twav/a.wav\t1\tx\n")
+    assert [utterance.name for utterance in read_manifest(path, "test")] == ["wav/b.wav", "wav/a.wav"]
+    assert "line 6: there is no audio file" in fault_of(path)
+
+
+def test_absolute_paths(write, folder):
+    path = write("m.tsv", f"path\ttext\n{folder / 'wav/a.wav'}\tx\n")
+    assert [utterance.path for utterance in read_manifest(path)] == [str(folder / "wav/a.wav")]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("path\twords\nwav/a.wav\tx\n", "line 1: no column 'text'"),
+        ("text\nx\n", "line 1: no column 'path'"),
+        ("path\ttext\ttext\nwav/a.wav\tx\ty\n", "line 1: more than one column 'text'"),
+        ("path\ttext\nwav/a.wav\n", "line 2: 1 columns, and the header line names 2"),
+        ("path\ttext\nwav/a.wav\tx\ty\n", "line 2: 3 columns"),
+        ("path\ttext\n\tx\n", "line 2: the column 'path' is empty"),
+        ("path\ttext\nwav/a.wav\tx\n\nwav/missing.wav\ty\n", "line 4: there is no audio file"),
+        ("path\ttext\nwav\tx\n", "line 2: there is no audio file"),
+        ("path\ttext\nwav/a.wav\tx\nwav/b.wav\tx\nwav/a.wav\ty\n", "line 4: wav/a.wav is there twice, first in"),
+        ("path\ttext\n", "no utterance"),
+        ("\n\n", "no column 'path'"),
+        ("", "empty"),
+        (b"path\ttext\nwav/a.wav\tsch\xf6n\n", "line 2: byte 14 (0xf6) is not UTF-8"),
+    ],
+)
+def test_faults_in_tables(write, content, reason):
+    path = write("m.tsv", content)
+    message = fault_of(path)
+    assert message.startswith(str(path))
+    assert reason in message
+
+
+def test_an_unknown_split_names_those_there(write):
+    message = fault_of(write("m.tsv", TABLE), "dev")
+    assert "no row of split 'dev'" in message
+    assert message.endswith("test, train")
+    assert "line 1: no column 'split'" in fault_of(write("n.tsv", "path\ttext\nwav/a.wav\tx\n"), "dev")
+
+
+def test_a_missing_manifest_is_named(folder):
+    assert fault_of(folder / "missing.tsv").startswith(f"{folder / 'missing.tsv'}: cannot be read")
+
+
+# ---- JSON lines -----------------------------------------------------------------------------------------------------
+
+
+def lines(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl.gz"])
+def test_json_lines(write, folder, name):
+    rows = [
+        {"audio_filepath": "wav/a.wav", "text": "one", "duration": 1.5, "speaker": 3},
+        {"audio_filepath": "wav/a.wav", "text": "two", "offset": 1.5, "duration": 2},
+        {"audio_filepath": str(folder / "c d.flac"), "text": "", "offset": None},
+    ]
+    path = write(name, lines(*rows) + "\n")
+    first = str(folder / "wav/a.wav")
+    assert read_manifest(path) == [
+        Utterance("wav/a.wav", first, "one", 0.0, 1.5),
+        Utterance("wav/a.wav@1.5", first, "two", 1.5, 2.0),
+        Utterance(str(folder / "c d.flac"), str(folder / "c d.flac"), ""),
+    ]
+
+
+GOOD = {"audio_filepath": "wav/a.wav", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lines(GOOD) + "{no json}\n", "line 2: not JSON"),
+        (lines(GOOD) + "[1]\n", "line 2: a JSON object is expected"),
+        (lines(GOOD, {"text": "x"}), "line 2: 'audio_filepath' is missing"),
+        (lines(GOOD, {**GOOD, "audio_filepath": " "}), "line 2: 'audio_filepath' is empty"),
+        (lines({"audio_filepath": "wav/a.wav"}), "line 1: 'text' is missing"),
+        (lines({**GOOD, "text": 3}), "line 1: 'text' is missing or not a string"),
+        (lines({**GOOD, "offset": -1}), "line 1: 'offset' is -1"),
+        (lines({**GOOD, "duration": "long"}), "line 1: 'duration' is 'long'"),
+        (lines({**GOOD, "duration": True}), "line 1: 'duration' is True"),
+        (lines({**GOOD, "duration": float("nan")}), "line 1: 'duration' is nan"),
+        (lines({**GOOD, "duration": []}), "line 1: 'duration' is []"),
+        (lines(GOOD, GOOD), "line 2: wav/a.wav is there twice"),
+        (lines(GOOD, {**GOOD, "audio_filepath": "d.wav"}), "line 2: there is no audio file"),
+    ],
+)
+def test_faults_in_json_lines(write, content, reason):
+    path = write("m.json", content)
+    message = fault_of(path)
+    assert message.startswith(str(path))
+    assert reason in message
+
+
+def test_only_tables_have_splits(write):
+    assert "split 'dev' is asked for" in fault_of(write("m.json", lines(GOOD)), "dev")
+
+
+# ---- Kaldi ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kaldi(write, folder):
+    """Writes a Kaldi folder of those files given and returns its path."""
+
+    def write_folder(**files):
+        for name, content in files.items():
+            write(f"kaldi/{name.replace('_', '.')}", content)
+        return folder / "kaldi"
+
+    return write_folder
+
+
+SCP = "r1 ../wav/a.wav\nr2  ../c d.flac \n"
+
+
+def test_kaldi_folder(kaldi, folder):
+    path = kaldi(wav_scp=SCP, text="r2 two  words\nr1\tone\n")
+    assert read_manifest(path) == [
+        Utterance("r2", str(path / "../c d.flac"), "two  words"),
+        Utterance("r1", str(path / "../wav/a.wav"), "one"),
+    ]
+
+
+def test_kaldi_segments(kaldi):
+    path = kaldi(wav_scp=SCP, segments="u1 r1 0.5 2\nu2 r1 2 -1\nu3 r2 0 1.25\n", text="u1 one\nu2 two\nu3\n")
+    first, second = str(path / "../wav/a.wav"), str(path / "../c d.flac")
+    assert read_manifest(path) == [
+        Utterance("u1", first, "one", 0.5, 1.5),
+        Utterance("u2", first, "two", 2.0, 0.0),
+        Utterance("u3", second, "", 0.0, 1.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"wav_scp": SCP}, "there is no text"),
+        ({"text": "r1 one\n"}, "there is no wav.scp"),
+        ({"wav_scp": "r1 sph2pipe -f wav a.sph |\n", "text": "r1 x\n"}, "wav.scp, line 1: r1 is a command"),
+        ({"wav_scp": "r1\n", "text": "r1 x\n"}, "wav.scp, line 1: r1 has no path"),
+        ({"wav_scp": SCP + "r1 b.wav\n", "text": "r1 x\n"}, "wav.scp, line 3: r1 is there twice"),
+        ({"wav_scp": SCP, "text": "r1 x\nr1 y\n"}, "text, line 2: r1 is there twice"),
+        ({"wav_scp": SCP, "text": "r1 x\nr3 y\n"}, "text, line 2: utterance r3 is not in"),
+        ({"wav_scp": "r1 b.wav\n", "text": "\nr1 x\n"}, "text, line 2: there is no audio file"),
+        ({"wav_scp": SCP, "segments": "u1 r1 0\n", "text": "u1 x\n"}, "segments, line 1: an utterance"),
+        ({"wav_scp": SCP, "segments": "u1 r3 0 1\n", "text": "u1 x\n"}, "segments, line 1: recording r3"),
+        ({"wav_scp": SCP, "segments": "u1 r1 1 1\n", "text": "u1 x\n"}, "segments, line 1: u1 ends at 1"),
+        ({"wav_scp": SCP, "segments": "u1 r1 a 1\n", "text": "u1 x\n"}, "segments, line 1: 'start' is 'a'"),
+        ({"wav_scp": SCP, "segments": "u1 r1 0 1\n", "text": "r1 x\n"}, "text, line 1: utterance r1 is not in"),
+        ({"wav_scp": SCP, "text": b"r1 \xff\n"}, "text, line 1: byte 4"),
+    ],
+)
+def test_faults_in_kaldi_folders(kaldi, files, reason):
+    path = kaldi(**files)
+    message = fault_of(path)
+    assert message.startswith(str(path))
+    assert reason in message
+
+
+# ---- real data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (DATA / "fsdd").is_dir(), reason="the spoken digits are not here")
+def test_spoken_digits():
+    assert [len(read_manifest(DATA / "fsdd" / "fsdd.tsv", split)) for split in ("", "train", "test")] == [
+        3000,
+        2700,
+        300,
+    ]
