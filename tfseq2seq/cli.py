@@ -620,13 +620,10 @@ def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds:
 
 def _source_of(runs: Sequence[str]) -> AudioSpec | None:
     """How recordings become features in the model of the first run, or None where its source is text."""
-    from tfseq2seq.recipe import load_recipe
+    from tfseq2seq.recipe import load_run_recipe
     from tfseq2seq.spec import AudioSpec
 
-    path = Path(runs[0], "recipe.yaml")
-    if not path.exists():
-        raise UserError(f"{runs[0]}: no run here (recipe.yaml is missing); `tfseq2seq train` makes one")
-    source = load_recipe(path).source
+    source = load_run_recipe(runs[0]).source
     return source if isinstance(source, AudioSpec) else None
 
 

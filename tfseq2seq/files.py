@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import gzip
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,22 @@ def write_whole(path: str | Path, content: bytes) -> None:
     """Writes a file so that `path` never holds half of it."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
+
+
+@contextlib.contextmanager
+def generated_folder(folder: str | Path) -> Iterator[Path]:
+    """Makes a folder for generated data and gives another, inside it, to write to first: a run that is cut off then
+    leaves no half file behind under its final name. The body moves the files to their places.
+
+    Raises:
+        UserError: `folder` is a file, or something cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file: name a folder to write the generated data to")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".generated-", dir=folder) as aside:
+            yield Path(aside)
+    except OSError as error:
+        raise UserError(f"cannot write the generated data to {folder}: {error}") from error

@@ -103,6 +103,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: {error}") from None
 
 
+def load_run_recipe(folder: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of the run in a folder; see `load_recipe`.
+
+    Raises:
+        UserError: there is no run, or as `load_recipe`.
+    """
+    path = Path(folder) / "recipe.yaml"
+    if not path.exists():
+        raise UserError(
+            f"{folder}: no run here (recipe.yaml is missing); `tfseq2seq train RECIPE --run {folder}` makes one"
+        )
+    return load_recipe(path, overrides)
+
+
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Returns `values`, of a recipe, with each `a.b=c` set; c is read as YAML, so numbers and booleans keep their type.
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from tfseq2seq.errors import UserError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+# What CTC and transducers say where they say no token; no transcript holds <pad>.
+BLANK = PAD
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
@@ -454,6 +456,11 @@ class ModelSpec(Spec):
         """Whether the decoder writes token after token and attends to the encoder's output."""
         return isinstance(self.decoder, TransformerDecoderSpec | RecurrentDecoderSpec)
 
+    @property
+    def has_ctc(self) -> bool:
+        """Whether there is a CTC output, alone or beside attention."""
+        return self.ctc_weight > 0 or isinstance(self.decoder, CTCDecoderSpec)
+
     def _check_heads(self, name: str, part: TransformerSpec | ConformerEncoderSpec) -> None:
         rotary = part.positions == "rotary"
         fits = [heads for heads in range(1, self.width + 1) if self.width % heads == 0]
@@ -531,11 +538,6 @@ class TrainingSpec(Spec):
         1, "last checkpoints averaged into the final weights (1: the best checkpoint instead)", low=1
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether what is monitored is an error."""
-        return self.monitor in ("loss", "wer", "cer")
 
     def check(self) -> None:
         if self.average > self.keep:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.resampling import standardized
-from tfseq2seq.features.wav import HIGHEST_RATE, LOWEST_RATE, decode_wav, rate_fault
+from tfseq2seq.features.wav import HIGHEST_RATE, LOWEST_RATE, NO_SAMPLES, NOT_FINITE, decode_wav, rate_fault
 
 _READ_FRAMES = 1 << 20
 # Seconds that the end of a stretch may lie behind the end of its recording: times in manifests are rounded.
@@ -146,9 +146,9 @@ def _opened(contents: bytes) -> _Opened:
     try:
         samples, rate = _unpacked(contents)
         if not len(samples):
-            raise UserError("the recording holds no samples")
+            raise UserError(NO_SAMPLES)
         if not np.isfinite(samples).all():
-            raise UserError("samples that are not numbers, or infinite")
+            raise UserError(NOT_FINITE)
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UserError(rate_fault(rate).numpy().decode())
     except UserError as error:

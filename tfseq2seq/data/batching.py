@@ -122,14 +122,15 @@ def batch_by_tokens(spec: DataSpec) -> Step:
 
 
 def training_example(source: tf.Tensor, target: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """(source [B, S], target [B, T]) to what `fit` takes: inputs, labels [B, T] and weights [B, T], 1 on real tokens.
-
-    The decoder's input is the target moved one place, with <bos> first and without its <eos>.
-    """
-    begun = tf.pad(target[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
-    inputs = tf.where(tf.equal(begun, EOS), PAD, begun)
+    """(source [B, S], target [B, T]) to what `fit` takes: inputs, labels [B, T] and weights [B, T], 1 on tokens."""
     weights = tf.cast(tf.not_equal(target, PAD), tf.float32)
-    return {"source": source, "target": inputs}, target, weights
+    return {"source": source, "target": decoder_input(target)}, target, weights
+
+
+def decoder_input(labels: tf.Tensor) -> tf.Tensor:
+    """Labels [B, T] moved one place, with <bos> first and without their <eos>."""
+    begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
+    return tf.where(tf.equal(begun, EOS), PAD, begun)
 
 
 def _with_end(ids: tf.RaggedTensor) -> tf.RaggedTensor:

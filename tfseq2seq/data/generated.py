@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
 from tfseq2seq.data.written import Form, forms
 from tfseq2seq.errors import UserError
+from tfseq2seq.files import generated_folder
 
 
 def most_pairs() -> int:
@@ -89,23 +89,15 @@ def write_generated(
             raise UserError(f"cannot generate {count} {split} pairs: ask for at least 1")
     pairs = generate_pairs(sum(counts.values()), seed)
     folder = Path(folder)
-    paths = {}
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file: name a folder to write the generated data to")
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written aside first, so that a run that is cut off leaves no half file behind under its final name.
-        with tempfile.TemporaryDirectory(prefix=".generated-", dir=folder) as aside:
-            start = 0
-            for split, count in counts.items():
-                sources, targets = zip(*pairs[start : start + count], strict=True)
-                start += count
-                for name, lines in ((f"{split}.source", sources), (f"{split}.target", targets)):
-                    text = "".join(f"{line}\n" for line in lines)
-                    Path(aside, name).write_text(text, encoding="utf-8", newline="\n")
-                    paths[name] = folder / name
-            for name, path in paths.items():
-                os.replace(Path(aside, name), path)
-    except OSError as error:
-        raise UserError(f"cannot write the generated data to {folder}: {error}") from error
+    paths, start = {}, 0
+    with generated_folder(folder) as aside:
+        for split, count in counts.items():
+            sources, targets = zip(*pairs[start : start + count], strict=True)
+            start += count
+            for name, lines in ((f"{split}.source", sources), (f"{split}.target", targets)):
+                text = "".join(f"{line}\n" for line in lines)
+                (aside / name).write_text(text, encoding="utf-8", newline="\n")
+                paths[name] = folder / name
+        for name, path in paths.items():
+            os.replace(aside / name, path)
     return paths

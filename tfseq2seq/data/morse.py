@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import tempfile
 import wave
 import zlib
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.files import generated_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,27 +218,21 @@ def write_morse(
     styles = {"train": usual, "validation": usual, "test": MorseStyle(snr=(test_snr, test_snr))}
     folder = Path(folder)
     table, recordings = folder / "morse.tsv", folder / "recordings"
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file: name a folder to write the generated data to")
-        recordings.mkdir(parents=True, exist_ok=True)
-        # Written aside first, so that a run that is cut off leaves no half file behind under its final name.
-        with tempfile.TemporaryDirectory(prefix=".morse-", dir=folder) as aside:
-            lines, names = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], []
-            for split, count in counts.items():
-                made = _split_utterances(split, count, seed, styles[split])
-                for number, (samples, text) in enumerate(made, start=1):
-                    names.append(f"{split}_{number:05d}.wav")
-                    _write_wave(Path(aside, names[-1]), samples, usual.rate)
-                    seconds = len(samples) / usual.rate
-                    lines.append(f"{split}\t-\trecordings/{names[-1]}\t{seconds:.4f}\t{usual.rate}\t{text}\n")
-            Path(aside, table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
-            table.unlink(missing_ok=True)
-            for name in names:
-                os.replace(Path(aside, name), recordings / name)
-            os.replace(Path(aside, table.name), table)
-    except OSError as error:
-        raise UserError(f"cannot write the generated data to {folder}: {error}") from error
+    lines, names = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], []
+    with generated_folder(folder) as aside:
+        recordings.mkdir(exist_ok=True)
+        for split, count in counts.items():
+            made = _split_utterances(split, count, seed, styles[split])
+            for number, (samples, text) in enumerate(made, start=1):
+                names.append(f"{split}_{number:05d}.wav")
+                _write_wave(aside / names[-1], samples, usual.rate)
+                seconds = len(samples) / usual.rate
+                lines.append(f"{split}\t-\trecordings/{names[-1]}\t{seconds:.4f}\t{usual.rate}\t{text}\n")
+        (aside / table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
+        table.unlink(missing_ok=True)
+        for name in names:
+            os.replace(aside / name, recordings / name)
+        os.replace(aside / table.name, table)
     return {table.name: table, recordings.name: recordings}
 
 

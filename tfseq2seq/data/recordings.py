@@ -13,12 +13,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.data.audio import Faults, manifest_utterances
-from tfseq2seq.data.batching import Step
+from tfseq2seq.data.batching import Step, decoder_input
 from tfseq2seq.data.manifests import Utterance, read_manifest
 from tfseq2seq.data.shards import shard_utterances
 from tfseq2seq.data.sources import expanded, held_places, without_and_with
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import BOS, EOS, PAD, CorpusSpec, DataSpec
+from tfseq2seq.spec import EOS, PAD, CorpusSpec, DataSpec
 
 _NAMED = 5
 _LENGTHS_APART = 1.1
@@ -86,8 +86,8 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
     """
     faults = Faults(), Faults()
     if spec.validation.given:
-        train, texts = _opened(spec.train, rate, "data.train", faults[0])
-        validation, _ = _opened(spec.validation, rate, "data.validation", faults[1])
+        train, _, texts = _opened(spec.train, rate, "data.train", faults[0])
+        validation, _, _ = _opened(spec.validation, rate, "data.validation", faults[1])
         return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(frozenset()))
     if not spec.holdout:
         raise UserError(
@@ -103,8 +103,7 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
             parts[place in held].append(utterance)
         train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
         return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
-    whole, texts = _opened(spec.train, rate, "data.train", faults[0])
-    count = sum(1 for _ in texts(frozenset()))
+    whole, count, texts = _opened(spec.train, rate, "data.train", faults[0])
     held = held_places(count, spec.holdout, seed)
     train, validation = without_and_with(whole, count, held)
     return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(held))
@@ -112,18 +111,24 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
 
 def _opened(
     spec: CorpusSpec, rate: int, name: str, faults: Faults
-) -> tuple[tf.data.Dataset, Callable[[Container[int]], Iterator[bytes]]]:
-    """A corpus, and its transcripts but for those at the places given."""
+) -> tuple[tf.data.Dataset, int, Callable[[Container[int]], Iterator[bytes]]]:
+    """A corpus, how many utterances it names, and its transcripts but for those at the places given."""
     spec = expanded(spec)
     if spec.manifest:
         utterances = read_manifest(spec.manifest, spec.split)
-        return manifest_utterances(utterances, rate, faults), lambda held: (
-            utterance.text.encode() for place, utterance in enumerate(utterances) if place not in held
+        return (
+            manifest_utterances(utterances, rate, faults),
+            len(utterances),
+            lambda held: (one.text.encode() for place, one in enumerate(utterances) if place not in held),
         )
     if spec.records:
-        records, _ = shard_utterances(spec.records, rate)
+        records, count = shard_utterances(spec.records, rate)
         texts = records.map(lambda samples, text, name: text)
-        return records, lambda held: (text for place, text in enumerate(texts.as_numpy_iterator()) if place not in held)
+        return (
+            records,
+            count,
+            lambda held: (text for place, text in enumerate(texts.as_numpy_iterator()) if place not in held),
+        )
     raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
 
 
@@ -222,8 +227,7 @@ def speech_example(attends: bool, reads_target: bool, aligned: bool) -> Callable
     def example(samples: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tuple[Any, Any, Any]:
         inputs = {"source": samples, "source_length": lengths}
         if reads_target:
-            begun = tf.pad(ids[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
-            inputs["target"] = tf.where(tf.equal(begun, EOS), PAD, begun)
+            inputs["target"] = decoder_input(ids)
         real = tf.cast(tf.not_equal(ids, PAD), tf.float32)
         tokens = tf.reduce_sum(real, axis=1) - 1.0
         if attends and aligned:

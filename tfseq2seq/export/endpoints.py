@@ -11,14 +11,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfseq2seq.data.batching import decoder_input
+from tfseq2seq.export.decoding import answers, decode, summed_log_probs
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import Seq2Seq
-from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
-from tfseq2seq.search.constraints import length_limits
-from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
-from tfseq2seq.search.sampling import sample
-from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
+from tfseq2seq.search.beam import Hypotheses
+from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 
 class TextToText(tf.Module):
@@ -58,21 +57,7 @@ class TextToText(tf.Module):
         """Searches for the outputs of source ids [B, S], each with its <eos>; `prefix` [B, P] ids."""
         memories = [model.encode(ids) for model in self.models]
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1) - 1
-        limits = length_limits(self.spec, tf.shape(ids)[0], lengths, prefix)
-        beam = self.spec.n_best if self.spec.sample else self.spec.beam
-        # Room for one position: search makes more as it needs it.
-        starts = [model.start(memory, beam, 1) for model, memory in zip(self.models, memories, strict=True)]
-        step: StepFunction = self.models[0].step
-        fixed: Any = starts[0][0]
-        cache = starts[0][1]
-        if len(self.models) > 1:
-            step = ensemble_step([model.step for model in self.models])
-            fixed, cache = [own for own, _ in starts], ensemble_cache([own for _, own in starts])
-        first = tf.fill([tf.shape(ids)[0]], BOS)
-        mask = memories[0][1]
-        if self.spec.sample:
-            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, tf.shape(mask)[1])
-        return beam_search(step, fixed, cache, first, limits, self.spec, prefix, mask, with_attention)
+        return decode(self.models, memories, lengths, self.spec, prefix, with_attention)
 
     def texts(self, text: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
         """Strings [B] to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
@@ -81,12 +66,7 @@ class TextToText(tf.Module):
         """
         ids = self.source(text)
         found = self.search(ids, None if prefix is None else self.prefix_ids(prefix))
-        empty = tf.equal(ids[:, :1], EOS)
-        return {
-            "text": tf.where(empty, "", self.target.detokenize(found.ids)),
-            "score": tf.where(empty, 0.0, found.scores),
-            "log_prob": tf.where(empty, 0.0, found.log_probs),
-        }
+        return answers(found, self.target, tf.equal(ids[:, :1], EOS))
 
     def prefix_ids(self, prefix: Any) -> tf.Tensor:
         """Strings [B] to ids [B, P] without <eos>, padded."""
@@ -95,13 +75,10 @@ class TextToText(tf.Module):
     def log_probabilities(self, text: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probability in nats of target strings [B] given source strings [B], <eos> included, and token counts."""
         labels = self.target(target)
-        begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
-        inputs = {"source": self.source(text), "target": tf.where(tf.equal(begun, EOS), PAD, begun)}
+        inputs = {"source": self.source(text), "target": decoder_input(labels)}
         logs = [tf.nn.log_softmax(tf.cast(model(inputs, training=False), tf.float32)) for model in self.models]
         mean = tf.reduce_logsumexp(tf.stack(logs), axis=0) - tf.math.log(float(len(logs)))
-        real = tf.not_equal(labels, PAD)
-        each = tf.where(real, tf.gather(mean, labels, batch_dims=2), 0.0)
-        return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
+        return summed_log_probs(mean, labels)
 
 
 def endpoint(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.spec import BOS, EOS, SPECIAL_TOKENS, ConvolutionEncoderSpec, EncoderSpec
+from tfseq2seq.spec import EOS, SPECIAL_TOKENS, ConvolutionEncoderSpec, EncoderSpec
 
 if TYPE_CHECKING:
     from tfseq2seq.models.seq2seq import Seq2Seq
@@ -48,7 +49,7 @@ def attention_of(model: TextToText, text: str, target: str | None = None) -> Att
         if int(labels[0, 0]) == EOS:
             raise UserError("the target is empty: there is nothing to attend from")
     first = model.models[0]
-    weights = _teacher_forced(first, ids, tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS))
+    weights = _teacher_forced(first, ids, decoder_input(labels))
     sources = [model.source.vocabulary.tokens[place] for place in ids[0].numpy()]
     targets = [model.target.vocabulary.tokens[place] for place in labels[0].numpy()]
     return Attention(weights[0].numpy(), sources[:: _stride(first.spec.encoder)], targets)

@@ -10,10 +10,9 @@ import tensorflow as tf
 
 from tfseq2seq.data.audio import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
+from tfseq2seq.features.wav import NO_SAMPLES, NOT_FINITE
 from tfseq2seq.spec import AudioSpec
 
-NO_SAMPLES = "the recording holds no samples"
-NOT_FINITE = "samples that are not numbers, or infinite"
 SILENCE = "nothing but silence: every sample is the same"
 
 

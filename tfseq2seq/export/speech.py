@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
+from tfseq2seq.export.decoding import answers, decode, summed_log_probs
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
-from tfseq2seq.search.beam import Hypotheses, beam_search
-from tfseq2seq.search.constraints import length_limits
+from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import best_path, prefix_beam_search
 from tfseq2seq.search.fusion import Fusion, Opinion, Scorer
-from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.transducer import transducer_search
-from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
+from tfseq2seq.spec import SearchSpec
 from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens
 
 # Next tokens by attention for each hypothesis that CTC is asked about too.
@@ -95,12 +95,7 @@ class SpeechToText(tf.Module):
             raise UserError("a prefix is for text; a transcript begins as its recording does")
         audio = tf.where(tf.math.is_finite(audio), audio, 0.0)
         found = self.hypotheses(audio, length)
-        empty = tf.expand_dims(tf.equal(length, 0), 1)
-        return {
-            "text": tf.where(empty, "", self.target.detokenize(found.ids)),
-            "score": tf.where(empty, 0.0, found.scores),
-            "log_prob": tf.where(empty, 0.0, found.log_probs),
-        }
+        return answers(found, self.target, tf.expand_dims(tf.equal(length, 0), 1))
 
     def log_probabilities(self, audio: Any, length: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probability in nats of transcripts [B] given samples [B, N] and lengths [B], and token counts [B].
@@ -109,8 +104,7 @@ class SpeechToText(tf.Module):
         and has no <eos>. A model with both outputs is asked for its attention decoder's.
         """
         labels = self.target(target)
-        begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
-        inputs = {"source": audio, "source_length": length, "target": tf.where(tf.equal(begun, EOS), PAD, begun)}
+        inputs = {"source": audio, "source_length": length, "target": decoder_input(labels)}
         if isinstance(self.model, CTC | Transducer):
             loss = (CTCLoss if isinstance(self.model, CTC) else TransducerLoss)(reduction=None)
             wanted = {name: inputs[name] for name in self.model.input}
@@ -119,10 +113,7 @@ class SpeechToText(tf.Module):
             return -each * tf.cast(tf.maximum(counts, 1), tf.float32), counts
         outputs = self.model(inputs, training=False)
         logits = outputs["attention"] if isinstance(outputs, dict) else outputs
-        logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-        real = tf.not_equal(labels, PAD)
-        each = tf.where(real, tf.gather(logs, labels, batch_dims=2), 0.0)
-        return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
+        return summed_log_probs(tf.nn.log_softmax(tf.cast(logits, tf.float32)), labels)
 
     def _by_ctc(self, logits: Any) -> Hypotheses:
         if self.spec.beam == 1 and not self.fusion:
@@ -147,17 +138,9 @@ class SpeechToText(tf.Module):
 
     def _by_attention(self, memory: Any, frames: Any, with_attention: bool) -> Hypotheses:
         model: Seq2Seq = self.model
-        batch = tf.shape(frames)[0]
-        limits = length_limits(self.spec, batch, frames)
-        beam = self.spec.n_best if self.spec.sample else self.spec.beam
-        fixed, cache = model.start(memory, beam, 1)
-        first = tf.fill([batch], BOS)
-        if self.spec.sample:
-            width = tf.shape(memory[1])[1]
-            return sample(model.step, fixed, cache, first, limits, self.spec, None, with_attention, width)
         opinion = None
-        if self.fusion or (model.ctc is not None and self.spec.ctc_weight):
+        if not self.spec.sample and (self.fusion or (model.ctc is not None and self.spec.ctc_weight)):
             ctc = None if model.ctc is None else model.ctc(memory[0], memory[1], training=False)
-            candidates = max(_CANDIDATES_PER_BEAM * beam, 8)
+            candidates = max(_CANDIDATES_PER_BEAM * self.spec.beam, 8)
             opinion = Opinion(self.fusion, ctc, self.spec.ctc_weight, candidates)
-        return beam_search(model.step, fixed, cache, first, limits, self.spec, None, memory[1], with_attention, opinion)
+        return decode([model], [memory], frames, self.spec, None, with_attention, opinion)

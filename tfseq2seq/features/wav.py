@@ -15,6 +15,10 @@ import tensorflow as tf
 LOWEST_RATE = 1000
 HIGHEST_RATE = 768_000
 
+# Faults of recordings in any format.
+NO_SAMPLES = "the recording holds no samples"
+NOT_FINITE = "samples that are not numbers, or infinite"
+
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 # Format tag and bytes in a sample, in the order of the branches of `_values`.
 _CODINGS = ((_PCM, 1), (_PCM, 2), (_PCM, 3), (_PCM, 4), (_FLOAT, 4), (_FLOAT, 8))
@@ -65,7 +69,7 @@ def decode_wav(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     largest = tf.reduce_max(tf.abs(values))
     fault = _first_fault(
         (fault != b"", fault),
-        (~tf.reduce_all(tf.math.is_finite(values)), "samples that are not numbers, or infinite"),
+        (~tf.reduce_all(tf.math.is_finite(values)), NOT_FINITE),
         (largest > _LARGEST_FLOAT, "floating-point samples far beyond -1 and 1: divide them by their full scale"),
     )
     good = fault == b""

@@ -12,9 +12,8 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.dense import SequenceDense
-from tfseq2seq.spec import PAD
+from tfseq2seq.spec import BLANK
 
-BLANK = PAD
 _LOWEST = -1e9
 
 

@@ -9,13 +9,12 @@ import keras
 from tfseq2seq.layers.ctc import CTCOutput
 from tfseq2seq.models.encoders import build_encoder
 from tfseq2seq.models.frontend import AudioFrontend
-from tfseq2seq.models.sources import looks_back_only, source_inputs
-from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.models.sources import SpeechModel, looks_back_only, source_inputs
 from tfseq2seq.spec import AudioSpec, ModelSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class CTC(keras.Model):
+class CTC(SpeechModel):
     """Called on {"source": [B, N] samples, "source_length": [B]} it gives float32 logits [B, F, V], blank being 0.
 
     Args:
@@ -38,21 +37,3 @@ class CTC(keras.Model):
         # config
         self.spec, self.source, self.target_size = spec, source, target_size
         self.frontend, self.encoder, self.ctc = frontend, encoder, output
-        self.sampling = None
-
-    def encode(self, samples: Any, lengths: Any) -> tuple[Any, Any, Any]:
-        """Samples [B, N] and lengths [B] to memory [B, F, M], its mask [B, F] and summary [B, Q]."""
-        return self.encoder(*self.frontend(samples, lengths, training=False), training=False)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "spec": to_dict(self.spec),
-            "source": to_dict(self.source),
-            "target_size": self.target_size,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CTC:
-        spec, source = from_dict(ModelSpec, config["spec"]), from_dict(AudioSpec, config["source"])
-        return cls(**{**config, "spec": spec, "source": source})

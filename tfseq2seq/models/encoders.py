@@ -81,16 +81,7 @@ class RecurrentEncoder(Encoder):
         self.summary_width = directions * spec.units * STATES[spec.cell]
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
         self.dropout = keras.layers.Dropout(spec.dropout)
-        self.stack = []
-        for depth in range(spec.layers):
-            layer = LAYERS[spec.cell](
-                spec.units,
-                kernel_initializer=initializer,
-                return_sequences=True,
-                return_state=True,
-                name=f"layer_{depth}",
-            )
-            self.stack.append(keras.layers.Bidirectional(layer, name=f"both_{depth}") if directions == 2 else layer)
+        self.stack = _recurrent_stack(spec.cell, spec.layers, spec.units, directions == 2, initializer)
 
     def build(self, input_shape: Any) -> None:
         self.embedding.build((None, None, self.width))
@@ -183,16 +174,7 @@ class PyramidEncoder(Encoder):
         self.summary_width = 2 * spec.units * STATES[spec.cell]
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
         self.dropout = keras.layers.Dropout(spec.dropout)
-        self.stack = []
-        for depth in range(spec.layers):
-            layer = LAYERS[spec.cell](
-                spec.units,
-                kernel_initializer=initializer,
-                return_sequences=True,
-                return_state=True,
-                name=f"layer_{depth}",
-            )
-            self.stack.append(keras.layers.Bidirectional(layer, name=f"both_{depth}"))
+        self.stack = _recurrent_stack(spec.cell, spec.layers, spec.units, True, initializer)
 
     def positions(self, source: Any) -> Any:
         for _ in range(self.spec.joins):
@@ -220,6 +202,17 @@ class PyramidEncoder(Encoder):
                 x, mask = join_pairs(x, mask)
             x, *states = layer(x, mask=mask, training=training)
         return x, mask, ops.concatenate(states, axis=-1)
+
+
+def _recurrent_stack(cell: str, layers: int, units: int, bidirectional: bool, initializer: str) -> list[Any]:
+    """Recurrent layers that give their outputs and last states."""
+    stack: list[Any] = []
+    for depth in range(layers):
+        layer = LAYERS[cell](
+            units, kernel_initializer=initializer, return_sequences=True, return_state=True, name=f"layer_{depth}"
+        )
+        stack.append(keras.layers.Bidirectional(layer, name=f"both_{depth}") if bidirectional else layer)
+    return stack
 
 
 BUILDERS = {

@@ -14,13 +14,12 @@ from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
 from tfseq2seq.models.encoders import build_encoder
 from tfseq2seq.models.frontend import AudioFrontend
 from tfseq2seq.models.seq2seq import token_embedding
-from tfseq2seq.models.sources import looks_back_only, source_inputs
-from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.models.sources import SpeechModel, looks_back_only, source_inputs
 from tfseq2seq.spec import AudioSpec, ModelSpec, TransducerDecoderSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class Transducer(keras.Model):
+class Transducer(SpeechModel):
     """Called on {"source": [B, N] samples, "source_length": [B], "target": [B, U] ids beginning with <bos>} it gives
     float32 logits [B, F, U, V]: of what comes at each position after each number of tokens, blank being 0.
 
@@ -52,11 +51,6 @@ class Transducer(keras.Model):
         self.spec, self.source, self.target_size = spec, source, target_size
         self.frontend, self.encoder, self.target_embedding = frontend, encoder, embedding
         self.prediction, self.joint = prediction, joint
-        self.sampling = None
-
-    def encode(self, samples: Any, lengths: Any) -> tuple[Any, Any, Any]:
-        """Samples [B, N] and lengths [B] to memory [B, F, M], its mask [B, F] and summary [B, Q]."""
-        return self.encoder(*self.frontend(samples, lengths, training=False), training=False)
 
     def heard(self, memory: Any) -> Any:
         """Memory [B, F, M] as `logits` takes it, [B, F, J]."""
@@ -74,16 +68,3 @@ class Transducer(keras.Model):
     def logits(self, heard: Any, said: Any) -> Any:
         """[..., J] of positions and of predictions, which broadcast, to logits [..., V]."""
         return self.joint.join(heard, said)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "spec": to_dict(self.spec),
-            "source": to_dict(self.source),
-            "target_size": self.target_size,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Transducer:
-        spec, source = from_dict(ModelSpec, config["spec"]), from_dict(AudioSpec, config["source"])
-        return cls(**{**config, "spec": spec, "source": source})

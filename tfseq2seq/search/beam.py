@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
-from tfseq2seq.search.fusion import Opinion
+from tfseq2seq.search.fusion import Opinion, gathered
 from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
@@ -145,7 +145,7 @@ def beam_search(
         live_sums = tf.gather(tf.where(ends, FORBIDDEN, sums), chosen, batch_dims=1)
         tokens = tf.gather(tokens, chosen, batch_dims=1)
         parents = tf.gather(parents, chosen, batch_dims=1)
-        cache = {"state": _reorder(cache["state"], parents), "history": cache["history"]}
+        cache = {"state": gathered(cache["state"], parents), "history": cache["history"]}
         moved = _Live(
             tokens,
             _put(tf.gather(live.ids, parents, batch_dims=1), tf.expand_dims(tokens, 2), index),
@@ -246,7 +246,3 @@ def _best(finished: _Finished, weights: Any, count: int) -> Hypotheses:
 def _put(rows: Any, value: Any, index: Any) -> tf.Tensor:
     """[B, K, L] with value [B, K, 1] at position `index`."""
     return tf.where(tf.equal(tf.range(tf.shape(rows)[2]), index), value, rows)
-
-
-def _reorder(state: Any, parents: Any) -> Any:
-    return tf.nest.map_structure(lambda part: tf.gather(part, parents, batch_dims=1), state)

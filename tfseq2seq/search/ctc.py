@@ -14,9 +14,7 @@ from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.search.fusion import Fusion
 from tfseq2seq.search.prefixes import Prefixes, empty_prefixes, grown, joined, log_add, sayable
-from tfseq2seq.spec import EOS, PAD
-
-_BLANK = PAD
+from tfseq2seq.spec import BLANK, EOS, PAD
 
 
 def best_path(logits: Any, longest: int) -> Hypotheses:
@@ -26,8 +24,8 @@ def best_path(logits: Any, longest: int) -> Hypotheses:
     """
     log_probs = _log_probs(logits)
     tokens = tf.argmax(log_probs, axis=2, output_type=tf.int32)
-    before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=_BLANK)
-    said = tf.logical_and(tf.not_equal(tokens, _BLANK), tf.not_equal(tokens, before))
+    before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=BLANK)
+    said = tf.logical_and(tf.not_equal(tokens, BLANK), tf.not_equal(tokens, before))
     places = tf.cumsum(tf.cast(said, tf.int32), axis=1) - 1
     # One more column takes what is not said and what is too long.
     columns = tf.where(said, tf.minimum(places, longest), longest)
@@ -91,13 +89,13 @@ def _next_frame(now: _Beam, frame: Any, length: Any, size: int, fusion: Fusion) 
     prefixes = now.prefixes
     beam = prefixes.used.shape[1]
     total = log_add(now.blank, now.token)
-    blank = total + tf.expand_dims(frame[:, _BLANK], 1)
+    blank = total + tf.expand_dims(frame[:, BLANK], 1)
     repeated = now.token + tf.gather(frame, prefixes.last, batch_dims=1)
     repeated = tf.where(prefixes.lengths > 0, repeated, FORBIDDEN)
     # A token said again is a new one only after a blank.
     again = tf.one_hot(prefixes.last, size, True, False, dtype=tf.bool)
     before = tf.where(again, tf.expand_dims(now.blank, 2), tf.expand_dims(total, 2))
-    said = before + tf.expand_dims(frame, 1) + sayable(size, _BLANK)
+    said = before + tf.expand_dims(frame, 1) + sayable(size)
     said = tf.where(tf.expand_dims(prefixes.lengths < length, 2), said, FORBIDDEN)
     token, said = joined(repeated, said, prefixes)
 
@@ -128,5 +126,5 @@ def _log_probs(logits: Any) -> tf.Tensor:
     """[B, F, V] log-probabilities, those of <bos> and <eos>, which no transcript holds, large negative numbers."""
     log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     size = logits.shape[2]
-    blank = tf.one_hot(_BLANK, size, True, False, dtype=tf.bool)
-    return tf.where(blank, log_probs, tf.maximum(log_probs + sayable(size, _BLANK), FORBIDDEN))
+    blank = tf.one_hot(BLANK, size, True, False, dtype=tf.bool)
+    return tf.where(blank, log_probs, tf.maximum(log_probs + sayable(size), FORBIDDEN))

@@ -19,9 +19,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.search.prefixes import log_add
-from tfseq2seq.spec import BOS, EOS, PAD
-
-_BLANK = PAD
+from tfseq2seq.spec import BLANK, BOS, EOS
 
 
 class Scorer(Protocol):
@@ -101,7 +99,7 @@ class Opinion:
     def start(self, batch: Any, beam: int) -> dict[str, Any]:
         states: dict[str, Any] = {"fusion": self.fusion.start(batch, beam)}
         if self.weight:
-            blanks = tf.cumsum(self.by_token[:, _BLANK], axis=1)
+            blanks = tf.cumsum(self.by_token[:, BLANK], axis=1)
             blanks = tf.repeat(tf.expand_dims(blanks, 1), beam, axis=1)
             zeros = tf.zeros(tf.stack([batch, beam]))
             states["ctc"] = {
@@ -151,7 +149,7 @@ class Opinion:
         flat = tf.reshape(tokens, tf.stack([-1, beam * count]))
         own = tf.gather(self.by_token, flat, batch_dims=1)
         own = tf.reshape(own, tf.stack([-1, beam, count, tf.shape(own)[2]]))
-        blank = self.by_token[:, tf.newaxis, tf.newaxis, _BLANK]
+        blank = self.by_token[:, tf.newaxis, tf.newaxis, BLANK]
         last = held["last"]
         whole = log_add(held["token_sums"], held["blank_sums"])
         # The same token once more needs a blank between.

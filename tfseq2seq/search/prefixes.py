@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN
-from tfseq2seq.spec import BOS, EOS, PAD
+from tfseq2seq.spec import BLANK, BOS, EOS, PAD
 
 # Of a linear congruential generator modulo 2^64 (Knuth); products wrap around.
 _FACTOR = 6364136223846793005
@@ -90,9 +90,9 @@ def grown(prefixes: Prefixes, parents: tf.Tensor, tokens: tf.Tensor, longer: tf.
     )
 
 
-def sayable(size: int, blank: int) -> tf.Tensor:
+def sayable(size: int) -> tf.Tensor:
     """[V] float32: 0 for tokens a transcript may hold and a large negative number for the blank and special ones."""
-    return tf.constant([FORBIDDEN if place in (blank, PAD, BOS, EOS) else 0.0 for place in range(size)])
+    return tf.constant([FORBIDDEN if place in (BLANK, BOS, EOS) else 0.0 for place in range(size)])
 
 
 def log_add(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

@@ -14,11 +14,9 @@ import tensorflow as tf
 
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.constraints import FORBIDDEN
-from tfseq2seq.search.fusion import Fusion
+from tfseq2seq.search.fusion import Fusion, gathered
 from tfseq2seq.search.prefixes import Prefixes, empty_prefixes, grown, joined, sayable
-from tfseq2seq.spec import BOS, EOS, PAD
-
-_BLANK = PAD
+from tfseq2seq.spec import BLANK, BOS, EOS, PAD
 
 
 class _Beam(NamedTuple):
@@ -82,7 +80,7 @@ def transducer_search(
         position = tf.gather(heard, tf.clip_by_value(places, 0, tf.shape(heard)[1] - 1), batch_dims=1)
         log_probs = tf.nn.log_softmax(tf.cast(join(position, now.said), tf.float32))
         ends = places >= tf.expand_dims(frames, 1) - 1
-        finished = _finish(finished, now, log_probs[:, :, _BLANK], ends, fusion)
+        finished = _finish(finished, now, log_probs[:, :, BLANK], ends, fusion)
         return step + 1, _next(now, log_probs, ends, length, say, fusion), finished
 
     _, _, finished = tf.while_loop(unfinished, body, (tf.constant(0), first, finished))
@@ -109,8 +107,8 @@ def _finish(finished: _Finished, now: _Beam, blank: Any, ends: Any, fusion: Fusi
 def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, say: Any, fusion: Fusion) -> _Beam:
     prefixes = now.prefixes
     beam, size = log_probs.shape[1], log_probs.shape[2]
-    waited = tf.where(tf.logical_or(ends, tf.logical_not(prefixes.used)), FORBIDDEN, now.sums + log_probs[:, :, _BLANK])
-    spoken = tf.expand_dims(now.sums, 2) + log_probs + sayable(size, _BLANK)
+    waited = tf.where(tf.logical_or(ends, tf.logical_not(prefixes.used)), FORBIDDEN, now.sums + log_probs[:, :, BLANK])
+    spoken = tf.expand_dims(now.sums, 2) + log_probs + sayable(size)
     going_on = tf.logical_and(prefixes.used, prefixes.lengths < length)
     spoken = tf.where(tf.expand_dims(going_on, 2), spoken, FORBIDDEN)
     waited, spoken = joined(waited, spoken, prefixes)
@@ -125,7 +123,7 @@ def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, say: Any, fusion: 
     tokens = tf.where(longer, (places - beam) % size, PAD)
     flat = tf.concat([waited, tf.reshape(spoken, tf.stack([-1, beam * size]))], axis=1)
     sums = tf.gather(flat, places, batch_dims=1)
-    network = [tf.gather(state, parents, batch_dims=1) for state in now.network]
+    network = gathered(now.network, parents)
     said, following = _say(say, tokens, network)
     extended = tf.expand_dims(longer, 2)
     return _Beam(

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfseq2seq.layers.ctc import BLANK, real_positions
-from tfseq2seq.spec import EOS, PAD
+from tfseq2seq.layers.ctc import real_positions
+from tfseq2seq.spec import BLANK, EOS, PAD
 
 _LOWEST = -1e9
 

@@ -16,6 +16,7 @@ import keras
 import rich.console
 import rich.progress
 
+from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.run import Run
 from tfseq2seq.training.schedules import sampling_share
@@ -93,7 +94,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
             return
         better = self.best_score is None or (
-            score < self.best_score if self.spec.lower_is_better else score > self.best_score
+            score < self.best_score if lower_is_better(self.spec.monitor) else score > self.best_score
         )
         with evaluation_weights(self.model):
             self.run.save_checkpoint(self.model, step)
@@ -201,6 +202,11 @@ def monitored(recipe: Recipe) -> str:
     if recipe.training.monitor != "loss":
         return f"val_{recipe.training.monitor}"
     return "val_nll" if recipe.model.attends and not recipe.model.ctc_weight else "val_loss"
+
+
+def lower_is_better(monitor: str) -> bool:
+    """Whether less of what chooses the best checkpoint is better."""
+    return monitor == "loss" or monitor in LOWER_IS_BETTER
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.spec import CTCDecoderSpec, Recipe, TransducerDecoderSpec
 from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
-from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, monitored
+from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
 from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
@@ -125,7 +125,7 @@ def fit(
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
                 monitored(run.recipe),
-                mode="min" if spec.lower_is_better else "max",
+                mode="min" if lower_is_better(spec.monitor) else "max",
                 factor=spec.schedule.factor,
                 patience=spec.schedule.patience,
                 min_lr=spec.schedule.floor,

@@ -29,7 +29,7 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
 from tfseq2seq.files import write_whole, written_aside
 from tfseq2seq.models.build import build_model
-from tfseq2seq.recipe import dump_recipe, load_recipe
+from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.spec import Recipe, TextSpec
 
 FINAL = "model.weights.h5"
@@ -74,11 +74,7 @@ class Run:
             UserError: there is no run, or a file of it is missing or damaged.
         """
         folder = Path(folder)
-        if not (folder / "recipe.yaml").exists():
-            raise UserError(
-                f"{folder}: no run here (recipe.yaml is missing); `tfseq2seq train RECIPE --run {folder}` makes one"
-            )
-        recipe = load_recipe(folder / "recipe.yaml", overrides)
+        recipe = load_run_recipe(folder, overrides)
 
         def features(side: str, spec: TextSpec) -> TextFeatures:
             return TextFeatures(spec, load_vocabulary(vocabulary_file(folder / "vocabulary", side, spec), spec))

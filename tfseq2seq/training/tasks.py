@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import numpy as np
@@ -75,16 +75,7 @@ class SpeechTask:
 
     def learn_features(self) -> tuple[None, TextFeatures]:
         """There is no source vocabulary; text features of the transcripts."""
-        spec = self.recipe.target
-        try:
-            vocabulary = (
-                load_vocabulary(spec.vocabulary, spec)
-                if spec.vocabulary
-                else learn_vocabulary(self.corpora.texts(), spec)
-            )
-        except UserError as error:
-            raise UserError(f"target: {error}") from None
-        return None, TextFeatures(spec, vocabulary)
+        return None, _learned("target", self.recipe.target, self.corpora.texts())
 
     def batches(self, run: Run, model: Any, say: Any) -> Batches:
         """Training batches without end, shuffled anew each epoch, and the validation corpus once."""
@@ -95,9 +86,8 @@ class SpeechTask:
             self.corpora.validation, self.corpora.validation_faults, "data.validation", run, model
         )
         say(f"validation: {checked}")
-        aligned = not model.spec.attends or model.spec.ctc_weight > 0
-        reads_target = model.spec.attends or isinstance(model.spec.decoder, TransducerDecoderSpec)
-        example = speech_example(model.spec.attends, reads_target, aligned)
+        attends, transduces = model.spec.attends, isinstance(model.spec.decoder, TransducerDecoderSpec)
+        example = speech_example(attends, attends or transduces, transduces or model.spec.has_ctc)
         shuffled = shuffled_epochs(train, report.kept, spec, self.recipe.seed)
         batches = batch_by_seconds(spec, rate)(shuffled).map(example).prefetch(4)
         return batches, _sized(batch_by_seconds(spec, rate)(validation).map(example).cache())
@@ -131,14 +121,11 @@ class SpeechTask:
     def _usable(
         self, utterances: tf.data.Dataset, faults: Any, name: str, run: Run, model: Any
     ) -> tuple[tf.data.Dataset, SpeechReport]:
-        spec = model.spec
-        aligned = spec.ctc_weight > 0 or (not spec.attends and not isinstance(spec.decoder, TransducerDecoderSpec))
-
         def positions(samples: Any) -> Any:
             return model.encoder.positions(model.frontend.positions(samples))
 
         rate = self.source.sample_rate
-        return usable(utterances, run.target, self.recipe.data, rate, name, positions, aligned, faults)
+        return usable(utterances, run.target, self.recipe.data, rate, name, positions, model.spec.has_ctc, faults)
 
 
 def open_task(recipe: Recipe) -> TextTask | SpeechTask:
@@ -154,24 +141,24 @@ def learn_features(recipe: Recipe, held: Container[int] = ()) -> tuple[TextFeatu
         held: places of training pairs kept for validation, which nothing is learned from.
     """
 
-    def lines(*sides: str) -> Iterator[bytes]:
-        for side in sides:
-            yield from iterate_side(recipe.data.train, side, held)
-
     def features(spec: TextSpec, *sides: str) -> TextFeatures:
-        try:
-            vocabulary = (
-                load_vocabulary(spec.vocabulary, spec) if spec.vocabulary else learn_vocabulary(lines(*sides), spec)
-            )
-        except UserError as error:
-            raise UserError(f"{sides[0]}: {error}") from None
-        return TextFeatures(spec, vocabulary)
+        lines = (line for side in sides for line in iterate_side(recipe.data.train, side, held))
+        return _learned(sides[0], spec, lines)
 
     assert isinstance(recipe.source, TextSpec)
     if recipe.share_vocabulary:
         both = features(recipe.source, "source", "target")
         return both, both
     return features(recipe.source, "source"), features(recipe.target, "target")
+
+
+def _learned(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFeatures:
+    """Text features of a side, with the vocabulary file its spec names or one learned from lines."""
+    try:
+        vocabulary = load_vocabulary(spec.vocabulary, spec) if spec.vocabulary else learn_vocabulary(lines, spec)
+    except UserError as error:
+        raise UserError(f"{side}: {error}") from None
+    return TextFeatures(spec, vocabulary)
 
 
 def training_batches(pairs: tf.data.Dataset, run: Run, spec: DataSpec) -> tuple[tf.data.Dataset, CorpusReport]:
