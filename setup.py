@@ -28,6 +28,10 @@ EXTRAS_REQUIRE = {
     "tensorboard": ["tensorboard"],
     "audio": ["soundfile", "soxr"],
     "ctranslate2": ["ctranslate2"],
+    "tflite": ["ai-edge-litert"],
+    "serve": ["starlette", "uvicorn", "prometheus-client"],
+    # The messages and the gRPC stub of TensorFlow Serving.
+    "client": ["tensorflow-serving-api", "grpcio"],
 }
 EXTRAS_REQUIRE["all"] = sorted({need for extra in EXTRAS_REQUIRE.values() for need in extra})
 # Not part of "all": tensorflow-io's kernels fit TensorFlow 2.17 alone, so this extra turns the whole stack back to
@@ -50,6 +54,7 @@ EXTRAS_REQUIRE["test"] = [
     "pydot",
     "librosa",
     "kaldi-native-fbank",
+    "httpx",
 ]
 
 setup(
