@@ -28,7 +28,8 @@ EXTRAS_REQUIRE = {
     "tensorboard": ["tensorboard"],
     "audio": ["soundfile", "soxr"],
     "ctranslate2": ["ctranslate2"],
-    "tflite": ["ai-edge-litert"],
+    # backports-strenum 1.3 refuses the Pythons that this package and ai-edge-litert run on.
+    "tflite": ["ai-edge-litert", "backports-strenum<1.3"],
     "serve": ["starlette", "uvicorn", "prometheus-client"],
     # The messages and the gRPC stub of TensorFlow Serving.
     "client": ["tensorflow-serving-api", "grpcio"],
