@@ -20,6 +20,7 @@ from tfseq2seq.spec import (
     DecoderSpec,
     EncoderSpec,
     ModelSpec,
+    NoEncoderSpec,
     PyramidEncoderSpec,
     Recipe,
     RecurrentDecoderSpec,
@@ -56,7 +57,9 @@ def written(tmp_path, text, name="recipe.yaml"):
 
 def variants():
     """A recipe for each pair of encoder and decoder."""
-    for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
+    encoders = [encoder for encoder in typing.get_args(EncoderSpec) if encoder is not NoEncoderSpec]
+    yield Recipe(model=ModelSpec(encoder=NoEncoderSpec()))
+    for encoder, decoder in itertools.product(encoders, typing.get_args(DecoderSpec)):
         model = ModelSpec(encoder=encoder(), decoder=decoder())
         source = TextSpec() if model.attends else AudioSpec()
         yield Recipe(model=model, source=source)
@@ -272,7 +275,7 @@ def test_kind_chooses_the_variant():
 @pytest.mark.parametrize(
     "part, kind, choices",
     [
-        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid, none"),
         ("decoder", "convolution", "transformer, recurrent, ctc, transducer"),
         ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid"),
         ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid"),

@@ -208,7 +208,7 @@ def generate(
 
 @commands.command()
 @_run_options
-@click.option("--source", required=True, type=click.Path(), help="File of source lines.")
+@click.option("--source", type=click.Path(), help="File of source lines; not for a language model.")
 @click.option("--target", required=True, type=click.Path(), help="File of target lines.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
 @_workers_option
@@ -216,22 +216,37 @@ def score(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
-    source: str,
+    source: str | None,
     target: str,
     batch: int,
     workers: int,
 ) -> None:
-    """Print the log-probability (nats, <eos> included) and the token count of each given pair."""
-    from tfseq2seq.files import read_lines
-
-    sources, targets = read_lines(source), read_lines(target)
-    if len(sources) != len(targets):
-        raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
-    model = _endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
+    """Print the log-probability (nats, <eos> included) and the token count of each given pair, or of each line by a
+    language model."""
     from tfseq2seq.evaluation.scores import perplexity
-    from tfseq2seq.export.generator import Generator
+    from tfseq2seq.files import read_lines
+    from tfseq2seq.recipe import load_run_recipe
 
-    totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
+    targets = read_lines(target)
+    if load_run_recipe(runs[0]).model.is_language_model:
+        if source or overrides or len(runs) > 1:
+            raise UserError(f"{runs[0]} is a language model: it takes --target alone, neither --source nor --set")
+        _import_tensorflow()
+        from tfseq2seq.export.opinions import score_lines
+        from tfseq2seq.training.run import Run
+
+        run = Run.open(runs[0])
+        totals, counts = score_lines(run.load_model(weights), run.target, targets, batch)
+    else:
+        if not source:
+            raise UserError("give --source, the file of source lines")
+        sources = read_lines(source)
+        if len(sources) != len(targets):
+            raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
+        model = _endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
+        from tfseq2seq.export.generator import Generator
+
+        totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
     for total, count in zip(totals, counts, strict=True):
         click.echo(f"{total:.6f}\t{count}")
     value = perplexity(float(totals.sum()), int(counts.sum()))
@@ -552,6 +567,55 @@ def embeddings(
     if projector:
         write_projector(vectors, labels, projector)
         click.echo(projector)
+
+
+@commands.group()
+def ngram() -> None:
+    """N-gram language models, for search.fusion.ngram."""
+
+
+_ngram_run_option = click.option("--run", "folder", required=True, help="Run whose target vocabulary makes the tokens.")
+
+
+@ngram.command("train")
+@_ngram_run_option
+@click.argument("text", type=click.Path())
+@click.argument("output", type=click.Path())
+@click.option("--order", type=POSITIVE, default=4, show_default=True, help="Tokens in the longest n-grams.")
+@click.option("--min-count", "min_counts", type=POSITIVE, multiple=True, help="Least count kept, of orders 1, 2, ...")
+def ngram_train(folder: str, text: str, output: str, order: int, min_counts: tuple[int, ...]) -> None:
+    """Learn a model of the lines of TEXT (modified Kneser-Ney) and write it as the ARPA file OUTPUT."""
+    sentences = _tokens_of(folder, text)
+    from tfseq2seq.search.arpa import train_ngram, write_arpa
+
+    model = train_ngram(sentences, order, min_counts)
+    write_arpa(model, output)
+    counts = ", ".join(f"{len(grams):,}" for grams in model.entries)
+    click.echo(f"{output}: {counts} n-grams of orders 1 to {order}", err=True)
+
+
+@ngram.command("perplexity")
+@_ngram_run_option
+@click.argument("model", type=click.Path())
+@click.argument("text", type=click.Path())
+def ngram_perplexity(folder: str, model: str, text: str) -> None:
+    """Print the perplexity per token of TEXT, line ends counted, by the ARPA file MODEL."""
+    from tfseq2seq.search.arpa import read_arpa
+
+    value, tokens, unknown = read_arpa(model).perplexity(_tokens_of(folder, text))
+    click.echo(f"perplexity {value:.4f}, {tokens} tokens, {unknown} unknown")
+
+
+def _tokens_of(folder: str, text: str) -> list[list[str]]:
+    """The lines of a file as tokens of a run's target vocabulary."""
+    from tfseq2seq.files import read_lines
+
+    lines = read_lines(text)
+    _import_tensorflow()
+    from tfseq2seq.export.opinions import tokens_of
+    from tfseq2seq.training.run import Run
+
+    return tokens_of(Run.open(folder).target, lines)
 
 
 @commands.group()

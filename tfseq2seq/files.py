@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import gzip
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -51,6 +52,18 @@ def iterate_lines(path: str | Path) -> Iterator[bytes]:
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a file as text; see `iterate_lines`."""
     return [line.decode("utf-8") for line in iterate_lines(path)]
+
+
+def expanded_path(path: str) -> str:
+    """A path with `~` and `$VARIABLES` replaced.
+
+    Raises:
+        UserError: a variable is not set.
+    """
+    path = os.path.expanduser(os.path.expandvars(path))
+    if unset := re.search(r"\$\{?(\w+)", path):
+        raise UserError(f"{path}: the environment variable {unset.group(1)} is not set")
+    return path
 
 
 def partial_name(path: Path) -> Path:

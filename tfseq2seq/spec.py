@@ -66,7 +66,10 @@ class Spec:
 
 @dataclass(frozen=True)
 class CorpusSpec(Spec):
-    """Where pairs come from: two line files, or a table with a column each, or TFRecord files; of speech a manifest."""
+    """Where pairs come from: two line files, or a table with a column each, or TFRecord files; of speech a manifest.
+
+    A language model takes a target file alone.
+    """
 
     source: str = setting("", "line file with one source sentence a line, plain or .gz")
     target: str = setting("", "line file with one target sentence a line, plain or .gz")
@@ -83,14 +86,12 @@ class CorpusSpec(Spec):
         ways = [bool(self.source or self.target), bool(self.table), bool(self.records), bool(self.manifest)]
         if sum(ways) > 1:
             raise SpecError("source", "give one of: source and target, table, records, manifest")
-        if bool(self.source) != bool(self.target):
-            raise SpecError("target" if self.source else "source", "source and target files come together")
         if self.split and not self.manifest:
             raise SpecError("split", "is for a manifest, and none is given")
 
     @property
     def given(self) -> bool:
-        return bool(self.source or self.table or self.records or self.manifest)
+        return bool(self.source or self.target or self.table or self.records or self.manifest)
 
 
 @dataclass(frozen=True)
@@ -333,8 +334,24 @@ class PyramidEncoderSpec(Spec):
         return 2 * self.units
 
 
+@dataclass(frozen=True)
+class NoEncoderSpec(Spec):
+    """No encoder: the decoder alone is a language model of the target."""
+
+    kind: Literal["none"] = setting("none", "names this encoder")
+
+    def memory_width(self, width: int) -> int:
+        """There is no memory."""
+        return 0
+
+
 EncoderSpec = (
-    TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec | ConformerEncoderSpec | PyramidEncoderSpec
+    TransformerEncoderSpec
+    | RecurrentEncoderSpec
+    | ConvolutionEncoderSpec
+    | ConformerEncoderSpec
+    | PyramidEncoderSpec
+    | NoEncoderSpec
 )
 
 
@@ -421,7 +438,9 @@ class ModelSpec(Spec):
     """Any encoder with any decoder."""
 
     width: int = setting(256, "width of embeddings, and of Transformer blocks", low=1)
-    encoder: EncoderSpec = group(TransformerEncoderSpec, "transformer, recurrent, convolution, conformer or pyramid")
+    encoder: EncoderSpec = group(
+        TransformerEncoderSpec, "transformer, recurrent, convolution, conformer or pyramid; none: a language model"
+    )
     decoder: DecoderSpec = group(TransformerDecoderSpec, "transformer, recurrent, ctc or transducer")
     ctc_weight: float = setting(
         0.0, "share of a CTC loss beside that of an attention decoder (Watanabe et al. 2017)", low=0, high=0.99
@@ -437,6 +456,9 @@ class ModelSpec(Spec):
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             if isinstance(part, TransformerSpec | ConformerEncoderSpec):
                 self._check_heads(name, part)
+        if self.is_language_model:
+            self._check_language_model()
+            return
         if not self.attends:
             if self.ctc_weight:
                 raise SpecError("ctc_weight", f"is for a decoder with attention, not for {self.decoder.kind}")
@@ -450,6 +472,22 @@ class ModelSpec(Spec):
                     f"{self.decoder.units} cannot be compared with the encoder's output by {self.decoder.attention} "
                     f"attention, which needs {needed}; attention general takes any",
                 )
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether there is a decoder only."""
+        return isinstance(self.encoder, NoEncoderSpec)
+
+    def _check_language_model(self) -> None:
+        if not self.attends:
+            raise SpecError("decoder.kind", f"{self.decoder.kind} needs an encoder; take transformer or recurrent")
+        if isinstance(self.decoder, RecurrentDecoderSpec) and self.decoder.attention != "none":
+            raise SpecError("decoder.attention", "there is no encoder to attend to; set it to none")
+        for name in ("ctc_weight", "share_embeddings", "source_vectors", "target_vectors"):
+            if getattr(self, name):
+                raise SpecError(name, "is not for a language model (encoder.kind none)")
+        if self.scheduled_sampling.schedule != "none":
+            raise SpecError("scheduled_sampling.schedule", "is not for a language model (encoder.kind none)")
 
     @property
     def attends(self) -> bool:
@@ -548,6 +586,32 @@ class TrainingSpec(Spec):
 
 
 @dataclass(frozen=True)
+class FusionSpec(Spec):
+    """What counts beside the model: language models over the same vocabulary, and phrases that are likely to come.
+
+    Each adds its log-probability or bonus, times a weight, to what hypotheses are ranked by (shallow fusion, Gulcehre
+    et al. 2015): as they grow, or once they are complete (rescoring of the beam).
+    """
+
+    ngram: str = setting("", "ARPA file over the target vocabulary's tokens, as `tfseq2seq ngram train` writes it")
+    ngram_weight: float = setting(0.3, "times its log-probability (0: off)", low=0)
+    model: str = setting("", "run of a language model (model.encoder.kind none) with the same target vocabulary")
+    model_weight: float = setting(0.3, "times its log-probability (0: off)", low=0)
+    token_bonus: float = setting(0.0, "added for each token: language models alone prefer short outputs")
+    phrases: str = setting("", "file of phrases to listen for, one a line; after a tab a weight of its own, if any")
+    phrases_weight: float = setting(1.0, "bonus in nats for each token of such a phrase (0: off)", low=0)
+    rescore: bool = setting(False, "language models rank the complete hypotheses of the beam only")
+
+
+@dataclass(frozen=True)
+class RulesSpec(Spec):
+    """What is done to the text after search, inside every artefact."""
+
+    patterns: str = setting("", "file of rules, one a line: regular expression (RE2), tab, replacement")
+    lexicon: str = setting("", "file of proper spellings, one a line: as found (case aside), tab, as wanted")
+
+
+@dataclass(frozen=True)
 class SearchSpec(Spec):
     """How output is found, given a trained model."""
 
@@ -580,6 +644,8 @@ class SearchSpec(Spec):
     ctc_weight: float = setting(
         0.3, "where a model has both: share of CTC beside attention in what hypotheses are ranked by", low=0, high=1
     )
+    fusion: FusionSpec = group(FusionSpec, "language models and phrases to listen for")
+    rules: RulesSpec = group(RulesSpec, "rules for the text found")
 
     def check(self) -> None:
         if not self.sample and self.n_best > self.beam:
@@ -590,6 +656,8 @@ class SearchSpec(Spec):
             )
         if self.max_ratio and self.min_ratio > self.max_ratio:
             raise SpecError("min_ratio", f"{self.min_ratio} is above max_ratio ({self.max_ratio})")
+        if self.sample and self.fusion != FusionSpec():
+            raise SpecError("fusion", "ranks hypotheses of a beam, and sample draws instead")
 
 
 @dataclass(frozen=True)
@@ -607,6 +675,10 @@ class Recipe(Spec):
     search: SearchSpec = group(SearchSpec, "search")
 
     def check(self) -> None:
+        if self.model.is_language_model:
+            self._check_language_model()
+        else:
+            self._check_sides()
         if not self.model.attends:
             self._check_alignment_search()
         if self.search.ctc_weight != SearchSpec().ctc_weight and not self.model.ctc_weight:
@@ -615,10 +687,28 @@ class Recipe(Spec):
             raise SpecError("model.share_embeddings", "needs share_vocabulary: true")
         if isinstance(self.source, AudioSpec):
             self._check_audio(self.source)
-        else:
+        elif not self.model.is_language_model:
             self._check_text()
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"{self.name!r} cannot name a folder")
+
+    def _check_sides(self) -> None:
+        for name, corpus in (("train", self.data.train), ("validation", self.data.validation)):
+            if bool(corpus.source) != bool(corpus.target):
+                missing = "target" if corpus.source else "source"
+                raise SpecError(f"data.{name}.{missing}", "source and target files come together")
+
+    def _check_language_model(self) -> None:
+        for name, corpus in (("train", self.data.train), ("validation", self.data.validation)):
+            for key in ("source", "table", "records", "manifest"):
+                if getattr(corpus, key):
+                    raise SpecError(f"data.{name}.{key}", f"a language model learns from data.{name}.target alone")
+        if self.source != TextSpec() or self.share_vocabulary:
+            raise SpecError("source", "a language model (model.encoder.kind none) has no source; describe target")
+        if self.training.monitor != "loss":
+            raise SpecError("training.monitor", "a language model generates nothing to score; monitor the loss")
+        if self.search != SearchSpec():
+            raise SpecError("search", "a language model is not searched; its weight is set where it is used")
 
     def _check_alignment_search(self) -> None:
         """What steers a decoder token by token means nothing where time steers it: better told than ignored."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import iterate_lines, written_aside
+from tfseq2seq.files import expanded_path, iterate_lines, written_aside
 from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
@@ -32,13 +32,7 @@ def expanded(spec: CorpusSpec) -> CorpusSpec:
     Raises:
         UserError: a variable is not set.
     """
-    paths = {}
-    for field in dataclasses.fields(spec):
-        path = os.path.expanduser(os.path.expandvars(getattr(spec, field.name)))
-        unset = re.search(r"\$\{?(\w+)", path)
-        if unset:
-            raise UserError(f"{path}: the environment variable {unset.group(1)} is not set")
-        paths[field.name] = path
+    paths = {field.name: expanded_path(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
     return CorpusSpec(**paths)
 
 
@@ -111,6 +105,22 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
     held = held_places(count, spec.holdout, seed)
     kept, taken = without_and_with(train, count, held)
     return TrainingCorpora(kept, count - spec.holdout, taken, spec.holdout, held)
+
+
+def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
+    """As `training_corpora`, of lines for a language model: each is a pair with itself.
+
+    Raises:
+        UserError: as there.
+    """
+    if not spec.train.target:
+        raise UserError("data.train.target: no file is given; a language model learns from the lines of one")
+    train, validation = (
+        CorpusSpec(source=corpus.target, target=corpus.target) for corpus in (spec.train, spec.validation)
+    )
+    if not validation.given and not spec.holdout:
+        raise UserError("data.validation.target: no file is given; give one, or let data.holdout take training lines")
+    return training_corpora(dataclasses.replace(spec, train=train, validation=validation), seed)
 
 
 def held_places(count: int, holdout: int, seed: int) -> frozenset[int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfseq2seq.features.rules import Rules
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
@@ -55,10 +56,10 @@ def decode(
     return beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, opinion)
 
 
-def answers(found: Hypotheses, target: TextFeatures, empty: Any) -> dict[str, tf.Tensor]:
+def answers(found: Hypotheses, target: TextFeatures, empty: Any, rules: Rules) -> dict[str, tf.Tensor]:
     """Hypotheses as "text" [B, N], "score" [B, N] and "log_prob" [B, N]; where `empty` [B, 1], nothing and 0."""
     return {
-        "text": tf.where(empty, "", target.detokenize(found.ids)),
+        "text": tf.where(empty, "", rules(target.detokenize(found.ids))),
         "score": tf.where(empty, 0.0, found.scores),
         "log_prob": tf.where(empty, 0.0, found.log_probs),
     }

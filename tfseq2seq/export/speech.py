@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,15 @@ import tensorflow as tf
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.decoding import answers, decode, summed_log_probs
+from tfseq2seq.export.opinions import load_opinions
+from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import best_path, prefix_beam_search
-from tfseq2seq.search.fusion import Fusion, Opinion, Scorer
+from tfseq2seq.search.fusion import Opinion
 from tfseq2seq.search.transducer import transducer_search
 from tfseq2seq.spec import SearchSpec
 from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens
@@ -32,26 +35,24 @@ class SpeechToText(tf.Module):
     Args:
         models: one trained model.
         target: of the transcripts.
-        search: how they are found.
-        scorers: language models and the like, each with its weight.
+        search: how they are found, what ranks them beside the model, and rules for the text.
 
     Raises:
-        UserError: several models, which only text endpoints take.
+        UserError: several models, which only text endpoints take; something that `search.fusion` or `search.rules`
+            names is missing or wrong.
     """
 
-    def __init__(
-        self,
-        models: Sequence[Any],
-        target: TextFeatures,
-        search: SearchSpec,
-        scorers: Sequence[tuple[Scorer, float]] = (),
-    ):
+    def __init__(self, models: Sequence[Any], target: TextFeatures, search: SearchSpec):
         super().__init__(name="speech_to_text")
         if len(models) != 1:
             raise UserError(f"{len(models)} speech models: an ensemble is for text; give one run")
         self.models, self.target, self.spec = list(models), target, search
         self.model = models[0]
-        self.fusion = Fusion(scorers)
+        self.opinions, self.rules = load_opinions(search, target), load_rules(search.rules)
+        self.opinion_parts = self.opinions.parts
+        self.fusion = self.opinions.fusion
+        # What is ranked anew afterwards is the whole beam.
+        self.kept = search.beam if self.opinions.come_after else search.n_best
         self.rate = self.model.source.sample_rate
         self.signature = [
             tf.TensorSpec([None, None], tf.float32, name="audio"),
@@ -73,6 +74,10 @@ class SpeechToText(tf.Module):
 
     def hypotheses(self, audio: Any, length: Any, with_attention: bool = False) -> Hypotheses:
         """Searches for the transcripts of samples [B, N] with lengths [B]."""
+        found = self._search(audio, length, with_attention)
+        return self.opinions.rank(found, self.spec.n_best)
+
+    def _search(self, audio: Any, length: Any, with_attention: bool) -> Hypotheses:
         memory = self.model.encode(audio, length)
         frames = tf.reduce_sum(tf.cast(memory[1], tf.int32), axis=1)
         if isinstance(self.model, Transducer):
@@ -95,7 +100,7 @@ class SpeechToText(tf.Module):
             raise UserError("a prefix is for text; a transcript begins as its recording does")
         audio = tf.where(tf.math.is_finite(audio), audio, 0.0)
         found = self.hypotheses(audio, length)
-        return answers(found, self.target, tf.expand_dims(tf.equal(length, 0), 1))
+        return answers(found, self.target, tf.expand_dims(tf.equal(length, 0), 1), self.rules)
 
     def log_probabilities(self, audio: Any, length: Any, target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probability in nats of transcripts [B] given samples [B, N] and lengths [B], and token counts [B].
@@ -118,7 +123,7 @@ class SpeechToText(tf.Module):
     def _by_ctc(self, logits: Any) -> Hypotheses:
         if self.spec.beam == 1 and not self.fusion:
             return best_path(logits, self.spec.max_length)
-        return prefix_beam_search(logits, self.spec.max_length, self.spec.beam, self.spec.n_best, self.fusion)
+        return prefix_beam_search(logits, self.spec.max_length, self.spec.beam, self.kept, self.fusion)
 
     def _by_transducer(self, memory: Any, frames: Any) -> Hypotheses:
         model: Transducer = self.model
@@ -132,7 +137,7 @@ class SpeechToText(tf.Module):
             states,
             self.spec.max_length,
             beam,
-            self.spec.n_best,
+            self.kept,
             self.fusion,
         )
 
@@ -143,4 +148,5 @@ class SpeechToText(tf.Module):
             ctc = None if model.ctc is None else model.ctc(memory[0], memory[1], training=False)
             candidates = max(_CANDIDATES_PER_BEAM * self.spec.beam, 8)
             opinion = Opinion(self.fusion, ctc, self.spec.ctc_weight, candidates)
-        return decode([model], [memory], frames, self.spec, None, with_attention, opinion)
+        spec = dataclasses.replace(self.spec, n_best=self.kept)
+        return decode([model], [memory], frames, spec, None, with_attention, opinion)

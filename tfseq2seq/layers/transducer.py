@@ -11,11 +11,11 @@ from tfseq2seq.layers.ctc import blank_past_end
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
-from tfseq2seq.spec import TransducerDecoderSpec
+from tfseq2seq.spec import RecurrentDecoderSpec, TransducerDecoderSpec
 
 
 class PredictionNetwork(keras.layers.Layer):
-    """Recurrent network over the tokens said so far.
+    """Recurrent network over the tokens said so far; a recurrent language model has the same.
 
     Args:
         spec: sizes.
@@ -23,7 +23,7 @@ class PredictionNetwork(keras.layers.Layer):
         initializer: of the input matrices.
     """
 
-    def __init__(self, spec: TransducerDecoderSpec, width: int, initializer: str, **kwargs: Any):
+    def __init__(self, spec: TransducerDecoderSpec | RecurrentDecoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")

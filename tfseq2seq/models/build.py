@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.language import LanguageModel
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
 from tfseq2seq.spec import AudioSpec, CTCDecoderSpec, ModelSpec, SourceSpec, TransducerDecoderSpec
@@ -18,9 +19,11 @@ def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_si
     Args:
         spec: encoder and decoder.
         source: text or audio.
-        source_size: entries of the source vocabulary; of audio there is none, and it does not matter.
+        source_size: entries of the source vocabulary; of audio, and for a language model, it does not matter.
         target_size: entries of the target vocabulary.
     """
+    if spec.is_language_model:
+        return LanguageModel(spec, target_size, **kwargs)
     if not isinstance(source, AudioSpec):
         return Seq2Seq(spec, source_size, target_size, **kwargs)
     if isinstance(spec.decoder, CTCDecoderSpec):

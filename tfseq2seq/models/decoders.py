@@ -30,7 +30,10 @@ from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoder
 
 
 class TransformerDecoder(keras.layers.Layer):
-    """Stack of Transformer blocks. Its attention weights are the last block's, averaged over heads."""
+    """Stack of Transformer blocks. Its attention weights are the last block's, averaged over heads.
+
+    With a memory width of 0 there is no memory: a language model, which is called on embedded tokens alone.
+    """
 
     def __init__(
         self,
@@ -55,10 +58,18 @@ class TransformerDecoder(keras.layers.Layer):
                 layer.build((None, None, self.width))
 
     def call(
-        self, embedded: Any, memory: Any, memory_mask: Any, summary: Any, target_mask: Any, training: bool | None = None
-    ) -> tuple[Any, Any]:
-        """[B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
-        fixed = self._fixed(memory, memory_mask)
+        self,
+        embedded: Any,
+        memory: Any = None,
+        memory_mask: Any = None,
+        summary: Any = None,
+        target_mask: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        """[B, T, D] to hidden [B, T, D] and, where there is a memory, attention [B, T, S]."""
+        fixed: dict[str, Any] = {"memory": [None] * len(self.blocks), "bias": None}
+        if memory is not None:
+            fixed = self._fixed(memory, memory_mask)
         positions = ops.arange(ops.shape(embedded)[1], dtype="int32")
         bias = attention_bias(causal_mask(ops.shape(embedded)[1]), self.compute_dtype)
         x = self.embedding(embedded, training=training)
@@ -99,8 +110,9 @@ class TransformerDecoder(keras.layers.Layer):
         bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
         return {"memory": [block.memory_attention.keys_values(memory) for block in self.blocks], "bias": bias}
 
-    def _finish(self, x: Any, weights: Any) -> tuple[Any, Any]:
-        return (x if self.norm is None else self.norm(x)), ops.mean(weights, axis=1)
+    def _finish(self, x: Any, weights: Any) -> Any:
+        hidden = x if self.norm is None else self.norm(x)
+        return hidden if weights is None else (hidden, ops.mean(weights, axis=1))
 
 
 class RecurrentDecoder(keras.layers.Layer):

@@ -20,7 +20,7 @@ from tfseq2seq.models.frontend import AudioFrontend
 from tfseq2seq.models.scheduled_sampling import StepSampling, TwoPassSampling
 from tfseq2seq.models.sources import looks_back_only, source_inputs
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import AudioSpec, ModelSpec, TransformerDecoderSpec
+from tfseq2seq.spec import AudioSpec, ModelSpec, NoEncoderSpec, TransformerDecoderSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
@@ -60,10 +60,10 @@ class Seq2Seq(keras.Model):
             spec.decoder, spec.width, encoder.memory_width, encoder.summary_width, spec.initializer, walks=sampled
         )
         tied = target_embedding if spec.tie_output else None
-        output = _Output(spec.width, target_size, spec.initializer, tied, name="output")
+        output = Output(spec.width, target_size, spec.initializer, tied, name="output")
 
         ctc = None
-        if spec.ctc_weight:
+        if spec.ctc_weight and not isinstance(spec.encoder, NoEncoderSpec):
             ctc = CTCOutput(target_size, encoder.memory_width, spec.encoder.dropout, spec.initializer, name="ctc")
 
         # functional model
@@ -138,7 +138,7 @@ class Seq2Seq(keras.Model):
         return cls(**{**config, **parts})
 
 
-class _Output(keras.layers.Layer):
+class Output(keras.layers.Layer):
     """Hidden vectors [B, T, D] to logits [B, T, V], by the transposed embedding (Press & Wolf 2017) or, where none is
     given, by a matrix and a bias of its own."""
 

@@ -41,8 +41,8 @@ class Run:
     Args:
         folder: where it is.
         recipe: what it was made from.
-        source, target: text features of both sides, one object where the vocabulary is shared; of audio there is no
-            source.
+        source, target: text features of both sides, one object where the vocabulary is shared; of audio, and for a
+            language model, there is no source.
     """
 
     def __init__(self, folder: str | Path, recipe: Recipe, source: TextFeatures | None, target: TextFeatures):
@@ -79,7 +79,9 @@ class Run:
         def features(side: str, spec: TextSpec) -> TextFeatures:
             return TextFeatures(spec, load_vocabulary(vocabulary_file(folder / "vocabulary", side, spec), spec))
 
-        source = features("source", recipe.source) if isinstance(recipe.source, TextSpec) else None
+        source = None
+        if isinstance(recipe.source, TextSpec) and not recipe.model.is_language_model:
+            source = features("source", recipe.source)
         if recipe.share_vocabulary and source is not None:
             return cls(folder, recipe, source, source)
         return cls(folder, recipe, source, features("target", recipe.target))

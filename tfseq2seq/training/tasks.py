@@ -17,7 +17,7 @@ from tfseq2seq.data.batching import (
     training_example,
 )
 from tfseq2seq.data.recordings import SpeechReport, batch_by_seconds, speech_corpora, speech_example, usable
-from tfseq2seq.data.sources import iterate_side, training_corpora
+from tfseq2seq.data.sources import iterate_side, line_corpora, training_corpora
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.export.endpoints import endpoint
@@ -63,6 +63,37 @@ class TextTask:
         chunks = list(pairs.batch(2048).as_numpy_iterator())
         sources, references = ([line.decode() for chunk in chunks for line in chunk[side]] for side in (0, 1))
         return _generated_score(model, run, sources, references)
+
+
+class LanguageTask:
+    """Lines of text, for a language model."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe, self.corpora = recipe, line_corpora(recipe.data, recipe.seed)
+
+    def learn_features(self) -> tuple[None, TextFeatures]:
+        """There is no source; text features of the target."""
+        lines = iterate_side(self.recipe.data.train, "target", self.corpora.held)
+        return None, _learned("target", self.recipe.target, lines)
+
+    def batches(self, run: Run, model: Any, say: Any) -> Batches:
+        """Training batches without end, shuffled anew each epoch, and the validation corpus once."""
+        spec = self.recipe.data
+        parts = []
+        for name, lines in (("training", self.corpora.train), ("validation", self.corpora.validation)):
+            kept, report = drop_unfit(tokenize(run.target, run.target)(lines), spec, f"data.{name}")
+            say(f"{name}: {report.kept:,} lines, {report.target_tokens:,} tokens")
+            parts.append((kept, report.kept))
+        (train, count), (validation, _) = parts
+        shuffled = shuffled_epochs(train, count, spec, self.recipe.seed)
+        batches = batch_by_tokens(spec)(shuffled).map(_language_example).prefetch(8)
+        return batches, _sized(batch_by_tokens(spec)(validation).map(_language_example).cache())
+
+    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, say: Any) -> None:
+        """Nothing."""
+
+    def score(self, model: Any, run: Run) -> Score:
+        raise UserError("training.monitor: a language model generates nothing to score; monitor the loss")
 
 
 class SpeechTask:
@@ -128,8 +159,10 @@ class SpeechTask:
         return usable(utterances, run.target, self.recipe.data, rate, name, positions, model.spec.has_ctc, faults)
 
 
-def open_task(recipe: Recipe) -> TextTask | SpeechTask:
+def open_task(recipe: Recipe) -> TextTask | LanguageTask | SpeechTask:
     """Opens and checks the corpora of a recipe."""
+    if recipe.model.is_language_model:
+        return LanguageTask(recipe)
     return SpeechTask(recipe) if isinstance(recipe.source, AudioSpec) else TextTask(recipe)
 
 
@@ -202,6 +235,11 @@ def _generated_score(model: Any, run: Run, sources: list[Any], references: list[
         return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
 
     return score
+
+
+def _language_example(source: tf.Tensor, target: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+    inputs, labels, weights = training_example(source, target)
+    return {"target": inputs["target"]}, labels, weights
 
 
 def _first(examples: tf.data.Dataset, count: int) -> tf.data.Dataset:

@@ -1,0 +1,126 @@
+"""Scorers that are finite automata with failure arcs: n-gram models, phrases to listen for, a bonus for each token.
+
+A state has arcs for some tokens. For any other token the automaton goes to a shorter state first, at a cost, and looks
+there, as back-off models do (Katz 1987) and as string matching does (Aho & Corasick 1975); the last state, 0, knows
+every token. All arcs stand in one sorted array, so that memory grows with their number and not with states times
+vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq.spec import EOS
+
+
+@dataclass
+class Arcs:
+    """An automaton in construction.
+
+    Attributes:
+        scores: [V], of every token in state 0.
+        targets: [V], the states they lead to from there.
+        arcs: (state, token) to (score, next state), for states above 0.
+        failures: of each state above 0, where to look for other tokens, and what going there adds.
+        start: where hypotheses begin.
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+    arcs: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
+    failures: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    start: int = 0
+
+
+class Automaton(tf.Module):
+    """A `Scorer` of `search/fusion.py` whose state is the automaton's, int32 [B, K]. Its arrays are kept by artefacts.
+
+    Args:
+        arcs: what it is made of.
+        name: of its variables.
+    """
+
+    def __init__(self, arcs: Arcs, name: str):
+        super().__init__(name=name)
+        size, count = len(arcs.scores), max(arcs.failures, default=0) + 1
+        self.size, self.first = size, arcs.start
+        ordered = sorted(arcs.arcs)
+        keys = np.array([state * size + token for state, token in ordered], "int64")
+        suffixes, costs = np.zeros(count, "int32"), np.zeros(count, "float32")
+        for state, (suffix, cost) in arcs.failures.items():
+            suffixes[state], costs[state] = suffix, cost
+        self.levels = _longest_chain(suffixes)
+        # One arc that nothing asks for at the end: an empty array could not be looked into.
+        self._keys = _kept(np.append(keys, np.iinfo("int64").max))
+        self._values = _kept(np.array([*(arcs.arcs[key][0] for key in ordered), 0.0], "float32"))
+        self._next = _kept(np.array([*(arcs.arcs[key][1] for key in ordered), 0], "int32"))
+        self._begins = _kept(np.searchsorted(keys, np.arange(count + 1, dtype="int64") * size).astype("int32"))
+        self._suffixes, self._costs = _kept(suffixes), _kept(costs)
+        self._scores = _kept(np.asarray(arcs.scores, "float32"))
+        self._targets = _kept(np.asarray(arcs.targets, "int32"))
+
+    def start(self, batch: Any, beam: int) -> tf.Tensor:
+        return tf.fill(tf.stack([batch, beam]), self.first)
+
+    def scores(self, states: Any) -> tf.Tensor:
+        """[B, K, V]: of every next token."""
+        shape = tf.shape(states)
+        chain = self._chain(tf.reshape(states, [-1]))
+        rows = tf.shape(chain[0])[0]
+        total = tf.broadcast_to(self._scores, tf.stack([rows, self.size]))
+        for level in reversed(chain):
+            total = self._with_arcs(total + tf.expand_dims(tf.gather(self._costs, level), 1), level)
+        return tf.reshape(total, tf.stack([shape[0], shape[1], self.size]))
+
+    def advance(self, states: Any, tokens: Any) -> tf.Tensor:
+        shape = tf.shape(states)
+        token = tf.reshape(tokens, [-1])
+        following = tf.gather(self._targets, token)
+        for level in reversed(self._chain(tf.reshape(states, [-1]))):
+            key = tf.cast(level, tf.int64) * self.size + tf.cast(token, tf.int64)
+            place = tf.searchsorted(self._keys, key, out_type=tf.int32)
+            found = tf.logical_and(tf.equal(tf.gather(self._keys, place), key), level > 0)
+            following = tf.where(found, tf.gather(self._next, place), following)
+        return tf.reshape(following, shape)
+
+    def _chain(self, states: Any) -> list[tf.Tensor]:
+        """[R] states, the ones they fail to, and so on; 0 stays 0."""
+        chain = [states]
+        for _ in range(self.levels - 1):
+            chain.append(tf.gather(self._suffixes, chain[-1]))
+        return chain[: self.levels]
+
+    def _with_arcs(self, total: Any, states: Any) -> tf.Tensor:
+        """[R, V] with the scores of the arcs of states [R] in place of what is there."""
+        begins = tf.gather(self._begins, states)
+        counts = tf.gather(self._begins, states + 1) - begins
+        rows = tf.repeat(tf.range(tf.shape(states)[0]), counts)
+        within = tf.range(tf.shape(rows)[0]) - tf.gather(tf.cumsum(counts, exclusive=True), rows)
+        places = tf.gather(begins, rows) + within
+        tokens = tf.cast(tf.gather(self._keys, places) % self.size, tf.int32)
+        return tf.tensor_scatter_nd_update(total, tf.stack([rows, tokens], axis=1), tf.gather(self._values, places))
+
+
+def token_bonus(size: int) -> Automaton:
+    """1 for every token but <eos>: what keeps a language model from preferring short outputs."""
+    scores = np.ones(size)
+    scores[EOS] = 0.0
+    return Automaton(Arcs(scores, np.zeros(size)), name="token_bonus")
+
+
+def _longest_chain(suffixes: Sequence[int] | np.ndarray) -> int:
+    """States above 0 on the longest way of failures; at least 1, so that there is a level to look at."""
+    states, longest = np.arange(len(suffixes)), 0
+    while states.any():
+        states, longest = np.asarray(suffixes)[states], longest + 1
+    return max(longest, 1)
+
+
+def _kept(values: np.ndarray) -> tf.Variable:
+    # A variable, not a constant: it is stored once and beside the graph, whose size is limited.
+    return tf.Variable(values, trainable=False, dtype=values.dtype)
