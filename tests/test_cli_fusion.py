@@ -230,7 +230,7 @@ def test_text_models_are_fused_too(folder, text):
     main(["train", str(folder / "t.json"), "--run", str(folder / "t")])
     (folder / "bb.txt").write_text("b b\n" * 20)
     main(
-        ["ngram", "train", "--run", str(folder / "t"), "--order", "2", str(folder / "bb.txt"), str(folder / "bb.arpa")]
+        ["ngram", "train", "--run", str(folder / "t"), "--order", "3", str(folder / "bb.txt"), str(folder / "bb.arpa")]
     )
     from tfseq2seq.cli import _endpoint
 
