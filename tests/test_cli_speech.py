@@ -181,3 +181,24 @@ def test_recordings_pack_to_padded_batches():
     audio, length = SpeechToText.pack([np.ones(3, "float32"), np.ones(1, "float32")])
     np.testing.assert_array_equal(audio, [[1, 1, 1], [1, 0, 0]])
     assert length.numpy().tolist() == [3, 1] and audio.dtype == tf.float32
+
+
+def test_times_and_windows(run, morse, tmp_path, capfd):
+    files = [morse.parent / line.split("\t")[2] for line in morse.read_text().splitlines() if line.startswith("test")]
+    common = ["generate", "--run", str(run), "--set", "search.n_best=1"]
+    main([*common, str(files[0]), str(files[1])])
+    lines = capfd.readouterr().out.splitlines()
+    main([*common, "--times", "json", str(files[0]), str(files[1])])
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [one["text"] for one in found] == lines and found[1]["path"] == str(files[1])
+    main([*common, "--times", "srt", "--output", str(tmp_path / "subtitles"), str(files[0]), str(files[1])])
+    assert sorted(path.name for path in (tmp_path / "subtitles").iterdir()) == ["test_00001.srt", "test_00002.srt"]
+    main([*common, "--window", "100", str(files[0])])
+    assert capfd.readouterr().out.splitlines() == lines[:1]
+    for options, message in (
+        (["--overlap", "1"], "--overlap is of --window"),
+        (["--times", "vtt", files[1]], "name a folder with --output"),
+        (["--window", "1", "--overlap", "0.6"], "shorter than half a window"),
+    ):
+        code, printed = failed([*common, *options, files[0]], capfd)
+        assert code == 2 and message in printed.err

@@ -91,6 +91,7 @@ def commands() -> None:
 
 
 POSITIVE = click.IntRange(min=1)
+SECONDS = click.FloatRange(min=0, min_open=True)
 _workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -147,6 +148,13 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
 @_workers_option
 @click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
+@click.option(
+    "--times",
+    type=click.Choice(["srt", "vtt", "json"]),
+    help="Of speech: when words are said, as subtitles or JSON lines; subtitles of several go to the folder --output.",
+)
+@click.option("--window", type=SECONDS, help="Of speech: hear longer recordings in windows of so many seconds.")
+@click.option("--overlap", type=SECONDS, help="Seconds that windows share.  [default: a sixth of --window]")
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -160,6 +168,9 @@ def generate(
     batch: int,
     workers: int,
     scores: bool,
+    times: str | None,
+    window: float | None,
+    overlap: float | None,
 ) -> None:
     """Write an output line for each input, in the same order (n_best lines where more are asked for).
 
@@ -177,9 +188,19 @@ def generate(
         _import_tensorflow()
         from tfseq2seq.export.recordings import read_recordings
 
-        recordings = read_recordings(_utterances(files, manifest, split), audio)
+        utterances = _utterances(files, manifest, split)
+        recordings = read_recordings(utterances, audio)
         inputs, faults = recordings.samples, recordings.faults
-    elif files or manifest or split:
+        if overlap and not window:
+            raise UserError("--overlap is of --window, and none is given")
+        if times or window:
+            if scores:
+                raise UserError("--scores goes with neither --times nor --window; json has the scores")
+            model = _endpoint(runs, weights, overrides)
+            _write_timed(model, [one.path for one in utterances], inputs, times, window, overlap, output, batch)
+            _report(faults)
+            return
+    elif files or manifest or split or times or window:
         raise UserError(
             f"audio files and manifests are for models of speech, and {runs[0]} is one of text; use --input"
         )
@@ -204,6 +225,44 @@ def generate(
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
     _report(faults)
+
+
+def _write_timed(
+    model: Any,
+    paths: Sequence[str],
+    recordings: Sequence[Any],
+    times: str | None,
+    window: float | None,
+    overlap: float | None,
+    output: str | None,
+    batch: int,
+) -> None:
+    """Transcripts of recordings by windows, as lines, or with the times of words."""
+    from tfseq2seq.export.long_audio import transcribe_long
+    from tfseq2seq.export.timing import Transcriber
+    from tfseq2seq.export.transcripts import as_json_line, as_subtitles
+    from tfseq2seq.files import write_whole
+
+    if times in ("srt", "vtt") and len(paths) > 1 and not output:
+        raise UserError(f"subtitles of {len(paths)} recordings are as many files: name a folder with --output")
+    transcriber = Transcriber(model, batch)
+    if window:
+        found = transcribe_long(transcriber, recordings, window, window / 6 if overlap is None else overlap)
+    else:
+        found = transcriber.transcribe(recordings)
+    if times in ("srt", "vtt"):
+        contents = [as_subtitles(one, times, transcriber) for one in found]
+    elif times == "json":
+        contents = ["".join(as_json_line(path, one) + "\n" for path, one in zip(paths, found))]
+    else:
+        contents = ["".join(_one_line(one.text) + "\n" for one in found)]
+    if output and len(contents) > 1:
+        for path, content in zip(paths, contents):
+            write_whole(Path(output, Path(path).stem + f".{times}"), content.encode("utf-8"))
+    elif output:
+        write_whole(output, contents[0].encode("utf-8"))
+    else:
+        click.echo("".join(contents), nl=False)
 
 
 @commands.command()

@@ -108,6 +108,14 @@ def group_words(
     return [_cue(group) for group in groups]
 
 
+def joined_text(words: Sequence[Word]) -> str:
+    """The words as one line, with a space between them but between Chinese or Japanese characters."""
+    text = ""
+    for word in words:
+        text = _joined(text, _one_line(word.text))
+    return text
+
+
 def to_srt(cues: Sequence[Cue]) -> str:
     """SubRip text: numbered cues, `HH:MM:SS,mmm`; from 100 hours on the hours have three digits.
 
@@ -189,10 +197,7 @@ def _check_times(kind: str, timed: Sequence[Word | Cue]) -> None:
 
 
 def _cue(words: Sequence[Word]) -> Cue:
-    text = ""
-    for word in words:
-        text = _joined(text, _one_line(word.text))
-    return Cue(text, words[0].start, max(word.end for word in words), tuple(words))
+    return Cue(joined_text(words), words[0].start, max(word.end for word in words), tuple(words))
 
 
 def _sentence_between(text: str, token: str) -> bool:
@@ -204,11 +209,11 @@ def _joined(text: str, token: str) -> str:
     if not text:
         return token
     sides = (text[-1], token[0])
-    unspaced = all(map(_unspaced, sides)) or any(_wide(side) and unicodedata.category(side)[0] == "P" for side in sides)
-    return text + token if unspaced else f"{text} {token}"
+    close = all(map(unspaced, sides)) or any(_wide(side) and unicodedata.category(side)[0] == "P" for side in sides)
+    return text + token if close else f"{text} {token}"
 
 
-def _unspaced(character: str) -> bool:
+def unspaced(character: str) -> bool:
     """Whether it is of a script written without spaces. Hangul is as wide, but Korean has spaces."""
     return _wide(character) and not unicodedata.name(character, "").startswith("HANGUL")
 

@@ -39,7 +39,9 @@ class TextFeatures(keras.layers.Layer):
         super().__init__(trainable=False, **kwargs)
         self.spec, self.vocabulary = spec, vocabulary
         self.size = len(vocabulary.tokens)
-        self._surfaces = tf.constant(_surfaces(vocabulary, spec.scheme))
+        # What each token contributes to text, the space before a word included.
+        self.surfaces = _surfaces(vocabulary, spec.scheme)
+        self._surfaces = tf.constant(self.surfaces)
         self._tokenizer: Any = None
         self._table: Any = None
         if spec.scheme in ("unigram", "bpe"):

@@ -1,0 +1,22 @@
+"""Transcripts with times in the formats that others read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from tfseq2seq.evaluation.subtitles import group_words, to_srt, to_webvtt
+from tfseq2seq.export.timing import Transcriber, Transcript
+
+
+def as_json_line(path: str, transcript: Transcript) -> str:
+    """A JSON object in one line: path, text, score, and the words with start and end in seconds."""
+    words = [{"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)} for word in transcript.words]
+    fields = {"path": path, "text": transcript.text, "score": round(transcript.score, 6), "words": words}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def as_subtitles(transcript: Transcript, kind: str, transcriber: Transcriber) -> str:
+    """SubRip (kind "srt") or WebVTT ("vtt") of a transcript's words, the model's rules applied to each cue."""
+    cues = [dataclasses.replace(cue, text=transcriber.text_of(cue.words)) for cue in group_words(transcript.words)]
+    return to_srt(cues) if kind == "srt" else to_webvtt(cues)
