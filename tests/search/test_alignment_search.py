@@ -11,7 +11,7 @@ from tfseq2seq.search.beam import beam_search
 from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ctc import best_path, prefix_beam_search
 from tfseq2seq.search.fusion import Fusion, Opinion, log_recurrence
-from tfseq2seq.search.transducer import transducer_search
+from tfseq2seq.search.transducer import TransducerSearch, transducer_search
 from tfseq2seq.spec import EOS, SearchSpec
 
 SIZE = 6
@@ -145,7 +145,8 @@ def test_transducer_search_as_wide_as_the_space_is_exact(seed, fusion):
     say, join, heard, by_hand, width = transducer(seed)
     frames, longest, beam, count = np.array([3, 2], "int32"), 3, 130, 8
     start = [tf.zeros([2 * beam, width])]
-    found = transducer_search(tf.constant(heard), tf.constant(frames), say, join, start, longest, beam, count, fusion)
+    search = TransducerSearch(say, join, longest, beam, fusion)
+    found = transducer_search(search, tf.constant(heard), tf.constant(frames), start, count)
     for row, length in enumerate(frames):
         expected = {}
         for size in range(longest + 1):
@@ -159,9 +160,8 @@ def test_transducer_search_as_wide_as_the_space_is_exact(seed, fusion):
 
 def test_greedy_transducer_search_takes_the_likeliest_edge():
     say, join, heard, _, width = transducer(5)
-    found = transducer_search(
-        tf.constant(heard), tf.constant([3, 3]), say, join, [tf.zeros([2, width])], 4, beam=1, count=1
-    )
+    search = TransducerSearch(say, join, longest=4, beam=1)
+    found = transducer_search(search, tf.constant(heard), tf.constant([3, 3]), [tf.zeros([2, width])], count=1)
     for row in range(2):
         states, tokens, place = [tf.zeros([1, width])], [], 0
         output, states = say(tf.constant([2]), states)

@@ -21,7 +21,7 @@ from tfseq2seq.models.transducer import Transducer
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import best_path, prefix_beam_search
 from tfseq2seq.search.fusion import Opinion
-from tfseq2seq.search.transducer import transducer_search
+from tfseq2seq.search.transducer import TransducerSearch, transducer_search
 from tfseq2seq.spec import SearchSpec
 from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens
 
@@ -129,17 +129,8 @@ class SpeechToText(tf.Module):
         model: Transducer = self.model
         beam = self.spec.beam
         states = model.start(tf.shape(frames)[0] * beam)
-        return transducer_search(
-            model.heard(memory[0]),
-            frames,
-            model.say,
-            model.logits,
-            states,
-            self.spec.max_length,
-            beam,
-            self.kept,
-            self.fusion,
-        )
+        search = TransducerSearch(model.say, model.logits, self.spec.max_length, beam, self.fusion)
+        return transducer_search(search, model.heard(memory[0]), frames, states, self.kept)
 
     def _by_attention(self, memory: Any, frames: Any, with_attention: bool) -> Hypotheses:
         model: Seq2Seq = self.model

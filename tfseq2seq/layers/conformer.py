@@ -53,6 +53,23 @@ class ConvolutionPart(keras.layers.Layer):
         x = self.depthwise(ops.pad(x, ((0, 0), (left, self.kernel - 1 - left), (0, 0))))
         return self.pointwise(ops.silu(self.norm(x)))
 
+    def stream(self, inputs: Any, mask: Any, past: Any) -> tuple[Any, Any]:
+        """As `call` of a causal one, for positions that follow others.
+
+        Args:
+            inputs: [B, C, D].
+            mask: [B, C].
+            past: [B, kernel - 1, D], what the depthwise convolution read before; zeros at the start.
+
+        Returns:
+            [B, C, D], and the past of the next positions.
+        """
+        values, gates = ops.split(self.gated(inputs), 2, axis=-1)
+        read = values * ops.sigmoid(gates) * ops.expand_dims(ops.cast(mask, values.dtype), -1)
+        read = ops.concatenate([past, read], axis=1)
+        count = ops.shape(inputs)[1]
+        return self.pointwise(ops.silu(self.norm(self.depthwise(read)))), read[:, count:]
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.settings}
 
@@ -111,3 +128,38 @@ class ConformerBlock(keras.layers.Layer):
         x = x + drop(self.convolution(convolution_norm(x), mask))
         x = x + 0.5 * drop(self.feed_forwards[1](second(x), training=training))
         return last(x)
+
+    def start_stream(self, batch: Any, past: int) -> dict[str, Any]:
+        """The cache before the first chunk: keys and values of `past` positions, and what the convolution reads."""
+        shape = (batch, self.attention.groups, past, self.attention.head_width)
+        keys, values = (ops.zeros(shape, dtype=self.compute_dtype) for _ in range(2))
+        read = ops.zeros((batch, self.spec.kernel - 1, self.width), dtype=self.compute_dtype)
+        return {"keys": keys, "values": values, "read": read}
+
+    def stream(
+        self, inputs: Any, mask: Any, bias: Any, positions: Any, key_positions: Any, cache: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """As `call`, for the C positions of a chunk that follows others.
+
+        Args:
+            inputs: [B, C, D].
+            mask: [B, C].
+            bias: [B, C or 1, P + C] over the P positions kept and the chunk's own.
+            positions: [C] int, of the chunk.
+            key_positions: [P + C] int.
+            cache: from `start_stream` or the chunk before.
+
+        Returns:
+            [B, C, D] and the cache for the next chunk.
+        """
+        first, attention_norm, convolution_norm, second, last = self.norms
+        x = inputs + 0.5 * self.feed_forwards[0](first(inputs), training=False)
+        queries, keys, values = self.attention.queries_keys_values(attention_norm(x), positions)
+        keys = ops.concatenate([cache["keys"], keys], axis=2)
+        values = ops.concatenate([cache["values"], values], axis=2)
+        x = x + self.attention(queries, keys, values, bias, positions, key_positions, training=False)[0]
+        convolved, read = self.convolution.stream(convolution_norm(x), mask, cache["read"])
+        x = x + convolved
+        x = x + 0.5 * self.feed_forwards[1](second(x), training=False)
+        count = ops.shape(inputs)[1]
+        return last(x), {"keys": keys[:, :, count:], "values": values[:, :, count:], "read": read}

@@ -40,7 +40,9 @@ def best_path(logits: Any, longest: int) -> Hypotheses:
     return Hypotheses(ids, lengths, total, total, None)
 
 
-class _Beam(NamedTuple):
+class PrefixBeam(NamedTuple):
+    """Where a prefix beam search stands."""
+
     prefixes: Prefixes
     blank: tf.Tensor  # [B, K]: log-probability of the alignments so far that end with a blank
     token: tf.Tensor  # [B, K]: and of those that end with the prefix's last token
@@ -58,11 +60,15 @@ def prefix_beam_search(logits: Any, longest: int, beam: int, count: int, fusion:
         fusion: scorers whose opinion ranks prefixes as they grow.
     """
     fusion = fusion or Fusion()
-    log_probs = _log_probs(logits)
-    batch, frames, size = tf.shape(log_probs)[0], tf.shape(log_probs)[1], log_probs.shape[2]
+    batch, frames = tf.shape(logits)[0], tf.shape(logits)[1]
     length = tf.maximum(tf.minimum(frames, longest), 1)
+    return best_prefixes(hear(begin(batch, beam, length, fusion), logits, fusion), count, fusion)
+
+
+def begin(batch: Any, beam: int, length: Any, fusion: Fusion) -> PrefixBeam:
+    """Nothing heard, and room for `length` tokens."""
     prefixes = empty_prefixes(batch, beam, length)
-    first = _Beam(
+    return PrefixBeam(
         prefixes,
         tf.where(prefixes.used, 0.0, FORBIDDEN),
         tf.fill(tf.shape(prefixes.used), FORBIDDEN),
@@ -70,10 +76,21 @@ def prefix_beam_search(logits: Any, longest: int, beam: int, count: int, fusion:
         fusion.start(batch, beam),
     )
 
-    def body(index: Any, now: _Beam) -> Any:
+
+def hear(now: PrefixBeam, logits: Any, fusion: Fusion) -> PrefixBeam:
+    """The beam after some more positions, of logits [B, F, V]."""
+    log_probs = _log_probs(logits)
+    frames, size, length = tf.shape(log_probs)[1], log_probs.shape[2], tf.shape(now.prefixes.ids)[2]
+
+    def body(index: Any, now: PrefixBeam) -> Any:
         return index + 1, _next_frame(now, tf.gather(log_probs, index, axis=1), length, size, fusion)
 
-    _, last = tf.while_loop(lambda index, _: index < frames, body, (tf.constant(0), first))
+    _, last = tf.while_loop(lambda index, _: index < frames, body, (tf.constant(0), now))
+    return last
+
+
+def best_prefixes(last: PrefixBeam, count: int, fusion: Fusion) -> Hypotheses:
+    """The `count` likeliest transcripts if nothing more comes."""
     sums = log_add(last.blank, last.token)
     scores = sums + last.added
     if fusion:
@@ -84,7 +101,7 @@ def prefix_beam_search(logits: Any, longest: int, beam: int, count: int, fusion:
     return Hypotheses(found.ids, found.lengths, tf.gather(sums, best, batch_dims=1), scores, None)
 
 
-def _next_frame(now: _Beam, frame: Any, length: Any, size: int, fusion: Fusion) -> _Beam:
+def _next_frame(now: PrefixBeam, frame: Any, length: Any, size: int, fusion: Fusion) -> PrefixBeam:
     """The beam after one more position, of log-probabilities [B, V]."""
     prefixes = now.prefixes
     beam = prefixes.used.shape[1]
@@ -113,7 +130,7 @@ def _next_frame(now: _Beam, frame: Any, length: Any, size: int, fusion: Fusion) 
     said_sum = tf.gather(flat, tf.maximum(places - beam, 0), batch_dims=1)
     states = fusion.moved(now.states, parents, tokens, longer)
     added = tf.where(longer, best - said_sum, tf.gather(now.added, parents, batch_dims=1)) if fusion else now.added
-    return _Beam(
+    return PrefixBeam(
         grown(prefixes, parents, tokens, longer, best > FORBIDDEN / 2),
         tf.where(longer, FORBIDDEN, tf.gather(blank, parents, batch_dims=1)),
         tf.where(longer, said_sum, tf.gather(token, parents, batch_dims=1)),

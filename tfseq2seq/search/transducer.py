@@ -35,60 +35,95 @@ class _Finished(NamedTuple):
     scores: tf.Tensor
 
 
-def transducer_search(
-    heard: Any,
-    frames: Any,
-    say: Callable[[Any, list[Any]], tuple[Any, list[Any]]],
-    join: Callable[[Any, Any], Any],
-    network: list[Any],
-    longest: int,
-    beam: int,
-    count: int,
-    fusion: Fusion | None = None,
-) -> Hypotheses:
-    """The `count` likeliest transcripts a beam of `beam` finds, of at most `longest` tokens, without <eos>.
+class Progress(NamedTuple):
+    """Where a search stands: steps taken, hypotheses that go on, and finished ones."""
+
+    step: tf.Tensor
+    now: _Beam
+    finished: _Finished
+
+
+class TransducerSearch:
+    """A search that can stop and go on as positions come in.
 
     Args:
-        heard: [B, F, J] projected positions.
-        frames: [B] how many of them are real.
         say: last tokens [N] and states to the prediction network's projected output [N, J] and its next states.
         join: [..., J] of positions and of predictions to logits [..., V].
-        network: states [B * beam, units] before the first token.
+        longest: most tokens of a transcript, which has no <eos>.
+        beam: hypotheses kept.
         fusion: scorers whose opinion ranks hypotheses as they grow.
     """
-    fusion = fusion or Fusion()
-    batch = tf.shape(heard)[0]
-    length = tf.constant(longest)
-    prefixes = empty_prefixes(batch, beam, length)
-    said, network = _say(say, tf.fill(tf.shape(prefixes.last), BOS), [_rows(state, beam) for state in network])
-    start = tf.where(prefixes.used, 0.0, FORBIDDEN)
-    first = _Beam(prefixes, start, tf.zeros_like(start), said, network, fusion.start(batch, beam))
-    none = tf.fill(tf.shape(start), FORBIDDEN)
-    finished = _Finished(prefixes.ids, prefixes.lengths, none, none)
-    last = tf.reduce_max(frames) + length
 
-    def unfinished(step: Any, now: _Beam, finished: _Finished) -> Any:
-        # All that goes on together is the most that one transcript can still collect.
-        reachable = tf.reduce_logsumexp(tf.where(now.prefixes.used, now.sums, FORBIDDEN), axis=1)
-        open_ones = tf.reduce_any(now.prefixes.used, axis=1)
-        if not fusion:
-            open_ones = tf.logical_and(open_ones, reachable > finished.scores[:, count - 1])
-        return tf.logical_and(step < last, tf.reduce_any(open_ones))
+    def __init__(
+        self,
+        say: Callable[[Any, list[Any]], tuple[Any, list[Any]]],
+        join: Callable[[Any, Any], Any],
+        longest: int,
+        beam: int,
+        fusion: Fusion | None = None,
+    ):
+        self.say, self.join, self.longest, self.beam, self.fusion = say, join, longest, beam, fusion or Fusion()
 
-    def body(step: Any, now: _Beam, finished: _Finished) -> Any:
-        places = step - now.prefixes.lengths
-        position = tf.gather(heard, tf.clip_by_value(places, 0, tf.shape(heard)[1] - 1), batch_dims=1)
-        log_probs = tf.nn.log_softmax(tf.cast(join(position, now.said), tf.float32))
-        ends = places >= tf.expand_dims(frames, 1) - 1
-        finished = _finish(finished, now, log_probs[:, :, BLANK], ends, fusion)
-        return step + 1, _next(now, log_probs, ends, length, say, fusion), finished
+    def begin(self, batch: Any, network: list[Any]) -> Progress:
+        """Nothing heard; `network` are states [B * beam, units] before the first token."""
+        beam = self.beam
+        prefixes = empty_prefixes(batch, beam, tf.constant(self.longest))
+        states = [_rows(state, beam) for state in network]
+        said, network = _say(self.say, tf.fill(tf.shape(prefixes.last), BOS), states)
+        start = tf.where(prefixes.used, 0.0, FORBIDDEN)
+        first = _Beam(prefixes, start, tf.zeros_like(start), said, network, self.fusion.start(batch, beam))
+        none = tf.fill(tf.shape(start), FORBIDDEN)
+        return Progress(tf.constant(0), first, _Finished(prefixes.ids, prefixes.lengths, none, none))
 
-    _, _, finished = tf.while_loop(unfinished, body, (tf.constant(0), first, finished))
-    scores, best = tf.math.top_k(finished.scores, count)
-    found = _Finished(*(tf.gather(part, best, batch_dims=1) for part in finished))
-    exists = scores > FORBIDDEN / 2
-    ids = tf.where(tf.expand_dims(exists, 2), found.ids, PAD)
-    return Hypotheses(ids, tf.where(exists, found.lengths, 0), found.sums, scores, None)
+    def go_on(self, progress: Progress, heard: Any, frames: Any, until: Any, count: int) -> Progress:
+        """Takes steps up to `until`, or until nothing can become better than the `count` best.
+
+        Args:
+            heard: [B, F, J] projected positions, from the first one on.
+            frames: [B] how many positions there are in all; more than F where that is not known yet.
+            until: a step at position p takes the edges of hypotheses without a token there: below F.
+        """
+        fusion, length = self.fusion, tf.constant(self.longest)
+
+        def unfinished(step: Any, now: _Beam, finished: _Finished) -> Any:
+            # All that goes on together is the most that one transcript can still collect.
+            reachable = tf.reduce_logsumexp(tf.where(now.prefixes.used, now.sums, FORBIDDEN), axis=1)
+            open_ones = tf.reduce_any(now.prefixes.used, axis=1)
+            if not fusion:
+                open_ones = tf.logical_and(open_ones, reachable > finished.scores[:, count - 1])
+            return tf.logical_and(step < until, tf.reduce_any(open_ones))
+
+        def body(step: Any, now: _Beam, finished: _Finished) -> Any:
+            places = step - now.prefixes.lengths
+            position = tf.gather(heard, tf.clip_by_value(places, 0, tf.shape(heard)[1] - 1), batch_dims=1)
+            log_probs = tf.nn.log_softmax(tf.cast(self.join(position, now.said), tf.float32))
+            ends = places >= tf.expand_dims(frames, 1) - 1
+            finished = _finish(finished, now, log_probs[:, :, BLANK], ends, fusion)
+            return step + 1, _next(now, log_probs, ends, length, self.say, fusion), finished
+
+        return Progress(*tf.while_loop(unfinished, body, tuple(progress)))
+
+    def best(self, progress: Progress, count: int) -> Hypotheses:
+        """The `count` best finished transcripts."""
+        scores, best = tf.math.top_k(progress.finished.scores, count)
+        found = _Finished(*(tf.gather(part, best, batch_dims=1) for part in progress.finished))
+        exists = scores > FORBIDDEN / 2
+        ids = tf.where(tf.expand_dims(exists, 2), found.ids, PAD)
+        return Hypotheses(ids, tf.where(exists, found.lengths, 0), found.sums, scores, None)
+
+
+def transducer_search(search: TransducerSearch, heard: Any, frames: Any, network: list[Any], count: int) -> Hypotheses:
+    """The `count` likeliest transcripts of whole utterances.
+
+    Args:
+        search: how.
+        heard: [B, F, J] projected positions.
+        frames: [B] how many of them are real.
+        network: states [B * beam, units] before the first token.
+    """
+    until = tf.reduce_max(frames) + search.longest
+    progress = search.go_on(search.begin(tf.shape(heard)[0], network), heard, frames, until, count)
+    return search.best(progress, count)
 
 
 def _finish(finished: _Finished, now: _Beam, blank: Any, ends: Any, fusion: Fusion) -> _Finished:
