@@ -94,8 +94,6 @@ def test_a_stream_gives_what_the_whole_recording_gives(case):
         found, _ = streamed(streaming, samples, sizes_of(seed))
         assert found.texts == whole.texts
         assert found.scores == pytest.approx(whole.scores, abs=2e-3)
-        if len(samples) > 16000:
-            assert partial[-1] != ""
 
 
 def test_partial_text_of_the_best_path_only_grows():
