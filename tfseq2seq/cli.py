@@ -724,6 +724,42 @@ def data_morse(folder: str, train_count: int, validation: int, test: int, seed: 
         click.echo(path)
 
 
+@data.command("join")
+@click.argument("manifest")
+@click.argument("folder")
+@click.option("--split", default="", help="Rows of a TSV manifest whose column split says so.")
+@click.option("--name", help="Split of the recordings written, and their first name.  [default: that of --split]")
+@click.option("--count", type=POSITIVE, default=1000, show_default=True, help="Recordings to write.")
+@click.option("--least", type=POSITIVE, default=3, show_default=True, help="Fewest utterances in one.")
+@click.option("--most", type=POSITIVE, default=7, show_default=True, help="Most utterances in one.")
+@click.option(
+    "--pause", type=(float, float), default=(0.05, 0.4), show_default=True, help="Shortest and longest, in s."
+)
+@click.option("--rate", default=16_000, show_default=True, help="Samples a second to write.")
+@click.option("--seed", default=1, show_default=True)
+def data_join(
+    manifest: str,
+    folder: str,
+    split: str,
+    name: str | None,
+    count: int,
+    least: int,
+    most: int,
+    pause: tuple[float, float],
+    rate: int,
+    seed: int,
+) -> None:
+    """Join utterances of MANIFEST, of one speaker each time, into longer recordings in FOLDER, with a manifest."""
+    from tfseq2seq.data.manifests import read_manifest
+
+    utterances = read_manifest(manifest, split)
+    _import_tensorflow()
+    from tfseq2seq.data.joined import write_joined
+
+    sizes: dict[str, Any] = {"least": least, "most": most, "pause": pause, "rate": rate, "seed": seed}
+    click.echo(write_joined(utterances, folder, name or split or "joined", count, **sizes))
+
+
 @data.command("shard")
 @click.argument("manifest")
 @click.argument("folder")

@@ -8,11 +8,16 @@ import gzip
 import os
 import re
 import tempfile
+import wave
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfseq2seq.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def iterate_lines(path: str | Path) -> Iterator[bytes]:
@@ -116,3 +121,12 @@ def generated_folder(folder: str | Path) -> Iterator[Path]:
             yield Path(aside)
     except OSError as error:
         raise UserError(f"cannot write the generated data to {folder}: {error}") from error
+
+
+def write_wave(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Writes samples [N] in [-1, 1] as a WAV file of one channel and 16 bits."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).round().astype("<i2").tobytes())

@@ -28,6 +28,7 @@ class Utterance:
         text: what is said.
         start: seconds into the file at which it begins.
         seconds: how long it is (0: up to the end of the file).
+        speaker: who says it, where the manifest tells.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Utterance:
     text: str
     start: float = 0.0
     seconds: float = 0.0
+    speaker: str = ""
 
 
 def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
@@ -48,7 +50,7 @@ def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
     - JSON lines: objects with "audio_filepath", "text", and optionally "offset" and "duration" in seconds. Names are
       the paths, with @ and the offset where there is one;
     - TSV: a header line names the columns, of which `path` and `text` are needed, `split` is used where a split is
-      asked for, and others are left alone. Names are the paths.
+      asked for, `speaker` is kept, and others are left alone. Names are the paths.
 
     Args:
         path: the file, plain or .gz, or the folder.
@@ -124,7 +126,12 @@ def _table_rows(path: Path, split: str) -> _Rows:
         chosen = True
         if not row["path"].strip():
             raise UserError(f"{place}: the column 'path' is empty")
-        yield place, Utterance(row["path"], _beside(path, row["path"]), row["text"].strip())
+        yield (
+            place,
+            Utterance(
+                row["path"], _beside(path, row["path"]), row["text"].strip(), speaker=row.get("speaker", "").strip()
+            ),
+        )
     if split and splits and not chosen:
         raise UserError(f"{path}: no row of split {split!r}; there are {', '.join(sorted(splits))}")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import wave
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder
+from tfseq2seq.files import generated_folder, write_wave
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,7 +224,7 @@ def write_morse(
             made = _split_utterances(split, count, seed, styles[split])
             for number, (samples, text) in enumerate(made, start=1):
                 names.append(f"{split}_{number:05d}.wav")
-                _write_wave(aside / names[-1], samples, usual.rate)
+                write_wave(aside / names[-1], samples, usual.rate)
                 seconds = len(samples) / usual.rate
                 lines.append(f"{split}\t-\trecordings/{names[-1]}\t{seconds:.4f}\t{usual.rate}\t{text}\n")
         (aside / table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -295,14 +294,6 @@ def _envelope(switched: np.ndarray, samples: int, rate: int) -> np.ndarray:
     times = np.stack([switched - _EDGE / 2, switched + _EDGE / 2], axis=1).ravel()
     ramp = np.interp(np.arange(samples) / rate, times, np.tile([0.0, 1.0, 1.0, 0.0], len(switched) // 2))
     return 0.5 - 0.5 * np.cos(np.pi * ramp)
-
-
-def _write_wave(path: Path, samples: np.ndarray, rate: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
 
 
 def _check_range(name: str, given: tuple[float, float], least: float, most: float) -> None:
