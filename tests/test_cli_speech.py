@@ -1,9 +1,11 @@
 """Speech from manifest to SavedModel by the command line, on a little generated Morse."""
 
+import io
 import json
 import subprocess
 import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def morse(tmp_path_factory):
 
 def trained(folder, manifest, family, **changes):
     corpora = {name: {"manifest": str(manifest), "split": name} for name in ("train", "validation")}
-    recipe = {**RECIPE, **changes, "model": {**RECIPE["model"], **FAMILIES[family]}}
+    recipe = {**RECIPE, **changes, "model": {**RECIPE["model"], **FAMILIES[family], **changes.get("model", {})}}
     recipe.setdefault("data", {**corpora, "batch_seconds": 40})
     (folder / "recipe.json").write_text(json.dumps(recipe))
     main(["train", str(folder / "recipe.json"), "--run", str(folder / "run")])
@@ -202,3 +204,28 @@ def test_times_and_windows(run, morse, tmp_path, capfd):
     ):
         code, printed = failed([*common, *options, files[0]], capfd)
         assert code == 2 and message in printed.err
+
+
+def test_a_stream_on_standard_input_ends_with_what_the_file_gives(morse, tmp_path, capfd, monkeypatch):
+    chunked = {**RECIPE["model"]["encoder"], "chunk": 4}
+    model = {"encoder": chunked, **FAMILIES["ctc"]}
+    run = trained(tmp_path, morse, "ctc", model=model)
+    file = next(iter((morse.parent / "recordings").glob("test_*.wav")))
+    capfd.readouterr()
+    main(["generate", "--run", str(run), "--set", "search.n_best=1", str(file)])
+    expected = capfd.readouterr().out
+    raw = tf.audio.decode_wav(file.read_bytes())[0].numpy()[:, 0]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((raw * 32768).astype("<i2").tobytes())))
+    main(["stream", "--run", str(run), "--set", "search.n_best=1"])
+    assert capfd.readouterr().out == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc")))
+    code, printed = failed(["stream", "--run", run, "--quiet"], capfd)
+    assert code == 2 and "ends within a sample" in printed.err
+
+
+def test_the_pipeline_to_copy_runs(morse, tmp_path):
+    command = [sys.executable, str(Path(__file__).parents[1] / "pipelines" / "transcribe.py"), "--manifest", str(morse)]
+    command += ["--epochs", "1", "--steps", "2", "--units", "8", "--export", str(tmp_path / "exported")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()

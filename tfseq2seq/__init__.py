@@ -20,6 +20,9 @@ _PUBLIC = {
     "Run": "tfseq2seq.training.run",
     "train": "tfseq2seq.training.fit",
     "TextToText": "tfseq2seq.export.endpoints",
+    "SpeechToText": "tfseq2seq.export.speech",
+    "Streaming": "tfseq2seq.export.streaming",
+    "Transcriber": "tfseq2seq.export.timing",
     "Generator": "tfseq2seq.export.generator",
     "export_saved_model": "tfseq2seq.export.saved_model",
 }

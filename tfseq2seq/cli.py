@@ -227,6 +227,43 @@ def generate(
     _report(faults)
 
 
+@commands.command()
+@click.option("--run", "folder", required=True, help="Folder of the run.")
+@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@_settings_option("Change search.*, as search.beam=1.")
+@click.option("--seconds", type=SECONDS, default=0.2, show_default=True, help="Sound to wait for at a time.")
+@click.option("--quiet", is_flag=True, help="Only the final text.")
+def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds: float, quiet: bool) -> None:
+    """Transcribe standard input as it comes: raw samples of signed 16 bits, one channel, at the model's rate.
+
+    The text so far goes to standard error, the final text to standard output when the input ends. For models whose
+    encoder hears in chunks (model.encoder.chunk), as from a microphone:
+
+        arecord -t raw -f S16_LE -c 1 -r 16000 | tfseq2seq stream --run RUN
+    """
+    audio = _source_of([folder])
+    if audio is None:
+        raise UserError(f"stream is for models of speech, and {folder} is one of text")
+    import numpy as np
+
+    model = _endpoint([folder], weights, overrides)
+    from tfseq2seq.export.streaming import Streaming
+
+    live = Streaming(model).open()
+    said, odd = "", b""
+    while block := sys.stdin.buffer.read(2 * max(round(seconds * audio.sample_rate), 1)):
+        block, odd = odd + block, b""
+        if len(block) % 2:
+            block, odd = block[:-1], block[-1:]
+        text = _one_line(live.accept(np.frombuffer(block, "<i2").astype("float32") / 32768))
+        if text != said and not quiet:
+            said = text
+            click.echo(text, err=True)
+    if odd:
+        raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
+    click.echo(_one_line(live.finish().texts[0]))
+
+
 def _write_timed(
     model: Any,
     paths: Sequence[str],
