@@ -70,7 +70,19 @@ class TransformerEncoder(Encoder):
         return x, mask, masked_mean(x, mask)
 
 
-class RecurrentEncoder(Encoder):
+class _Recurrent(Encoder):
+    """What encoders of recurrent layers share.
+
+    `run_layer` takes a layer over time, giving its outputs and last states. An artefact whose runtime lacks the lists
+    that Keras collects outputs in sets another with the same result.
+    """
+
+    @staticmethod
+    def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None) -> Any:
+        return layer(inputs, mask=mask, training=training)
+
+
+class RecurrentEncoder(_Recurrent):
     """Stack of recurrent layers; the summary is the top layer's last state, of both directions where there are two."""
 
     def __init__(self, spec: RecurrentEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -94,7 +106,7 @@ class RecurrentEncoder(Encoder):
         for depth, layer in enumerate(self.stack):
             if depth:
                 x = self.dropout(x, training=training)
-            x, *states = layer(x, mask=mask, training=training)
+            x, *states = self.run_layer(layer, x, mask, training)
         return x, mask, ops.concatenate(states, axis=-1)
 
 
@@ -184,7 +196,7 @@ class ConformerEncoder(Encoder):
         return x, {"blocks": blocks, "heard": heard + chunk}
 
 
-class PyramidEncoder(Encoder):
+class PyramidEncoder(_Recurrent):
     """Bidirectional recurrent layers, of which the upper ones read two neighbours as one (Chan et al. 2016, eq. 5).
 
     The summary is the top layer's last state in both directions.
@@ -223,7 +235,7 @@ class PyramidEncoder(Encoder):
                 x = self.dropout(x, training=training)
             if self.joins(depth):
                 x, mask = join_pairs(x, mask)
-            x, *states = layer(x, mask=mask, training=training)
+            x, *states = self.run_layer(layer, x, mask, training)
         return x, mask, ops.concatenate(states, axis=-1)
 
 

@@ -34,7 +34,7 @@ def best_path(logits: Any, longest: int) -> Hypotheses:
     shape = tf.stack([batch, longest + 1])
     where = tf.reshape(rows * (longest + 1) + columns, [-1, 1])
     flat = tf.tensor_scatter_nd_update(tf.fill([batch * (longest + 1)], PAD), where, tf.reshape(tokens, [-1]))
-    ids = tf.reshape(flat, shape)[:, tf.newaxis, :longest]
+    ids = tf.expand_dims(tf.reshape(flat, shape)[:, :longest], 1)
     lengths = tf.minimum(tf.reduce_sum(tf.cast(said, tf.int32), axis=1, keepdims=True), longest)
     total = tf.reduce_sum(tf.reduce_max(log_probs, axis=2), axis=1, keepdims=True)
     return Hypotheses(ids, lengths, total, total, None)

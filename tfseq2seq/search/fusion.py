@@ -149,13 +149,15 @@ class Opinion:
         flat = tf.reshape(tokens, tf.stack([-1, beam * count]))
         own = tf.gather(self.by_token, flat, batch_dims=1)
         own = tf.reshape(own, tf.stack([-1, beam, count, tf.shape(own)[2]]))
-        blank = self.by_token[:, tf.newaxis, tf.newaxis, BLANK]
+        # expand_dims, as TFLite slices no new axes into tensors of unknown sizes.
+        blank = tf.expand_dims(self.by_token[:, BLANK : BLANK + 1], 1)
         last = held["last"]
         whole = log_add(held["token_sums"], held["blank_sums"])
         # The same token once more needs a blank between.
         again = tf.expand_dims(tf.equal(tokens, tf.expand_dims(last, 2)), 3)
         before = tf.where(again, tf.expand_dims(held["blank_sums"], 2), tf.expand_dims(whole, 2))
-        begins = tf.where(tf.equal(last, BOS), 0.0, FORBIDDEN)[:, :, tf.newaxis, tf.newaxis]
+        begins = tf.where(tf.equal(last, BOS), 0.0, FORBIDDEN)
+        begins = tf.expand_dims(tf.expand_dims(begins, 2), 3)
         begins = tf.broadcast_to(begins, tf.shape(before[..., :1]))
         arriving = tf.concat([begins, before[..., :-1]], axis=3) + own
         token_sums = log_recurrence(own, arriving)

@@ -1,0 +1,75 @@
+"""Recurrent layers of Keras over time without TensorFlow's lists, which TFLite has for known batch sizes only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfseq2seq.layers.recurrent import MOVES
+from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
+
+_KINDS = {keras.layers.LSTM: "lstm", keras.layers.GRU: "gru", keras.layers.SimpleRNN: "simple"}
+
+
+@contextlib.contextmanager
+def without_lists(model: Any) -> Iterator[None]:
+    """While a function of the model is traced: its encoder's recurrent layers write their outputs into one tensor."""
+    encoder = model.encoder
+    if not isinstance(encoder, RecurrentEncoder | PyramidEncoder):
+        yield
+        return
+    usual = encoder.run_layer
+    setattr(encoder, "run_layer", run_layer)  # noqa: B010  (a plain assignment is taken for a mistake by type checkers)
+    try:
+        yield
+    finally:
+        setattr(encoder, "run_layer", usual)  # noqa: B010
+
+
+def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None = None) -> list[Any]:
+    """What `layer(inputs, mask=mask)` gives: outputs [B, T, U] and last states, of both directions where there are two.
+
+    For inference: nothing is dropped.
+    """
+    if not isinstance(layer, keras.layers.Bidirectional):
+        return list(_one_way(layer, inputs, mask))
+    forward, *forward_states = _one_way(layer.forward_layer, inputs, mask)
+    backward, *backward_states = _one_way(layer.backward_layer, tf.reverse(inputs, [1]), tf.reverse(mask, [1]))
+    return [tf.concat([forward, tf.reverse(backward, [1])], axis=2), *forward_states, *backward_states]
+
+
+def _one_way(layer: Any, inputs: Any, mask: Any) -> tuple[Any, ...]:
+    kind, cell, units = _KINDS[type(layer)], layer.cell, layer.units
+    move = MOVES[kind]
+    bias = tf.convert_to_tensor(cell.bias)
+    # Keras's GRU has two rows of biases, the second one behind its recurrent product.
+    read_bias, recurrent_bias = (bias[0], bias[1]) if kind == "gru" else (bias, None)
+    width = cell.kernel.shape[1]
+    batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
+    # In one product for all steps; time comes first, so that a step is a row.
+    flat = tf.reshape(tf.transpose(inputs, [1, 0, 2]), [-1, inputs.shape[2]])
+    read = tf.reshape(tf.matmul(flat, cell.kernel) + read_bias, tf.stack([-1, batch, width]))
+    real = tf.transpose(mask, [1, 0])
+    zeros = tf.zeros(tf.stack([batch, units]))
+    silent = getattr(layer, "zero_output_for_mask", False)
+
+    def body(step: Any, output: Any, states: list[Any], outputs: Any) -> Any:
+        recalled = tf.matmul(states[0], cell.recurrent_kernel)
+        if recurrent_bias is not None:
+            recalled += recurrent_bias
+        following = move(tf.gather(read, step), recalled, states)
+        here = tf.expand_dims(tf.gather(real, step), 1)
+        # A position that is not real keeps the state, and repeats the output or has none.
+        states = [tf.where(here, new, old) for new, old in zip(following, states)]
+        output = tf.where(here, following[0], 0.0 if silent else output)
+        place = tf.reshape(step, [1, 1])
+        return step + 1, output, states, tf.tensor_scatter_nd_update(outputs, place, tf.expand_dims(output, 0))
+
+    states = [zeros] * (2 if kind == "lstm" else 1)
+    first = (tf.constant(0), zeros, states, tf.zeros(tf.stack([length, batch, units])))
+    _, _, states, outputs = tf.while_loop(lambda step, *_: step < length, body, first)
+    return tf.transpose(outputs, [1, 0, 2]), *states
