@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfseq2seq.features.vocabulary import Vocabulary
+from tfseq2seq.features.vocabulary import Vocabulary, surfaces
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
 
@@ -40,7 +40,7 @@ class TextFeatures(keras.layers.Layer):
         self.spec, self.vocabulary = spec, vocabulary
         self.size = len(vocabulary.tokens)
         # What each token contributes to text, the space before a word included.
-        self.surfaces = _surfaces(vocabulary, spec.scheme)
+        self.surfaces = surfaces(vocabulary, spec.scheme)
         self._surfaces = tf.constant(self.surfaces)
         self._tokenizer: Any = None
         self._table: Any = None
@@ -161,32 +161,3 @@ def _wordpiece(token: str) -> str:
     if token in SPECIAL_TOKENS or token == "##":
         return f"{token} "
     return _INNER + token[2:] if token.startswith("##") else token
-
-
-def _surfaces(vocabulary: Vocabulary, scheme: str) -> list[bytes]:
-    surfaces = [_surface(token, scheme) for token in vocabulary.tokens]
-    if vocabulary.model:
-        import sentencepiece
-
-        # A model made elsewhere may spell unknown characters in bytes; only the model knows those pieces from text.
-        processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
-        for place, token in enumerate(vocabulary.tokens):
-            if processor.IsByte(place):
-                surfaces[place] = _surface(token, "bytes")
-    return surfaces
-
-
-def _surface(token: str, scheme: str) -> bytes:
-    """What a token contributes to text, the space before a word included."""
-    if token in SPECIAL_TOKENS:
-        spaced = " " if scheme in ("words", "wordpiece") else ""
-        return f"{spaced}{token}".encode() if token == SPECIAL_TOKENS[UNK] else b""
-    if scheme == "bytes":
-        return bytes([int(token[3:5], 16)])
-    if scheme == "words":
-        return f" {token}".encode()
-    if scheme == "wordpiece":
-        return token[2:].encode() if token.startswith("##") else f" {token}".encode()
-    if scheme in ("unigram", "bpe"):
-        return token.replace("\u2581", " ").encode()
-    return token.encode()

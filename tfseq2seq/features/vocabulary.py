@@ -237,3 +237,33 @@ def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabu
     longer = [token for token in tokens[len(SPECIAL_TOKENS) :] if len(token.removeprefix("##")) > 1]
     surplus = set(longer[len(longer) - max(0, len(tokens) - spec.vocabulary_size) :])
     return Vocabulary(tuple(token for token in tokens if token not in surplus))
+
+
+def surfaces(vocabulary: Vocabulary, scheme: str) -> list[bytes]:
+    """What each token contributes to text, the space before a word included."""
+    found = [_surface(token, scheme) for token in vocabulary.tokens]
+    if vocabulary.model:
+        import sentencepiece
+
+        # A model made elsewhere may spell unknown characters in bytes; only the model knows those pieces from text.
+        processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
+        for place, token in enumerate(vocabulary.tokens):
+            if processor.IsByte(place):
+                found[place] = _surface(token, "bytes")
+    return found
+
+
+def _surface(token: str, scheme: str) -> bytes:
+    """What a token contributes to text, the space before a word included."""
+    if token in SPECIAL_TOKENS:
+        spaced = " " if scheme in ("words", "wordpiece") else ""
+        return f"{spaced}{token}".encode() if token == SPECIAL_TOKENS[UNK] else b""
+    if scheme == "bytes":
+        return bytes([int(token[3:5], 16)])
+    if scheme == "words":
+        return f" {token}".encode()
+    if scheme == "wordpiece":
+        return token[2:].encode() if token.startswith("##") else f" {token}".encode()
+    if scheme in ("unigram", "bpe"):
+        return token.replace("\u2581", " ").encode()
+    return token.encode()

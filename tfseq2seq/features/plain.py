@@ -1,0 +1,91 @@
+"""Text to ids and back in plain Python, for artefacts that run where TensorFlow is not installed.
+
+Gives what `TextFeatures` gives in graph; the tests hold both together on text of many scripts.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from tfseq2seq.features.vocabulary import Vocabulary, surfaces
+from tfseq2seq.spec import EOS, SPECIAL_TOKENS, UNK, TextSpec
+
+_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
+
+
+class PlainText:
+    """Strings to ids and back.
+
+    Args:
+        spec: scheme, normalisation, case.
+        vocabulary: from `load_vocabulary`.
+    """
+
+    def __init__(self, spec: TextSpec, vocabulary: Vocabulary):
+        self.spec, self.vocabulary = spec, vocabulary
+        self._surfaces = surfaces(vocabulary, spec.scheme)
+        # Text that spells a special token is text.
+        self._ids = {token: place for place, token in enumerate(vocabulary.tokens) if place >= len(SPECIAL_TOKENS)}
+
+    def normalize(self, text: str) -> str:
+        """After Unicode normalisation, case folding where asked for, and without space at either end."""
+        if self.spec.normalization != "none":
+            text = unicodedata.normalize(_FORMS[self.spec.normalization], text)
+        if self.spec.lowercase:
+            text = text.lower()
+        begin, end = 0, len(text)
+        while begin < end and (_is_space(text[begin]) or text[begin] == "\ufeff"):
+            begin += 1
+        while end > begin and _is_space(text[end - 1]):
+            end -= 1
+        return text[begin:end]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, ending with <eos>."""
+        text, scheme = self.normalize(text), self.spec.scheme
+        if scheme in ("unigram", "bpe"):
+            return [*self._processor.encode(text), EOS]
+        if scheme == "bytes":
+            return [*(byte + len(SPECIAL_TOKENS) for byte in text.encode("utf-8")), EOS]
+        if scheme == "characters":
+            return [*(self._ids.get(letter, UNK) for letter in text), EOS]
+        # As TensorFlow splits: at ASCII's white space alone.
+        words = [word.decode("utf-8") for word in text.encode("utf-8").split()]
+        if scheme == "words":
+            return [*(self._ids.get(word, UNK) for word in words), EOS]
+        return [*(piece for word in words for piece in self._pieces(word)), EOS]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens other than <unk> give nothing."""
+        text = b"".join(self._surfaces[place] for place in ids).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self.spec.scheme not in ("characters", "bytes") else text
+
+    @cached_property
+    def _processor(self) -> Any:
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.vocabulary.model)
+
+    def _pieces(self, word: str) -> list[int]:
+        """The longest piece at each place (Wu et al. 2016); a word that no pieces make up is one <unk>."""
+        found, place = [], 0
+        while place < len(word):
+            inner = "##" if place else ""
+            for end in range(len(word), place, -1):
+                piece = inner + word[place:end]
+                # "##..." at the start of a word is text, not an inner piece.
+                if piece in self._ids and (place or not re.match("##.", piece)) and piece != "##":
+                    found.append(self._ids[piece])
+                    place = end
+                    break
+            else:
+                return [UNK]
+        return found
+
+
+def _is_space(letter: str) -> bool:
+    return letter in "\t\n\v\f\r" or unicodedata.category(letter).startswith("Z")
