@@ -277,8 +277,8 @@ def test_kind_chooses_the_variant():
     [
         ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid, none"),
         ("decoder", "convolution", "transformer, recurrent, ctc, transducer"),
-        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid"),
-        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid, none"),
+        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid, none; did you mean 'none'?"),
     ],
 )
 def test_unknown_kind(part, kind, choices):

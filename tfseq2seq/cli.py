@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -22,8 +22,9 @@ from tfseq2seq.errors import UserError
 if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.export.endpoints import TextToText
+    from tfseq2seq.export.outputs import Output
     from tfseq2seq.export.speech import SpeechToText
-    from tfseq2seq.spec import AudioSpec
+    from tfseq2seq.spec import AudioSpec, Recipe
     from tfseq2seq.training.run import Run
 
 USAGE_ERROR = 2
@@ -138,7 +139,10 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 
 
 @commands.command()
-@_run_options
+@click.option("--run", "runs", multiple=True, help="Folder of a run; several make an ensemble.")
+@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@_settings_option("Change search.*, as search.beam=8.")
+@click.option("--artefact", type=click.Path(), help="Folder of a TFLite export to ask in place of a run.")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
@@ -159,6 +163,7 @@ def generate(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
+    artefact: str | None,
     files: tuple[str, ...],
     source: str | None,
     manifest: str | None,
@@ -179,12 +184,23 @@ def generate(
     """
     from tfseq2seq.files import read_lines, write_whole
 
-    audio = _source_of(runs)
+    if bool(runs) == bool(artefact):
+        raise UserError("give --run, or --artefact in its place")
+    exported = None
+    if artefact:
+        for name, given in (("weights", weights), ("set", overrides), ("prefix", prefix), ("times", times or window)):
+            if given:
+                raise UserError(f"--{name} is for a run; what {artefact} does is settled")
+        from tfseq2seq.export.tflite_model import TFLiteModel
+
+        exported = TFLiteModel(artefact, batch, workers or 1)
+    asked = artefact or runs[0]
+    audio = exported.audio if exported else _source_of(runs)
     inputs: Sequence[Any]
     faults: Sequence[tuple[int, str]] = ()
     if audio is not None:
         if source or prefix:
-            raise UserError(f"--{'input' if source else 'prefix'} is for text, and {runs[0]} is a model of speech")
+            raise UserError(f"--{'input' if source else 'prefix'} is for text, and {asked} is a model of speech")
         _import_tensorflow()
         from tfseq2seq.export.recordings import read_recordings
 
@@ -201,9 +217,7 @@ def generate(
             _report(faults)
             return
     elif files or manifest or split or times or window:
-        raise UserError(
-            f"audio files and manifests are for models of speech, and {runs[0]} is one of text; use --input"
-        )
+        raise UserError(f"audio files and manifests are for models of speech, and {asked} is one of text; use --input")
     else:
         inputs = read_lines(source) if source else _standard_input()
     prefixes = read_lines(prefix) if prefix else None
@@ -211,10 +225,11 @@ def generate(
         raise UserError(f"{prefix}: {len(prefixes)} lines for {len(inputs)} source lines")
     lines = []
     if inputs:
-        model = _endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
-        from tfseq2seq.export.generator import Generator
-
-        for found in Generator(model, batch, workers).generate(inputs, prefixes):
+        for found in (
+            exported.generate(inputs)
+            if exported
+            else _generated(runs, weights, overrides, inputs, prefixes, batch, workers)
+        ):
             for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
                 line = _one_line(text)
                 lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
@@ -262,6 +277,21 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
     if odd:
         raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
     click.echo(_one_line(live.finish().texts[0]))
+
+
+def _generated(
+    runs: Sequence[str],
+    weights: str | None,
+    overrides: Sequence[str],
+    inputs: Sequence[Any],
+    prefixes: Sequence[str] | None,
+    batch: int,
+    workers: int,
+) -> list[Output]:
+    model = _endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
+    from tfseq2seq.export.generator import Generator
+
+    return Generator(model, batch, workers).generate(inputs, prefixes)
 
 
 def _write_timed(
@@ -506,17 +536,60 @@ def compare(
 
 @commands.command()
 @_run_options
-@click.option("--to", "base", help="Folder of the model's versions; saved_models/<name> by default.")
-@click.option("--version", type=POSITIVE, help="Version number; the next one by default.")
+@click.option("--to", "base", help="Folder to write; saved_models/<name>, of TFLite saved_models/<name>_tflite.")
+@click.option("--version", type=POSITIVE, help="Of a SavedModel: version number; the next one by default.")
+@click.option("--format", "kind", type=click.Choice(["savedmodel", "tflite"]), default="savedmodel", show_default=True)
+@click.option(
+    "--quantization",
+    type=click.Choice(["float32", "float16", "int8", "full_int8"]),
+    default="float32",
+    show_default=True,
+    help="Of TFLite: int8 rounds weights, full_int8 what is computed as well.",
+)
+@click.option("--examples", type=click.Path(), help="For full_int8: file of source lines, or manifest of recordings.")
 def export(
-    runs: tuple[str, ...], weights: str | None, overrides: tuple[str, ...], base: str | None, version: int | None
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    base: str | None,
+    version: int | None,
+    kind: str,
+    quantization: str,
+    examples: str | None,
 ) -> None:
-    """Write a SavedModel that takes strings and returns strings, for TF Serving."""
+    """Write a SavedModel that takes strings and returns strings, for TF Serving, or a TFLite file for phones."""
+    if kind == "savedmodel" and (quantization != "float32" or examples):
+        raise UserError("--quantization and --examples are for --format tflite")
+    if kind != "savedmodel" and version is not None:
+        raise UserError("--version is for --format savedmodel")
+    if bool(examples) != (quantization == "full_int8"):
+        raise UserError("--quantization full_int8 and --examples, which it measures activations on, go together")
+    name = _recipe_of(runs).name
+    if kind == "tflite":
+        samples = _example_inputs(runs, examples) if examples else []
+        model = _endpoint(runs, weights, overrides)
+        from tfseq2seq.export.tflite import export_tflite
+
+        click.echo(export_tflite(model, base or f"saved_models/{name}_tflite", cast("Any", quantization), samples))
+        return
     model = _endpoint(runs, weights, overrides)
     from tfseq2seq.export.saved_model import export_saved_model
-    from tfseq2seq.training.run import Run
 
-    click.echo(export_saved_model(model, base or f"saved_models/{Run.open(runs[0]).recipe.name}", version))
+    click.echo(export_saved_model(model, base or f"saved_models/{name}", version))
+
+
+def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
+    """What a model is fed: the lines of a file, or the recordings of a manifest."""
+    from tfseq2seq.files import read_lines
+
+    audio = _source_of(runs)
+    if audio is None:
+        return [line for line in read_lines(path) if line.strip()]
+    _import_tensorflow()
+    from tfseq2seq.data.manifests import read_manifest
+    from tfseq2seq.export.recordings import read_recordings
+
+    return [samples for samples in read_recordings(read_manifest(path), audio).samples if len(samples)]
 
 
 @commands.command()
@@ -814,12 +887,17 @@ def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds:
     write_shards(utterances, folder, rate, shard_seconds, say=lambda line: click.echo(line, err=True))
 
 
+def _recipe_of(runs: Sequence[str]) -> Recipe:
+    from tfseq2seq.recipe import load_run_recipe
+
+    return load_run_recipe(runs[0])
+
+
 def _source_of(runs: Sequence[str]) -> AudioSpec | None:
     """How recordings become features in the model of the first run, or None where its source is text."""
-    from tfseq2seq.recipe import load_run_recipe
     from tfseq2seq.spec import AudioSpec
 
-    source = load_run_recipe(runs[0]).source
+    source = _recipe_of(runs).source
     return source if isinstance(source, AudioSpec) else None
 
 

@@ -10,25 +10,16 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.outputs import Output
 from tfseq2seq.export.speech import SpeechToText
 
 _MOST_WORKERS = 8
-
-
-@dataclass(frozen=True)
-class Output:
-    """The outputs for one input, best first: texts, scores they are ranked by, log-probabilities in nats."""
-
-    texts: list[str]
-    scores: list[float]
-    log_probs: list[float]
 
 
 def cores() -> int:

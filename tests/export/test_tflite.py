@@ -1,0 +1,174 @@
+"""TFLite: each family answers in the interpreter as live, in a process that has neither TensorFlow nor this package."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tfseq2seq.data.morse import generate_morse
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.endpoints import TextToText, endpoint
+from tfseq2seq.export.generator import Generator
+from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.export.tflite import export_tflite
+from tfseq2seq.export.tflite_model import TFLiteModel
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.models.build import build_model
+from tfseq2seq.recipe import from_dict
+from tfseq2seq.spec import AudioSpec, ModelSpec, SearchSpec, TextSpec
+
+TEXT = TextSpec(scheme="characters")
+TEXTS = ["abcd", "dcba bcd", "a", "", "bbbbbbbbbb", "cab  dab"]
+LETTERS = TextFeatures(TEXT, learn_vocabulary([b"abcd abcd"], TEXT))
+TRANSFORMER = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16}
+RECURRENT = {"kind": "recurrent", "layers": 1, "units": 8, "attention_units": 8}
+TEXT_FAMILIES = {
+    "lstm fixed": ({"kind": "recurrent", "layers": 2, "units": 8}, {**RECURRENT, "attention": "none"}),
+    "gru": (
+        {"kind": "recurrent", "layers": 1, "units": 8, "cell": "gru"},
+        {**RECURRENT, "cell": "gru", "attention": "general"},
+    ),
+    "coverage": ({"kind": "recurrent", "layers": 1, "units": 8}, {**RECURRENT, "coverage": True}),
+    "convolution": ({"kind": "convolution", "layers": 2, "filters": 8, "pooling": 2}, RECURRENT),
+    **{
+        positions: ({**TRANSFORMER, "positions": positions}, {**TRANSFORMER, "positions": positions})
+        for positions in ("sinusoidal", "learned", "rotary", "relative")
+    },
+}
+PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
+CONFORMER = {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3}
+SPEECH_FAMILIES = {
+    "las": (PYRAMID, {**RECURRENT, "attention": "location"}, 0.0),
+    "conformer ctc": (CONFORMER, {"kind": "ctc"}, 0.0),
+    "joint": (PYRAMID, TRANSFORMER, 0.4),
+    "transducer": (PYRAMID, {"kind": "transducer", "units": 8, "joint": 8}, 0.0),
+}
+SOURCE = AudioSpec(sample_rate=8000, bins=8)
+
+
+def louder(model, times=1.7):
+    """Random logits say everything equally: larger ones give answers worth comparing, and no ties between them."""
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            variable.assign(variable * times)
+    return model
+
+
+def live(family, **search):
+    keras.utils.set_random_seed(2)
+    if family in TEXT_FAMILIES:
+        encoder, decoder = TEXT_FAMILIES[family]
+        spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder})
+        model = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
+        return TextToText([model], LETTERS, LETTERS, SearchSpec(**{"max_length": 30, **search}))
+    encoder, decoder, weight = SPEECH_FAMILIES[family]
+    spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder, "ctc_weight": weight})
+    models = [louder(build_model(spec, SOURCE, 0, LETTERS.size), 3.0 if family == "conformer ctc" else 1.7)]
+    return SpeechToText(models, LETTERS, SearchSpec(**{"max_length": 80, **search}))
+
+
+def inputs_of(family):
+    return TEXTS if family in TEXT_FAMILIES else [samples for samples, _ in generate_morse(3, seed=4)]
+
+
+@pytest.mark.parametrize("family", [*TEXT_FAMILIES, *SPEECH_FAMILIES])
+def test_every_family_answers_as_live(family, tmp_path):
+    model, inputs = live(family, beam=3, n_best=2), inputs_of(family)
+    expected = Generator(model, 2, 1).generate(inputs)
+    assert len({output.texts[0] for output in expected}) > 1
+    found = TFLiteModel(export_tflite(model, tmp_path / "lite"), batch_size=2).generate(inputs)
+    for one, other in zip(found, expected):
+        assert one.texts == other.texts
+        assert one.scores == pytest.approx(other.scores, abs=1e-3)
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gru", "rotary", "conformer ctc", "transducer"])
+def test_greedy_search_too(family, tmp_path):
+    model, inputs = live(family, beam=1), inputs_of(family)
+    expected = Generator(model, 4, 1).generate(inputs)
+    found = TFLiteModel(export_tflite(model, tmp_path / "lite")).generate(inputs)
+    assert [output.texts for output in found] == [output.texts for output in expected]
+
+
+CLIENT = """
+import json, sys
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+folder = sys.argv[1]
+config = json.load(open(folder + "/config.json"))
+tokens = open(folder + "/target.txt", encoding="utf-8").read().split("\\n")
+ask = Interpreter(folder + "/model.tflite").get_signature_runner("serving_default")
+found = ask(ids=np.array([json.loads(sys.argv[2])], "int32"))
+ids = [i for i in found["ids"][0, 0] if i not in config["special_ids"].values()]
+assert not {"tensorflow", "keras", "tfseq2seq"} & {name.split(".")[0] for name in sys.modules}
+print(json.dumps(["".join(tokens[i] for i in ids), float(found["score"][0, 0])]))
+"""
+
+
+def test_a_process_without_tensorflow_answers_the_same(tmp_path):
+    model = live("rotary", beam=2)
+    folder = export_tflite(model, tmp_path / "lite")
+    expected = Generator(model, 1, 1).generate(["dcba bcd"])[0]
+    ids = json.dumps(LETTERS(tf.constant(["dcba bcd"]))[0].numpy().tolist())
+    command = [sys.executable, "-P", "-c", CLIENT, str(folder), ids]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    text, score = json.loads(done.stdout)
+    assert text == expected.texts[0] and score == pytest.approx(expected.scores[0], abs=1e-4)
+
+
+def test_quantized_files_are_smaller_and_still_answer(tmp_path):
+    keras.utils.set_random_seed(0)
+    blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
+    spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
+    network = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
+    model = endpoint([network], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+    expected = Generator(model, 1, 1).generate(TEXTS[:2])
+    sizes = {}
+    for kind in ("float32", "float16", "int8"):
+        folder = export_tflite(model, tmp_path / kind, kind)
+        sizes[kind] = (folder / "model.tflite").stat().st_size
+        found = TFLiteModel(folder).generate(TEXTS[:2])
+        # Rounding may change what is best, but not by much what it is worth.
+        assert [one.scores[0] for one in found] == pytest.approx([one.scores[0] for one in expected], abs=0.5)
+    assert sizes["float16"] < 0.6 * sizes["float32"] and sizes["int8"] < 0.4 * sizes["float32"]
+
+
+def test_a_best_path_through_a_convolutional_model_can_be_integer_throughout(tmp_path):
+    keras.utils.set_random_seed(1)
+    spec = from_dict(ModelSpec, {"width": 64, "encoder": {**CONFORMER, "ffn": 256}, "decoder": {"kind": "ctc"}})
+    model = SpeechToText([build_model(spec, SOURCE, 0, LETTERS.size)], LETTERS, SearchSpec(max_length=80, beam=1))
+    recordings = inputs_of("conformer ctc")
+    expected = Generator(model, 1, 1).generate(recordings)
+    folder = export_tflite(model, tmp_path / "integer", "full_int8", recordings)
+    found = TFLiteModel(folder).generate(recordings)
+    for one, other in zip(found, expected):
+        assert one.scores[0] == pytest.approx(other.scores[0], rel=0.15)
+    size = (folder / "model.tflite").stat().st_size
+    assert size < 0.5 * (export_tflite(model, tmp_path / "whole") / "model.tflite").stat().st_size
+
+
+def test_faults(tmp_path):
+    model = live("rotary", beam=1)
+    with pytest.raises(UserError, match="full_int8: TFLite measures no ranges inside loops"):
+        export_tflite(model, tmp_path / "x", "full_int8", TEXTS)
+    with pytest.raises(UserError, match="full_int8 needs examples"):
+        export_tflite(live("conformer ctc", beam=1), tmp_path / "x", "full_int8")
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "x").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        export_tflite(model, tmp_path / "x")
+    with pytest.raises(UserError, match="not a whole TFLite export"):
+        TFLiteModel(tmp_path / "x")
+    folder = export_tflite(model, tmp_path / "y")
+    (folder / "model.tflite").write_bytes(b"TFL3" * 10)
+    with pytest.raises(UserError, match="damaged"):
+        TFLiteModel(folder)
+    both = TextToText(model.models * 2, LETTERS, LETTERS, SearchSpec(beam=1))
+    with pytest.raises(UserError, match="an ensemble does not go"):
+        export_tflite(both, tmp_path / "z")

@@ -1,0 +1,14 @@
+"""What every way of generating gives back; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Output:
+    """The outputs for one input, best first: texts, scores they are ranked by, log-probabilities in nats."""
+
+    texts: list[str]
+    scores: list[float]
+    log_probs: list[float]

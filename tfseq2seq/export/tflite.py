@@ -1,0 +1,225 @@
+"""TFLite: the whole search in one file of TFLite's own operations, for phones and other small machines.
+
+    saved_models/<name>_tflite/
+        model.tflite      ids, or samples and their lengths, to ids, scores and log-probabilities; any batch and length
+        config.json       schemes and normalisation of text, rate of audio, search settings; in the file's metadata too
+        source.txt, target.txt, or .model of SentencePiece
+
+`TFLiteModel` in `export/tflite_model.py` asks it, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq import __version__
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.recurrence import without_lists
+from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.export.tflite_model import CONFIG, MODEL
+from tfseq2seq.features.vocabulary import save_vocabulary
+from tfseq2seq.files import partial_name
+from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
+from tfseq2seq.recipe import to_dict
+from tfseq2seq.spec import FusionSpec
+
+Quantization = Literal["float32", "float16", "int8", "full_int8"]
+
+# What full_int8 computes in integers.
+_INTEGER = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
+
+OUTPUTS = ("ids", "score", "log_prob")
+
+
+def export_tflite(
+    model: TextToText | SpeechToText,
+    folder: str | Path,
+    quantization: Quantization = "float32",
+    examples: Sequence[Any] = (),
+) -> Path:
+    """Writes a folder with the model, its vocabularies and what tells how to use them.
+
+    The folder is written under another name and renamed: no reader ever meets half of it.
+
+    Args:
+        model: what to export; its search settings become part of it.
+        folder: to write.
+        quantization: of the weights. float16 halves them, which are computed with as float32 again; int8 keeps matrices
+            in 8 bits and computes their products with inputs rounded on the fly (dynamic range); full_int8 computes
+            products and convolutions wholly in 8 bits, between ranges measured beforehand. What is between them stays
+            float32: powers of a spectrum span more than 8 bits hold. It is for CTC models without loops.
+        examples: strings, or arrays of samples, that ranges of activations are measured on; full_int8 needs some.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder exists, the model cannot be converted, or examples are missing.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; name another folder, or delete it")
+    if quantization == "full_int8":
+        _check_integer(model, examples)
+    content = convert(model, quantization, examples)
+    config = _config(model, quantization)
+    aside = partial_name(folder)
+    try:
+        aside.mkdir(parents=True)
+        (aside / MODEL).write_bytes(_with_config(content, config))
+        (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        save_vocabulary(model.target.vocabulary, aside / "target.txt")
+        if isinstance(model, TextToText):
+            save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        aside.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def _check_integer(model: TextToText | SpeechToText, examples: Sequence[Any]) -> None:
+    network = model.models[0]
+    recurrent = isinstance(network.encoder, RecurrentEncoder | PyramidEncoder)
+    if not isinstance(network, CTC) or recurrent or model.spec.beam > 1 or model.spec.fusion != FusionSpec():
+        raise UserError(
+            "full_int8: TFLite measures no ranges inside loops, such as recurrent layers, decoders and beams; "
+            "take int8, or a CTC model without recurrent layers and search.beam=1"
+        )
+    if not examples:
+        raise UserError("full_int8 needs examples of the input to measure activations on, and there is none")
+
+
+def convert(model: TextToText | SpeechToText, quantization: Quantization, examples: Sequence[Any] = ()) -> bytes:
+    """The model as the bytes of a TFLite file; arguments as `export_tflite`.
+
+    Raises:
+        UserError: TFLite lacks an operation.
+    """
+    if len(model.models) > 1:
+        raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
+    function, names = _function(model)
+    with without_lists(model.models[0]):
+        concrete = function.get_concrete_function()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    # Frozen first: with variables inside a loop older converters abort, and newer ones give a file that fails.
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantization != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantization == "full_int8":
+        converter.representative_dataset = _representative(model, examples, names)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        content: bytes = _with_integer_products(converter) if quantization == "full_int8" else converter.convert()
+    except Exception as error:  # the converter has a kind of its own, and others from beneath it
+        reason = str(error).strip().split("\n")[0][:300]
+        raise UserError(f"TFLite cannot express this model in its own operations: {reason}") from None
+    return content
+
+
+def _with_integer_products(converter: Any) -> bytes:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    kept = {name for name in vars(schema.BuiltinOperator) if not name.startswith("_")} - _INTEGER
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=sorted(kept))
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    content: bytes = debugger.get_nondebug_quantized_model()
+    return content
+
+
+def _function(model: TextToText | SpeechToText) -> tuple[Any, list[str]]:
+    """The search as a function of tensors, and the names of its inputs."""
+
+    def outputs(found: Any) -> tuple[Any, Any, Any]:
+        return tuple(tf.identity(part, name) for part, name in zip((found.ids, found.scores, found.log_probs), OUTPUTS))
+
+    def of_ids(ids: Any) -> Any:
+        return outputs(model.search(ids))  # type: ignore[union-attr]
+
+    def of_samples(audio: Any, length: Any) -> Any:
+        return outputs(model.hypotheses(audio, length))
+
+    if isinstance(model, TextToText):
+        signature = [tf.TensorSpec([None, None], tf.int32, name="ids")]
+        return tf.function(of_ids, input_signature=signature, autograph=False), ["ids"]
+    return tf.function(of_samples, input_signature=model.signature, autograph=False), ["audio", "length"]
+
+
+def _representative(
+    model: TextToText | SpeechToText, examples: Sequence[Any], names: Sequence[str]
+) -> Callable[[], Iterator[list[Any]]]:
+    def batches() -> Iterator[list[Any]]:
+        for one in examples:
+            if isinstance(model, TextToText):
+                yield [model.source(tf.constant([one])).numpy()]
+            else:
+                yield [np.asarray(one, "float32")[np.newaxis], np.array([len(one)], "int32")]
+
+    return batches
+
+
+def _config(model: TextToText | SpeechToText, quantization: str) -> dict[str, Any]:
+    """All that whoever asks the file needs to know."""
+    config: dict[str, Any] = {
+        "package": f"tfseq2seq {__version__}",
+        "quantization": quantization,
+        "outputs": list(OUTPUTS),
+        "target": to_dict(model.target.spec),
+        "search": to_dict(model.spec),
+        "special_ids": {"pad": 0, "unk": 1, "bos": 2, "eos": 3},
+    }
+    if isinstance(model, TextToText):
+        return {**config, "inputs": ["ids"], "source": to_dict(model.source.spec)}
+    return {**config, "inputs": ["audio", "length"], "audio": to_dict(model.model.source)}
+
+
+def _with_config(content: bytes, config: dict[str, Any]) -> bytes:
+    """The file with the config among its metadata, and a signature that names inputs and outputs."""
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(config, ensure_ascii=False).encode("utf-8"), "uint8")
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = "tfseq2seq", len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    graph = model.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs = [_named(schema, graph.tensors[place].name.decode(), place) for place in graph.inputs]
+    signature.outputs = [_named(schema, name, place) for name, place in zip(OUTPUTS, graph.outputs)]
+    model.signatureDefs = [signature]
+    # Names of inner tensors list the operations that were fused: a tenth of a small file, and of no use to anyone.
+    for number, subgraph in enumerate(model.subgraphs):
+        kept = {*graph.inputs, *graph.outputs} if number == 0 else set()
+        for place, tensor in enumerate(subgraph.tensors):
+            if place not in kept:
+                tensor.name = ""
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _named(schema: Any, name: str, place: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, place
+    return entry

@@ -1,0 +1,91 @@
+"""Asks a TFLite folder; needs ai-edge-litert and, for SentencePiece, sentencepiece, but not TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.outputs import Output
+from tfseq2seq.features.plain import PlainText
+from tfseq2seq.features.vocabulary import load_vocabulary, vocabulary_file
+from tfseq2seq.recipe import from_dict
+from tfseq2seq.spec import PAD, AudioSpec, TextSpec
+
+MODEL, CONFIG = "model.tflite", "config.json"
+
+
+class TFLiteModel:
+    """Strings, or arrays of samples at the model's rate, to outputs.
+
+    Args:
+        folder: from `export_tflite`.
+        batch_size: inputs at a time, sorted by length.
+        threads: of the interpreter.
+
+    Raises:
+        UserError: ai-edge-litert is not installed, or something in the folder is missing or damaged.
+    """
+
+    def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
+        folder = Path(folder)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise UserError("TFLite needs ai-edge-litert: `pip install 'tfseq2seq[tflite]'`") from None
+        try:
+            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            content = (folder / MODEL).read_bytes()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
+        self.target = _side(folder, "target", self.config)
+        self.source = _side(folder, "source", self.config) if "source" in self.config else None
+        self.batch_size = batch_size
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._ask = self._interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
+
+    @property
+    def audio(self) -> AudioSpec | None:
+        """How a model of speech hears; None of one of text."""
+        return from_dict(AudioSpec, self.config["audio"], "audio") if "audio" in self.config else None
+
+    def generate(self, inputs: Sequence[Any]) -> list[Output]:
+        """Outputs for each input, in the order given. Nothing in gives nothing out."""
+        rows = [
+            np.array(self.source.encode(one), "int32") if self.source else np.asarray(one, "float32") for one in inputs
+        ]
+        # An empty text has <eos> alone, an empty recording no sample.
+        least = 1 if self.source else 0
+        nothing = [""] * self.config["search"]["n_best"]
+        outputs = [Output(nothing, [0.0] * len(nothing), [0.0] * len(nothing)) for _ in inputs]
+        order = sorted(
+            (place for place, row in enumerate(rows) if len(row) > least), key=lambda place: -len(rows[place])
+        )
+        for begin in range(0, len(order), self.batch_size):
+            places = order[begin : begin + self.batch_size]
+            found = self._ask(**self._packed([rows[place] for place in places]))
+            for row, place in enumerate(places):
+                texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
+                outputs[place] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
+        return outputs
+
+    def _packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        longest = max(map(len, rows))
+        packed = np.full((len(rows), longest), PAD, rows[0].dtype)
+        for place, row in enumerate(rows):
+            packed[place, : len(row)] = row
+        if self.source:
+            return {"ids": packed}
+        return {"audio": packed, "length": np.array([len(row) for row in rows], "int32")}
+
+
+def _side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
+    spec = from_dict(TextSpec, config[side], side)
+    return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))
