@@ -61,7 +61,7 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> Arrays:
 
 
 def write_outputs(outputs: Arrays, by_rows: bool) -> bytes:
-    """The body of an answer: {"predictions": ...} by rows, {"outputs": ...} by columns; a lone output goes without name.
+    """The body of an answer: {"predictions": ...} by rows, {"outputs": ...} by columns; a lone output has no name.
 
     Raises:
         Refusal: 400, rows are asked for and the outputs have no common first axis.
