@@ -35,7 +35,7 @@ class _Part:
     inputs: Arrays
     rows: int
     future: asyncio.Future[Arrays]
-    ripe: bool = False
+    ripe: bool
 
 
 @dataclass(eq=False)
@@ -100,7 +100,7 @@ class Batcher:
         for cut in cuts:
             own = inputs if len(cuts) == 1 else _rows_of(inputs, cut, cut + self._largest)
             key = (servable, signature.name, *_shapes(own, signature)) if joins else object()
-            parts.append(self._enqueue(key, servable, signature, own))
+            parts.append(self._enqueue(key, servable, signature, own, ripe=not joins))
         self._pump()
         try:
             outcomes = await asyncio.gather(*(part.future for part in parts))
@@ -120,18 +120,16 @@ class Batcher:
         """Waits for the calls under way."""
         self._pool.shutdown()
 
-    def _enqueue(self, key: Hashable, servable: Servable, signature: Signature, inputs: Arrays) -> _Part:
+    def _enqueue(self, key: Hashable, servable: Servable, signature: Signature, inputs: Arrays, ripe: bool) -> _Part:
         loop = asyncio.get_running_loop()
-        part = _Part(key, inputs, _common_rows(inputs) or 1, loop.create_future())
+        part = _Part(key, inputs, _common_rows(inputs) or 1, loop.create_future(), ripe or not self._wait)
         if key not in self._lines:
             self._order += 1
             self._lines[key] = _Line(servable, signature, self._order)
         self._lines[key].parts.append(part)
         self._waiting += 1
-        if self._wait and servable.joins(signature):
+        if not part.ripe:
             loop.call_later(self._wait, self._ripen, part)
-        else:
-            part.ripe = True
         return part
 
     def _forget(self, part: _Part) -> None:

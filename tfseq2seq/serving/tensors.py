@@ -157,7 +157,7 @@ def _flat(value: Any, name: str) -> tuple[tuple[int, ...], list[Any]]:
     while level and isinstance(level[0], list):
         size = len(level[0])
         if not all(isinstance(one, list) and len(one) == size for one in level):
-            raise Refusal(400, f"input {name!r} is ragged: lists on level {len(shape) + 1} differ in length")
+            raise Refusal(400, f"input {name!r} is ragged: lists on level {len(shape) + 1} differ in length; pad them")
         shape.append(size)
         level = list(chain.from_iterable(level))
     if any(isinstance(one, list) for one in level):
