@@ -1,0 +1,166 @@
+"""Versions that come, go and fail while the server runs."""
+
+import json
+import logging
+import shutil
+import time
+
+import pytest
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.serving.repository import Repository
+
+URL = "/v1/models/small"
+
+
+@pytest.fixture
+def folder(small_version, tmp_path):
+    shutil.copytree(small_version, tmp_path / "saved" / "small" / "3")
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def repository(folder):
+    """Its versions are loaded as the names of their folders, which is quick; those that hold `broken` fail."""
+
+    class Named:
+        def __init__(self, path):
+            if (path / "broken").exists():
+                raise OSError("variables are missing\nat line 5")
+            self.name, self.signatures = path.name, {"serving_default": None}
+
+    repository = Repository(folder, load=Named)
+    repository.refresh()
+    return repository
+
+
+def add(folder, name, *, broken=False):
+    aside = folder / f".partial-{name}"
+    aside.mkdir(parents=True)
+    (aside / "saved_model.pb").touch()
+    if broken:
+        (aside / "broken").touch()
+    aside.rename(folder / name)
+
+
+def states(repository, name="small"):
+    return {one["version"]: one["state"] for one in repository.status(name)}
+
+
+def test_the_newest_version_answers_by_default(folder, repository):
+    add(folder / "small", "10")
+    add(folder / "small", "2")
+    (folder / "small" / "11").mkdir()
+    repository.refresh()
+    assert repository.find("small")[0] == 10
+    assert repository.find("small", 2)[0] == 2
+    # 11 has no saved_model.pb yet.
+    assert states(repository) == {"10": "AVAILABLE", "3": "AVAILABLE", "2": "AVAILABLE"}
+
+
+def test_what_disappears_is_dropped(folder, repository):
+    add(folder / "small", "4")
+    add(folder / "other", "1")
+    repository.refresh()
+    assert (repository.names, repository.find("small")[0]) == (["other", "small"], 4)
+    shutil.rmtree(folder / "small" / "4")
+    shutil.rmtree(folder / "other")
+    repository.refresh()
+    assert (repository.names, repository.find("small")[0]) == (["small"], 3)
+
+
+def test_a_version_that_does_not_load_is_told_and_leaves_the_others(folder, repository, caplog):
+    add(folder / "small", "4", broken=True)
+    with caplog.at_level(logging.INFO, "tfseq2seq.serving"):
+        repository.refresh()
+        repository.refresh()
+    # Once, not at every look.
+    assert [record.getMessage() for record in caplog.records] == [
+        "model small version 4 does not load: variables are missing at line 5"
+    ]
+    assert repository.find("small")[0] == 3
+    (four, _) = repository.status("small")
+    status = {"error_code": "UNKNOWN", "error_message": "variables are missing at line 5"}
+    assert four == {"version": "4", "state": "END", "status": status}
+    (folder / "small" / "4" / "broken").unlink()
+    repository.refresh()
+    assert repository.find("small")[0] == 4
+
+
+def test_a_version_that_is_replaced_is_loaded_anew(folder, repository):
+    before = repository.find("small", 3)[1]
+    repository.refresh()
+    assert repository.find("small", 3)[1] is before
+    shutil.rmtree(folder / "small" / "3")
+    add(folder / "small", "3")
+    repository.refresh()
+    assert repository.find("small", 3)[1] is not before
+
+
+def test_as_many_versions_as_asked_are_held(folder, repository):
+    repository.keep = 1
+    add(folder / "small", "4")
+    repository.refresh()
+    assert states(repository) == {"4": "AVAILABLE"}
+    add(folder / "small", "5", broken=True)
+    repository.refresh()
+    assert states(repository) == {"5": "END", "4": "AVAILABLE"}
+
+
+def test_a_folder_out_of_reach_keeps_what_is_loaded(folder, repository, caplog):
+    folder.rename(folder.with_name("elsewhere"))
+    repository.refresh()
+    repository.refresh()
+    assert repository.find("small")[0] == 3
+    assert len(caplog.records) == 1
+
+
+def test_a_folder_of_one_model_bears_its_name(folder, repository):
+    alone = Repository(folder / "small", load=type(repository.find("small")[1]))
+    alone.refresh()
+    assert (alone.names, alone.find("small")[0]) == (["small"], 3)
+
+
+@pytest.mark.parametrize(
+    "place, told",
+    [
+        ("nowhere", "no such folder"),
+        ("saved/small/3", "is a version itself"),
+        ("saved/small/3/variables", "holds no version"),
+    ],
+)
+def test_a_folder_without_versions_is_refused(folder, place, told):
+    with pytest.raises(UserError, match=told):
+        Repository(folder.parent / place)
+
+
+def test_a_running_server_takes_new_versions(folder, serving, save_small):
+    """With SavedModels: one more version, then a damaged one, then the newer one goes."""
+    client = serving(folder, poll_seconds=0.05)
+
+    def mark():
+        answer = client.post(f"{URL}:predict", content=json.dumps({"instances": ["a"]}))
+        assert answer.status_code == 200
+        return answer.json()["predictions"][0]["text"]
+
+    def wait_for(state):
+        deadline = time.monotonic() + 30
+        while {one["version"]: one["state"] for one in client.get(URL).json()["model_version_status"]} != state:
+            assert mark() in ("A", "new:A")
+            assert time.monotonic() < deadline
+
+    assert mark() == "A"
+    save_small(folder / "small" / "4", "new:")
+    wait_for({"4": "AVAILABLE", "3": "AVAILABLE"})
+    assert mark() == "new:A"
+    old = client.post(f"{URL}/versions/3:predict", content=json.dumps({"instances": ["a"]}))
+    assert old.json()["predictions"][0]["text"] == "A"
+    add(folder / "small", "5")
+    wait_for({"5": "END", "4": "AVAILABLE", "3": "AVAILABLE"})
+    assert mark() == "new:A"
+    answer = client.post(f"{URL}/versions/5:predict", content=json.dumps({"instances": ["a"]}))
+    assert answer.status_code == 404 and "version 5 is END" in answer.json()["error"]
+    shutil.rmtree(folder / "small" / "5")
+    shutil.rmtree(folder / "small" / "4")
+    wait_for({"3": "AVAILABLE"})
+    assert mark() == "A"
