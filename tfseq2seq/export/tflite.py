@@ -23,6 +23,7 @@ from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.recurrence import without_lists
+from tfseq2seq.export.signatures import search_endpoint
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite_model import CONFIG, MODEL
 from tfseq2seq.features.vocabulary import save_vocabulary
@@ -37,7 +38,8 @@ Quantization = Literal["float32", "float16", "int8", "full_int8"]
 # What full_int8 computes in integers.
 _INTEGER = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
 
-OUTPUTS = ("ids", "score", "log_prob")
+# In the order of their names, as TensorFlow flattens a dictionary.
+OUTPUTS = ("ids", "log_prob", "score")
 
 
 def export_tflite(
@@ -108,9 +110,8 @@ def convert(model: TextToText | SpeechToText, quantization: Quantization, exampl
     """
     if len(model.models) > 1:
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
-    function, names = _function(model)
     with without_lists(model.models[0]):
-        concrete = function.get_concrete_function()
+        concrete = search_endpoint(model).concrete()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # Frozen first: with variables inside a loop older converters abort, and newer ones give a file that fails.
@@ -122,7 +123,7 @@ def convert(model: TextToText | SpeechToText, quantization: Quantization, exampl
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "full_int8":
-        converter.representative_dataset = _representative(model, examples, names)
+        converter.representative_dataset = _representative(model, examples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
         content: bytes = _with_integer_products(converter) if quantization == "full_int8" else converter.convert()
@@ -144,27 +145,7 @@ def _with_integer_products(converter: Any) -> bytes:
     return content
 
 
-def _function(model: TextToText | SpeechToText) -> tuple[Any, list[str]]:
-    """The search as a function of tensors, and the names of its inputs."""
-
-    def outputs(found: Any) -> tuple[Any, Any, Any]:
-        return tuple(tf.identity(part, name) for part, name in zip((found.ids, found.scores, found.log_probs), OUTPUTS))
-
-    def of_ids(ids: Any) -> Any:
-        return outputs(model.search(ids))  # type: ignore[union-attr]
-
-    def of_samples(audio: Any, length: Any) -> Any:
-        return outputs(model.hypotheses(audio, length))
-
-    if isinstance(model, TextToText):
-        signature = [tf.TensorSpec([None, None], tf.int32, name="ids")]
-        return tf.function(of_ids, input_signature=signature, autograph=False), ["ids"]
-    return tf.function(of_samples, input_signature=model.signature, autograph=False), ["audio", "length"]
-
-
-def _representative(
-    model: TextToText | SpeechToText, examples: Sequence[Any], names: Sequence[str]
-) -> Callable[[], Iterator[list[Any]]]:
+def _representative(model: TextToText | SpeechToText, examples: Sequence[Any]) -> Callable[[], Iterator[list[Any]]]:
     def batches() -> Iterator[list[Any]]:
         for one in examples:
             if isinstance(model, TextToText):

@@ -1,0 +1,116 @@
+"""What artefacts can be asked beside the best output: each answer is that of the live model."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, live
+
+from tfseq2seq.data.batching import decoder_input
+from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.saved_model import export_saved_model
+from tfseq2seq.export.signatures import endpoints
+from tfseq2seq.spec import BOS, PAD, SearchSpec
+
+
+def concrete(model, *names):
+    return {endpoint.name: endpoint.concrete() for endpoint in endpoints(model) if endpoint.name in names}
+
+
+def numbered(outputs, name):
+    return {key: value for key, value in outputs.items() if key.startswith(name + "_")}
+
+
+def step_by_step(functions, encoded, labels):
+    """Log-probabilities [B, T, V] of what follows each token that a decoder is given, as a client's loop sees them."""
+    fixed, states, found = numbered(encoded, "fixed"), numbered(encoded, "state"), []
+    for token in tf.unstack(decoder_input(labels), axis=1):
+        answer = functions["decode_step"](token=token, **fixed, **states)
+        states = numbered(answer, "state")
+        found.append(answer["log_probs"])
+    return tf.stack(found, axis=1)
+
+
+def assert_same_where_real(found, expected, labels):
+    real = labels.numpy() != PAD
+    np.testing.assert_allclose(found.numpy()[real], expected.numpy()[real], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_text(family):
+    model = live(family, beam=2)
+    functions = concrete(model, "score", "attention", "encode", "decode_step")
+    assert set(functions) == {"score", "encode", "decode_step"} | ({"attention"} if family != "lstm fixed" else set())
+    text, target = tf.constant(["abcd", "b"]), tf.constant(["dcba", "ab"])
+    found = functions["score"](text=text, target=target)
+    expected, counts = model.log_probabilities(text, target)
+    np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
+    assert found["tokens"].numpy().tolist() == counts.numpy().tolist() == [5, 3]
+
+    labels = LETTERS(target)
+    logits = model.models[0]({"source": LETTERS(text), "target": decoder_input(labels)}, training=False)
+    stepped = step_by_step(functions, functions["encode"](text=text), labels)
+    assert_same_where_real(stepped, tf.nn.log_softmax(logits), labels)
+
+    if "attention" in functions:
+        shown = functions["attention"](text=text, target=target)
+        np.testing.assert_allclose(tf.reduce_sum(shown["attention"], axis=-1), np.ones((2, 5)), rtol=1e-5)
+        assert shown["target_tokens"].numpy()[1].tolist() == [b"a", b"b", b"<eos>", b"<pad>", b"<pad>"]
+
+
+@pytest.mark.parametrize("family", SPEECH_FAMILIES)
+def test_speech(family):
+    model = live(family, beam=2)
+    network = model.models[0]
+    functions = concrete(model, "score", "encode", "decode_step")
+    audio, length = model.pack(inputs_of(family))
+    target = tf.constant(["ab", "dcba", "a"])
+    found = functions["score"](audio=audio, length=length, target=target)
+    expected, counts = model.log_probabilities(audio, length, target)
+    np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-4)
+    assert found["tokens"].numpy().tolist() == counts.numpy().tolist()
+
+    encoded = functions["encode"](audio=audio, length=length)
+    memory, mask, _ = network.encode(audio, length)
+    # The artefact makes room for one window, so that it can have more positions, which are not real.
+    encoded["memory"], encoded["mask"] = (encoded[name][:, : memory.shape[1]] for name in ("memory", "mask"))
+    np.testing.assert_array_equal(encoded["mask"], mask)
+    assert_same_where_real(encoded["memory"], memory, tf.cast(mask, tf.int32))
+    if family == "conformer ctc":
+        logits = network.ctc(memory, mask, training=False)
+        assert "decode_step" not in functions
+        assert_same_where_real(
+            encoded["log_probs"][:, : memory.shape[1]], tf.nn.log_softmax(logits), tf.cast(mask, tf.int32)
+        )
+    elif family == "transducer":
+        states, token = numbered(encoded, "state"), tf.fill([3], BOS)
+        for _ in range(2):
+            answer = functions["decode_step"](frame=encoded["frames"][:, 1], token=token, **states)
+            said, following = network.say(token, list(states.values()))
+            logits = network.logits(network.heard(memory)[:, 1], said)
+            np.testing.assert_allclose(answer["log_probs"], tf.nn.log_softmax(logits), atol=1e-4)
+            states, token = numbered(answer, "state"), tf.constant([4, 5, 6])
+            for name, state in zip(states, following, strict=True):
+                np.testing.assert_allclose(states[name], state, atol=1e-5)
+    else:
+        labels = LETTERS(target)
+        outputs = network({"source": audio, "source_length": length, "target": decoder_input(labels)}, training=False)
+        logits = outputs["attention"] if isinstance(outputs, dict) else outputs
+        assert_same_where_real(step_by_step(functions, encoded, labels), tf.nn.log_softmax(logits), labels)
+
+
+def test_an_ensemble_has_no_loop_outside():
+    one = live("gru")
+    both = TextToText([*one.models, *live("gru").models], LETTERS, LETTERS, SearchSpec(beam=2, max_length=5))
+    assert [endpoint.name for endpoint in endpoints(both)] == ["serving_default", "n_best", "score"]
+
+
+def test_a_saved_model_keeps_them_all(tmp_path):
+    model = live("rotary", beam=1, max_length=8)
+    loaded = tf.saved_model.load(str(export_saved_model(model, tmp_path / "model")))
+    functions = dict(loaded.signatures)
+    assert set(functions) == {"serving_default", "n_best", "score", "attention", "encode", "decode_step"}
+    text, target = tf.constant(["abcd", "cab"]), tf.constant(["bad", "dab"])
+    log_probs = step_by_step(functions, functions["encode"](text=text), LETTERS(target))
+    each = tf.gather(log_probs, LETTERS(target), batch_dims=2)
+    score = functions["score"](text=text, target=target)
+    np.testing.assert_allclose(tf.reduce_sum(each, axis=1), score["log_prob"], rtol=1e-5)
