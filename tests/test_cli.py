@@ -230,18 +230,18 @@ def test_export_makes_the_next_version(tfseq2seq, run, tmp_path, monkeypatch):
             assert model.spec.beam == 3
 
         def signatures(self):
-            return None
+            return {}
 
     monkeypatch.setattr("tfseq2seq.export.saved_model.Served", Empty)
     for version in (1, 2):
         folder = tmp_path / "served" / str(version)
-        code, output, _ = tfseq2seq("export", "--run", run, "--to", folder.parent, "--set=search.beam=3")
+        code, output, _ = tfseq2seq("export", "--run", run, "--to", folder.parent, "--set=search.beam=3", "--no-verify")
         assert (code, output) == (0, f"{folder}\n") and (folder / "saved_model.pb").exists()
     assert sorted(path.name for path in folder.parent.iterdir()) == ["1", "2"]
 
 
 def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
-    monkeypatch.setattr("tfseq2seq.export.saved_model.export_saved_model", lambda model, base, version: base)
+    monkeypatch.setattr("tfseq2seq.export.saved_model.export_saved_model", lambda model, base, *_: base)
     monkeypatch.setattr(cli, "_endpoint", lambda *_: None)
     assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
 
@@ -250,16 +250,17 @@ def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
 def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, scores, code):
     from tfseq2seq.export.verify import Verdict
 
-    def compare(folder, model, texts, batches, tolerance):
-        assert (folder, texts, batches, tolerance) == ("served/1", ["a", "b"], (1, 7), 1e-3)
-        return [Verdict(7, 2, 2 - (scores == 1.0), (("a", "x", "y"),) * (scores == 1.0), scores, 1, 1, 1, tolerance)]
+    def compare(folder, model, texts, batches, tolerance, drop):
+        assert (folder, texts, batches, tolerance, drop) == ("served/1", ["a", "b"], (1, 7), 1e-3, 0.1)
+        wrong = scores == 1.0
+        return [Verdict(7, 2, 2 - wrong, 1.0, ((1, "x", "y"),) * wrong, scores, 0.0, 1, 1, 1, tolerance)]
 
-    monkeypatch.setattr("tfseq2seq.export.verify.verify_saved_model", compare)
+    monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
     monkeypatch.setattr(cli, "_endpoint", lambda *_: None)
     arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
     found, output, errors = tfseq2seq(*arguments)
     assert (found, errors) == (code, "")
-    assert ("2 of 2 texts identical" in output) == (code == 0) and ("'a': run 'x', artefact 'y'" in output) == bool(
+    assert ("2 of 2 texts identical" in output) == (code == 0) and ("input 1: run 'x', artefact 'y'" in output) == bool(
         code
     )
 
@@ -601,7 +602,7 @@ def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, 
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (["generate"], "Missing option '--run'"),
+        (["generate"], "give --run, or --artefact"),
         (["data", "generate", "{file}"], "is a file"),
         (["data", "records", "--source", "{file}", "--target", "none", "out"], "none: cannot be read"),
         (["compare", "{file}", "{file}", "--reference", "{file}", "--resamples", "0"], "resamples"),

@@ -547,6 +547,10 @@ def compare(
     help="Of TFLite: int8 rounds weights, full_int8 what is computed as well.",
 )
 @click.option("--examples", type=click.Path(), help="For full_int8: file of source lines, or manifest of recordings.")
+@click.option("--license", "licence", default="unspecified", show_default=True, help="Of a SavedModel: for its card.")
+@click.option(
+    "--verify/--no-verify", "checked", default=True, show_default=True, help="Ask it and the run the same beforehand."
+)
 def export(
     runs: tuple[str, ...],
     weights: str | None,
@@ -556,26 +560,54 @@ def export(
     kind: str,
     quantization: str,
     examples: str | None,
+    licence: str,
+    checked: bool,
 ) -> None:
-    """Write a SavedModel that takes strings and returns strings, for TF Serving, or a TFLite file for phones."""
+    """Write a SavedModel that takes strings and returns strings, for TF Serving, or a TFLite file for phones.
+
+    Before it takes its name the artefact is asked a few inputs in a process of its own. Exit code 1 tells that it
+    answers otherwise than the run; then nothing is written.
+    """
     if kind == "savedmodel" and (quantization != "float32" or examples):
         raise UserError("--quantization and --examples are for --format tflite")
-    if kind != "savedmodel" and version is not None:
-        raise UserError("--version is for --format savedmodel")
+    if kind != "savedmodel" and (version is not None or licence != "unspecified"):
+        raise UserError(f"--{'version' if version else 'license'} is for --format savedmodel")
     if bool(examples) != (quantization == "full_int8"):
         raise UserError("--quantization full_int8 and --examples, which it measures activations on, go together")
     name = _recipe_of(runs).name
+    samples = _example_inputs(runs, examples) if examples else []
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.training.run import Run
+
+    run = Run.open(runs[0])
+    check = _checked_by(run, model) if checked else None
     if kind == "tflite":
-        samples = _example_inputs(runs, examples) if examples else []
-        model = _endpoint(runs, weights, overrides)
         from tfseq2seq.export.tflite import export_tflite
 
-        click.echo(export_tflite(model, base or f"saved_models/{name}_tflite", cast("Any", quantization), samples))
+        base = base or f"saved_models/{name}_tflite"
+        click.echo(export_tflite(model, base, cast("Any", quantization), samples, check))
         return
-    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.export.publishing import model_card
     from tfseq2seq.export.saved_model import export_saved_model
 
-    click.echo(export_saved_model(model, base or f"saved_models/{name}", version))
+    card = model_card(run, weights, licence)
+    click.echo(export_saved_model(model, base or f"saved_models/{name}", version, card, check))
+
+
+def _checked_by(run: Run, model: TextToText | SpeechToText) -> Callable[[Path], None]:
+    """What an export calls with the folder it has written: ends the program where it answers otherwise than the run."""
+    from tfseq2seq.export.publishing import usual_inputs
+    from tfseq2seq.export.verify import verify as compare_answers
+
+    def check(folder: Path) -> None:
+        inputs = usual_inputs(run, model)
+        (verdict,) = compare_answers(folder, model, inputs, batches=[8])
+        click.echo(f"verify: {verdict}", err=True)
+        if not verdict.passed:
+            click.echo("the artefact answers otherwise than the run, and was not written", err=True)
+            sys.exit(1)
+
+    return check
 
 
 def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
@@ -595,33 +627,61 @@ def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
 @commands.command()
 @click.argument("artefact", type=click.Path())
 @_run_options
-@click.option("--input", "source", type=click.Path(), required=True, help="File of source lines to ask both.")
+@click.option("--input", "source", type=click.Path(), help="File of source lines to ask both.")
+@click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings to ask both.")
+@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
 @click.option("--batch", "batches", type=POSITIVE, multiple=True, default=(1, 64), show_default=True)
 @click.option("--tolerance", type=float, default=1e-3, show_default=True, help="On the difference of two scores.")
+@click.option(
+    "--drop",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Of quantized artefacts: mean score may be so much lower.",
+)
 def verify(
     artefact: str,
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
-    source: str,
+    source: str | None,
+    manifest: str | None,
+    split: str,
     batches: tuple[int, ...],
     tolerance: float,
+    drop: float,
 ) -> None:
-    """Ask the SavedModel in the folder ARTEFACT and the run it came from the same, and compare their answers.
+    """Ask the artefact in a folder, SavedModel or TFLite, and the run it came from the same, and compare their answers.
 
-    The SavedModel answers in a process without this package. Exit code 1 tells that they differ.
+    The artefact answers in a process without this package. Texts have to be the same and scores within the tolerance;
+    of a quantized artefact the mean score counts. Exit code 1 tells that they differ.
     """
     from tfseq2seq.files import read_lines
 
-    texts = read_lines(source)
-    model = _endpoint(runs, weights, overrides)
-    from tfseq2seq.export.verify import verify_saved_model
+    audio = _source_of(runs)
+    inputs: list[Any]
+    if audio is None:
+        if manifest or split or not source:
+            raise UserError(f"{runs[0]} is a model of text: give --input")
+        inputs = list(read_lines(source))
+    else:
+        if source or not manifest:
+            raise UserError(f"{runs[0]} is a model of speech: give --manifest")
+        _import_tensorflow()
+        from tfseq2seq.data.manifests import read_manifest
+        from tfseq2seq.export.recordings import read_recordings
 
-    verdicts = verify_saved_model(artefact, model, texts, batches, tolerance)
+        recordings = read_recordings(read_manifest(manifest, split), audio)
+        _report(recordings.faults)
+        inputs = [samples for samples in recordings.samples if len(samples)]
+    model = _endpoint(runs, weights, overrides)
+    from tfseq2seq.export.verify import verify as compare_answers
+
+    verdicts = compare_answers(artefact, model, inputs, batches, tolerance, drop)
     for verdict in verdicts:
         click.echo(str(verdict))
-        for text, live, other in verdict.differing:
-            click.echo(f"  {text!r}: run {live!r}, artefact {other!r}")
+        for place, live, other in verdict.differing:
+            click.echo(f"  input {place}: run {live!r}, artefact {other!r}")
     if not all(verdict.passed for verdict in verdicts):
         sys.exit(1)
 

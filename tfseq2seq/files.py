@@ -12,7 +12,7 @@ import wave
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tfseq2seq.errors import UserError
 
@@ -123,9 +123,9 @@ def generated_folder(folder: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write the generated data to {folder}: {error}") from error
 
 
-def write_wave(path: Path, samples: np.ndarray, rate: int) -> None:
+def write_wave(path: Path | BinaryIO, samples: np.ndarray, rate: int) -> None:
     """Writes samples [N] in [-1, 1] as a WAV file of one channel and 16 bits."""
-    with wave.open(str(path), "wb") as file:
+    with wave.open(str(path) if isinstance(path, Path) else path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)

@@ -14,7 +14,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
-from tfseq2seq.export.verify import verify_saved_model
+from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.seq2seq import Seq2Seq
@@ -76,7 +76,7 @@ def test_a_fresh_process_answers_as_the_live_model(endpoint, exported, texts, ba
 
 
 def test_verify_passes_the_artefact_of_this_model_only(endpoint, exported, texts):
-    same = verify_saved_model(exported, endpoint, texts, batches=(1, 64))
+    same = verify(exported, endpoint, texts, batches=(1, 64))
     assert [(verdict.batch, verdict.count, verdict.same) for verdict in same] == [(1, 33, 33), (64, 33, 33)]
     assert all(verdict.passed and verdict.peak_bytes > 1e7 and verdict.speed > 0 for verdict in same)
     model = Seq2Seq(endpoint.models[0].spec, endpoint.source.size, endpoint.target.size)
@@ -84,18 +84,18 @@ def test_verify_passes_the_artefact_of_this_model_only(endpoint, exported, texts
     weights[-1] = weights[-1] * 1.1
     model.set_weights(weights)
     changed = TextToText([model], endpoint.source, endpoint.target, endpoint.spec)
-    (verdict,) = verify_saved_model(exported, changed, texts, batches=[64])
+    (verdict,) = verify(exported, changed, texts, batches=[64])
     assert not verdict.passed and "NOT EQUAL" in str(verdict)
 
 
 def test_verify_says_what_is_missing_or_broken(endpoint, tmp_path):
-    with pytest.raises(UserError, match="holds no SavedModel"):
-        verify_saved_model(tmp_path, endpoint, ["a"])
+    with pytest.raises(UserError, match="holds no SavedModel and no TFLite file"):
+        verify(tmp_path, endpoint, ["a"])
     (tmp_path / "saved_model.pb").write_bytes(b"no model")
     with pytest.raises(UserError, match="nothing to ask"):
-        verify_saved_model(tmp_path, endpoint, [])
+        verify(tmp_path, endpoint, [])
     with pytest.raises(UserError, match="cannot be run: "):
-        verify_saved_model(tmp_path, endpoint, ["a"])
+        verify(tmp_path, endpoint, ["a"])
 
 
 def test_an_empty_string_gives_an_empty_string(endpoint, texts):

@@ -13,7 +13,7 @@ from tfseq2seq.spec import BOS, PAD, SearchSpec
 
 
 def concrete(model, *names):
-    return {endpoint.name: endpoint.concrete() for endpoint in endpoints(model) if endpoint.name in names}
+    return {endpoint.name: endpoint.graph for endpoint in endpoints(model) if endpoint.name in names}
 
 
 def numbered(outputs, name):

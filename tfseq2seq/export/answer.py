@@ -1,40 +1,92 @@
-"""Program that answers as a client of a SavedModel would: it needs tensorflow and tensorflow-text, not this package.
+"""Program that asks an artefact as a client would, without this package.
 
-    python -P answer.py SAVED_MODEL ASKED.json ANSWERS.json
+    python -P answer.py FOLDER ASKED.npz ANSWERS.json
 
-ASKED holds {"texts": [...], "batch": size}. ANSWERS gets {"texts", "scores", "seconds" of each call, "peak_bytes"}.
-The first call, which prepares the graph, is made twice and timed once.
+A SavedModel needs tensorflow and tensorflow-text, a TFLite file ai-edge-litert, a CTranslate2 folder ctranslate2, and
+nothing else but numpy. ASKED holds "batch", and either "texts" (a JSON list) or arrays "row_0", "row_1", ... of samples
+or ids. ANSWERS gets "answers" (strings, or lists of ids or of tokens), "scores", "seconds" of each call and
+"peak_bytes". The first call, which prepares the graph, is made twice and timed once.
 """
 
 import json
+import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import tensorflow as tf
-import tensorflow_text  # noqa: F401  (registers the kernels)
+import numpy as np
+
+Answers = tuple[list[Any], list[float]]
+Ask = Callable[[Sequence[Any]], Answers]
+
+
+def saved_model(folder: str) -> Ask:
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (registers the kernels)
+
+    # The signature lives as long as the model does.
+    model = tf.saved_model.load(folder)
+    signature = model.signatures["serving_default"]
+
+    def ask(rows: Sequence[Any], model: Any = model) -> Answers:
+        if isinstance(rows[0], str):
+            found = signature(text=tf.constant(list(rows), tf.string))
+        else:
+            audio, length = packed(rows)
+            found = signature(audio=tf.constant(audio), length=tf.constant(length))
+        return [text.decode("utf-8", "replace") for text in found["text"].numpy()], found["score"].numpy().tolist()
+
+    return ask
+
+
+def tflite(folder: str) -> Ask:
+    from ai_edge_litert.interpreter import Interpreter
+
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    interpreter = Interpreter(os.path.join(folder, "model.tflite"), num_threads=threads)
+    runner = interpreter.get_signature_runner("serving_default")
+
+    def ask(rows: Sequence[Any]) -> Answers:
+        values, length = packed(rows)
+        found = runner(ids=values) if values.dtype == np.int32 else runner(audio=values, length=length)
+        return found["ids"][:, 0].tolist(), found["score"][:, 0].tolist()
+
+    return ask
+
+
+def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows padded with zeros to one array, and their lengths."""
+    values = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
+    for place, row in enumerate(rows):
+        values[place, : len(row)] = row
+    return values, np.array([len(row) for row in rows], "int32")
 
 
 def main(folder: str, asked_path: str, answers_path: str) -> None:
-    with open(asked_path, encoding="utf-8") as file:
-        asked = json.load(file)
-    model = tf.saved_model.load(folder).signatures["serving_default"]
-    texts, size = asked["texts"], asked["batch"]
-    outputs: list[str] = []
+    with np.load(asked_path) as asked:
+        size = int(asked["batch"])
+        if "texts" in asked:
+            rows = json.loads(str(asked["texts"]))
+        else:
+            rows = [asked[f"row_{place}"] for place in range(len(asked.files) - 1)]
+    ask = (tflite if os.path.exists(os.path.join(folder, "model.tflite")) else saved_model)(folder)
+    answers: list[Any] = []
     scores: list[float] = []
     seconds: list[float] = []
-    model(text=tf.constant(texts[:size], tf.string))
-    for begin in range(0, len(texts), size):
+    ask(rows[:size])
+    for begin in range(0, len(rows), size):
         start = time.perf_counter()
-        found = model(text=tf.constant(texts[begin : begin + size], tf.string))
-        outputs += [text.decode("utf-8", "replace") for text in found["text"].numpy()]
-        scores += found["score"].numpy().tolist()
+        found, ranked = ask(rows[begin : begin + size])
         seconds.append(time.perf_counter() - start)
+        answers += found
+        scores += ranked
     if any(name.split(".")[0] == "tfseq2seq" for name in sys.modules):
         raise RuntimeError("the package was imported; the answers prove nothing")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with open(answers_path, "w", encoding="utf-8") as file:
-        json.dump({"texts": outputs, "scores": scores, "seconds": seconds, "peak_bytes": peak}, file)
+        json.dump({"answers": answers, "scores": scores, "seconds": seconds, "peak_bytes": peak}, file)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ what it can be asked.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.publishing import CARD, warmup_requests, write_server_files, write_warmup
 from tfseq2seq.export.signatures import endpoints
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.files import partial_name
@@ -27,17 +29,22 @@ class Served(tf.Module):
         self.model = model
 
     def signatures(self) -> dict[str, Any]:
-        functions: dict[Any, Any] = {}
-        # Two names of one function are one graph.
-        table = endpoints(self.model)
+        table, first = endpoints(self.model), dict[Any, Any]()
         for endpoint in table:
-            if endpoint.function not in functions:
-                functions[endpoint.function] = endpoint.concrete()
-        return {endpoint.name: functions[endpoint.function] for endpoint in table}
+            first.setdefault(endpoint.function, endpoint)
+        # Two names of one function are one graph.
+        return {endpoint.name: first[endpoint.function].graph for endpoint in table}
 
 
-def export_saved_model(model: TextToText | SpeechToText, base: str | Path, version: int | None = None) -> Path:
-    """Writes `base`/<version>/, the layout TF Serving polls.
+def export_saved_model(
+    model: TextToText | SpeechToText,
+    base: str | Path,
+    version: int | None = None,
+    card: str = "",
+    check: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes `base`/<version>/, the layout TF Serving polls, with requests to warm it up, and beside `base` what starts
+    a server (`export/publishing.py`).
 
     The folder is written under another name and renamed, so a server never sees half a model.
 
@@ -45,6 +52,8 @@ def export_saved_model(model: TextToText | SpeechToText, base: str | Path, versi
         model: what to export; its search settings become part of it.
         base: folder of this model's versions, such as saved_models/<name>.
         version: a number; None takes the one after the highest there is.
+        card: a model card to go with it.
+        check: called with the folder before it takes its name; what it raises keeps it from doing so.
 
     Returns:
         The folder written.
@@ -64,8 +73,15 @@ def export_saved_model(model: TextToText | SpeechToText, base: str | Path, versi
     served = Served(model)
     try:
         base.mkdir(parents=True, exist_ok=True)
-        tf.saved_model.save(served, str(aside), signatures=served.signatures())
+        signatures = served.signatures()
+        tf.saved_model.save(served, str(aside), signatures=signatures)
+        write_warmup(aside, warmup_requests(base.name, model, signatures))
+        if card:
+            (aside / "assets.extra" / CARD).write_text(card, encoding="utf-8")
+        if check is not None:
+            check(aside)
         aside.rename(final)
+        write_server_files(base)
     except OSError as error:
         raise UserError(f"cannot write {final}: {error.strerror or error}") from None
     finally:

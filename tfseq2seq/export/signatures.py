@@ -33,7 +33,9 @@ next frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import tensorflow as tf
 
@@ -50,15 +52,17 @@ from tfseq2seq.models.transducer import Transducer
 from tfseq2seq.spec import RecurrentDecoderSpec
 
 
-class Endpoint(NamedTuple):
+@dataclass(frozen=True)
+class Endpoint:
     """A function of tensors that gives a dictionary of tensors, under a name, and what it takes."""
 
     name: str
     function: Callable[..., dict[str, Any]]
     signature: Sequence[tf.TensorSpec]
 
-    def concrete(self) -> Any:
-        """The function as a graph."""
+    @cached_property
+    def graph(self) -> Any:
+        """The function, traced once."""
         return tf.function(self.function, input_signature=self.signature, autograph=False).get_concrete_function()
 
 
@@ -208,7 +212,7 @@ def _loop(network: Any, encode: Callable[..., Any], signature: Sequence[tf.Tenso
             return {"log_probs": _log_probs(network.logits(frame, said)), **_numbered("state", following)}
 
         first = Endpoint("encode", encode_frames, signature)
-        given = first.concrete().structured_outputs
+        given = first.graph.structured_outputs
         frame = tf.TensorSpec([None, given["frames"].shape[-1]], given["frames"].dtype, name="frame")
         return [first, Endpoint("decode_step", step_frame, [frame, token, *_specs(given, "state")])]
 
@@ -223,7 +227,7 @@ def _loop(network: Any, encode: Callable[..., Any], signature: Sequence[tf.Tenso
         return {**_memory(memory, mask), **_numbered("fixed", flat["fixed"]), **_numbered("state", flat["state"])}
 
     first = Endpoint("encode", encode_memory, signature)
-    given = first.concrete().structured_outputs
+    given = first.graph.structured_outputs
     fixed_specs, state_specs = _specs(given, "fixed"), _specs(given, "state")
 
     def step(token: Any, *flat: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from tfseq2seq.files import partial_name
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 from tfseq2seq.recipe import to_dict
-from tfseq2seq.spec import FusionSpec
+from tfseq2seq.spec import FusionSpec, RulesSpec
 
 Quantization = Literal["float32", "float16", "int8", "full_int8"]
 
@@ -47,6 +47,7 @@ def export_tflite(
     folder: str | Path,
     quantization: Quantization = "float32",
     examples: Sequence[Any] = (),
+    check: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes a folder with the model, its vocabularies and what tells how to use them.
 
@@ -60,6 +61,7 @@ def export_tflite(
             products and convolutions wholly in 8 bits, between ranges measured beforehand. What is between them stays
             float32: powers of a spectrum span more than 8 bits hold. It is for CTC models without loops.
         examples: strings, or arrays of samples, that ranges of activations are measured on; full_int8 needs some.
+        check: called with the folder before it takes its name; what it raises keeps it from doing so.
 
     Returns:
         The folder.
@@ -82,6 +84,8 @@ def export_tflite(
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
         if isinstance(model, TextToText):
             save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        if check is not None:
+            check(aside)
         aside.rename(folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
@@ -110,8 +114,10 @@ def convert(model: TextToText | SpeechToText, quantization: Quantization, exampl
     """
     if len(model.models) > 1:
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
+    if model.spec.rules != RulesSpec():
+        raise UserError("search.rules: a TFLite file gives ids, and rules are for text; set both to '' for this export")
     with without_lists(model.models[0]):
-        concrete = search_endpoint(model).concrete()
+        concrete = search_endpoint(model).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # Frozen first: with variables inside a loop older converters abort, and newer ones give a file that fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import statistics
@@ -11,10 +12,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
+from tfseq2seq.export.outputs import Output
+from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.spec import PAD
 
 _CLIENT = Path(__file__).parent / "answer.py"
 
@@ -23,91 +31,165 @@ _CLIENT = Path(__file__).parent / "answer.py"
 class Verdict:
     """How the answers of an artefact at one batch size compare with the live model's.
 
-    count of inputs; same of them with identical text; the first few that differ, as (input, live, artefact); the
-    largest difference of a score among identical texts; inputs a second; median seconds of a call; bytes of memory at
-    the artefact's peak; tolerance on scores.
+    count of inputs; same of them with identical text; the share of tokens that are the same; the first few that differ,
+    as (number of the input from 1, live, artefact); the largest difference of a score among identical texts; how much
+    lower the artefact's scores are on average; inputs a second; median seconds of a call; bytes of memory at the
+    artefact's peak; tolerance on scores; of a quantised artefact, how much lower scores may be.
     """
 
     batch: int
     count: int
     same: int
-    differing: tuple[tuple[str, str, str], ...]
+    tokens: float
+    differing: tuple[tuple[int, str, str], ...]
     score_difference: float
+    score_drop: float
     speed: float
     latency: float
     peak_bytes: int
     tolerance: float
+    most_drop: float | None = None
 
     @property
     def passed(self) -> bool:
+        if self.most_drop is not None:
+            return self.score_drop <= self.most_drop
         return self.same == self.count and self.score_difference <= self.tolerance
 
     def __str__(self) -> str:
+        judged = {True: "equal", False: "NOT EQUAL"}
+        if self.most_drop is not None:
+            judged = {True: "close enough", False: "NOT CLOSE ENOUGH"}
         return (
-            f"batch {self.batch}: {self.same:,} of {self.count:,} texts identical, scores within "
-            f"{self.score_difference:.1e}, {self.speed:,.1f} inputs/s, {1000 * self.latency:,.0f} ms a call, "
-            f"{self.peak_bytes / 2**20:,.0f} MiB: {'equal' if self.passed else 'NOT EQUAL'}"
+            f"batch {self.batch}: {self.same:,} of {self.count:,} texts identical, "
+            f"{100 * self.tokens:.2f} % of tokens, scores within {self.score_difference:.1e} "
+            f"and {self.score_drop:.4f} lower on average, "
+            f"{self.speed:,.1f} inputs/s, {1000 * self.latency:,.0f} ms a call, "
+            f"{self.peak_bytes / 2**20:,.0f} MiB: {judged[self.passed]}"
         )
 
 
-def verify_saved_model(
+def verify(
     folder: str | Path,
-    model: TextToText,
-    texts: Sequence[str],
+    model: TextToText | SpeechToText,
+    inputs: Sequence[Any],
     batches: Sequence[int] = (1, 64),
     tolerance: float = 1e-3,
+    most_drop: float = 0.1,
 ) -> list[Verdict]:
-    """Compares the texts and scores of a SavedModel, run without this package, with those of the live model.
+    """Compares the texts and scores of an artefact, run without this package, with those of the live model.
 
     Args:
-        folder: the SavedModel, .../<version>.
+        folder: a SavedModel, .../<version>, or a TFLite folder.
         model: what it was exported from.
-        texts: inputs.
-        batches: sizes the SavedModel is asked in, in the order of `texts`. The live model sorts by length instead.
-        tolerance: on the difference of two scores.
+        inputs: strings, or arrays of samples.
+        batches: sizes the artefact is asked in, in the order of `inputs`. The live model sorts by length instead.
+        tolerance: on the difference of two scores, of an artefact in float32.
+        most_drop: how much lower the mean score of a quantised artefact may be; its texts may differ.
 
     Raises:
-        UserError: there is no SavedModel, or it fails.
+        UserError: there is no artefact, or it fails.
     """
-    if not (Path(folder) / "saved_model.pb").exists():
-        raise UserError(f"{folder}: holds no SavedModel; name the folder of a version, as saved_models/<name>/1")
-    if not texts:
+    folder = Path(folder)
+    if not inputs:
         raise UserError("there is nothing to ask: the input has no line")
-    live = Generator(model).generate(texts)
-    return [_compare(folder, live, texts, batch, tolerance) for batch in batches]
+    if (folder / "saved_model.pb").exists():
+        asked, exact = list(inputs), True
+    elif (folder / "model.tflite").exists():
+        asked, exact = _rows(model, inputs), _quantization(folder) == "float32"
+    else:
+        raise UserError(
+            f"{folder}: holds no SavedModel and no TFLite file; name the folder of a version, as saved_models/<name>/1"
+        )
+    live = Generator(model).generate(inputs)
+    return [_compare(folder, model, live, asked, batch, tolerance, None if exact else most_drop) for batch in batches]
 
 
-def _compare(folder: str | Path, live: Sequence, texts: Sequence[str], batch: int, tolerance: float) -> Verdict:
-    answers = _ask(folder, texts, batch)
-    pairs = list(zip(texts, (output.texts[0] for output in live), answers["texts"], strict=True))
-    differing = [row for row in pairs if row[1] != row[2]]
-    differences = [
-        abs(output.scores[0] - score)
-        for output, text, score in zip(live, answers["texts"], answers["scores"], strict=True)
-        if output.texts[0] == text
+def _quantization(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: not a whole export: {error}") from None
+
+
+def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
+    """Ids or samples for an artefact that takes no strings."""
+    if isinstance(model, SpeechToText):
+        return [np.asarray(samples, "float32") for samples in inputs]
+    return [model.source(tf.constant([text]))[0].numpy() for text in inputs]
+
+
+def _compare(
+    folder: Path,
+    model: TextToText | SpeechToText,
+    live: Sequence[Output],
+    asked: Sequence[Any],
+    batch: int,
+    tolerance: float,
+    most_drop: float | None,
+) -> Verdict:
+    # Nothing in gives nothing out; what takes ids is not asked about an <eos> alone, nor about no samples.
+    least = 1 if isinstance(model, TextToText) else 0
+    places = [place for place, row in enumerate(asked) if isinstance(row, str) or len(row) > least]
+    found = _ask(folder, [asked[place] for place in places], batch)
+    texts, scores = [""] * len(asked), [0.0] * len(asked)
+    for place, answer, score in zip(places, found["answers"], found["scores"], strict=True):
+        texts[place], scores[place] = _text(model, answer), score
+    expected = [output.texts[0] for output in live]
+    differing = [
+        (place + 1, *pair) for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] != pair[1]
     ]
+    apart = {place - 1 for place, _, _ in differing}
+    gaps = [output.scores[0] - score for output, score in zip(live, scores, strict=True)]
     return Verdict(
         batch=batch,
-        count=len(texts),
-        same=len(texts) - len(differing),
+        count=len(asked),
+        same=len(asked) - len(differing),
+        tokens=_same_tokens(model, expected, texts),
         differing=tuple(differing[:5]),
-        score_difference=max(differences, default=0.0),
-        speed=len(texts) / sum(answers["seconds"]),
-        latency=statistics.median(answers["seconds"]),
-        peak_bytes=answers["peak_bytes"],
+        score_difference=max((abs(gap) for place, gap in enumerate(gaps) if place not in apart), default=0.0),
+        score_drop=sum(gaps) / len(gaps),
+        speed=len(places) / max(sum(found["seconds"]), 1e-9),
+        latency=statistics.median(found["seconds"] or [0.0]),
+        peak_bytes=found["peak_bytes"],
         tolerance=tolerance,
+        most_drop=most_drop,
     )
 
 
-def _ask(folder: str | Path, texts: Sequence[str], batch: int) -> dict:
+def _text(model: TextToText | SpeechToText, answer: Any) -> str:
+    if isinstance(answer, str):
+        return answer
+    ids = tf.constant([[token for token in answer if token != PAD]], tf.int32)
+    return str(model.target.detokenize(ids).numpy()[0].decode("utf-8", "replace"))
+
+
+def _same_tokens(model: TextToText | SpeechToText, expected: Sequence[str], found: Sequence[str]) -> float:
+    """The share of the live model's tokens that the artefact says too, in the same order."""
+    rows = [model.target.tokenize(tf.constant(list(texts))).to_list() for texts in (expected, found)]
+    whole = sum(map(len, rows[0]))
+    same = 0
+    for one, other in zip(*rows, strict=True):
+        matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+        same += sum(block.size for block in matcher.get_matching_blocks()) if one != other else len(one)
+    return same / whole if whole else 1.0
+
+
+def _ask(folder: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
+    if not rows:
+        return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
-        asked, answers = Path(scratch) / "asked.json", Path(scratch) / "answers.json"
-        asked.write_text(json.dumps({"texts": list(texts), "batch": batch}), encoding="utf-8")
+        asked, answers = Path(scratch) / "asked.npz", Path(scratch) / "answers.json"
+        if isinstance(rows[0], str):
+            np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
+        else:
+            np.savez(asked, batch=batch, **{f"row_{place}": row for place, row in enumerate(rows)})
         # -P: the program's own folder, which holds modules of this package, is kept off the path.
         command = [sys.executable, "-P", str(_CLIENT), str(folder), str(asked), str(answers)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise UserError(f"{folder}: cannot be run: {reason}")
-        return json.loads(answers.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(answers.read_text(encoding="utf-8"))
+        return found

@@ -174,6 +174,12 @@ class Run:
         with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was logged at each evaluation, in order."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
 
 def _state(model: keras.Model) -> dict[str, Any]:
     """Every variable that training moves, random states included, by a name that does not depend on the process."""

@@ -1,0 +1,139 @@
+"""What goes with a SavedModel for a server, and that nobody ever finds half a version."""
+
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from small_models import inputs_of, live
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.publishing import model_card, write_server_files
+from tfseq2seq.export.saved_model import export_saved_model
+from tfseq2seq.export.tflite import export_tflite
+from tfseq2seq.export.verify import verify
+
+log_messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+config_messages = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+
+
+@pytest.fixture(scope="module")
+def speech():
+    return live("transducer", beam=2)
+
+
+@pytest.fixture(scope="module")
+def published(speech, tmp_path_factory):
+    return export_saved_model(speech, tmp_path_factory.mktemp("saved_models") / "morse", card="# A card\n")
+
+
+def test_warmup_requests_are_answered(published):
+    loaded = tf.saved_model.load(str(published))
+    asked = []
+    records = tf.data.TFRecordDataset(str(published / "assets.extra" / "tf_serving_warmup_requests"))
+    for record in records.as_numpy_iterator():
+        request = log_messages.PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.name == "morse"
+        asked.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        found = loaded.signatures[asked[-1]](**inputs)
+        assert not any(found.get("error", tf.constant([b""])).numpy())
+    assert asked == ["serving_default", "transcribe", "transcribe_wav", "n_best", "score", "encode"]
+
+
+def test_server_files_name_every_model_and_keep_what_is_there(published):
+    base = published.parent
+    config, batching = base.parent / "models.config", base.parent / "batching.config"
+    sizes = re.findall(r"allowed_batch_sizes: (\d+)", batching.read_text())
+    assert sizes[-1] == re.search(r"max_batch_size { value: (\d+) }", batching.read_text()).group(1)
+    batching.write_text("# mine\n")
+    write_server_files(base)
+    write_server_files(base.parent / "other")
+    parsed = text_format.Parse(config.read_text(), config_messages.ModelServerConfig())
+    assert [(model.name, model.base_path) for model in parsed.model_config_list.config] == [
+        ("morse", "/models/morse"),
+        ("other", "/models/other"),
+    ]
+    assert batching.read_text() == "# mine\n"
+
+
+def test_a_card_tells_recipe_scores_and_licence(trained_run, published):
+    card = model_card(trained_run, licence="cc-by-4.0")
+    assert card.startswith("---\nlicense: cc-by-4.0\n") and "| accuracy | " in card and "# small" in card
+    assert "steps: 12" in card and tf.__version__ in card
+    assert (published / "assets.extra" / "model_card.md").read_text() == "# A card\n"
+
+
+def test_what_fails_its_check_is_not_published(speech, tmp_path):
+    def check(folder):
+        assert (folder / "saved_model.pb").exists()
+        raise UserError("no")
+
+    for export in (export_saved_model, export_tflite):
+        with pytest.raises(UserError, match="no"):
+            export(speech, tmp_path / "model", check=check)
+    assert not (tmp_path / "model").exists() or not any((tmp_path / "model").iterdir())
+
+
+def test_verify_speech_in_both_formats_and_one_weight_altered(speech, published, tmp_path):
+    recordings = inputs_of("transducer")
+    lite = export_tflite(speech, tmp_path / "lite")
+    for folder in (published, lite):
+        (verdict,) = verify(folder, speech, recordings, batches=[2])
+        assert verdict.passed and (verdict.same, verdict.tokens) == (3, 1.0) and verdict.score_difference < 1e-3
+    network = speech.models[0]
+    weight = max(network.trainable_variables, key=lambda variable: "joint" in variable.path and variable.shape[-1])
+    before = weight.numpy()
+    try:
+        altered = np.array(before)
+        altered.flat[0] += 1.0
+        weight.assign(altered)
+        assert not any(verify(folder, speech, recordings, batches=[2])[0].passed for folder in (published, lite))
+    finally:
+        weight.assign(before)
+
+
+PUBLISHER = """
+import sys
+import tensorflow as tf
+from tfseq2seq.export import saved_model
+
+
+class Small(tf.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.weights = [tf.Variable(tf.ones([1000])) for _ in range(10)]
+        self.ask = tf.function(lambda x: x + self.weights[0][0], input_signature=[tf.TensorSpec([None])])
+
+    def signatures(self):
+        return {"serving_default": self.ask.get_concrete_function()}
+
+
+saved_model.Served = Small
+saved_model.warmup_requests = lambda *_: [b"asked"] * 1000
+print("ready", flush=True)
+while True:
+    saved_model.export_saved_model(None, sys.argv[1], card="card")
+"""
+
+
+def test_a_publisher_killed_at_any_moment_leaves_whole_versions(tmp_path):
+    base, generator = tmp_path / "served" / "model", np.random.default_rng(0)
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER, str(base)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as publisher:
+            assert publisher.stdout.readline() == b"ready\n"
+            time.sleep(generator.uniform(0.5, 1.5))
+            publisher.kill()
+    versions = sorted((path for path in base.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    assert len(versions) > 3
+    for version in versions:
+        assert tf.saved_model.load(str(version)).signatures["serving_default"](tf.zeros([1]))
+        assert (version / "assets.extra" / "model_card.md").read_text() == "card"
+        assert len(list(tf.data.TFRecordDataset(str(version / "assets.extra" / "tf_serving_warmup_requests")))) == 1000
+    assert 'name: "model"' in (base.parent / "models.config").read_text()

@@ -1,0 +1,199 @@
+"""What TF Serving reads beside a SavedModel, and the card that tells people what it is.
+
+saved_models/
+    models.config                  a server's models: --model_config_file
+    batching.config                how it joins requests: --enable_batching --batching_parameters_file
+    <name>/<version>/assets.extra/
+        tf_serving_warmup_requests what a server asks the model before it says it is ready
+        model_card.md              recipe, scores, versions, licence
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq import __version__
+from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.data.sources import corpus_pairs
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.recordings import read_recordings
+from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.files import expanded_path, write_wave, write_whole
+from tfseq2seq.recipe import dump_recipe
+from tfseq2seq.spec import SPECIAL_TOKENS
+from tfseq2seq.training.run import Run
+
+WARMUP = "tf_serving_warmup_requests"
+CARD = "model_card.md"
+
+_WARMUP_TOKENS = 8
+# Rows that joined requests are filled up to, so that few shapes of a batch are ever met.
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+_BATCHING = f"""\
+max_batch_size {{ value: {_BATCH_SIZES[-1]} }}
+batch_timeout_micros {{ value: 2000 }}
+max_enqueued_batches {{ value: 256 }}
+num_batch_threads {{ value: 2 }}
+{chr(10).join(f"allowed_batch_sizes: {size}" for size in _BATCH_SIZES)}
+pad_variable_length_inputs: true
+"""
+
+
+def example_inputs(model: Any) -> list[Any]:
+    """A few inputs of a model of text or speech: strings out of its vocabulary, or tones."""
+    if isinstance(model, SpeechToText):
+        time = np.arange(model.rate) / model.rate
+        return [np.sin(2 * np.pi * pitch * time).astype("float32") * 0.3 for pitch in (300, 500)]
+    return [_some_text(model.source, start) for start in (0, 1)]
+
+
+def usual_inputs(run: Run, model: Any, count: int = 20) -> list[Any]:
+    """Inputs to try an artefact of a run with: `example_inputs`, and the first of its validation data where they are
+    at hand."""
+    corpus = run.recipe.data.validation if run.recipe.data.validation.given else run.recipe.data.train
+    found: list[Any] = example_inputs(model)
+    # An artefact can be made where the data is not; then the examples have to do.
+    with contextlib.suppress(UserError):
+        if isinstance(model, SpeechToText):
+            utterances = read_manifest(expanded_path(corpus.manifest), corpus.split)[:count]
+            found += [one for one in read_recordings(utterances, model.model.source).samples if len(one)]
+        else:
+            pairs, _ = corpus_pairs(corpus, "data")
+            found += [source.decode("utf-8") for source, _ in pairs.take(count).as_numpy_iterator()]
+    return found
+
+
+def warmup_requests(name: str, model: Any, signatures: Mapping[str, Any]) -> list[bytes]:
+    """Serialised PredictionLog messages, one for each signature that takes strings or samples.
+
+    Args:
+        name: of the model on the server.
+        model: the endpoint that is exported.
+        signatures: of the artefact, by name.
+    """
+    inputs = example_inputs(model)
+    packed = model.pack(inputs[:1])
+    known: dict[str, Any] = dict(zip((spec.name for spec in model.signature), packed, strict=True))
+    known["target"] = tf.constant([_some_text(model.target)])
+    if isinstance(model, SpeechToText):
+        known["wav"] = tf.constant([_wav(inputs[0], model.rate)])
+    found = []
+    for signature, function in signatures.items():
+        names = [spec.name for spec in tf.nest.flatten(function.structured_input_signature)]
+        if set(names) <= set(known):
+            found.append(_predict_log(name, signature, {each: known[each] for each in names}))
+    return found
+
+
+def write_warmup(folder: Path, requests: Sequence[bytes]) -> None:
+    """Writes the requests where TF Serving looks for them in a SavedModel's folder."""
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / WARMUP)) as writer:
+        for request in requests:
+            writer.write(request)
+
+
+def model_card(run: Run, weights: str | Path | None = None, licence: str = "unspecified") -> str:
+    """Markdown about a run: what it is, how well it does, and what it was made with."""
+    import keras
+
+    step, best = _best_metrics(run) if weights is None else (None, {})
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in best.items())
+    validated = f"\nOn the validation data, at step {step:,}:\n\n| | |\n|---|---|\n{scores}\n" if best else ""
+    made = {"tfseq2seq": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
+    versions = "\n".join(f"| {name} | {version} |" for name, version in made.items())
+    return f"""\
+---
+license: {licence}
+library_name: tfseq2seq
+---
+
+# {run.recipe.name}
+
+Encoder: {run.recipe.model.encoder.kind}. Decoder: {run.recipe.model.decoder.kind}. Weights: {weights or "the run's"}.
+{validated}
+| made with | |
+|---|---|
+{versions}
+
+## Recipe
+
+```yaml
+{dump_recipe(run.recipe).strip()}
+```
+"""
+
+
+def _best_metrics(run: Run) -> tuple[int | None, dict[str, float]]:
+    """What was measured on the validation data at the best checkpoint."""
+    best = run.progress().get("best")
+    for line in run.metrics():
+        if line.get("step") == best:
+            return best, {name[4:]: value for name, value in line.items() if name.startswith("val_")}
+    return None, {}
+
+
+def write_server_files(base: Path) -> None:
+    """Makes models.config beside a model's folder name it, and batching.config be there.
+
+    What somebody wrote there stays: a model that is named already is left alone, and so is a batching.config.
+    """
+    config = base.parent / "models.config"
+    entry = f"""\
+  config {{
+    name: "{base.name}"
+    base_path: "/models/{base.name}"
+    model_platform: "tensorflow"
+  }}
+"""
+    old = config.read_text(encoding="utf-8") if config.exists() else "model_config_list {\n}\n"
+    if not re.search(rf'name:\s*"{re.escape(base.name)}"', old):
+        end = old.rstrip().rfind("}")
+        write_whole(config, (old[:end] + entry + old[end:]).encode("utf-8"))
+    batching = base.parent / "batching.config"
+    if not batching.exists():
+        write_whole(batching, _BATCHING.encode("utf-8"))
+
+
+def _some_text(features: TextFeatures, start: int = 0) -> str:
+    """A few tokens from all over a vocabulary."""
+    surfaces = features.surfaces[len(SPECIAL_TOKENS) + start :]
+    chosen = surfaces[:: max(1, len(surfaces) // _WARMUP_TOKENS)][:_WARMUP_TOKENS]
+    return b"".join(chosen).decode("utf-8", "replace").strip() or "a"
+
+
+def _predict_log(name: str, signature: str, inputs: Mapping[str, Any]) -> bytes:
+    """tensorflow.serving.PredictionLog with a PredictLog with a PredictRequest. It is written field by field: its
+    classes come with another package, that an export should not need."""
+    spec = _field(1, name.encode()) + _field(3, signature.encode())
+    tensors = b"".join(
+        _field(2, _field(1, key.encode()) + _field(2, tf.make_tensor_proto(value.numpy()).SerializeToString()))
+        for key, value in inputs.items()
+    )
+    return _field(6, _field(1, _field(1, spec) + tensors))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a protocol buffer whose value is of any length."""
+    length, size = bytearray(), len(content)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes([number << 3 | 2]) + bytes(length) + content
+
+
+def _wav(samples: np.ndarray, rate: int) -> bytes:
+    content = io.BytesIO()
+    write_wave(content, samples, rate)
+    return content.getvalue()
