@@ -26,17 +26,19 @@ def saved_model(folder: str) -> Ask:
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  (registers the kernels)
 
-    # The signature lives as long as the model does.
-    model = tf.saved_model.load(folder)
-    signature = model.signatures["serving_default"]
+    # As a graph in a session, the way TensorFlow Serving loads it: tf.saved_model.load restores other objects.
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+    signature = loaded.signature_def["serving_default"]
+    outputs = [signature.outputs[name].name for name in ("text", "score")]
 
-    def ask(rows: Sequence[Any], model: Any = model) -> Answers:
-        if isinstance(rows[0], str):
-            found = signature(text=tf.constant(list(rows), tf.string))
-        else:
-            audio, length = packed(rows)
-            found = signature(audio=tf.constant(audio), length=tf.constant(length))
-        return [text.decode("utf-8", "replace") for text in found["text"].numpy()], found["score"].numpy().tolist()
+    def ask(rows: Sequence[Any]) -> Answers:
+        given: dict[str, Any] = {"text": np.array(rows, object)}
+        if not isinstance(rows[0], str):
+            given = dict(zip(("audio", "length"), packed(rows), strict=True))
+        texts, scores = session.run(outputs, {signature.inputs[name].name: value for name, value in given.items()})
+        return [text.decode("utf-8", "replace") for text in texts], scores.tolist()
 
     return ask
 

@@ -9,31 +9,32 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.publishing import CARD, warmup_requests, write_server_files, write_warmup
-from tfseq2seq.export.signatures import endpoints
+from tfseq2seq.export.signatures import signature_graphs
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.files import partial_name
 
 
 class Served(tf.Module):
-    """What a SavedModel holds: functions as signatures, and all that they read."""
+    """What a SavedModel holds beside functions: the variables and tables that they read.
+
+    Not the model itself: a Keras variable is saved as a copy of the TensorFlow variable in it, which functions read.
+    Who loads the file as a graph, as TF Serving does, would find the copy restored and the variable not.
+    """
 
     def __init__(self, model: TextToText | SpeechToText):
         super().__init__(name="served")
-        self.model = model
-
-    def signatures(self) -> dict[str, Any]:
-        table, first = endpoints(self.model), dict[Any, Any]()
-        for endpoint in table:
-            first.setdefault(endpoint.function, endpoint)
-        # Two names of one function are one graph.
-        return {endpoint.name: first[endpoint.function].graph for endpoint in table}
+        held = tf.train.TrackableView(model).descendants()
+        layers = [part for part in held if isinstance(part, keras.Layer)]
+        found = {id(variable): variable.value for layer in layers for variable in layer.variables}
+        self.kept_variables = [*found.values(), *(part for part in held if isinstance(part, tf.Variable))]
+        self.kept_resources = [part for part in held if isinstance(part, tf.saved_model.experimental.TrackableResource)]
 
 
 def export_saved_model(
@@ -70,11 +71,10 @@ def export_saved_model(
     if final.exists():
         raise UserError(f"{final}: this version exists already; take another number, or none for the next one")
     aside = partial_name(final)
-    served = Served(model)
     try:
         base.mkdir(parents=True, exist_ok=True)
-        signatures = served.signatures()
-        tf.saved_model.save(served, str(aside), signatures=signatures)
+        signatures = signature_graphs(model)
+        tf.saved_model.save(Served(model), str(aside), signatures=signatures)
         write_warmup(aside, warmup_requests(base.name, model, signatures))
         if card:
             (aside / "assets.extra" / CARD).write_text(card, encoding="utf-8")

@@ -71,6 +71,15 @@ def endpoints(model: TextToText | SpeechToText) -> list[Endpoint]:
     return _speech_endpoints(model) if isinstance(model, SpeechToText) else _text_endpoints(model)
 
 
+def signature_graphs(model: TextToText | SpeechToText) -> dict[str, Any]:
+    """The graph of each endpoint by its name; two names of one function are one graph."""
+    first: dict[Any, Endpoint] = {}
+    table = endpoints(model)
+    for endpoint in table:
+        first.setdefault(endpoint.function, endpoint)
+    return {endpoint.name: first[endpoint.function].graph for endpoint in table}
+
+
 def search_endpoint(model: TextToText | SpeechToText) -> Endpoint:
     """The search between the features of text: source ids [B, S] with <eos>, or samples and lengths, to "ids"
     [B, N, L], "score" [B, N] and "log_prob" [B, N]. It is for runtimes without strings."""
