@@ -142,7 +142,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 @click.option("--run", "runs", multiple=True, help="Folder of a run; several make an ensemble.")
 @click.option("--weights", help="Weights file to use instead of the run's finished ones.")
 @_settings_option("Change search.*, as search.beam=8.")
-@click.option("--artefact", type=click.Path(), help="Folder of a TFLite export to ask in place of a run.")
+@click.option("--artefact", type=click.Path(), help="Folder of a TFLite or CTranslate2 export to ask instead.")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
@@ -191,9 +191,7 @@ def generate(
         for name, given in (("weights", weights), ("set", overrides), ("prefix", prefix), ("times", times or window)):
             if given:
                 raise UserError(f"--{name} is for a run; what {artefact} does is settled")
-        from tfseq2seq.export.tflite_model import TFLiteModel
-
-        exported = TFLiteModel(artefact, batch, workers or 1)
+        exported = _exported(artefact, batch, workers)
     asked = artefact or runs[0]
     audio = exported.audio if exported else _source_of(runs)
     inputs: Sequence[Any]
@@ -277,6 +275,17 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
     if odd:
         raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
     click.echo(_one_line(live.finish().texts[0]))
+
+
+def _exported(folder: str, batch: int, workers: int) -> Any:
+    """An artefact that is asked without TensorFlow."""
+    if (Path(folder) / "model.bin").exists():
+        from tfseq2seq.export.ctranslate2_model import CTranslate2Model
+
+        return CTranslate2Model(folder, batch, workers or os.cpu_count() or 1)
+    from tfseq2seq.export.tflite_model import TFLiteModel
+
+    return TFLiteModel(folder, batch, workers or 1)
 
 
 def _generated(
@@ -536,15 +545,21 @@ def compare(
 
 @commands.command()
 @_run_options
-@click.option("--to", "base", help="Folder to write; saved_models/<name>, of TFLite saved_models/<name>_tflite.")
+@click.option("--to", "base", help="Folder to write; saved_models/<name>, or <name>_tflite, <name>_ctranslate2.")
 @click.option("--version", type=POSITIVE, help="Of a SavedModel: version number; the next one by default.")
-@click.option("--format", "kind", type=click.Choice(["savedmodel", "tflite"]), default="savedmodel", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["savedmodel", "tflite", "ctranslate2"]),
+    default="savedmodel",
+    show_default=True,
+)
 @click.option(
     "--quantization",
-    type=click.Choice(["float32", "float16", "int8", "full_int8"]),
+    type=click.Choice(["float32", "float16", "int16", "int8", "full_int8"]),
     default="float32",
     show_default=True,
-    help="Of TFLite: int8 rounds weights, full_int8 what is computed as well.",
+    help="int16 is for CTranslate2, full_int8 for TFLite: what is computed is rounded too.",
 )
 @click.option("--examples", type=click.Path(), help="For full_int8: file of source lines, or manifest of recordings.")
 @click.option("--license", "licence", default="unspecified", show_default=True, help="Of a SavedModel: for its card.")
@@ -563,13 +578,16 @@ def export(
     licence: str,
     checked: bool,
 ) -> None:
-    """Write a SavedModel that takes strings and returns strings, for TF Serving, or a TFLite file for phones.
+    """Write a SavedModel that takes strings and returns strings, for TF Serving, a TFLite file for phones, or a
+    CTranslate2 folder for fast answers on CPUs.
 
     Before it takes its name the artefact is asked a few inputs in a process of its own. Exit code 1 tells that it
     answers otherwise than the run; then nothing is written.
     """
     if kind == "savedmodel" and (quantization != "float32" or examples):
-        raise UserError("--quantization and --examples are for --format tflite")
+        raise UserError("--quantization and --examples are for --format tflite and ctranslate2")
+    if (quantization, kind) in (("int16", "tflite"), ("full_int8", "ctranslate2")):
+        raise UserError(f"--quantization {quantization} is not for --format {kind}")
     if kind != "savedmodel" and (version is not None or licence != "unspecified"):
         raise UserError(f"--{'version' if version else 'license'} is for --format savedmodel")
     if bool(examples) != (quantization == "full_int8"):
@@ -581,6 +599,12 @@ def export(
 
     run = Run.open(runs[0])
     check = _checked_by(run, model) if checked else None
+    if kind == "ctranslate2":
+        from tfseq2seq.export.ctranslate2 import export_ctranslate2
+
+        base = base or f"saved_models/{name}_ctranslate2"
+        click.echo(export_ctranslate2(model, base, cast("Any", quantization), check))
+        return
     if kind == "tflite":
         from tfseq2seq.export.tflite import export_tflite
 
@@ -651,7 +675,7 @@ def verify(
     tolerance: float,
     drop: float,
 ) -> None:
-    """Ask the artefact in a folder, SavedModel or TFLite, and the run it came from the same, and compare their answers.
+    """Ask the artefact in a folder (SavedModel, TFLite, CTranslate2) and the run it came from the same, and compare.
 
     The artefact answers in a process without this package. Texts have to be the same and scores within the tolerance;
     of a quantized artefact the mean score counts. Exit code 1 tells that they differ.

@@ -89,7 +89,7 @@ def test_verify_passes_the_artefact_of_this_model_only(endpoint, exported, texts
 
 
 def test_verify_says_what_is_missing_or_broken(endpoint, tmp_path):
-    with pytest.raises(UserError, match="holds no SavedModel and no TFLite file"):
+    with pytest.raises(UserError, match="holds no artefact"):
         verify(tmp_path, endpoint, ["a"])
     (tmp_path / "saved_model.pb").write_bytes(b"no model")
     with pytest.raises(UserError, match="nothing to ask"):

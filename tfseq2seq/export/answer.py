@@ -3,9 +3,10 @@
     python -P answer.py FOLDER ASKED.npz ANSWERS.json
 
 A SavedModel needs tensorflow and tensorflow-text, a TFLite file ai-edge-litert, a CTranslate2 folder ctranslate2, and
-nothing else but numpy. ASKED holds "batch", and either "texts" (a JSON list) or arrays "row_0", "row_1", ... of samples
-or ids. ANSWERS gets "answers" (strings, or lists of ids or of tokens), "scores", "seconds" of each call and
-"peak_bytes". The first call, which prepares the graph, is made twice and timed once.
+nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a list of strings, or of lists of tokens) or
+arrays "row_0", "row_1", ... of samples or ids. ANSWERS gets "answers" (strings, or lists of ids or of tokens),
+"scores", "seconds" of each call and "peak_bytes". The first call, which prepares the graph, is made twice and timed
+once.
 """
 
 import json
@@ -58,6 +59,20 @@ def tflite(folder: str) -> Ask:
     return ask
 
 
+def ctranslate2(folder: str) -> Ask:
+    import ctranslate2
+
+    with open(os.path.join(folder, "tfseq2seq.json"), encoding="utf-8") as file:
+        options = json.load(file)["options"]
+    translator = ctranslate2.Translator(folder, device="cpu")
+
+    def ask(rows: Sequence[Any]) -> Answers:
+        found = translator.translate_batch(rows, **options)
+        return [result.hypotheses[0] for result in found], [result.scores[0] for result in found]
+
+    return ask
+
+
 def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows padded with zeros to one array, and their lengths."""
     values = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
@@ -73,7 +88,8 @@ def main(folder: str, asked_path: str, answers_path: str) -> None:
             rows = json.loads(str(asked["texts"]))
         else:
             rows = [asked[f"row_{place}"] for place in range(len(asked.files) - 1)]
-    ask = (tflite if os.path.exists(os.path.join(folder, "model.tflite")) else saved_model)(folder)
+    kinds = {"model.tflite": tflite, "model.bin": ctranslate2, "saved_model.pb": saved_model}
+    ask = next(kind for name, kind in kinds.items() if os.path.exists(os.path.join(folder, name)))(folder)
     answers: list[Any] = []
     scores: list[float] = []
     seconds: list[float] = []

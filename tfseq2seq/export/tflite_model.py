@@ -11,10 +11,9 @@ import numpy as np
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.outputs import Output
-from tfseq2seq.features.plain import PlainText
-from tfseq2seq.features.vocabulary import load_vocabulary, vocabulary_file
+from tfseq2seq.features.plain import load_side
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import PAD, AudioSpec, TextSpec
+from tfseq2seq.spec import PAD, AudioSpec
 
 MODEL, CONFIG = "model.tflite", "config.json"
 
@@ -42,8 +41,8 @@ class TFLiteModel:
             content = (folder / MODEL).read_bytes()
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
-        self.target = _side(folder, "target", self.config)
-        self.source = _side(folder, "source", self.config) if "source" in self.config else None
+        self.target = load_side(folder, "target", self.config)
+        self.source = load_side(folder, "source", self.config) if "source" in self.config else None
         self.batch_size = batch_size
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
@@ -84,8 +83,3 @@ class TFLiteModel:
         if self.source:
             return {"ids": packed}
         return {"audio": packed, "length": np.array([len(row) for row in rows], "int32")}
-
-
-def _side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
-    spec = from_dict(TextSpec, config[side], side)
-    return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))

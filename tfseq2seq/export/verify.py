@@ -80,7 +80,7 @@ def verify(
     """Compares the texts and scores of an artefact, run without this package, with those of the live model.
 
     Args:
-        folder: a SavedModel, .../<version>, or a TFLite folder.
+        folder: a SavedModel, .../<version>, or a TFLite or CTranslate2 folder.
         model: what it was exported from.
         inputs: strings, or arrays of samples.
         batches: sizes the artefact is asked in, in the order of `inputs`. The live model sorts by length instead.
@@ -96,20 +96,25 @@ def verify(
     if (folder / "saved_model.pb").exists():
         asked, exact = list(inputs), True
     elif (folder / "model.tflite").exists():
-        asked, exact = _rows(model, inputs), _quantization(folder) == "float32"
+        asked, exact = _rows(model, inputs), _quantization(folder / "config.json") == "float32"
+    elif (folder / "model.bin").exists():
+        tokens = model.source.vocabulary.tokens  # type: ignore[union-attr]
+        asked = [[tokens[place] for place in row] for row in _rows(model, inputs)]
+        exact = _quantization(folder / "tfseq2seq.json") == "float32"
     else:
         raise UserError(
-            f"{folder}: holds no SavedModel and no TFLite file; name the folder of a version, as saved_models/<name>/1"
+            f"{folder}: holds no artefact; name the folder of a version, as saved_models/<name>/1, or that of a TFLite "
+            "or CTranslate2 export"
         )
     live = Generator(model).generate(inputs)
     return [_compare(folder, model, live, asked, batch, tolerance, None if exact else most_drop) for batch in batches]
 
 
-def _quantization(folder: Path) -> str:
+def _quantization(config: Path) -> str:
     try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization"])
+        return str(json.loads(config.read_text(encoding="utf-8"))["quantization"])
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: not a whole export: {error}") from None
+        raise UserError(f"{config.parent}: not a whole export: {error}") from None
 
 
 def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
@@ -160,6 +165,9 @@ def _compare(
 def _text(model: TextToText | SpeechToText, answer: Any) -> str:
     if isinstance(answer, str):
         return answer
+    if answer and isinstance(answer[0], str):
+        places = {token: place for place, token in enumerate(model.target.vocabulary.tokens)}
+        answer = [places[token] for token in answer]
     ids = tf.constant([[token for token in answer if token != PAD]], tf.int32)
     return str(model.target.detokenize(ids).numpy()[0].decode("utf-8", "replace"))
 
@@ -180,7 +188,7 @@ def _ask(folder: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
         return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
         asked, answers = Path(scratch) / "asked.npz", Path(scratch) / "answers.json"
-        if isinstance(rows[0], str):
+        if isinstance(rows[0], str | list):
             np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
         else:
             np.savez(asked, batch=batch, **{f"row_{place}": row for place, row in enumerate(rows)})

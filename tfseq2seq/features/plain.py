@@ -9,9 +9,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
-from tfseq2seq.features.vocabulary import Vocabulary, surfaces
+from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces, vocabulary_file
+from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import EOS, SPECIAL_TOKENS, UNK, TextSpec
 
 _FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
@@ -89,3 +91,19 @@ class PlainText:
 
 def _is_space(letter: str) -> bool:
     return letter in "\t\n\v\f\r" or unicodedata.category(letter).startswith("Z")
+
+
+def load_side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
+    """Text features of an artefact, from its vocabulary file and its settings.
+
+    Args:
+        folder: the artefact's.
+        side: source or target.
+        config: the artefact's settings, with those of text features under the name of the side.
+
+    Raises:
+        UserError: the vocabulary is missing or damaged.
+        KeyError: there are no such settings.
+    """
+    spec = from_dict(TextSpec, config[side], side)
+    return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))

@@ -1,0 +1,213 @@
+"""CTranslate2: Transformers in the format of the engine for fast inference on CPUs.
+
+    saved_models/<name>_ctranslate2/
+        model.bin, config.json, *_vocabulary.json    what CTranslate2 itself reads
+        tfseq2seq.json                               schemes and normalisation of text, search settings, and these as
+                                                     "options" of `ctranslate2.Translator.translate_batch`
+        source.txt, target.txt                       or .model of SentencePiece
+
+`CTranslate2Model` in `export/ctranslate2_model.py` asks it, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from tfseq2seq import __version__
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.ctranslate2_model import CONFIG, load_ctranslate2, search_options
+from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.features.vocabulary import save_vocabulary
+from tfseq2seq.files import partial_name
+from tfseq2seq.layers.positions import sinusoids
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.recipe import to_dict
+from tfseq2seq.spec import BOS, EOS, SPECIAL_TOKENS, UNK, SearchSpec, TransformerDecoderSpec, TransformerEncoderSpec
+
+Quantization = Literal["float32", "float16", "int16", "int8"]
+
+# Rows of sinusoids: the engine computes others than ours where it is given none.
+_MOST_POSITIONS = 4096
+# What its search does as ours.
+_SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram")
+
+
+def export_ctranslate2(
+    model: TextToText | SpeechToText,
+    folder: str | Path,
+    quantization: Quantization = "float32",
+    check: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes a folder with the model, its vocabularies and what tells how to use them.
+
+    The folder is written under another name and renamed: no reader ever meets half of it.
+
+    Args:
+        model: what to export, a text Transformer; its search settings become part of it.
+        folder: to write.
+        quantization: of the weights; products are computed in the same type where the processor can.
+        check: called with the folder before it takes its name; what it raises keeps it from doing so.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder exists, or CTranslate2 has no such model or search.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; name another folder, or delete it")
+    spec = transformer_spec(model)
+    assert isinstance(model, TextToText)
+    spec.validate()
+    spec.optimize(quantization=None if quantization == "float32" else quantization)
+    config = {
+        "package": f"tfseq2seq {__version__}",
+        "quantization": quantization,
+        "source": to_dict(model.source.spec),
+        "target": to_dict(model.target.spec),
+        "search": to_dict(model.spec),
+        "options": search_options(to_dict(model.spec)),
+    }
+    aside = partial_name(folder)
+    try:
+        aside.mkdir(parents=True)
+        spec.save(str(aside))
+        (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        save_vocabulary(model.target.vocabulary, aside / "target.txt")
+        if check is not None:
+            check(aside)
+        aside.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def transformer_spec(model: TextToText | SpeechToText) -> Any:
+    """The model as a `ctranslate2.specs.TransformerSpec` with all its weights.
+
+    Raises:
+        UserError: CTranslate2 is not installed, or has no such model or search.
+    """
+    load_ctranslate2()
+    from ctranslate2 import specs
+
+    encoder, decoder = _checked(model)
+    network: Seq2Seq = model.models[0]
+    spec = specs.TransformerSpec(
+        specs.TransformerEncoderSpec(encoder.layers, encoder.heads, **_kinds(encoder, specs)),
+        specs.TransformerDecoderSpec(decoder.layers, decoder.heads, **_kinds(decoder, specs)),
+    )
+    _fill_side(spec.encoder, network.encoder, encoder.positions, network.source_embedding)
+    _fill_side(spec.decoder, network.decoder, decoder.positions, network.target_embedding)
+    output = network.output_layer
+    spec.decoder.projection.weight = _array(output.matrix()).T
+    if output.embedding is None:
+        spec.decoder.projection.bias = _array(output.bias)
+    spec.config.layer_norm_epsilon = 1e-6
+    for name, place in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
+        setattr(spec.config, name, SPECIAL_TOKENS[place])
+    spec.register_source_vocabulary(list(model.source.vocabulary.tokens))  # type: ignore[union-attr]
+    spec.register_target_vocabulary(list(model.target.vocabulary.tokens))
+    return spec
+
+
+def _checked(model: TextToText | SpeechToText) -> tuple[TransformerEncoderSpec, TransformerDecoderSpec]:
+    """Encoder and decoder of a model and search that CTranslate2 has."""
+    if len(model.models) > 1:
+        raise UserError(f"{len(model.models)} models: an ensemble does not go into a CTranslate2 folder; give one run")
+    spec = model.models[0].spec
+    encoder, decoder = spec.encoder, spec.decoder
+    if (
+        isinstance(model, SpeechToText)
+        or not isinstance(encoder, TransformerEncoderSpec)
+        or not isinstance(decoder, TransformerDecoderSpec)
+    ):
+        raise UserError(
+            f"CTranslate2 has no model with encoder {encoder.kind} and decoder {decoder.kind}: it takes "
+            "Transformers of text; export a SavedModel or a TFLite file"
+        )
+    for side, part in (("encoder", encoder), ("decoder", decoder)):
+        if part.kv_heads not in (0, part.heads):
+            raise UserError(f"model.{side}.kv_heads: CTranslate2 has as many key heads as heads in such a model")
+    usual = SearchSpec()
+    for name in vars(usual):
+        if name not in (*_SEARCH, "ctc_weight") and getattr(model.spec, name) != getattr(usual, name):
+            raise UserError(f"search.{name}: CTranslate2's search has no such setting; leave it out for this export")
+    if model.spec.length_penalty == "gnmt" and model.spec.beam > 1:
+        raise UserError(
+            "search.length_penalty: CTranslate2 divides by length^alpha; set it to average or none for this export"
+        )
+    return encoder, decoder
+
+
+def _kinds(spec: Any, specs: Any) -> dict[str, Any]:
+    activations = {"relu": "RELU", "gelu": "GELU", "swiglu": "SWISH"}
+    found: dict[str, Any] = {
+        "pre_norm": spec.norm == "pre",
+        "activation": getattr(specs.Activation, activations[spec.activation]),
+        "ffn_glu": spec.activation == "swiglu",
+        "relative_position": spec.positions == "relative",
+    }
+    if spec.positions == "rotary":
+        # 0: all of a head's columns, each turned with the one half a head further.
+        found |= {"rotary_dim": 0, "rotary_interleave": False}
+    return found
+
+
+def _fill_side(side: Any, stack: Any, positions: str, table: Any) -> None:
+    """Encoder or decoder: embeddings, positions, blocks and the norm at the end."""
+    embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
+    embeddings.weight = _array(table.embeddings)
+    if positions == "learned":
+        side.position_encodings.encodings = _array(stack.embedding.table)
+    elif positions == "sinusoidal":
+        side.position_encodings.encodings = _array(sinusoids(np.arange(_MOST_POSITIONS), stack.width))
+    elif positions == "none":
+        side.position_encodings.encodings = np.zeros((_MOST_POSITIONS, stack.width), "float32")
+    for layer, block in zip(side.layer, stack.blocks, strict=True):
+        _fill_attention(layer.self_attention, block.self_attention, block.self_norm, ["query_key_value_dense"])
+        if positions == "relative":
+            layer.self_attention.relative_position_keys = _array(block.self_attention.relative_keys)
+            layer.self_attention.relative_position_values = _array(block.self_attention.relative_values)
+        if block.memory_attention is not None:
+            _fill_attention(
+                layer.attention, block.memory_attention, block.memory_norm, ["query_dense", "key_value_dense"]
+            )
+        feed = block.feed_forward
+        _fill_norm(layer.ffn.layer_norm, block.feed_forward_norm)
+        _fill_dense(layer.ffn.linear_0, feed.inner_dense)
+        if feed.gate is not None:
+            _fill_dense(layer.ffn.linear_0_noact, feed.gate)
+        _fill_dense(layer.ffn.linear_1, feed.outer_dense)
+    if stack.norm is not None:
+        _fill_norm(side.layer_norm, stack.norm)
+
+
+def _fill_attention(spec: Any, attention: Any, norm: Any, projections: list[str]) -> None:
+    _fill_norm(spec.layer_norm, norm)
+    for linear, name in zip(spec.linear, [*projections, "output_dense"], strict=True):
+        _fill_dense(linear, getattr(attention, name))
+
+
+def _fill_dense(spec: Any, dense: Any) -> None:
+    spec.weight, spec.bias = _array(dense.kernel).T, _array(dense.bias)
+
+
+def _fill_norm(spec: Any, norm: Any) -> None:
+    spec.gamma, spec.beta = _array(norm.gamma), _array(norm.beta)
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.ascontiguousarray(ops.convert_to_numpy(ops.cast(values, "float32")))
