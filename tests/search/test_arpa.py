@@ -41,6 +41,12 @@ def test_the_log_probability_of_a_sentence_is_the_sum_of_its_words():
     assert (tokens, unknown) == (5, 1) and perplexity > 1
 
 
+@pytest.mark.parametrize(("order", "perplexity"), [(2, 3.961277576), (3, 4.003369723)])
+def test_kenlm_finds_the_same_perplexity(order, perplexity):
+    """Of lmplz --discount_fallback and query, KenLM 0.3.0, on the same text."""
+    assert train_ngram(corpus(), order).perplexity(corpus(1, 30))[0] == pytest.approx(perplexity, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["model.arpa", "model.arpa.gz"])
 def test_a_file_comes_back_as_it_was(tmp_path, name):
     model = train_ngram(corpus(), 3)
