@@ -2,7 +2,7 @@
 
     python benchmarks/ngram.py TRAIN.txt TEST.txt --lmplz .../bin/lmplz --query .../bin/query
 
-KenLM (Heafield et al. 2013) is built from its source with Boost. Words are what white space parts; lines are lower-cased.
+KenLM (Heafield et al. 2013) is built from its source with Boost. Words are what white space parts, in lower case.
 """
 
 from __future__ import annotations

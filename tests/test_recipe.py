@@ -393,7 +393,7 @@ RECURRENT = {"kind": "recurrent"}
         (
             {"model": {"decoder": {**RECURRENT, "attention": "general", "coverage": True}}},
             "model.decoder.coverage",
-            "needs attention additive or location, not general",
+            "needs attention additive, location or window, not general",
         ),
         ({"training": {"optimizer": {"clip_norm": 1, "clip_value": 1}}}, "training.optimizer.clip_value", "clip_norm"),
         ({"training": {"optimizer": {"weight_decay": 0.1}}}, "training.optimizer.weight_decay", "adamw, not adam"),

@@ -20,7 +20,7 @@ SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
 Cell = Literal["simple", "lstm", "gru"]
-Scores = Literal["none", "additive", "dot", "general", "scaled", "location"]
+Scores = Literal["none", "additive", "dot", "general", "scaled", "location", "window"]
 Positions = Literal["sinusoidal", "learned", "rotary", "relative", "none"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
 
@@ -374,20 +374,22 @@ class RecurrentDecoderSpec(Spec):
     attention: Scores = setting(
         "additive",
         "none: fixed context vector; additive: Bahdanau et al. 2015; dot, general, scaled: Luong et al. 2015; "
-        "location: Chorowski et al. 2015",
+        "location: Chorowski et al. 2015; window: location, within a window that moves on from the last alignment",
     )
-    attention_units: int = setting(256, "inner width of additive and location attention", low=1)
-    location_filters: int = setting(10, "filters over the last alignment, for location attention", low=1)
+    attention_units: int = setting(256, "inner width of additive, location and window attention", low=1)
+    location_filters: int = setting(10, "filters over the last alignment, for location and window attention", low=1)
     location_kernel: int = setting(15, "positions under each of those filters; odd", low=1)
     input_feeding: bool = setting(True, "the attentional vector joins the next input (Luong et al. 2015)")
     bridge: Literal["tanh", "zero"] = setting("tanh", "first state: tanh layer over the encoder's summary, or zeros")
-    coverage: bool = setting(False, "sum of past attention enters the score (See et al. 2017); additive or location")
+    coverage: bool = setting(
+        False, "sum of past attention enters the score (See et al. 2017); not for dot, general, scaled"
+    )
     coverage_loss: float = setting(1.0, "weight of the coverage loss, where coverage is on", low=0)
     dropout: float = setting(0.2, "dropout on embeddings, between layers and before the output", low=0, high=0.99)
 
     def check(self) -> None:
-        if self.coverage and self.attention not in ("additive", "location"):
-            raise SpecError("coverage", f"needs attention additive or location, not {self.attention}")
+        if self.coverage and self.attention not in ("additive", "location", "window"):
+            raise SpecError("coverage", f"needs attention additive, location or window, not {self.attention}")
         if self.location_kernel % 2 == 0:
             raise SpecError("location_kernel", f"{self.location_kernel} is even, try {self.location_kernel + 1}")
 
