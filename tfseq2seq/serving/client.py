@@ -4,7 +4,7 @@ client = RestClient("http://localhost:8501", "my")
 client.generate(["你 好 ！"])                      # ["hello !"]
 client.predict({"text": ["你 好 ！"]}, "n_best")   # {"text": array [1, N], "score": array [1, N]}
 
-client = GrpcClient("localhost:8500", "my")       # the same, faster for audio; needs `pip install tfseq2seq[client]`
+    client = GrpcClient("localhost:8500", "my")       # over gRPC: `pip install tfseq2seq[client]`
 client.transcribe([samples])                      # float32 arrays at the model's rate
 """
 
