@@ -1,4 +1,5 @@
-"""Recurrent layers of Keras over time without TensorFlow's lists, which TFLite has for known batch sizes only."""
+"""What TFLite lacks, done without: recurrent layers over time that collect nothing in TensorFlow's lists, which TFLite
+has for known batch sizes only, and a spectrum in float32."""
 
 from __future__ import annotations
 
@@ -16,18 +17,22 @@ _KINDS = {keras.layers.LSTM: "lstm", keras.layers.GRU: "gru", keras.layers.Simpl
 
 
 @contextlib.contextmanager
-def without_lists(model: Any) -> Iterator[None]:
-    """While a function of the model is traced: its encoder's recurrent layers write their outputs into one tensor."""
-    encoder = model.encoder
-    if not isinstance(encoder, RecurrentEncoder | PyramidEncoder):
-        yield
-        return
-    usual = encoder.run_layer
-    setattr(encoder, "run_layer", run_layer)  # noqa: B010  (a plain assignment is taken for a mistake by type checkers)
+def in_tflites_operations(model: Any) -> Iterator[None]:
+    """While a function of the model is traced: its encoder's recurrent layers write their outputs into one tensor, and
+    its features are computed in float32 throughout."""
+    changed: list[tuple[Any, str, Any]] = []
+    if isinstance(model.encoder, RecurrentEncoder | PyramidEncoder):
+        changed.append((model.encoder, "run_layer", run_layer))
+    if getattr(model, "frontend", None) is not None:
+        changed.append((model.frontend.features, "double", False))
+    usual = [(holder, name, getattr(holder, name)) for holder, name, _ in changed]
+    for holder, name, value in changed:
+        setattr(holder, name, value)
     try:
         yield
     finally:
-        setattr(encoder, "run_layer", usual)  # noqa: B010
+        for holder, name, value in usual:
+            setattr(holder, name, value)
 
 
 def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None = None) -> list[Any]:

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.recurrence import without_lists
+from tfseq2seq.export.recurrence import in_tflites_operations
 from tfseq2seq.export.signatures import search_endpoint
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite_model import CONFIG, MODEL
@@ -116,7 +116,7 @@ def convert(model: TextToText | SpeechToText, quantization: Quantization, exampl
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
     if model.spec.rules != RulesSpec():
         raise UserError("search.rules: a TFLite file gives ids, and rules are for text; set both to '' for this export")
-    with without_lists(model.models[0]):
+    with in_tflites_operations(model.models[0]):
         concrete = search_endpoint(model).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

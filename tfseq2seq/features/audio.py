@@ -33,8 +33,9 @@ _LEAST_VARIANCE = 1e-5
 class AudioFeatures(keras.layers.Layer):
     """Samples [B, N] and lengths [B] to frames [B, F, W] and frame lengths [B].
 
-    Everything is computed in float32 whatever the dtype policy, and cast to it at the end. What lies beyond a
-    recording's length is taken as silence, whatever it holds, and more of it changes nothing.
+    Everything is computed in float32 whatever the dtype policy, and cast to it at the end; the spectrum in float64
+    where there is such a type: in float32 the rounding errors of a loud frequency are heard in the quiet ones. What
+    lies beyond a recording's length is taken as silence, whatever it holds, and more of it changes nothing.
 
     - Windows and hops are rounded to samples (kaldi cuts the window down, as Kaldi does). The transform has as many
       points as the window has samples: `n_fft = win_length` for librosa; kaldi takes the next power of two.
@@ -77,7 +78,9 @@ class AudioFeatures(keras.layers.Layer):
             fourier = fourier[1 : self.window // 2 + 1]
             if self.window % 2 == 0:
                 fourier[-1] /= 2  # the sample in the middle is its own mirror image
-        self._fourier = fourier.real.astype("float32"), fourier.imag.astype("float32")
+        self._fourier = fourier.real, fourier.imag
+        # JAX has no float64 unless told to, and TFLite no product of it: its converter sets this for the time being.
+        self.double = keras.backend.backend() != "jax"
         self._cosines = dct_matrix(spec.coefficients, spec.bins).astype("float32")
         if spec.normalization == "global":
             self._count, self._mean, self._variance = (
@@ -198,15 +201,21 @@ class AudioFeatures(keras.layers.Layer):
         hops = ops.reshape(hops, (ops.shape(hops)[0], -1, self.hop))
         cosine, sine = self._fourier
         if not self._centred:
-            spectrum = ops.square(product(_stretch(hops, count, 0, self.window), np.concatenate([cosine, sine], 1)))
+            spectrum = self._spectrum(_stretch(hops, count, 0, self.window), np.concatenate([cosine, sine], 1))
             return product(spectrum, np.concatenate([self._filters] * 2))
         # The window is symmetric about its middle and zero at its first sample. Cosines then see the sum of a sample
         # and its mirror image, sines the difference: half the work of the full product.
         half = self.window // 2
         forward = _stretch(hops, count, 1, half + 1)
         backward = _stretch(ops.flip(hops, axis=2), count, self.window - half, self.window, flipped=True)
-        real = ops.square(product(forward + backward, cosine))
-        return product(real, self._filters) + product(ops.square(product(forward - backward, sine)), self._filters)
+        real, imaginary = self._spectrum(forward + backward, cosine), self._spectrum(forward - backward, sine)
+        return product(real, self._filters) + product(imaginary, self._filters)
+
+    def _spectrum(self, frames: Any, matrix: np.ndarray) -> Any:
+        """Squares of the product of frames [B, F, I] with [I, O] float64, in float32."""
+        if not self.double:
+            return ops.square(product(frames, matrix.astype("float32")))
+        return ops.cast(ops.square(ops.matmul(ops.cast(frames, "float64"), matrix)), "float32")
 
     def _level(self, power: Any) -> Any:
         """[B, F, bins] to [B, F]: power of each frame between the lowest and the highest frequency."""
