@@ -557,6 +557,15 @@ class ScheduleSpec(Spec):
 
 
 @dataclass(frozen=True)
+class DistillationSpec(Spec):
+    """A larger model's probabilities of each token teach beside the labels (Hinton et al. 2015, Kim & Rush 2016)."""
+
+    teacher: str = setting("", "run of text with the same vocabularies, whose probabilities are learned (empty: none)")
+    weight: float = setting(0.5, "share of the loss that is the cross entropy with the teacher's", low=0, high=1)
+    temperature: float = setting(1.0, "both sides' logits are divided by it; above 1 flatter", low=0.1)
+
+
+@dataclass(frozen=True)
 class TrainingSpec(Spec):
     """How long, how fast, what to keep."""
 
@@ -578,6 +587,7 @@ class TrainingSpec(Spec):
         1, "last checkpoints averaged into the final weights (1: the best checkpoint instead)", low=1
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
+    distillation: DistillationSpec = group(DistillationSpec, "learning from a larger model")
 
     def check(self) -> None:
         if self.average > self.keep:
@@ -691,6 +701,9 @@ class Recipe(Spec):
             self._check_audio(self.source)
         elif not self.model.is_language_model:
             self._check_text()
+        text = isinstance(self.source, TextSpec) and not self.model.is_language_model
+        if self.training.distillation.teacher and not (text and self.model.scheduled_sampling.schedule == "none"):
+            raise SpecError("training.distillation", "is for models of text to text without scheduled sampling")
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"{self.name!r} cannot name a folder")
 

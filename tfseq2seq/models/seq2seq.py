@@ -96,6 +96,17 @@ class Seq2Seq(keras.Model):
         self.encoder, self.decoder, self.output_layer, self.sampling = encoder, decoder, output, sampling
         self.ctc, self._logits, self._attention = ctc, logits, attention
 
+    # What training sets where there is more to learn from than labels: a function of the loss over the labels, the
+    # inputs, the logits and the sample weights.
+    taught: Any = None
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The compiled loss; in training, as changed by `taught`."""
+        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        return loss if self.taught is None or not training else self.taught(loss, x, y_pred, sample_weight)
+
     def with_attention(self) -> keras.Model:
         """The same model with two outputs: "logits" [B, T, V] and "attention" [B, T, S'], each row summing to 1."""
         outputs = {"logits": self._logits, "attention": self._attention}

@@ -17,6 +17,7 @@ from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.spec import CTCDecoderSpec, Recipe, TransducerDecoderSpec
 from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
+from tfseq2seq.training.distillation import teaching
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
 from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
@@ -55,6 +56,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     model = run.build_model()
     batches, validation = task.batches(run, model, say)
     compile_model(model, recipe)
+    if recipe.training.distillation.teacher:
+        model.taught = teaching(recipe.training.distillation, run)
     progress = run.load_resume(model) if resume else {}
     if progress and recipe.training.schedule.name == "constant":
         # The saved state holds the rate as it was; a recipe with another one means it.

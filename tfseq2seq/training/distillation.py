@@ -1,0 +1,56 @@
+"""Word-level knowledge distillation: a student learns a teacher's probabilities of each token (Kim & Rush 2016).
+
+Sequence-level distillation needs nothing of this: `tfseq2seq generate --run TEACHER --input train.source` writes the
+targets that a student is then trained on. Both go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.files import expanded_path
+from tfseq2seq.spec import DistillationSpec
+from tfseq2seq.training.run import Run
+
+
+def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, Any], Any]:
+    """What `Seq2Seq.taught` is set to.
+
+    Of the loss L over the labels it makes (1 - w) L + w T^2 C, where C is the cross entropy of the student's softmax
+    with the teacher's at temperature T, the mean over real tokens. T^2 keeps the size of its gradient (Hinton et al.
+    2015).
+
+    Args:
+        spec: teacher, weight w and temperature T.
+        student: for its vocabularies.
+
+    Raises:
+        UserError: the teacher is no run of text with these vocabularies.
+    """
+    run = Run.open(expanded_path(spec.teacher))
+    for side in ("source", "target"):
+        own, other = getattr(student, side), getattr(run, side)
+        if other is None or own.vocabulary != other.vocabulary:
+            raise UserError(
+                f"training.distillation.teacher: the {side} vocabulary of {spec.teacher} is not the student's; set "
+                f"{side}.vocabulary to the teacher's, {run.folder}/vocabulary/{side}.*"
+            )
+    if run.recipe.model.is_language_model:
+        raise UserError(f"training.distillation.teacher: {spec.teacher} is a language model")
+    teacher: keras.Model = run.load_model()
+    teacher.trainable = False
+
+    def taught(loss: Any, inputs: Any, logits: Any, weights: Any) -> Any:
+        wanted = ops.softmax(ops.cast(teacher(inputs, training=False), "float32") / spec.temperature)
+        found = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
+        each = -ops.sum(ops.stop_gradient(wanted) * found, axis=-1)
+        weights = ops.cast(weights, "float32")
+        mean = ops.sum(each * weights) / ops.maximum(ops.sum(weights), 1.0)
+        return (1.0 - spec.weight) * loss + spec.weight * spec.temperature**2 * mean
+
+    return taught
