@@ -34,7 +34,7 @@ class Verdict:
     count of inputs; same of them with identical text; the share of tokens that are the same; the first few that differ,
     as (number of the input from 1, live, artefact); the largest difference of a score among identical texts; how much
     lower the artefact's scores are on average; inputs a second; median seconds of a call; bytes of memory at the
-    artefact's peak; tolerance on scores; of a quantised artefact, how much lower scores may be.
+    artefact's peak; tolerance on scores; of a quantised artefact, how much lower scores may be; the artefact's texts.
     """
 
     batch: int
@@ -49,6 +49,7 @@ class Verdict:
     peak_bytes: int
     tolerance: float
     most_drop: float | None = None
+    texts: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -159,6 +160,7 @@ def _compare(
         peak_bytes=found["peak_bytes"],
         tolerance=tolerance,
         most_drop=most_drop,
+        texts=tuple(texts),
     )
 
 
