@@ -8,12 +8,13 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.callbacks import evaluation_weights
-from tfseq2seq.training.fit import train
+from tfseq2seq.training.fit import _told_if_xla_fails, train
 from tfseq2seq.training.run import Run, average_weights
 from tfseq2seq.training.tasks import learn_features
 
@@ -240,3 +241,15 @@ def test_learning_features_names_the_side(small_recipe, tmp_path):
     values["source"] = {"scheme": "unigram", "vocabulary": str(tmp_path / "missing.model")}
     with pytest.raises(UserError, match="source: .*missing.model"):
         learn_features(from_dict(Recipe, values))
+
+
+def test_xla_that_cannot_compile_a_model_is_told():
+    message = "XLA compilation requires a fixed tensor list size.\n\ttf2xla conversion failed while converting step"
+    with pytest.raises(
+        UserError, match="training.jit: XLA cannot compile this model: XLA compilation requires a fixed"
+    ):
+        with _told_if_xla_fails(jit=True):
+            raise tf.errors.InvalidArgumentError(None, None, message)
+    for jit, other in ((False, message), (True, "shapes differ")):
+        with pytest.raises(tf.errors.InvalidArgumentError), _told_if_xla_fails(jit):
+            raise tf.errors.InvalidArgumentError(None, None, other)

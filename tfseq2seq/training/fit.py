@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +138,30 @@ def fit(
         )
     if spec.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    model.fit(
-        batches,
-        steps_per_epoch=spec.evaluate_every,
-        epochs=-(-spec.steps // spec.evaluate_every),
-        initial_epoch=step // spec.evaluate_every,
-        validation_data=validation,
-        callbacks=[*callbacks, Progress(run, position)],
-        shuffle=False,
-        verbose=0,
-    )
+    with _told_if_xla_fails(spec.jit):
+        model.fit(
+            batches,
+            steps_per_epoch=spec.evaluate_every,
+            epochs=-(-spec.steps // spec.evaluate_every),
+            initial_epoch=step // spec.evaluate_every,
+            validation_data=validation,
+            callbacks=[*callbacks, Progress(run, position)],
+            shuffle=False,
+            verbose=0,
+        )
+
+
+@contextlib.contextmanager
+def _told_if_xla_fails(jit: bool) -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        if not jit or "tf2xla" not in str(error):
+            raise
+        reason = next((line for line in str(error).splitlines() if "XLA" in line), "no reason given").strip()
+        raise UserError(
+            f"training.jit: XLA cannot compile this model: {reason[:200]} Set training.jit to false"
+        ) from None
 
 
 def _resumed(recipe: Recipe, folder: str | Path) -> Run:
