@@ -15,14 +15,19 @@ from tfseq2seq.training.fit import compile_model, train
 from tfseq2seq.training.run import Run
 
 
-def student_recipe(small_recipe, teacher, **training):
+def student_recipe(small_recipe, **training):
     values = to_dict(small_recipe)
     values["name"] = "student"
     values["model"]["width"] = 8
     for side in ("source", "target"):
-        values[side]["vocabulary"] = str(teacher.folder / "vocabulary" / f"{side}.txt")
-    values["training"] |= {"distillation": {"teacher": str(teacher.folder), "weight": 1.0}, **training}
+        values[side]["vocabulary"] = f"$TEACHER/vocabulary/{side}.txt"
+    values["training"] |= {"distillation": {"teacher": "$TEACHER", "weight": 1.0}, **training}
     return from_dict(Recipe, values)
+
+
+@pytest.fixture(autouse=True)
+def place(trained_run, monkeypatch):
+    monkeypatch.setenv("TEACHER", str(trained_run.folder))
 
 
 def batch(run, generated):
@@ -58,14 +63,14 @@ def test_a_student_comes_to_agree_with_its_teacher(small_recipe, trained_run, ge
         found = tf.nn.log_softmax(model(inputs, training=False)).numpy()[real]
         return -np.mean(np.sum(tf.nn.softmax(wanted).numpy() * found, axis=-1))
 
-    recipe = student_recipe(small_recipe, trained_run, steps=30, evaluate_every=30)
+    recipe = student_recipe(small_recipe, steps=30, evaluate_every=30)
     run = train(recipe, tmp_path / "student")
     assert distance(run.load_model()) < 0.9 * distance(run.build_model())
     assert Run.open(run.folder).recipe.training.distillation.weight == 1.0
 
 
 def test_a_teacher_of_another_vocabulary_is_refused(small_recipe, trained_run, tmp_path):
-    recipe = student_recipe(small_recipe, trained_run)
+    recipe = student_recipe(small_recipe)
     recipe = dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, vocabulary="", scheme="characters"))
     with pytest.raises(UserError, match="the target vocabulary of .* is not the student's; set target.vocabulary"):
         train(recipe, tmp_path / "student")

@@ -245,11 +245,11 @@ def test_learning_features_names_the_side(small_recipe, tmp_path):
 
 def test_xla_that_cannot_compile_a_model_is_told():
     message = "XLA compilation requires a fixed tensor list size.\n\ttf2xla conversion failed while converting step"
-    with pytest.raises(
-        UserError, match="training.jit: XLA cannot compile this model: XLA compilation requires a fixed"
+    with (
+        pytest.raises(UserError, match="training.jit: XLA cannot compile this model: XLA compilation requires a fixed"),
+        _told_if_xla_fails(jit=True),
     ):
-        with _told_if_xla_fails(jit=True):
-            raise tf.errors.InvalidArgumentError(None, None, message)
+        raise tf.errors.InvalidArgumentError(None, None, message)
     for jit, other in ((False, message), (True, "shapes differ")):
         with pytest.raises(tf.errors.InvalidArgumentError), _told_if_xla_fails(jit):
             raise tf.errors.InvalidArgumentError(None, None, other)

@@ -24,6 +24,7 @@ from tfseq2seq.export.endpoints import endpoint
 from tfseq2seq.export.generator import Generator
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
+from tfseq2seq.files import expanded_path
 from tfseq2seq.interop.vectors import embedding_matrix, read_vectors
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.spec import AudioSpec, DataSpec, Recipe, SearchSpec, TextSpec, TransducerDecoderSpec
@@ -188,7 +189,10 @@ def learn_features(recipe: Recipe, held: Container[int] = ()) -> tuple[TextFeatu
 def _learned(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFeatures:
     """Text features of a side, with the vocabulary file its spec names or one learned from lines."""
     try:
-        vocabulary = load_vocabulary(spec.vocabulary, spec) if spec.vocabulary else learn_vocabulary(lines, spec)
+        if spec.vocabulary:
+            vocabulary = load_vocabulary(expanded_path(spec.vocabulary), spec)
+        else:
+            vocabulary = learn_vocabulary(lines, spec)
     except UserError as error:
         raise UserError(f"{side}: {error}") from None
     return TextFeatures(spec, vocabulary)
