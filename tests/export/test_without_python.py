@@ -73,7 +73,7 @@ def test_a_program_in_cpp_needs_the_kernels_of_tensorflow_text_alone(program, tm
     assert [float(score) for _, score in answers] == pytest.approx([o.scores[0] for o in live_answers], abs=1e-4)
 
 
-@pytest.mark.parametrize("scheme", ["characters", "bytes", "words"])
+@pytest.mark.parametrize("scheme", ["characters", "words"])
 def test_some_schemes_need_no_kernels_but_tensorflows(program, tmp_path, scheme):
     model, folder = exported(tmp_path / "model", scheme, normalization="none")
     answers = ask(program, folder)
