@@ -201,7 +201,22 @@ def _with_config(content: bytes, config: dict[str, Any]) -> bytes:
         for place, tensor in enumerate(subgraph.tensors):
             if place not in kept:
                 tensor.name = ""
-    builder = flatbuffers.Builder(len(content) + 4096)
+
+    class Sharing(flatbuffers.Builder):
+        """Writes equal vectors once: a weight is a tensor of every loop it is used in, each with the scale and the zero
+        of every column."""
+
+        def __init__(self, size: int):
+            super().__init__(size)
+            self.written: dict[tuple[str, bytes], Any] = {}
+
+        def CreateNumpyVector(self, x: np.ndarray) -> Any:  # noqa: N802  (the name that generated code calls)
+            key = x.dtype.str, x.tobytes()
+            if key not in self.written:
+                self.written[key] = super().CreateNumpyVector(x)
+            return self.written[key]
+
+    builder = Sharing(len(content) + 4096)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
