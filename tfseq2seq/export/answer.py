@@ -47,8 +47,7 @@ def saved_model(folder: str) -> Ask:
 def tflite(folder: str) -> Ask:
     from ai_edge_litert.interpreter import Interpreter
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    interpreter = Interpreter(os.path.join(folder, "model.tflite"), num_threads=threads)
+    interpreter = Interpreter(os.path.join(folder, "model.tflite"), num_threads=cores())
     runner = interpreter.get_signature_runner("serving_default")
 
     def ask(rows: Sequence[Any]) -> Answers:
@@ -64,13 +63,18 @@ def ctranslate2(folder: str) -> Ask:
 
     with open(os.path.join(folder, "tfseq2seq.json"), encoding="utf-8") as file:
         options = json.load(file)["options"]
-    translator = ctranslate2.Translator(folder, device="cpu")
+    translator = ctranslate2.Translator(folder, device="cpu", intra_threads=cores())
 
     def ask(rows: Sequence[Any]) -> Answers:
         found = translator.translate_batch(rows, **options)
         return [result.hypotheses[0] for result in found], [result.scores[0] for result in found]
 
     return ask
+
+
+def cores() -> int:
+    """Of the processor, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
