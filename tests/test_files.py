@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import iterate_lines, read_lines, write_whole, written_aside
+from tfseq2seq.files import folder_aside, iterate_lines, partial_name, read_lines, write_whole, written_aside
 
 ZIPPED = gzip.compress(b"one line\n" * 1000, mtime=0)
 
@@ -125,3 +125,19 @@ def test_unwritable_path(tmp_path, place):
     assert str(tmp_path / place) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
+def test_folder_aside(tmp_path, stop):
+    folder = tmp_path / "new" / "model"
+    with pytest.raises(stop), folder_aside(folder) as aside:
+        (aside / "half").write_bytes(b"")
+        raise stop
+    assert not list(folder.parent.iterdir())
+    partial_name(folder).mkdir()
+    (partial_name(folder) / "left by a killed process").write_bytes(b"")
+    with folder_aside(folder) as aside:
+        (aside / "whole").write_bytes(b"")
+        assert not folder.exists()
+    assert names(folder.parent) == ["model"]
+    assert names(folder) == ["whole"]

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import os
 import re
+import shutil
 import tempfile
 import wave
 import zlib
@@ -96,6 +97,26 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+@contextlib.contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write to, which takes its name once whole; where anything is raised it is deleted.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    aside = partial_name(folder)
+    try:
+        # A killed process leaves it, and in a container the next one has the same number.
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        aside.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

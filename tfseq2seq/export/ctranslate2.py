@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from tfseq2seq.export.ctranslate2_model import CONFIG, load_ctranslate2, search_
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.vocabulary import save_vocabulary
-from tfseq2seq.files import partial_name
+from tfseq2seq.files import folder_aside
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.recipe import to_dict
@@ -77,20 +76,13 @@ def export_ctranslate2(
         "search": to_dict(model.spec),
         "options": search_options(to_dict(model.spec)),
     }
-    aside = partial_name(folder)
-    try:
-        aside.mkdir(parents=True)
+    with folder_aside(folder) as aside:
         spec.save(str(aside))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         save_vocabulary(model.source.vocabulary, aside / "source.txt")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
         if check is not None:
             check(aside)
-        aside.rename(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 

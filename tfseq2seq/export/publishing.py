@@ -147,6 +147,9 @@ def write_server_files(base: Path) -> None:
     """Makes models.config beside a model's folder name it, and batching.config be there.
 
     What somebody wrote there stays: a model that is named already is left alone, and so is a batching.config.
+
+    Raises:
+        UserError: one of the two cannot be read or written.
     """
     config = base.parent / "models.config"
     entry = f"""\
@@ -156,7 +159,10 @@ def write_server_files(base: Path) -> None:
     model_platform: "tensorflow"
   }}
 """
-    old = config.read_text(encoding="utf-8") if config.exists() else "model_config_list {\n}\n"
+    try:
+        old = config.read_text(encoding="utf-8") if config.exists() else "model_config_list {\n}\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{config}: cannot be read: {error}") from None
     if not re.search(rf'name:\s*"{re.escape(base.name)}"', old):
         end = old.rstrip().rfind("}")
         write_whole(config, (old[:end] + entry + old[end:]).encode("utf-8"))

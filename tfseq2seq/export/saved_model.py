@@ -6,7 +6,6 @@ what it can be asked.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.publishing import CARD, warmup_requests, write_server_files, write_warmup
 from tfseq2seq.export.signatures import signature_graphs
 from tfseq2seq.export.speech import SpeechToText
-from tfseq2seq.files import partial_name
+from tfseq2seq.files import folder_aside
 
 
 class Served(tf.Module):
@@ -70,9 +69,7 @@ def export_saved_model(
     final = base / str(version)
     if final.exists():
         raise UserError(f"{final}: this version exists already; take another number, or none for the next one")
-    aside = partial_name(final)
-    try:
-        base.mkdir(parents=True, exist_ok=True)
+    with folder_aside(final) as aside:
         signatures = signature_graphs(model)
         tf.saved_model.save(Served(model), str(aside), signatures=signatures)
         write_warmup(aside, warmup_requests(base.name, model, signatures))
@@ -80,10 +77,5 @@ def export_saved_model(
             (aside / "assets.extra" / CARD).write_text(card, encoding="utf-8")
         if check is not None:
             check(aside)
-        aside.rename(final)
-        write_server_files(base)
-    except OSError as error:
-        raise UserError(f"cannot write {final}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    write_server_files(base)
     return final

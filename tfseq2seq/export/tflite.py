@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from tfseq2seq.export.signatures import search_endpoint
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite_model import CONFIG, MODEL
 from tfseq2seq.features.vocabulary import save_vocabulary
-from tfseq2seq.files import partial_name
+from tfseq2seq.files import folder_aside
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 from tfseq2seq.recipe import to_dict
@@ -76,9 +75,7 @@ def export_tflite(
         _check_integer(model, examples)
     content = convert(model, quantization, examples)
     config = _config(model, quantization)
-    aside = partial_name(folder)
-    try:
-        aside.mkdir(parents=True)
+    with folder_aside(folder) as aside:
         (aside / MODEL).write_bytes(_with_config(content, config))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
@@ -86,11 +83,6 @@ def export_tflite(
             save_vocabulary(model.source.vocabulary, aside / "source.txt")
         if check is not None:
             check(aside)
-        aside.rename(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
