@@ -393,10 +393,18 @@ RECURRENT = {"kind": "recurrent"}
         (
             {"model": {"decoder": {**RECURRENT, "attention": "general", "coverage": True}}},
             "model.decoder.coverage",
-            "needs attention additive, location or window, not general",
+            "needs attention additive or location, not general",
         ),
         ({"training": {"optimizer": {"clip_norm": 1, "clip_value": 1}}}, "training.optimizer.clip_value", "clip_norm"),
         ({"training": {"optimizer": {"weight_decay": 0.1}}}, "training.optimizer.weight_decay", "adamw, not adam"),
+        *(
+            ({"model": {**model, "guided_attention": {"weight": 1.0}}}, "model.guided_attention.weight", "attention")
+            for model in (
+                {"decoder": {"kind": "ctc"}},
+                {"encoder": {"kind": "none"}},
+                {"decoder": {**RECURRENT, "attention": "none"}},
+            )
+        ),
         ({"training": {"average": 6}}, "training.average", "when keep is 5"),
         ({"search": {"n_best": 5}}, "search.n_best", "from a beam of 4"),
         ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),

@@ -999,18 +999,11 @@ def data_records(source: str, target: str, output: str) -> None:
 @click.option("--validation", default=200, show_default=True)
 @click.option("--test", default=500, show_default=True)
 @click.option("--seed", default=1, show_default=True)
-@click.option(
-    "--short",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of the utterances to train on that have one or two characters.",
-)
-def data_morse(folder: str, train_count: int, validation: int, test: int, seed: int, short: float) -> None:
+def data_morse(folder: str, train_count: int, validation: int, test: int, seed: int) -> None:
     """Write generated Morse code to FOLDER: recordings of varying speed, pitch and noise, and a manifest of them."""
     from tfseq2seq.data.morse import write_morse
 
-    for path in write_morse(folder, train_count, validation, test, seed, short=short).values():
+    for path in write_morse(folder, train_count, validation, test, seed).values():
         click.echo(path)
 
 

@@ -20,7 +20,7 @@ SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
 Cell = Literal["simple", "lstm", "gru"]
-Scores = Literal["none", "additive", "dot", "general", "scaled", "location", "window"]
+Scores = Literal["none", "additive", "dot", "general", "scaled", "location"]
 Positions = Literal["sinusoidal", "learned", "rotary", "relative", "none"]
 Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
 
@@ -374,22 +374,20 @@ class RecurrentDecoderSpec(Spec):
     attention: Scores = setting(
         "additive",
         "none: fixed context vector; additive: Bahdanau et al. 2015; dot, general, scaled: Luong et al. 2015; "
-        "location: Chorowski et al. 2015; window: location, within a window that moves on from the last alignment",
+        "location: Chorowski et al. 2015",
     )
-    attention_units: int = setting(256, "inner width of additive, location and window attention", low=1)
-    location_filters: int = setting(10, "filters over the last alignment, for location and window attention", low=1)
+    attention_units: int = setting(256, "inner width of additive and location attention", low=1)
+    location_filters: int = setting(10, "filters over the last alignment, for location attention", low=1)
     location_kernel: int = setting(15, "positions under each of those filters; odd", low=1)
     input_feeding: bool = setting(True, "the attentional vector joins the next input (Luong et al. 2015)")
     bridge: Literal["tanh", "zero"] = setting("tanh", "first state: tanh layer over the encoder's summary, or zeros")
-    coverage: bool = setting(
-        False, "sum of past attention enters the score (See et al. 2017); not for dot, general, scaled"
-    )
+    coverage: bool = setting(False, "sum of past attention enters the score (See et al. 2017); additive or location")
     coverage_loss: float = setting(1.0, "weight of the coverage loss, where coverage is on", low=0)
     dropout: float = setting(0.2, "dropout on embeddings, between layers and before the output", low=0, high=0.99)
 
     def check(self) -> None:
-        if self.coverage and self.attention not in ("additive", "location", "window"):
-            raise SpecError("coverage", f"needs attention additive, location or window, not {self.attention}")
+        if self.coverage and self.attention not in ("additive", "location"):
+            raise SpecError("coverage", f"needs attention additive or location, not {self.attention}")
         if self.location_kernel % 2 == 0:
             raise SpecError("location_kernel", f"{self.location_kernel} is even, try {self.location_kernel + 1}")
 
@@ -436,6 +434,18 @@ class ScheduledSamplingSpec(Spec):
 
 
 @dataclass(frozen=True)
+class GuidedAttentionSpec(Spec):
+    """A loss for attention far from the diagonal (Tachibana et al. 2018), for speech: text follows the recording.
+
+    An attention decoder without a CTC loss beside it needs it to learn where to listen, or far more updates.
+    """
+
+    weight: float = setting(0.0, "weight of the loss (0: off)", low=0)
+    width: float = setting(0.2, "how far off the diagonal is still cheap, as a share of the whole", low=0.01)
+    steps: int = setting(0, "updates over which it fades away (0: it stays)", low=0)
+
+
+@dataclass(frozen=True)
 class ModelSpec(Spec):
     """Any encoder with any decoder."""
 
@@ -453,11 +463,14 @@ class ModelSpec(Spec):
     source_vectors: str = setting("", "word2vec or GloVe text file to start the source embedding from")
     target_vectors: str = setting("", "word2vec or GloVe text file to start the target embedding from")
     scheduled_sampling: ScheduledSamplingSpec = group(ScheduledSamplingSpec, "own predictions as input in training")
+    guided_attention: GuidedAttentionSpec = group(GuidedAttentionSpec, "attention kept near the diagonal in training")
 
     def check(self) -> None:
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             if isinstance(part, TransformerSpec | ConformerEncoderSpec):
                 self._check_heads(name, part)
+        if self.guided_attention.weight and not self.has_attention:
+            raise SpecError("guided_attention.weight", "is for a decoder with attention")
         if self.is_language_model:
             self._check_language_model()
             return
@@ -493,8 +506,14 @@ class ModelSpec(Spec):
 
     @property
     def attends(self) -> bool:
-        """Whether the decoder writes token after token and attends to the encoder's output."""
+        """Whether the decoder writes token after token given the encoder's output, until it writes <eos>."""
         return isinstance(self.decoder, TransformerDecoderSpec | RecurrentDecoderSpec)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the decoder attends to the encoder's output, position by position."""
+        fixed = isinstance(self.decoder, RecurrentDecoderSpec) and self.decoder.attention == "none"
+        return self.attends and not self.is_language_model and not fixed
 
     @property
     def has_ctc(self) -> bool:

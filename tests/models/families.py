@@ -39,7 +39,6 @@ DECODERS = {
     "scaled": _attention("scaled"),
     "location-gru": _attention("location", "gru", location_kernel=3, location_filters=4),
     "coverage": _attention("additive", coverage=True),
-    "window": _attention("window", location_kernel=3, location_filters=4),
     "coverage-location-unfed": _attention("location", coverage=True, input_feeding=False, location_kernel=3),
     "zero-bridge": _attention("additive", bridge="zero", layers=1),
 }

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfseq2seq.spec import OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
-from tfseq2seq.training.schedules import build_optimizer, learning_rate, sampling_share
+from tfseq2seq.spec import GuidedAttentionSpec, OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
+from tfseq2seq.training.schedules import build_optimizer, guidance_share, learning_rate, sampling_share
 
 
 def rate(name, step, peak=0.01, **options):
@@ -66,6 +66,12 @@ def test_weight_decay_spares_biases_and_normalisation():
     optimizer.apply([np.zeros(2, "float32")] * 3, variables)
     assert float(variables[0][0]) < 1
     assert float(variables[1][0]) == 1 and float(variables[2][0]) == 1
+
+
+def test_guidance_of_attention_fades():
+    spec = GuidedAttentionSpec(weight=1.0, steps=200)
+    assert [guidance_share(spec, step) for step in (0, 50, 200, 900)] == [1, 0.75, 0, 0]
+    assert guidance_share(GuidedAttentionSpec(weight=1.0), 10**6) == 1
 
 
 def test_scheduled_sampling_grows_from_nothing_to_its_share():

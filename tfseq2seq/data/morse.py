@@ -10,7 +10,6 @@ that a dot takes 1.2 / speed seconds. Speed, pitch, rhythm, level and noise vary
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import os
@@ -185,7 +184,6 @@ def write_morse(
     seed: int = 1,
     snr: tuple[float, float] = (5.0, 25.0),
     test_snr: float = 10.0,
-    short: float = 0.0,
 ) -> dict[str, Path]:
     """Writes three splits of `generate_morse`'s utterances that have no text in common, 8 kHz, 16 bits.
 
@@ -202,8 +200,6 @@ def write_morse(
         seed: 0 or more.
         snr: Lowest and highest SNR of train and validation, in dB, as `morse_utterance` defines it.
         test_snr: SNR of the test split, in dB.
-        short: share of the utterances to train on that have one or two characters only. With attention alone a model
-            learns what letters sound like from those, where it cannot listen to the wrong place.
 
     Returns:
         The path of the table and of the folder of recordings, by their names: "morse.tsv" and "recordings".
@@ -218,7 +214,6 @@ def write_morse(
     _check_range("seed", (seed, seed), 0, math.inf)
     _check_range("test_snr", (test_snr, test_snr), *_DECIBELS)
     usual = MorseStyle(snr=snr)
-    _check_range("short", (short, short), 0, 1)
     styles = {"train": usual, "validation": usual, "test": MorseStyle(snr=(test_snr, test_snr))}
     folder = Path(folder)
     table, recordings = folder / "morse.tsv", folder / "recordings"
@@ -226,7 +221,7 @@ def write_morse(
     with generated_folder(folder) as aside:
         recordings.mkdir(exist_ok=True)
         for split, count in counts.items():
-            made = _split_utterances(split, count, seed, styles[split], short if split == "train" else 0.0)
+            made = _split_utterances(split, count, seed, styles[split])
             for number, (samples, text) in enumerate(made, start=1):
                 names.append(f"{split}_{number:05d}.wav")
                 write_wave(aside / names[-1], samples, usual.rate)
@@ -240,15 +235,12 @@ def write_morse(
     return {table.name: table, recordings.name: recordings}
 
 
-def _split_utterances(
-    split: str, count: int, seed: int, style: MorseStyle, short: float
-) -> Iterator[tuple[np.ndarray, str]]:
+def _split_utterances(split: str, count: int, seed: int, style: MorseStyle) -> Iterator[tuple[np.ndarray, str]]:
     import numpy as np
 
     generator = np.random.default_rng([seed, list(_SHARES).index(split)])
-    brief = dataclasses.replace(style, words=(1, 1), word_length=(1, 2))
     while count:
-        text = _random_text(generator, brief if short and generator.uniform() < short else style)
+        text = _random_text(generator, style)
         # Not Python's hash, which differs from process to process.
         if zlib.crc32(f"{seed} {text}".encode()) % 10 in _SHARES[split]:
             count -= 1

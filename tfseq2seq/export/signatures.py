@@ -49,7 +49,6 @@ from tfseq2seq.features.wav import decode_wav
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
-from tfseq2seq.spec import RecurrentDecoderSpec
 
 
 @dataclass(frozen=True)
@@ -279,10 +278,7 @@ def _specs(outputs: dict[str, Any], name: str) -> list[tf.TensorSpec]:
 
 
 def _attends(network: Any) -> bool:
-    if not isinstance(network, Seq2Seq):
-        return False
-    decoder = network.spec.decoder
-    return not (isinstance(decoder, RecurrentDecoderSpec) and decoder.attention == "none")
+    return isinstance(network, Seq2Seq) and network.spec.has_attention
 
 
 def _tokens(features: TextFeatures, ids: Any) -> Any:

@@ -7,17 +7,12 @@ Kinds of score between a state q [U] and a source position m [M]:
     general    q . W m                                    Luong et al. 2015
     scaled     q . m / sqrt(U)                            dot, scaled as in Vaswani et al. 2017
     location   v . tanh(W q + V m + F (f * last weights)) Chorowski et al. 2015
-    window     location - (s - last place - step)^2 / 2 width^2, step and width from q
 
-A window moves on from where the last weights lay, their mean place, as that of Graves (2013) and of Battenberg et al.
-(2020) does; what is in it is still chosen by content. It makes speech without a CTC loss learn where to listen.
-
-Additive, location and window scores may take the sum of all past weights as a further term (coverage, See et al. 2017).
+Additive and location scores may take the sum of all past weights as a further term (coverage, See et al. 2017).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -26,9 +21,6 @@ from keras import ops
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias
 from tfseq2seq.spec import RecurrentDecoderSpec
-
-# Positions that a window moves on by, and its width, before training.
-_FIRST_STEP = 4.0
 
 
 class Alignment(keras.layers.Layer):
@@ -45,8 +37,7 @@ class Alignment(keras.layers.Layer):
     def __init__(self, spec: RecurrentDecoderSpec, memory_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.memory_width, self.kind = spec, memory_width, spec.attention
-        self.inner = self.kind in ("additive", "location", "window")
-        self.located = self.kind in ("location", "window")
+        self.inner = self.kind in ("additive", "location")
 
         def dense(units: int, name: str, bias: bool = False) -> SequenceDense:
             return SequenceDense(units, use_bias=bias, kernel_initializer=initializer, name=name)
@@ -57,18 +48,11 @@ class Alignment(keras.layers.Layer):
             self.score_dense = dense(1, "score")
         elif self.kind == "general":
             self.key_dense = dense(spec.units, "key")
-        if self.located:
+        if self.kind == "location":
             self.location_filter = keras.layers.Conv1D(
                 spec.location_filters, spec.location_kernel, padding="same", use_bias=False, name="location_filter"
             )
             self.location_dense = dense(spec.attention_units, "location")
-        if self.kind == "window":
-            self.window_dense = SequenceDense(
-                2,
-                kernel_initializer="zeros",
-                bias_initializer=keras.initializers.Constant(math.log(_FIRST_STEP)),
-                name="window",
-            )
         if spec.coverage:
             self.coverage_dense = dense(spec.attention_units, "coverage")
 
@@ -78,9 +62,7 @@ class Alignment(keras.layers.Layer):
             self.score_dense.build((None, None, None, self.spec.attention_units))
         if self.inner or self.kind == "general":
             self.key_dense.build((None, None, self.memory_width))
-        if self.kind == "window":
-            self.window_dense.build((None, None, self.spec.units))
-        if self.located:
+        if self.kind == "location":
             self.location_filter.build((None, None, 1))
             self.location_dense.build((None, None, self.spec.location_filters))
         if self.spec.coverage:
@@ -102,7 +84,7 @@ class Alignment(keras.layers.Layer):
         if self.inner:
             # [B, Q, 1, A] + [B, 1, S, A]
             hidden = ops.expand_dims(self.query_dense(query), 2) + ops.expand_dims(fixed["keys"], 1)
-            if self.located:
+            if self.kind == "location":
                 hidden = hidden + self._location(last)
             if self.spec.coverage:
                 hidden = hidden + self.coverage_dense(ops.expand_dims(coverage, -1))
@@ -112,17 +94,8 @@ class Alignment(keras.layers.Layer):
             if self.kind == "scaled":
                 scores = scores * self.spec.units**-0.5
         scores = ops.cast(scores, "float32") + ops.cast(fixed["bias"], "float32")
-        if self.kind == "window":
-            scores = scores - self._distance(query, last)
         weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
         return ops.matmul(weights, fixed["memory"]), weights
-
-    def _distance(self, query: Any, last: Any) -> Any:
-        """How far positions [B, Q, S] are from where the window has moved to: half the square of it in widths."""
-        places = ops.cast(ops.arange(ops.shape(last)[2], dtype="int32"), "float32")
-        before = ops.sum(ops.cast(last, "float32") * places, axis=-1, keepdims=True)
-        step, width = ops.split(ops.exp(ops.cast(self.window_dense(query), "float32")), 2, axis=-1)
-        return 0.5 * ops.square((places - before - step) / width)
 
     def _location(self, last: Any) -> Any:
         rows, length = ops.shape(last)[1], ops.shape(last)[2]

@@ -138,7 +138,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.fixed_context = spec.attention == "none"
         # Where a step needs the one before's output, time has to be walked; otherwise all steps attend at once.
         fed = not self.fixed_context and spec.input_feeding
-        self.walks = walks or fed or spec.coverage or spec.attention in ("location", "window")
+        self.walks = walks or fed or spec.coverage or spec.attention == "location"
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
         self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
         # What the first cell reads beside the embedding: the last attentional vector, or the fixed context.

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.ctc import CTCOutput
+from tfseq2seq.layers.guided_attention import GuidedAttention
 from tfseq2seq.layers.masks import padding_mask
 from tfseq2seq.models.decoders import build_decoder
 from tfseq2seq.models.encoders import build_encoder
@@ -86,6 +87,11 @@ class Seq2Seq(keras.Model):
             hidden, attention = sampling(target_embedding(target), *memory, target_mask)
         else:
             hidden, attention = decoder(target_embedding(target), *memory, target_mask)
+        guidance = None
+        if spec.guided_attention.weight:
+            guided = spec.guided_attention
+            guidance = GuidedAttention(guided.weight, guided.width, name="guided_attention")
+            hidden = guidance(hidden, attention, memory[1], target_mask)
         logits = output(hidden)
         outputs = logits if ctc is None else {"attention": logits, "ctc": ctc(memory[0], memory[1])}
         super().__init__(inputs={**inputs, "target": target}, outputs=outputs, **kwargs)
@@ -94,7 +100,7 @@ class Seq2Seq(keras.Model):
         self.spec, self.source_size, self.target_size, self.source = spec, source_size, target_size, source
         self.source_embedding, self.target_embedding, self.frontend = source_embedding, target_embedding, frontend
         self.encoder, self.decoder, self.output_layer, self.sampling = encoder, decoder, output, sampling
-        self.ctc, self._logits, self._attention = ctc, logits, attention
+        self.ctc, self.guidance, self._logits, self._attention = ctc, guidance, logits, attention
 
     # What training sets where there is more to learn from than labels: a function of the loss over the labels, the
     # inputs, the logits and the sample weights.

@@ -19,11 +19,13 @@ import rich.progress
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.run import Run
-from tfseq2seq.training.schedules import sampling_share
+from tfseq2seq.training.schedules import guidance_share, sampling_share
 
 
 class Position(keras.callbacks.Callback):
-    """Counts updates, moves the share of scheduled sampling and stops at the last update or when time is up.
+    """Counts updates, moves the shares of scheduled sampling and guided attention, and stops at the end.
+
+    The end is the last update, or when time is up.
 
     Args:
         run: for the recipe.
@@ -32,13 +34,15 @@ class Position(keras.callbacks.Callback):
 
     def __init__(self, run: Run, step: int):
         super().__init__()
-        self.spec, self.sampling, self.step = run.recipe.training, run.recipe.model.scheduled_sampling, step
+        self.spec, self.model_spec, self.step = run.recipe.training, run.recipe.model, step
         self.began = time.monotonic()
         self.finished = step >= self.spec.steps
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.model.sampling is not None:
-            self.model.sampling.share.assign(sampling_share(self.sampling, self.step))
+            self.model.sampling.share.assign(sampling_share(self.model_spec.scheduled_sampling, self.step))
+        if self.model.guidance is not None:
+            self.model.guidance.share.assign(guidance_share(self.model_spec.guided_attention, self.step))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfseq2seq.spec import OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
+from tfseq2seq.spec import GuidedAttentionSpec, OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
@@ -73,6 +73,11 @@ def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimize
     if spec.name == "sgd":
         return keras.optimizers.SGD(momentum=spec.momentum, **shared)
     return keras.optimizers.RMSprop(momentum=spec.momentum, epsilon=spec.epsilon, **shared)
+
+
+def guidance_share(spec: GuidedAttentionSpec, step: int) -> float:
+    """What is left of the guidance of attention at an update: falling from 1 to 0, or 1 where it does not fade."""
+    return max(1.0 - step / spec.steps, 0.0) if spec.steps else 1.0
 
 
 def sampling_share(spec: ScheduledSamplingSpec, step: int) -> float:
