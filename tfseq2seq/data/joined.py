@@ -5,15 +5,14 @@ write_joined(read_manifest("fsdd/fsdd.tsv", "test"), "connected", "test", count=
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfseq2seq.data.audio import Faults, manifest_utterances
-from tfseq2seq.data.manifests import Utterance
+from tfseq2seq.data.manifests import Utterance, write_recordings
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder, write_wave
 
 
 def write_joined(
@@ -63,26 +62,15 @@ def write_joined(
     samples = [values for values, _, _ in manifest_utterances(utterances, rate, faults).as_numpy_iterator()]
     if faults.found:
         raise UserError(faults.found[0][1])
-    folder = Path(folder)
-    lines, names = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], []
-    with generated_folder(folder) as aside:
-        (folder / "recordings").mkdir(exist_ok=True)
-        for number in range(1, count + 1):
+
+    def recordings() -> Iterator[tuple[str, str, np.ndarray, str]]:
+        for _ in range(count):
             speaker = sorted(speakers)[generator.integers(len(speakers))]
             chosen = generator.choice(speakers[speaker], size=generator.integers(least, most, endpoint=True))
             joined = _joined([samples[place] for place in chosen], generator, pause, rate)
-            names.append(f"{split}_{number:05d}.wav")
-            write_wave(aside / names[-1], joined, rate)
-            text = " ".join(utterances[place].text for place in chosen)
-            seconds = len(joined) / rate
-            lines.append(f"{split}\t{speaker or '-'}\trecordings/{names[-1]}\t{seconds:.4f}\t{rate}\t{text}\n")
-        manifest = folder / f"{split}.tsv"
-        (aside / manifest.name).write_text("".join(lines), encoding="utf-8", newline="\n")
-        manifest.unlink(missing_ok=True)
-        for name in names:
-            (aside / name).replace(folder / "recordings" / name)
-        (aside / manifest.name).replace(manifest)
-    return manifest
+            yield split, speaker, joined, " ".join(utterances[place].text for place in chosen)
+
+    return write_recordings(Path(folder) / f"{split}.tsv", recordings(), rate)
 
 
 def _joined(

@@ -6,16 +6,20 @@ are only looked for, not opened.
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import iterate_lines
+from tfseq2seq.files import generated_folder, iterate_lines, write_wave
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,42 @@ def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
 
 # What readers yield: a place for messages, such as "file, line 3", and the utterance there.
 _Rows = Iterator[tuple[str, Utterance]]
+
+
+def write_recordings(table: Path, recordings: Iterable[tuple[str, str, np.ndarray, str]], rate: int) -> Path:
+    """Writes recordings, and a table of them with the columns split, speaker, path, seconds, sample_rate and text.
+
+    A recording becomes `recordings/<split>_<number>.wav` beside the table. Files of the same names are replaced, once
+    all are written; the table comes last, so that one that is there tells of whole recordings.
+
+    Args:
+        table: a .tsv file.
+        recordings: split, speaker (may be empty), float32 samples [S] from -1 to 1, and text, of each.
+        rate: samples a second.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: something cannot be written.
+    """
+    lines, counts = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], collections.Counter[str]()
+    with generated_folder(table.parent) as aside:
+        folder = table.parent / "recordings"
+        folder.mkdir(exist_ok=True)
+        names = []
+        for split, speaker, samples, text in recordings:
+            counts[split] += 1
+            names.append(f"{split}_{counts[split]:05d}.wav")
+            write_wave(aside / names[-1], samples, rate)
+            seconds = len(samples) / rate
+            lines.append(f"{split}\t{speaker or '-'}\trecordings/{names[-1]}\t{seconds:.4f}\t{rate}\t{text}\n")
+        (aside / table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
+        table.unlink(missing_ok=True)
+        for name in names:
+            (aside / name).replace(folder / name)
+        (aside / table.name).replace(table)
+    return table
 
 
 def _checked(rows: _Rows, path: Path) -> list[Utterance]:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfseq2seq.data.manifests import write_recordings
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder, write_wave
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,24 +215,14 @@ def write_morse(
     _check_range("test_snr", (test_snr, test_snr), *_DECIBELS)
     usual = MorseStyle(snr=snr)
     styles = {"train": usual, "validation": usual, "test": MorseStyle(snr=(test_snr, test_snr))}
-    folder = Path(folder)
-    table, recordings = folder / "morse.tsv", folder / "recordings"
-    lines, names = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], []
-    with generated_folder(folder) as aside:
-        recordings.mkdir(exist_ok=True)
-        for split, count in counts.items():
-            made = _split_utterances(split, count, seed, styles[split])
-            for number, (samples, text) in enumerate(made, start=1):
-                names.append(f"{split}_{number:05d}.wav")
-                write_wave(aside / names[-1], samples, usual.rate)
-                seconds = len(samples) / usual.rate
-                lines.append(f"{split}\t-\trecordings/{names[-1]}\t{seconds:.4f}\t{usual.rate}\t{text}\n")
-        (aside / table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
-        table.unlink(missing_ok=True)
-        for name in names:
-            os.replace(aside / name, recordings / name)
-        os.replace(aside / table.name, table)
-    return {table.name: table, recordings.name: recordings}
+    table = Path(folder) / "morse.tsv"
+    recordings = (
+        (split, "", samples, text)
+        for split, count in counts.items()
+        for samples, text in _split_utterances(split, count, seed, styles[split])
+    )
+    write_recordings(table, recordings, usual.rate)
+    return {table.name: table, "recordings": table.parent / "recordings"}
 
 
 def _split_utterances(split: str, count: int, seed: int, style: MorseStyle) -> Iterator[tuple[np.ndarray, str]]:
