@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.export.endpoints import TextToText
     from tfseq2seq.export.outputs import Output
+    from tfseq2seq.export.recordings import Recordings
     from tfseq2seq.export.speech import SpeechToText
     from tfseq2seq.spec import AudioSpec, Recipe
     from tfseq2seq.training.run import Run
@@ -106,16 +107,22 @@ def _settings_option(help: str) -> Decorator:
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
 
 
-def _run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def _run_options(required: bool = True) -> Decorator:
     """--run (several for an ensemble), --weights and --set of the commands that use a trained model."""
     options: list[Decorator] = [
-        click.option("--run", "runs", multiple=True, required=True, help="Folder of a run; several make an ensemble."),
+        click.option(
+            "--run", "runs", multiple=True, required=required, help="Folder of a run; several make an ensemble."
+        ),
         click.option("--weights", help="Weights file to use instead of the run's finished ones."),
         _settings_option("Change search.*, as search.beam=8."),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 @commands.command()
@@ -139,9 +146,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 
 
 @commands.command()
-@click.option("--run", "runs", multiple=True, help="Folder of a run; several make an ensemble.")
-@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
-@_settings_option("Change search.*, as search.beam=8.")
+@_run_options(required=False)
 @click.option("--artefact", type=click.Path(), help="Folder of a TFLite or CTranslate2 export to ask instead.")
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
@@ -342,7 +347,7 @@ def _write_timed(
 
 
 @commands.command()
-@_run_options
+@_run_options()
 @click.option("--source", type=click.Path(), help="File of source lines; not for a language model.")
 @click.option("--target", required=True, type=click.Path(), help="File of target lines.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
@@ -360,10 +365,9 @@ def score(
     language model."""
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import read_lines
-    from tfseq2seq.recipe import load_run_recipe
 
     targets = read_lines(target)
-    if load_run_recipe(runs[0]).model.is_language_model:
+    if _recipe_of(runs).model.is_language_model:
         if source or overrides or len(runs) > 1:
             raise UserError(f"{runs[0]} is a language model: it takes --target alone, neither --source nor --set")
         _import_tensorflow()
@@ -544,7 +548,7 @@ def compare(
 
 
 @commands.command()
-@_run_options
+@_run_options()
 @click.option("--to", "base", help="Folder to write; saved_models/<name>, or <name>_tflite, <name>_ctranslate2.")
 @click.option("--version", type=POSITIVE, help="Of a SavedModel: version number; the next one by default.")
 @click.option(
@@ -641,16 +645,25 @@ def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
     audio = _source_of(runs)
     if audio is None:
         return [line for line in read_lines(path) if line.strip()]
+    return _whole(_recordings(path, "", audio))
+
+
+def _recordings(manifest: str, split: str, audio: AudioSpec) -> Recordings:
     _import_tensorflow()
     from tfseq2seq.data.manifests import read_manifest
     from tfseq2seq.export.recordings import read_recordings
 
-    return [samples for samples in read_recordings(read_manifest(path), audio).samples if len(samples)]
+    return read_recordings(read_manifest(manifest, split), audio)
+
+
+def _whole(recordings: Recordings) -> list[Any]:
+    """Samples of those that could be read."""
+    return [samples for samples in recordings.samples if len(samples)]
 
 
 @commands.command()
 @click.argument("artefact", type=click.Path())
-@_run_options
+@_run_options()
 @click.option("--input", "source", type=click.Path(), help="File of source lines to ask both.")
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings to ask both.")
 @click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
@@ -691,13 +704,9 @@ def verify(
     else:
         if source or not manifest:
             raise UserError(f"{runs[0]} is a model of speech: give --manifest")
-        _import_tensorflow()
-        from tfseq2seq.data.manifests import read_manifest
-        from tfseq2seq.export.recordings import read_recordings
-
-        recordings = read_recordings(read_manifest(manifest, split), audio)
+        recordings = _recordings(manifest, split, audio)
         _report(recordings.faults)
-        inputs = [samples for samples in recordings.samples if len(samples)]
+        inputs = _whole(recordings)
     model = _endpoint(runs, weights, overrides)
     from tfseq2seq.export.verify import verify as compare_answers
 
@@ -847,7 +856,7 @@ def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tup
 
 
 @commands.command()
-@_run_options
+@_run_options()
 @click.argument("text")
 @click.option("--target", help="Text to align with; the model's own output by default.")
 @click.option("--png", type=click.Path(), help="Write the heat map as a PNG file too.")

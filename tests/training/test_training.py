@@ -1,7 +1,6 @@
 """Training as users meet it: it repeats, resumes, stops, keeps the last good state, and says what is wrong."""
 
 import dataclasses
-import json
 import shutil
 
 import h5py
@@ -29,10 +28,6 @@ def weights(run):
     return run.load_model().get_weights()
 
 
-def logged(run):
-    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def assert_same(one, other):
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -41,7 +36,7 @@ def assert_same(one, other):
 def test_a_run_holds_what_it_promises(trained_run):
     assert Run.open(trained_run.folder).recipe == trained_run.recipe
     assert (trained_run.folder / "model.weights.h5").exists()
-    lines = logged(trained_run)
+    lines = trained_run.metrics()
     assert [line["step"] for line in lines] == [6, 12]
     assert lines[-1]["val_nll"] < lines[0]["val_nll"]
     for key in ("loss", "val_accuracy", "val_perplexity", "tokens_per_second", "seconds", "learning_rate"):
@@ -67,7 +62,7 @@ def test_a_resumed_run_ends_as_one_never_stopped(trained_run, small_recipe, tmp_
     train(half, tmp_path / "run")
     resumed = train(small_recipe, tmp_path / "run", resume=True)
     assert_same(weights(resumed), weights(trained_run))
-    assert [line["step"] for line in logged(resumed)] == [6, 12]
+    assert [line["step"] for line in resumed.metrics()] == [6, 12]
     assert resumed.progress()["best"] == trained_run.progress()["best"]
 
 
@@ -147,7 +142,7 @@ def test_early_stopping_waits_out_its_patience(small_recipe, tmp_path):
 def test_scores_of_generated_text_choose_the_best(small_recipe, tmp_path):
     run = train(changed(small_recipe, steps=2, evaluate_every=1, monitor="bleu"), tmp_path / "run")
     assert run.progress()["monitor"] == "val_bleu"
-    assert all(0 <= line["val_bleu"] <= 100 for line in logged(run))
+    assert all(0 <= line["val_bleu"] <= 100 for line in run.metrics())
 
 
 def test_a_diverging_run_keeps_its_last_good_state(small_recipe, tmp_path, capsys):
@@ -175,7 +170,7 @@ def test_options_work_together(small_recipe, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     # Nothing is learned at such a rate, so the plateau schedule cuts it.
-    rates = [line["learning_rate"] for line in logged(run)]
+    rates = [line["learning_rate"] for line in run.metrics()]
     assert rates[-1] < rates[0]
     assert list((run.folder / "logs").rglob("events*"))
     assert run.progress()["monitor"] == "val_exact_match"

@@ -49,7 +49,7 @@ class CTranslate2Model:
         """Outputs for each text, in the order given. Nothing in gives nothing out."""
         rows = [[self.source.vocabulary.tokens[token] for token in self.source.encode(text)] for text in inputs]
         count = self.config["search"]["n_best"]
-        outputs = [Output([""] * count, [0.0] * count, [0.0] * count) for _ in inputs]
+        outputs = [Output.nothing(count) for _ in inputs]
         # An empty text has <eos> alone.
         places = [place for place, row in enumerate(rows) if len(row) > 1]
         results = self._translator.translate_batch(

@@ -32,20 +32,13 @@ def transcribe_long(
         raise UserError(f"overlap: {overlap} s must be shorter than half a window ({window} s)")
     rate = transcriber.model.rate
     size, step = round(window * rate), round((window - overlap) * rate)
-    pieces, owners = [], []
-    for owner, samples in enumerate(recordings):
-        begin = 0
-        while True:
-            pieces.append(samples[begin : begin + size])
-            owners.append((owner, begin / rate))
-            if begin + size >= len(samples):
-                break
-            begin += step
-    transcripts = transcriber.transcribe(pieces)
+    begins = [range(0, max(len(samples) - size, 0) + step, step) for samples in recordings]
+    pieces = [samples[at : at + size] for samples, own in zip(recordings, begins, strict=True) for at in own]
+    transcripts = iter(transcriber.transcribe(pieces))
     found: list[Transcript] = []
-    for owner in range(len(recordings)):
-        own = [(begin, one) for (who, begin), one in zip(owners, transcripts) if who == owner]
-        found.append(own[0][1] if len(own) == 1 else _joined(transcriber, own, window, overlap))
+    for own in begins:
+        parts = [(at / rate, next(transcripts)) for at in own]
+        found.append(parts[0][1] if len(parts) == 1 else _joined(transcriber, parts, window, overlap))
     return found
 
 

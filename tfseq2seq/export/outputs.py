@@ -12,3 +12,8 @@ class Output:
     texts: list[str]
     scores: list[float]
     log_probs: list[float]
+
+    @classmethod
+    def nothing(cls, count: int) -> Output:
+        """What comes of an input with nothing in it."""
+        return cls([""] * count, [0.0] * count, [0.0] * count)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ import tensorflow as tf
 
 from tfseq2seq import __version__
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.sources import corpus_pairs
+from tfseq2seq.data.sources import iterate_side
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.recordings import read_recordings
 from tfseq2seq.export.speech import SpeechToText
@@ -68,8 +69,7 @@ def usual_inputs(run: Run, model: Any, count: int = 20) -> list[Any]:
             utterances = read_manifest(expanded_path(corpus.manifest), corpus.split)[:count]
             found += [one for one in read_recordings(utterances, model.model.source).samples if len(one)]
         else:
-            pairs, _ = corpus_pairs(corpus, "data")
-            found += [source.decode("utf-8") for source, _ in pairs.take(count).as_numpy_iterator()]
+            found += [line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "source"), count)]
     return found
 
 

@@ -91,6 +91,14 @@ def search_endpoint(model: TextToText | SpeechToText) -> Endpoint:
     return Endpoint("search", search, model.signature if isinstance(model, SpeechToText) else ids)
 
 
+def loop_endpoints(model: TextToText | SpeechToText) -> list[Endpoint]:
+    """`encode` of source ids [B, S] with <eos>, or samples and lengths, and `decode_step` where there is one: for
+    runtimes without strings that run a loop of their own."""
+    ids = [tf.TensorSpec([None, None], tf.int32, name="ids")]
+    network = model.models[0]
+    return _loop(network, network.encode, model.signature if isinstance(model, SpeechToText) else ids)
+
+
 def _text_endpoints(model: TextToText) -> list[Endpoint]:
     text = tf.TensorSpec([None], tf.string, name="text")
     target = tf.TensorSpec([None], tf.string, name="target")

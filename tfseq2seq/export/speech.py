@@ -13,6 +13,7 @@ from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.decoding import answers, decode, summed_log_probs
 from tfseq2seq.export.opinions import load_opinions
+from tfseq2seq.export.padding import padded_rows
 from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.ctc import CTC
@@ -62,11 +63,7 @@ class SpeechToText(tf.Module):
     @staticmethod
     def pack(recordings: Sequence[np.ndarray]) -> list[tf.Tensor]:
         """Arrays of samples as [B, N] float32, padded, and their lengths [B]."""
-        lengths = [len(samples) for samples in recordings]
-        padded = np.zeros((len(recordings), max(lengths, default=0)), "float32")
-        for row, samples in zip(padded, recordings, strict=True):
-            row[: len(samples)] = samples
-        return [tf.constant(padded), tf.constant(lengths, tf.int32)]
+        return [tf.constant(values) for values in padded_rows(recordings, "float32")]
 
     @staticmethod
     def extent(samples: np.ndarray) -> int:

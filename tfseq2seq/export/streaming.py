@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.generator import Output
+from tfseq2seq.export.outputs import Output
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.layers.subsampling import subsampled
 from tfseq2seq.models.encoders import ConformerEncoder
@@ -120,7 +120,6 @@ class Stream:
         self._cache = streaming.encoder.start_stream(1)
         self._state = streaming.begin()
         self._heard: list[Any] = []
-        self._count = 0
         self._finished = False
 
     def accept(self, samples: np.ndarray) -> str:
@@ -159,11 +158,11 @@ class Stream:
                 self._encode(embedded[:count], count)
                 embedded = embedded[count:]
         if not positions:
-            return Output([""] * model.spec.n_best, [0.0] * model.spec.n_best, [0.0] * model.spec.n_best)
+            return Output.nothing(model.spec.n_best)
         if streaming.transduces:
-            until = self._count + model.spec.max_length
+            until = self._next + model.spec.max_length
             self._state = streaming.hear(
-                self._state, tf.concat(self._heard, 1), tf.constant([self._count]), tf.constant(until)
+                self._state, tf.concat(self._heard, 1), tf.constant([self._next]), tf.constant(until)
             )
         found = model.opinions.rank(self._found(), model.spec.n_best)
         texts = model.rules(model.target.detokenize(found.ids))[0].numpy()
@@ -176,7 +175,7 @@ class Stream:
     def text(self) -> str:
         """The text found so far."""
         streaming, model = self.streaming, self.streaming.model
-        if not self._count:
+        if not self._next:
             return ""
         if streaming.transduces:
             now = self._state.now
@@ -204,12 +203,11 @@ class Stream:
         padded = tf.pad(positions, [[0, streaming.chunk - count], [0, 0]])
         heard, self._cache = streaming.encode(tf.expand_dims(padded, 0), tf.constant(count), self._cache)
         self._next += count
-        self._count += count
         if streaming.transduces:
             self._heard = [tf.concat([*self._heard, heard], 1)]
             # The last position is left until it is known whether it is the last.
             unknown = tf.constant([np.iinfo("int32").max])
-            self._state = streaming.hear(self._state, self._heard[0], unknown, tf.constant(self._count - 1))
+            self._state = streaming.hear(self._state, self._heard[0], unknown, tf.constant(self._next - 1))
         elif streaming.search is None:
             self._heard.append(heard)
         else:

@@ -11,9 +11,10 @@ import numpy as np
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.outputs import Output
+from tfseq2seq.export.padding import padded_rows
 from tfseq2seq.features.plain import load_side
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import PAD, AudioSpec
+from tfseq2seq.spec import AudioSpec
 
 MODEL, CONFIG = "model.tflite", "config.json"
 
@@ -62,8 +63,7 @@ class TFLiteModel:
         ]
         # An empty text has <eos> alone, an empty recording no sample.
         least = 1 if self.source else 0
-        nothing = [""] * self.config["search"]["n_best"]
-        outputs = [Output(nothing, [0.0] * len(nothing), [0.0] * len(nothing)) for _ in inputs]
+        outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]
         order = sorted(
             (place for place, row in enumerate(rows) if len(row) > least), key=lambda place: -len(rows[place])
         )
@@ -76,10 +76,6 @@ class TFLiteModel:
         return outputs
 
     def _packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        longest = max(map(len, rows))
-        packed = np.full((len(rows), longest), PAD, rows[0].dtype)
-        for place, row in enumerate(rows):
-            packed[place, : len(row)] = row
         if self.source:
-            return {"ids": packed}
-        return {"audio": packed, "length": np.array([len(row) for row in rows], "int32")}
+            return {"ids": padded_rows(rows, "int32")[0]}
+        return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))

@@ -22,7 +22,7 @@ from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.outputs import Output
 from tfseq2seq.export.speech import SpeechToText
-from tfseq2seq.spec import PAD
+from tfseq2seq.spec import EOS, PAD
 
 _CLIENT = Path(__file__).parent / "answer.py"
 
@@ -122,7 +122,7 @@ def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
     """Ids or samples for an artefact that takes no strings."""
     if isinstance(model, SpeechToText):
         return [np.asarray(samples, "float32") for samples in inputs]
-    return [model.source(tf.constant([text]))[0].numpy() for text in inputs]
+    return [np.array([*row, EOS], "int32") for row in model.source.tokenize(tf.constant(list(inputs))).to_list()]
 
 
 def _compare(
@@ -139,8 +139,8 @@ def _compare(
     places = [place for place, row in enumerate(asked) if isinstance(row, str) or len(row) > least]
     found = _ask(folder, [asked[place] for place in places], batch)
     texts, scores = [""] * len(asked), [0.0] * len(asked)
-    for place, answer, score in zip(places, found["answers"], found["scores"], strict=True):
-        texts[place], scores[place] = _text(model, answer), score
+    for place, text, score in zip(places, _texts(model, found["answers"]), found["scores"], strict=True):
+        texts[place], scores[place] = text, score
     expected = [output.texts[0] for output in live]
     differing = [
         (place + 1, *pair) for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] != pair[1]
@@ -164,14 +164,14 @@ def _compare(
     )
 
 
-def _text(model: TextToText | SpeechToText, answer: Any) -> str:
-    if isinstance(answer, str):
-        return answer
-    if answer and isinstance(answer[0], str):
-        places = {token: place for place, token in enumerate(model.target.vocabulary.tokens)}
-        answer = [places[token] for token in answer]
-    ids = tf.constant([[token for token in answer if token != PAD]], tf.int32)
-    return str(model.target.detokenize(ids).numpy()[0].decode("utf-8", "replace"))
+def _texts(model: TextToText | SpeechToText, answers: list[Any]) -> list[str]:
+    """Of texts, rows of token ids or rows of tokens."""
+    if not answers or isinstance(answers[0], str):
+        return answers
+    ids = {token: place for place, token in enumerate(model.target.vocabulary.tokens)}
+    rows = [[ids.get(token, token) for token in answer if token != PAD] for answer in answers]
+    texts = model.target.detokenize(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD))
+    return [text.decode("utf-8", "replace") for text in texts.numpy()]
 
 
 def _same_tokens(model: TextToText | SpeechToText, expected: Sequence[str], found: Sequence[str]) -> float:

@@ -111,10 +111,6 @@ def _python_takes(pattern: str) -> bool:
     return True
 
 
-def _literal(text: str) -> str:
-    return text.replace("\\", r"\\")
-
-
 def _pairs(path: str, what: str) -> list[tuple[int, tuple[str, str]]]:
     """Line numbers and both columns of a file of rules; empty lines and those that begin with # are left out."""
     if not path:

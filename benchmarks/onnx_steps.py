@@ -1,0 +1,134 @@
+"""Does ONNX carry a run's step functions? Converted by tf2onnx, greedy search around them, texts compared.
+
+Of `encode` and `decode_step`, as signatures.py has them, for ids or samples.
+
+    python benchmarks/onnx_steps.py RUN --input test.source
+    python benchmarks/onnx_steps.py RUN --manifest manifest.tsv --split test
+
+Needs tf2onnx, onnx and onnxruntime beside this package, whose requirements do not have them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.export.endpoints import endpoint
+from tfseq2seq.export.generator import Generator
+from tfseq2seq.export.recordings import read_recordings
+from tfseq2seq.export.signatures import Endpoint, loop_endpoints
+from tfseq2seq.files import read_lines
+from tfseq2seq.spec import BOS, EOS, PAD, AudioSpec
+from tfseq2seq.training.run import Run
+
+Step = Callable[[list[np.ndarray]], dict[str, np.ndarray]]
+
+
+def converted(step: Endpoint) -> tuple[Step, int]:
+    """The function in ONNX Runtime, taking arrays in the order of its signature, and its size in bytes."""
+
+    # Where an input and an output have one name, as a state that comes back, tf2onnx takes them for one tensor.
+    def renamed(*inputs: Any) -> dict[str, Any]:
+        return {f"out_{name}": value for name, value in step.function(*inputs).items()}
+
+    function = tf.function(renamed, input_signature=step.signature, autograph=False)
+    content = tf2onnx.convert.from_function(function, input_signature=step.signature, opset=18)[0].SerializeToString()
+    session = onnxruntime.InferenceSession(content)
+    names = [one.name.removeprefix("out_") for one in session.get_outputs()]
+    # An input that nothing depends on is not in the file.
+    taken = {one.name for one in session.get_inputs()}
+
+    def ask(inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+        given = {spec.name: value for spec, value in zip(step.signature, inputs, strict=True) if spec.name in taken}
+        return dict(zip(names, session.run(None, given), strict=True))
+
+    return ask, len(content)
+
+
+def numbered(found: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    count = sum(key.startswith(f"{name}_") for key in found)
+    return [found[f"{name}_{place}"] for place in range(count)]
+
+
+def by_attention(first: dict[str, np.ndarray], step: Step, limit: int) -> list[int]:
+    fixed, states, last, ids = numbered(first, "fixed"), numbered(first, "state"), BOS, []
+    while len(ids) < limit:
+        found = step([np.array([last], "int32"), *fixed, *states])
+        states, last = numbered(found, "state"), int(found["log_probs"][0].argmax())
+        if last == EOS:
+            break
+        ids.append(last)
+    return ids
+
+
+def by_transducer(first: dict[str, np.ndarray], step: Step, limit: int) -> list[int]:
+    states, last, ids = numbered(first, "state"), BOS, []
+    for frame in first["frames"][0, : first["mask"][0].sum()]:
+        for _ in range(limit):
+            found = step([frame[np.newaxis], np.array([last], "int32"), *states])
+            best = int(found["log_probs"][0].argmax())
+            if best == PAD:
+                break
+            ids.append(best)
+            states, last = numbered(found, "state"), best
+    return ids
+
+
+def by_ctc(first: dict[str, np.ndarray]) -> list[int]:
+    path = first["log_probs"][0, : first["mask"][0].sum()].argmax(-1)
+    changes = path[np.insert(path[1:] != path[:-1], 0, True)] if len(path) else path
+    return [int(token) for token in changes if token != PAD]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run")
+    parser.add_argument("--input")
+    parser.add_argument("--manifest")
+    parser.add_argument("--split", default="")
+    parser.add_argument("--count", type=int, default=200, help="inputs at most")
+    given = parser.parse_args()
+    run = Run.open(given.run, ["search.beam=1", "search.n_best=1"])
+    model = endpoint([run.load_model()], run.source, run.target, run.recipe.search)
+    inputs: list[Any]
+    if isinstance(run.recipe.source, AudioSpec):
+        inputs = read_recordings(read_manifest(given.manifest, given.split)[: given.count], run.recipe.source).samples
+        rows = [[samples[np.newaxis], np.array([len(samples)], "int32")] for samples in inputs]
+    else:
+        inputs = read_lines(given.input)[: given.count]
+        rows = [[model.source(tf.constant([text])).numpy()] for text in inputs]
+    live = [output.texts[0] for output in Generator(model).generate(inputs)]
+    steps = {one.name: converted(one) for one in loop_endpoints(model)}
+    encode = steps["encode"][0]
+    limit, same, seconds = run.recipe.search.max_length, 0, []
+    for row, expected in zip(rows, live, strict=True):
+        begin = time.perf_counter()
+        first = encode(row)
+        if "decode_step" not in steps:
+            ids = by_ctc(first)
+        elif "frames" in first:
+            ids = by_transducer(first, steps["decode_step"][0], limit)
+        else:
+            ids = by_attention(first, steps["decode_step"][0], limit)
+        seconds.append(time.perf_counter() - begin)
+        same += model.target.detokenize(tf.constant([ids], tf.int32)).numpy()[0].decode() == expected
+    size = sum(one for _, one in steps.values())
+    print(
+        f"| {run.recipe.name} | {', '.join(steps)} | {size / 1e6:.2f} | {same} of {len(rows)} | "
+        f"{1000 * float(np.median(seconds)):.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
