@@ -248,3 +248,10 @@ def test_xla_that_cannot_compile_a_model_is_told():
     for jit, other in ((False, message), (True, "shapes differ")):
         with pytest.raises(tf.errors.InvalidArgumentError), _told_if_xla_fails(jit):
             raise tf.errors.InvalidArgumentError(None, None, other)
+
+
+def test_guidance_of_attention_fades_while_it_trains(small_recipe, tmp_path):
+    values = to_dict(small_recipe)
+    values["model"]["guided_attention"] = {"weight": 1.0, "steps": 4}
+    run = train(changed(from_dict(Recipe, values), steps=2, evaluate_every=2), tmp_path / "run")
+    assert float(run.load_model().guidance.share) == 0.75, "as it was at the second update"

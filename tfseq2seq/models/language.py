@@ -26,8 +26,8 @@ class LanguageModel(keras.Model):
         target_size: V.
     """
 
-    # It reads its own output in no training.
-    sampling = None
+    # It reads its own output in no training, and there is nothing to attend to.
+    sampling = guidance = None
 
     def __init__(self, spec: ModelSpec, target_size: int, **kwargs: Any):
         # layers

@@ -28,8 +28,8 @@ def looks_back_only(spec: ModelSpec) -> bool:
 class SpeechModel(keras.Model):
     """What CTC and transducer models share. They set `spec`, `source`, `target_size`, `frontend` and `encoder`."""
 
-    # Neither reads its own output in training.
-    sampling = None
+    # Neither reads its own output in training, nor attends.
+    sampling = guidance = None
 
     def encode(self, samples: Any, lengths: Any) -> tuple[Any, Any, Any]:
         """Samples [B, N] and lengths [B] to memory [B, F, M], its mask [B, F] and summary [B, Q]."""
