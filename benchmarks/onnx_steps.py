@@ -29,6 +29,7 @@ from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.recordings import read_recordings
 from tfseq2seq.export.signatures import Endpoint, loop_endpoints
 from tfseq2seq.files import read_lines
+from tfseq2seq.search.ctc import best_path
 from tfseq2seq.spec import BOS, EOS, PAD, AudioSpec
 from tfseq2seq.training.run import Run
 
@@ -85,10 +86,9 @@ def by_transducer(first: dict[str, np.ndarray], step: Step, limit: int) -> list[
     return ids
 
 
-def by_ctc(first: dict[str, np.ndarray]) -> list[int]:
-    path = first["log_probs"][0, : first["mask"][0].sum()].argmax(-1)
-    changes = path[np.insert(path[1:] != path[:-1], 0, True)] if len(path) else path
-    return [int(token) for token in changes if token != PAD]
+def by_ctc(first: dict[str, np.ndarray], limit: int) -> list[int]:
+    found = best_path(first["log_probs"][:, : first["mask"][0].sum()], limit).ids[0, 0].numpy()
+    return found[found != PAD].tolist()
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
         begin = time.perf_counter()
         first = encode(row)
         if "decode_step" not in steps:
-            ids = by_ctc(first)
+            ids = by_ctc(first, limit)
         elif "frames" in first:
             ids = by_transducer(first, steps["decode_step"][0], limit)
         else:

@@ -645,7 +645,7 @@ def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
     audio = _source_of(runs)
     if audio is None:
         return [line for line in read_lines(path) if line.strip()]
-    return _whole(_recordings(path, "", audio))
+    return _recordings(path, "", audio).whole
 
 
 def _recordings(manifest: str, split: str, audio: AudioSpec) -> Recordings:
@@ -654,11 +654,6 @@ def _recordings(manifest: str, split: str, audio: AudioSpec) -> Recordings:
     from tfseq2seq.export.recordings import read_recordings
 
     return read_recordings(read_manifest(manifest, split), audio)
-
-
-def _whole(recordings: Recordings) -> list[Any]:
-    """Samples of those that could be read."""
-    return [samples for samples in recordings.samples if len(samples)]
 
 
 @commands.command()
@@ -706,7 +701,7 @@ def verify(
             raise UserError(f"{runs[0]} is a model of speech: give --manifest")
         recordings = _recordings(manifest, split, audio)
         _report(recordings.faults)
-        inputs = _whole(recordings)
+        inputs = recordings.whole
     model = _endpoint(runs, weights, overrides)
     from tfseq2seq.export.verify import verify as compare_answers
 

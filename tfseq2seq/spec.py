@@ -437,7 +437,7 @@ class ScheduledSamplingSpec(Spec):
 class GuidedAttentionSpec(Spec):
     """A loss for attention far from the diagonal (Tachibana et al. 2018), for speech: text follows the recording.
 
-    An attention decoder without a CTC loss beside it needs it to learn where to listen, or far more updates.
+    Attention without a CTC loss beside it hardly begins to learn where to listen without it.
     """
 
     weight: float = setting(0.0, "weight of the loss (0: off)", low=0)

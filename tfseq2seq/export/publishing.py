@@ -67,7 +67,7 @@ def usual_inputs(run: Run, model: Any, count: int = 20) -> list[Any]:
     with contextlib.suppress(UserError):
         if isinstance(model, SpeechToText):
             utterances = read_manifest(expanded_path(corpus.manifest), corpus.split)[:count]
-            found += [one for one in read_recordings(utterances, model.model.source).samples if len(one)]
+            found += read_recordings(utterances, model.model.source).whole
         else:
             found += [line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "source"), count)]
     return found

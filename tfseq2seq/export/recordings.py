@@ -26,6 +26,11 @@ class Recordings:
     samples: list[np.ndarray]
     faults: list[tuple[int, str]]
 
+    @property
+    def whole(self) -> list[np.ndarray]:
+        """Samples of those without a fault."""
+        return [samples for samples in self.samples if len(samples)]
+
     def seconds(self, rate: int) -> float:
         return sum(len(samples) for samples in self.samples) / rate
 

@@ -87,16 +87,20 @@ def search_endpoint(model: TextToText | SpeechToText) -> Endpoint:
         found = model.hypotheses(*inputs) if isinstance(model, SpeechToText) else model.search(*inputs)
         return {"ids": found.ids, "score": found.scores, "log_prob": found.log_probs}
 
-    ids = [tf.TensorSpec([None, None], tf.int32, name="ids")]
-    return Endpoint("search", search, model.signature if isinstance(model, SpeechToText) else ids)
+    return Endpoint("search", search, _features(model))
 
 
 def loop_endpoints(model: TextToText | SpeechToText) -> list[Endpoint]:
     """`encode` of source ids [B, S] with <eos>, or samples and lengths, and `decode_step` where there is one: for
     runtimes without strings that run a loop of their own."""
-    ids = [tf.TensorSpec([None, None], tf.int32, name="ids")]
     network = model.models[0]
-    return _loop(network, network.encode, model.signature if isinstance(model, SpeechToText) else ids)
+    return _loop(network, network.encode, _features(model))
+
+
+def _features(model: TextToText | SpeechToText) -> Sequence[tf.TensorSpec]:
+    """What a model reads where there are no strings."""
+    ids = [tf.TensorSpec([None, None], tf.int32, name="ids")]
+    return model.signature if isinstance(model, SpeechToText) else ids
 
 
 def _text_endpoints(model: TextToText) -> list[Endpoint]:

@@ -22,7 +22,7 @@ from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.outputs import Output
 from tfseq2seq.export.speech import SpeechToText
-from tfseq2seq.spec import EOS, PAD
+from tfseq2seq.spec import PAD
 
 _CLIENT = Path(__file__).parent / "answer.py"
 
@@ -122,7 +122,7 @@ def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
     """Ids or samples for an artefact that takes no strings."""
     if isinstance(model, SpeechToText):
         return [np.asarray(samples, "float32") for samples in inputs]
-    return [np.array([*row, EOS], "int32") for row in model.source.tokenize(tf.constant(list(inputs))).to_list()]
+    return [row[row != PAD] for row in model.source(tf.constant(list(inputs))).numpy()]
 
 
 def _compare(

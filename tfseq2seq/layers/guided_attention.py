@@ -30,9 +30,6 @@ class GuidedAttention(keras.layers.Layer):
         self.weight, self.width = weight, width
         self.share = self.add_weight(shape=(), initializer="ones", trainable=False, dtype="float32", name="share")
 
-    def build(self, input_shape: Any) -> None:
-        """All weights are there."""
-
     def call(
         self, hidden: Any, attention: Any, memory_mask: Any, target_mask: Any, training: bool | None = None
     ) -> Any:
