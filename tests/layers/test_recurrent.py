@@ -1,10 +1,11 @@
-"""The package's recurrent cells against those of Keras."""
+"""The package's recurrent cells and layers against those of Keras."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfseq2seq.layers.recurrent import CellStack
+from tfseq2seq.layers.recurrent import LAYERS, CellStack
 
 CELLS = {
     "simple": keras.layers.SimpleRNNCell,
@@ -48,3 +49,38 @@ def test_an_lstm_begins_with_its_forget_gate_open():
     stack.build(None)
     bias = np.asarray(stack.read_dense[0].bias)
     assert bias.tolist() == [0.0] * UNITS + [1.0] * UNITS + [0.0] * 2 * UNITS
+
+
+LAYERS_OF_KERAS = {"simple": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_gives_outputs_states_and_gradients_as_that_of_keras(kind, both):
+    keras.utils.set_random_seed(1)
+    inputs = tf.constant(np.random.default_rng(0).normal(size=(3, 7, WIDTH)).astype("float32"))
+    mask = tf.sequence_mask([7, 4, 1], 7)
+    options = {"return_sequences": True, "return_state": True, "bias_initializer": "normal"}
+    layers = [kinds[kind](UNITS, **options) for kinds in (LAYERS_OF_KERAS, LAYERS)]
+    layers = [keras.layers.Bidirectional(layer) if both else layer for layer in layers]
+    for layer in layers:
+        layer.build(inputs.shape)
+    layers[1].set_weights(layers[0].get_weights())
+    results = []
+    for layer in layers:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, mask=mask)
+            loss = sum(tf.reduce_sum(output**2) for output in outputs)
+        results.append([*outputs, *tape.gradient(loss, [inputs, *layer.trainable_weights])])
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_layer_multiplies_by_the_input_matrix_outside_its_loop():
+    layer = LAYERS["lstm"](UNITS)
+    layer.build((None, None, WIDTH))
+    function = tf.function(layer).get_concrete_function(tf.TensorSpec((None, None, WIDTH)))
+    graph = function.graph.as_graph_def()
+    inside = [node.op for part in graph.library.function for node in part.node_def if "MatMul" in node.op]
+    assert len(inside) == 1  # the recurrent one

@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfseq2seq.layers.recurrent import MOVES
+from tfseq2seq.layers.recurrent import LAYERS, MOVES
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 
-_KINDS = {keras.layers.LSTM: "lstm", keras.layers.GRU: "gru", keras.layers.SimpleRNN: "simple"}
+_KINDS = {layer: kind for kind, layer in LAYERS.items()}
 
 
 @contextlib.contextmanager
