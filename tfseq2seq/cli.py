@@ -964,6 +964,40 @@ def _tokens_of(folder: str, text: str) -> list[list[str]]:
     return tokens_of(Run.open(folder).target, lines)
 
 
+@commands.command()
+@click.option("--run", "folder", required=True, help="Run whose vocabularies make the tokens.")
+@click.argument("source", type=click.Path())
+@click.argument("target", type=click.Path())
+@click.argument("output", type=click.Path())
+@click.option("--each", type=POSITIVE, default=30, show_default=True, help="Target tokens for a source token, at most.")
+@click.option("--frequent", type=POSITIVE, default=100, show_default=True, help="Target tokens that may always come.")
+def shortlist(folder: str, source: str, target: str, output: str, each: int, frequent: int) -> None:
+    """Learn which target tokens may translate which source tokens, for search.shortlist.
+
+    SOURCE and TARGET are files of lines that translate each other, such as a run's training data (IBM model 1); OUTPUT
+    is a vocabulary map as CTranslate2 reads it. Search with it computes the logits of some hundreds of tokens instead
+    of all. Measure what it costs in quality: `tfseq2seq evaluate ... --set search.shortlist=OUTPUT`.
+    """
+    from tfseq2seq.files import read_lines
+
+    lines = read_lines(source), read_lines(target)
+    if len(lines[0]) != len(lines[1]):
+        raise UserError(f"{source} has {len(lines[0]):,} lines and {target} {len(lines[1]):,}; they must correspond")
+    _import_tensorflow()
+    from tfseq2seq.export.opinions import ids_of
+    from tfseq2seq.search.shortlist import learn_translations, write_shortlist
+    from tfseq2seq.training.run import Run
+
+    run = Run.open(folder)
+    if run.source is None:
+        raise UserError(f"{folder}: has no source text; a shortlist goes by source tokens")
+    pairs = zip(ids_of(run.source, lines[0]), ids_of(run.target, lines[1]), strict=True)
+    found = learn_translations(pairs, run.source.size, run.target.size, each, frequent)
+    write_shortlist(found, output, run.source.vocabulary.tokens, run.target.vocabulary.tokens)
+    mean = sum(map(len, found.of.values())) / max(len(found.of), 1)
+    click.echo(f"{output}: {len(found.of):,} source tokens, {mean:.1f} target tokens each", err=True)
+
+
 @commands.group()
 def data() -> None:
     """Make and convert data."""

@@ -585,6 +585,21 @@ class DistillationSpec(Spec):
 
 
 @dataclass(frozen=True)
+class PruningSpec(Spec):
+    """The smallest numbers of each weight matrix become zero while the model trains (Zhu & Gupta 2017)."""
+
+    sparsity: float = setting(0.0, "share of each weight matrix that is zero in the end (0: off)", low=0, high=0.99)
+    start: int = setting(0, "updates before the first numbers go", low=0)
+    steps: int = setting(1000, "updates over which the share grows", low=1)
+    every: int = setting(100, "updates between one pruning and the next meanwhile", low=1)
+
+    @property
+    def end(self) -> int:
+        """Updates after which nothing more is pruned."""
+        return self.start + self.steps if self.sparsity else 0
+
+
+@dataclass(frozen=True)
 class TrainingSpec(Spec):
     """How long, how fast, what to keep."""
 
@@ -607,8 +622,11 @@ class TrainingSpec(Spec):
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
     distillation: DistillationSpec = group(DistillationSpec, "learning from a larger model")
+    pruning: PruningSpec = group(PruningSpec, "weights set to zero while training, for a smaller file")
 
     def check(self) -> None:
+        if self.pruning.end > self.steps:
+            raise SpecError("pruning.steps", f"pruning ends at update {self.pruning.end}, training at {self.steps}")
         if self.average > self.keep:
             raise SpecError("average", f"{self.average} checkpoints cannot be averaged when keep is {self.keep}")
 
@@ -675,6 +693,9 @@ class SearchSpec(Spec):
     ctc_weight: float = setting(
         0.3, "where a model has both: share of CTC beside attention in what hypotheses are ranked by", low=0, high=1
     )
+    shortlist: str = setting(
+        "", "file of the target tokens that may translate each source token, as `tfseq2seq shortlist` writes it"
+    )
     fusion: FusionSpec = group(FusionSpec, "language models and phrases to listen for")
     rules: RulesSpec = group(RulesSpec, "rules for the text found")
 
@@ -687,6 +708,8 @@ class SearchSpec(Spec):
             )
         if self.max_ratio and self.min_ratio > self.max_ratio:
             raise SpecError("min_ratio", f"{self.min_ratio} is above max_ratio ({self.max_ratio})")
+        if self.sample and self.shortlist:
+            raise SpecError("shortlist", "narrows a beam search, and sample draws from all tokens")
         if self.sample and self.fusion != FusionSpec():
             raise SpecError("fusion", "ranks hypotheses of a beam, and sample draws instead")
 
@@ -759,6 +782,8 @@ class Recipe(Spec):
             raise SpecError("share_vocabulary", "needs source text, and the source is audio")
         if self.model.source_vectors:
             raise SpecError("model.source_vectors", "are of words, and the source is audio")
+        if self.search.shortlist:
+            raise SpecError("search.shortlist", "is of source tokens, and the source is audio")
         encoder = self.model.encoder
         if isinstance(encoder, ConformerEncoderSpec) and encoder.chunk:
             if source.normalization == "utterance" or source.convention == "whisper" or source.trim or source.denoise:

@@ -25,7 +25,7 @@ from tfseq2seq.export.ctranslate2_model import CONFIG, load_ctranslate2, search_
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.vocabulary import save_vocabulary
-from tfseq2seq.files import folder_aside
+from tfseq2seq.files import expanded_path, folder_aside
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.recipe import to_dict
@@ -36,7 +36,7 @@ Quantization = Literal["float32", "float16", "int16", "int8"]
 # Rows of sinusoids: the engine computes others than ours where it is given none.
 _MOST_POSITIONS = 4096
 # What its search does as ours.
-_SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram")
+_SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram", "shortlist")
 
 
 def export_ctranslate2(
@@ -104,7 +104,7 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
     _fill_side(spec.encoder, network.encoder, encoder.positions, network.source_embedding)
     _fill_side(spec.decoder, network.decoder, decoder.positions, network.target_embedding)
     output = network.output_layer
-    spec.decoder.projection.weight = _array(output.matrix()).T
+    spec.decoder.projection.weight = _array(output.columns()["matrix"]).T
     if output.embedding is None:
         spec.decoder.projection.bias = _array(output.bias)
     spec.config.layer_norm_epsilon = 1e-6
@@ -112,6 +112,8 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
         setattr(spec.config, name, SPECIAL_TOKENS[place])
     spec.register_source_vocabulary(list(model.source.vocabulary.tokens))  # type: ignore[union-attr]
     spec.register_target_vocabulary(list(model.target.vocabulary.tokens))
+    if model.spec.shortlist:
+        spec.register_vocabulary_mapping(expanded_path(model.spec.shortlist))
     return spec
 
 

@@ -52,9 +52,8 @@ class CTranslate2Model:
         outputs = [Output.nothing(count) for _ in inputs]
         # An empty text has <eos> alone.
         places = [place for place, row in enumerate(rows) if len(row) > 1]
-        results = self._translator.translate_batch(
-            [rows[place] for place in places], max_batch_size=self.batch_size, **self.config["options"]
-        )
+        options = {"max_batch_size": self.batch_size, **self.config["options"]}
+        results = self._translator.translate_batch([rows[place] for place in places], **options)
         for place, result in zip(places, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
             lengths = [len(found) + 1 for found in result.hypotheses]
@@ -73,7 +72,10 @@ def search_options(search: dict[str, Any]) -> dict[str, Any]:
     Ours never say <pad> or <bos>. Barring them here would share out their probability among the other tokens and change
     every score; a model that has been trained does not say them anyway.
     """
+    # It searches among the candidates of a whole batch, so that an output would depend on its neighbours.
+    shortlist = {"use_vmap": True, "max_batch_size": 1} if search["shortlist"] else {}
     return {
+        **shortlist,
         "beam_size": search["beam"],
         "num_hypotheses": search["n_best"],
         "length_penalty": search["alpha"] if search["length_penalty"] == "average" else 0.0,

@@ -15,6 +15,7 @@ from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.fusion import Opinion
 from tfseq2seq.search.sampling import sample
+from tfseq2seq.search.shortlist import Candidates, narrowed_step
 from tfseq2seq.spec import BOS, PAD, SearchSpec
 
 
@@ -26,6 +27,7 @@ def decode(
     prefix: Any = None,
     with_attention: bool = False,
     opinion: Opinion | None = None,
+    candidates: Candidates | None = None,
 ) -> Hypotheses:
     """Searches for the outputs of models with attention decoders, or draws samples where the spec says so.
 
@@ -36,24 +38,34 @@ def decode(
         spec: how to search.
         prefix: [B, P] ids the outputs begin with, or None.
         with_attention: return attention weights too.
-        opinion: what a beam search ranks by beside the models.
+        opinion: what a beam search ranks by beside the models; where there are candidates, narrowed to them.
+        candidates: of a shortlist; other tokens do not come.
     """
+    tokens = None
+    if candidates is not None:
+        tokens = candidates.ids
+        # From here on ids are places among the candidates.
+        prefix = None if prefix is None else tf.gather(candidates.places, prefix)
     batch = tf.shape(lengths)[0]
     limits = length_limits(spec, batch, lengths, prefix)
     beam = spec.n_best if spec.sample else spec.beam
     # Room for one position: search makes more as it needs it.
-    starts = [model.start(memory, beam, 1) for model, memory in zip(models, memories, strict=True)]
-    step: StepFunction = models[0].step
+    starts = [model.start(memory, beam, 1, tokens) for model, memory in zip(models, memories, strict=True)]
+    steps: list[StepFunction] = [model.step for model in models]
+    if candidates is not None:
+        steps = [narrowed_step(step, candidates) for step in steps]
+    step = steps[0]
     fixed: Any = starts[0][0]
     cache = starts[0][1]
     if len(models) > 1:
-        step = ensemble_step([model.step for model in models])
+        step = ensemble_step(steps)
         fixed, cache = [own for own, _ in starts], ensemble_cache([own for _, own in starts])
     first = tf.fill([batch], BOS)
     mask = memories[0][1]
     if spec.sample:
         return sample(step, fixed, cache, first, limits, spec, prefix, with_attention, tf.shape(mask)[1])
-    return beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, opinion)
+    found = beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, opinion)
+    return found if tokens is None else found._replace(ids=tf.gather(tokens, found.ids))
 
 
 def answers(found: Hypotheses, target: TextFeatures, empty: Any, rules: Rules) -> dict[str, tf.Tensor]:

@@ -23,6 +23,7 @@ from tfseq2seq.models.language import LanguageModel
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.fusion import Opinion
+from tfseq2seq.search.shortlist import load_shortlist, narrowed_fusion
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 
@@ -36,7 +37,7 @@ class TextToText(tf.Module):
         search: how output is found, what ranks it beside the models, and rules for the text.
 
     Raises:
-        UserError: something that `search.fusion` or `search.rules` names is missing or wrong.
+        UserError: something that `search.shortlist`, `search.fusion` or `search.rules` names is missing or wrong.
     """
 
     def __init__(self, models: Sequence[Seq2Seq], source: TextFeatures, target: TextFeatures, search: SearchSpec):
@@ -44,6 +45,7 @@ class TextToText(tf.Module):
         self.models, self.source, self.target, self.spec = list(models), source, target, search
         self.opinions, self.rules = load_opinions(search, target), load_rules(search.rules)
         self.opinion_parts = self.opinions.parts
+        self.shortlist = load_shortlist(search, source.vocabulary.tokens, target.vocabulary.tokens)
         self.signature = [tf.TensorSpec([None], tf.string, name="text")]
 
     @staticmethod
@@ -68,9 +70,13 @@ class TextToText(tf.Module):
         """Searches for the outputs of source ids [B, S], each with its <eos>; `prefix` [B, P] ids."""
         memories = [model.encode(ids) for model in self.models]
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1) - 1
-        opinion = Opinion(self.opinions.fusion) if self.opinions.fusion else None
+        candidates = self.shortlist(ids, prefix) if self.shortlist else None
+        fusion = self.opinions.fusion
+        if candidates is not None:
+            fusion = narrowed_fusion(fusion, candidates)
+        opinion = Opinion(fusion) if fusion else None
         spec = dataclasses.replace(self.spec, n_best=self.spec.beam) if self.opinions.come_after else self.spec
-        found = decode(self.models, memories, lengths, spec, prefix, with_attention, opinion)
+        found = decode(self.models, memories, lengths, spec, prefix, with_attention, opinion, candidates)
         return self.opinions.rank(found, self.spec.n_best)
 
     def texts(self, text: Any, prefix: Any = None) -> dict[str, tf.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,11 +129,13 @@ def score_lines(model: Any, target: TextFeatures, lines: Sequence[str], batch: i
 def tokens_of(target: TextFeatures, lines: Sequence[str]) -> list[list[str]]:
     """Lines of text as the vocabulary's tokens."""
     tokens = target.vocabulary.tokens
-    found: list[list[str]] = []
+    return [[tokens[place] for place in line] for line in ids_of(target, lines)]
+
+
+def ids_of(features: TextFeatures, lines: Sequence[str]) -> Iterator[list[int]]:
+    """Lines of text as ids, without <eos>."""
     for begin in range(0, len(lines), _LINES):
-        ids = target.tokenize(tf.constant(lines[begin : begin + _LINES])).to_list()
-        found += [[tokens[place] for place in line] for line in ids]
-    return found
+        yield from features.tokenize(tf.constant(lines[begin : begin + _LINES])).to_list()
 
 
 def _phrases(path: str, target: TextFeatures) -> Scorer:

@@ -258,7 +258,7 @@ def _loop(network: Any, encode: Callable[..., Any], signature: Sequence[tf.Tenso
         index = tf.shape(history[0])[2] if history else tf.constant(0)
         room = tf.nest.map_structure(lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"])
         visible = tf.ones([tf.shape(token)[0], 1, index + 1], tf.bool)
-        everything = {"decoder": fixed, "output": network.output_layer.matrix()}
+        everything = {"decoder": fixed, "output": network.output_layer.columns()}
         cache = {"state": cache["state"], "history": room}
         logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, cache)
         return {"log_probs": _log_probs(logits[:, 0]), **_numbered("state", tf.nest.flatten(cache))}

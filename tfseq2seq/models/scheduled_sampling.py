@@ -73,10 +73,10 @@ class StepSampling(_Sampling):
         later = ops.reshape(ops.arange(ops.shape(read)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced
         inputs = {"read": read, "own": ops.cast(ops.logical_and(coins, later), read.dtype)}
         inputs.update(self.decoder.noise(embedded, training))
-        matrix = self.output_layer.matrix()
+        columns = self.output_layer.columns()
 
         def advance(carry: Any, now: Any) -> Any:
-            predicted = ops.argmax(self.output_layer(carry["hidden"], matrix), axis=-1)
+            predicted = ops.argmax(self.output_layer(carry["hidden"], columns), axis=-1)
             own = ops.squeeze(self.decoder.read(self.embed(predicted), fixed, training=False), 1)
             return self.decoder.advance(carry, {**now, "read": ops.where(now["own"] > 0, own, now["read"])}, fixed)
 

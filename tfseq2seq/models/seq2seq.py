@@ -125,11 +125,13 @@ class Seq2Seq(keras.Model):
             return self.encoder(*self.frontend(source, lengths, training=False), training=False)
         return self.encoder(self.source_embedding(source), padding_mask(source), training=False)
 
-    def start(self, memory: tuple[Any, Any, Any], beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def start(
+        self, memory: tuple[Any, Any, Any], beam: int, length: int, tokens: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What search needs before the first step: what is `fixed` and a `cache` for `beam` hypotheses of at most
-        `length` tokens. See `models/decoders.py`."""
+        `length` tokens. See `models/decoders.py`. Logits are of `tokens` [V'] alone where some are given."""
         fixed, cache = self.decoder.start(*memory, beam, length)
-        return {"decoder": fixed, "output": self.output_layer.matrix()}, cache
+        return {"decoder": fixed, "output": self.output_layer.columns(tokens)}, cache
 
     def step(
         self, ids: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
@@ -172,16 +174,27 @@ class Output(keras.layers.Layer):
         self.kernel = self.add_weight(shape=(self.width, self.size), initializer=self.initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
 
-    def matrix(self) -> Any:
-        """[D, V]. Loops over time compute it once: transposing the embedding takes as long as a step's own product."""
-        matrix = self.kernel if self.embedding is None else ops.transpose(self.embedding.embeddings)
-        return ops.cast(matrix, self.compute_dtype)
+    def columns(self, tokens: Any = None) -> dict[str, Any]:
+        """The "matrix" [D, V] and, where there is one, the "bias" [V], of all tokens or of `tokens` [V'].
 
-    def call(self, inputs: Any, matrix: Any = None) -> Any:
-        rows = ops.matmul(ops.reshape(inputs, (-1, self.width)), self.matrix() if matrix is None else matrix)
-        if self.embedding is None:
-            rows = rows + self.bias
-        return ops.reshape(rows, (-1, ops.shape(inputs)[1], self.size))
+        Loops over time compute it once: transposing the embedding takes as long as a step's own product.
+        """
+        if self.embedding is not None:
+            rows = self.embedding.embeddings
+            rows = rows if tokens is None else ops.take(rows, tokens, axis=0)
+            return {"matrix": ops.cast(ops.transpose(rows), self.compute_dtype)}
+        parts = {"matrix": self.kernel, "bias": self.bias}
+        if tokens is not None:
+            parts = {name: ops.take(part, tokens, axis=-1) for name, part in parts.items()}
+        return {name: ops.cast(part, self.compute_dtype) for name, part in parts.items()}
+
+    def call(self, inputs: Any, columns: dict[str, Any] | None = None) -> Any:
+        parts = self.columns() if columns is None else columns
+        rows = ops.matmul(ops.reshape(inputs, (-1, self.width)), parts["matrix"])
+        if "bias" in parts:
+            rows = rows + parts["bias"]
+        size = parts["matrix"].shape[1]
+        return ops.reshape(rows, (-1, ops.shape(inputs)[1], ops.shape(rows)[1] if size is None else size))
 
 
 def token_embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:

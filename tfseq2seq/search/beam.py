@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
 from tfseq2seq.search.fusion import Opinion, gathered
+from tfseq2seq.search.ranking import at_most
 from tfseq2seq.search.room import loop_with_room
 from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
@@ -174,7 +175,7 @@ def _candidates(
         index,
         limits,
         spec,
-        min(2 * spec.beam, logits.shape[2]),
+        at_most(2 * spec.beam, logits),
         prefix,
         normalized,
     )

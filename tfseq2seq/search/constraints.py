@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfseq2seq.search.ranking import log_normalizer, top_k
+from tfseq2seq.search.ranking import at_most, log_normalizer, top_k
 from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
 
 # Finite, so that sums of it stay ordered and nothing turns into NaN.
@@ -52,20 +52,21 @@ def continuations(
     Arguments as `constrain`; `normalized` logits are taken as they are.
     """
     if normalized:
-        return top_k(constrain(logits, ids, index, limits, spec, prefix), min(count + 1, logits.shape[2]))
+        return top_k(constrain(logits, ids, index, limits, spec, prefix), at_most(count + 1, logits))
     if prefix is not None or spec.no_repeat_ngram or spec.max_run:
-        values, tokens = top_k(constrain(logits, ids, index, limits, spec, prefix), min(count + 1, logits.shape[2]))
+        values, tokens = top_k(constrain(logits, ids, index, limits, spec, prefix), at_most(count + 1, logits))
         largest = tf.argmax(logits, axis=2, output_type=tf.int32)
         return values - log_normalizer(logits, tf.expand_dims(largest, 2)), tokens
     # Only <pad>, <bos> and <eos> are ever barred while an output goes on: with three more candidates there is no need
     # to go through the whole vocabulary for them. <eos> is always a candidate of its own.
-    values, tokens = top_k(logits, min(count + 3, logits.shape[2]))
+    values, tokens = top_k(logits, at_most(count + 3, logits))
     normalizer = log_normalizer(logits, tokens[:, :, :1])
     closing = tf.reshape(index + 1 >= limits.most, [-1, 1, 1])
     early = tf.logical_and(tf.reshape(index < limits.least, [-1, 1, 1]), tf.logical_not(closing))
     special = tf.logical_or(tf.equal(tokens, PAD), tf.logical_or(tf.equal(tokens, BOS), tf.equal(tokens, EOS)))
     values = tf.where(tf.logical_or(special, closing), FORBIDDEN, values - normalizer)
-    ends = tf.where(early, FORBIDDEN, logits[:, :, EOS : EOS + 1] - normalizer)
+    # Gathered and not sliced: of a vocabulary of unknown size a slice might be empty for all TensorFlow knows.
+    ends = tf.where(early, FORBIDDEN, tf.gather(logits, [EOS], axis=2) - normalizer)
     return tf.concat([values, ends], axis=2), tf.concat([tokens, tf.fill(tf.shape(ends), EOS)], axis=2)
 
 

@@ -21,13 +21,20 @@ def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
     return tf.gather(logits, tokens, batch_dims=batch_dims) - tf.math.log(probabilities)
 
 
+def at_most(k: int, rows: Any) -> int:
+    """k, or V of [..., V] where that is less; a V that is not known is that of a shortlist, which has enough."""
+    return k if rows.shape[-1] is None else min(k, rows.shape[-1])
+
+
 def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The k largest of [..., V] and their places, best first; V is known. Equal values come in no particular order.
+    """The k largest of [..., V] and their places, best first. Equal values come in no particular order.
 
     The row is cut into groups. The k largest stand in the k groups with the largest maxima, so a row is read once for
     the maxima, and sorting sees only k groups.
     """
     size = rows.shape[-1]
+    if size is None:  # a shortlist, which is short
+        return tf.math.top_k(rows, k)
     height = _group_size(size, k)
     count = -(-size // height)
     if height == 1 or count <= 2 * k:

@@ -97,8 +97,12 @@ class Checkpoints(keras.callbacks.Callback):
                 "a longer warm-up or training.optimizer.clip_norm usually helps."
             )
             return
-        better = self.best_score is None or (
-            score < self.best_score if lower_is_better(self.spec.monitor) else score > self.best_score
+        better = (
+            self.best is None
+            or self.best_score is None
+            # A better one with fewer weights pruned is not what was asked for.
+            or self.best < self.spec.pruning.end
+            or (score < self.best_score if lower_is_better(self.spec.monitor) else score > self.best_score)
         )
         with evaluation_weights(self.model):
             self.run.save_checkpoint(self.model, step)
@@ -222,6 +226,10 @@ def evaluation_weights(model: keras.Model) -> Iterator[None]:
         return
     own = [variable.numpy() for variable in model.trainable_variables]
     optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:
+        # What was pruned lately is not yet zero on average.
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(variable))
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import teaching
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
+from tfseq2seq.training.pruning import Pruning, prune, sparsity, zeros
 from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.tasks import open_task
@@ -120,6 +121,8 @@ def fit(
     if position.finished:
         return
     callbacks: list[keras.callbacks.Callback] = [position]
+    if spec.pruning.sparsity:
+        callbacks.append(Pruning(spec.pruning, step))
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if score is not None:
@@ -185,4 +188,10 @@ def finish(model: Any, run: Run, say: Any = print) -> None:
         load_weights(model, run.checkpoint_file(progress["best"]))
         best = f"step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
         say(f"final weights: best checkpoint, {best}")
+    if spec.pruning.sparsity:
+        # The mean of checkpoints of which some were pruned further has fewer zeros than the last one.
+        prune(model, sparsity(spec.pruning, progress["step"] if spec.average > 1 else progress["best"]))
+        say(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
+        if progress["step"] < spec.pruning.end:
+            say(f"training ended before update {spec.pruning.end}, up to which pruning goes on")
     save_weights(model, run.folder / FINAL)
