@@ -244,6 +244,23 @@ def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
     assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantization", "int8"], "--quantization and --examples are for --format tflite and ctranslate2"),
+        (["--strings"], "--strings is for --format tflite"),
+        (["--strings", "--format", "ctranslate2"], "--strings is for --format tflite"),
+        (["--format", "tflite", "--quantization", "int16"], "--quantization int16 is not for --format tflite"),
+        (["--format", "tflite", "--version", "2"], "--version is for --format savedmodel"),
+        (["--format", "tflite", "--quantization", "full_int8"], "and --examples, which it measures activations on"),
+        (["--format", "tflite", "--strings"], "source.scheme characters: tensorflow-text has unigram alone for TFLite"),
+    ],
+)
+def test_export_tells_what_does_not_fit_a_format(refused, run, tmp_path, options, message):
+    assert message in refused("export", "--run", run, "--to", tmp_path / "exported", *options)
+    assert not (tmp_path / "exported").exists()
+
+
 @pytest.mark.parametrize(("scores", "code"), [(1e-5, 0), (1.0, 1)])
 def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, scores, code):
     from tfseq2seq.export.verify import Verdict

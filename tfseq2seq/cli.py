@@ -566,6 +566,9 @@ def compare(
     help="int16 is for CTranslate2, full_int8 for TFLite: what is computed is rounded too.",
 )
 @click.option("--examples", type=click.Path(), help="For full_int8: file of source lines, or manifest of recordings.")
+@click.option(
+    "--strings", is_flag=True, help="Of TFLite: one string in, one out, by tensorflow-text's operations (unigram only)."
+)
 @click.option("--license", "licence", default="unspecified", show_default=True, help="Of a SavedModel: for its card.")
 @click.option(
     "--verify/--no-verify", "checked", default=True, show_default=True, help="Ask it and the run the same beforehand."
@@ -579,6 +582,7 @@ def export(
     kind: str,
     quantization: str,
     examples: str | None,
+    strings: bool,
     licence: str,
     checked: bool,
 ) -> None:
@@ -590,6 +594,8 @@ def export(
     """
     if kind == "savedmodel" and (quantization != "float32" or examples):
         raise UserError("--quantization and --examples are for --format tflite and ctranslate2")
+    if strings and kind != "tflite":
+        raise UserError("--strings is for --format tflite; a SavedModel takes strings as it is")
     if (quantization, kind) in (("int16", "tflite"), ("full_int8", "ctranslate2")):
         raise UserError(f"--quantization {quantization} is not for --format {kind}")
     if kind != "savedmodel" and (version is not None or licence != "unspecified"):
@@ -613,7 +619,7 @@ def export(
         from tfseq2seq.export.tflite import export_tflite
 
         base = base or f"saved_models/{name}_tflite"
-        click.echo(export_tflite(model, base, cast("Any", quantization), samples, check))
+        click.echo(export_tflite(model, base, cast("Any", quantization), samples, check, strings))
         return
     from tfseq2seq.export.publishing import model_card
     from tfseq2seq.export.saved_model import export_saved_model

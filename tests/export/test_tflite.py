@@ -26,9 +26,13 @@ from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.tflite_model import TFLiteModel
+from tfseq2seq.export.tflite_strings import _writer
+from tfseq2seq.export.verify import verify
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import ModelSpec, SearchSpec
+from tfseq2seq.spec import EOS, PAD, UNK, ModelSpec, SearchSpec, TextSpec
 
 
 @pytest.mark.parametrize("family", [*TEXT_FAMILIES, *SPEECH_FAMILIES])
@@ -49,6 +53,49 @@ def test_greedy_search_too(family, tmp_path):
     expected = Generator(model, 4, 1).generate(inputs)
     found = TFLiteModel(export_tflite(model, tmp_path / "lite")).generate(inputs)
     assert [output.texts for output in found] == [output.texts for output in expected]
+
+
+UNIGRAM = TextSpec(scheme="unigram", vocabulary_size=40)
+SENTENCES = ["a cat sat on a mat", "the dog ate my hat", "no man is an island", "to be or not to be"]
+
+
+def of_strings(family):
+    """As `live`, with a vocabulary that tensorflow-text has operations for."""
+    keras.utils.set_random_seed(2)
+    features = TextFeatures(UNIGRAM, learn_vocabulary(SENTENCES, UNIGRAM))
+    search = SearchSpec(beam=3, n_best=2, max_length=20)
+    if family in TEXT_FAMILIES:
+        encoder, decoder = TEXT_FAMILIES[family]
+        spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder})
+        model = louder(build_model(spec, UNIGRAM, features.size, features.size))
+        return TextToText([model], features, features, search), [*SENTENCES, "", "  Ａ dog 7 ☃ "]
+    encoder, decoder, weight = SPEECH_FAMILIES[family]
+    spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder, "ctc_weight": weight})
+    return SpeechToText([louder(build_model(spec, SOURCE, 0, features.size), 3.0)], features, search), inputs_of(family)
+
+
+@pytest.mark.parametrize("family", ["rotary", "gru", "conformer ctc"])
+def test_a_file_of_strings_answers_as_live(family, tmp_path):
+    model, inputs = of_strings(family)
+    folder = export_tflite(model, tmp_path / "lite", strings=True)
+    expected = Generator(model, 2, 1).generate(inputs)
+    assert len({output.texts[0] for output in expected}) > 1
+    for one, other in zip(TFLiteModel(folder).generate(inputs), expected, strict=True):
+        assert one.texts == other.texts[:1]
+        assert one.scores == pytest.approx(other.scores[:1], abs=1e-3)
+    (verdict,) = verify(folder, model, inputs)
+    assert verdict.passed and verdict.batch == 1
+
+
+def test_a_file_of_strings_writes_what_is_unknown_as_the_run_does():
+    features = TextFeatures(UNIGRAM, learn_vocabulary(SENTENCES, UNIGRAM))
+    ids = tf.constant([features.size - 1, UNK, 5, UNK, EOS, PAD])
+    assert _writer(features).detokenize(ids) == features.detokenize(ids)
+
+
+def test_strings_of_other_schemes_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"source\.scheme characters: tensorflow-text has unigram alone"):
+        export_tflite(live("rotary"), tmp_path / "lite", strings=True)
 
 
 CLIENT = """

@@ -2,11 +2,11 @@
 
     python -P answer.py FOLDER ASKED.npz ANSWERS.json
 
-A SavedModel needs tensorflow and tensorflow-text, a TFLite file ai-edge-litert, a CTranslate2 folder ctranslate2, and
-nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a list of strings, or of lists of tokens) or
-arrays "row_0", "row_1", ... of samples or ids. ANSWERS gets "answers" (strings, or lists of ids or of tokens),
-"scores", "seconds" of each call and "peak_bytes". The first call, which prepares the graph, is made twice and timed
-once.
+A SavedModel needs tensorflow and tensorflow-text, a TFLite file ai-edge-litert (and tensorflow-text where it takes
+strings), a CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a
+list of strings, or of lists of tokens) or arrays "row_0", "row_1", ... of samples or ids. ANSWERS gets "answers"
+(strings, or lists of ids or of tokens), "scores", "seconds" of each call and "peak_bytes". The first call, which
+prepares the graph, is made twice and timed once.
 """
 
 import json
@@ -45,14 +45,28 @@ def saved_model(folder: str) -> Ask:
 
 
 def tflite(folder: str) -> Ask:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
-    interpreter = Interpreter(os.path.join(folder, "model.tflite"), num_threads=cores())
+    path = os.path.join(folder, "model.tflite")
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+        strings = "text" in json.load(file)["outputs"]
+    if strings:
+        from tensorflow_text import tflite_registrar
+
+        operations = tflite_registrar.SELECT_TFTEXT_OPS
+        interpreter = InterpreterWithCustomOps(operations, model_path=path, num_threads=cores())
+    else:
+        interpreter = Interpreter(path, num_threads=cores())
     runner = interpreter.get_signature_runner("serving_default")
 
     def ask(rows: Sequence[Any]) -> Answers:
-        values, length = packed(rows)
-        found = runner(ids=values) if values.dtype == np.int32 else runner(audio=values, length=length)
+        if isinstance(rows[0], str):
+            found = runner(text=np.array(rows, object))
+        else:
+            values, length = packed(rows)
+            found = runner(ids=values) if values.dtype == np.int32 else runner(audio=values, length=length)
+        if strings:
+            return [text.decode("utf-8", "replace") for text in found["text"]], found["score"].tolist()
         return found["ids"][:, 0].tolist(), found["score"][:, 0].tolist()
 
     return ask

@@ -25,6 +25,7 @@ from tfseq2seq.export.recurrence import in_tflites_operations
 from tfseq2seq.export.signatures import search_endpoint
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite_model import CONFIG, MODEL
+from tfseq2seq.export.tflite_strings import STRING_OUTPUTS, string_endpoint
 from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
 from tfseq2seq.models.ctc import CTC
@@ -47,6 +48,7 @@ def export_tflite(
     quantization: Quantization = "float32",
     examples: Sequence[Any] = (),
     check: Callable[[Path], None] | None = None,
+    strings: bool = False,
 ) -> Path:
     """Writes a folder with the model, its vocabularies and what tells how to use them.
 
@@ -61,20 +63,23 @@ def export_tflite(
             float32: powers of a spectrum span more than 8 bits hold. It is for CTC models without loops.
         examples: strings, or arrays of samples, that ranges of activations are measured on; full_int8 needs some.
         check: called with the folder before it takes its name; what it raises keeps it from doing so.
+        strings: take one string, or the samples of one recording, and give one string, by tensorflow-text's operations;
+            see `export/tflite_strings.py`.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: the folder exists, the model cannot be converted, or examples are missing.
+        UserError: the folder exists, the model cannot be converted, examples are missing, or there are no operations
+            for strings of its schemes.
     """
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder}: exists already; name another folder, or delete it")
     if quantization == "full_int8":
         _check_integer(model, examples)
-    content = convert(model, quantization, examples)
-    config = _config(model, quantization)
+    content = convert(model, quantization, examples, strings)
+    config = _config(model, quantization, strings)
     with folder_aside(folder) as aside:
         (aside / MODEL).write_bytes(_with_config(content, config))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -98,7 +103,9 @@ def _check_integer(model: TextToText | SpeechToText, examples: Sequence[Any]) ->
         raise UserError("full_int8 needs examples of the input to measure activations on, and there is none")
 
 
-def convert(model: TextToText | SpeechToText, quantization: Quantization, examples: Sequence[Any] = ()) -> bytes:
+def convert(
+    model: TextToText | SpeechToText, quantization: Quantization, examples: Sequence[Any] = (), strings: bool = False
+) -> bytes:
     """The model as the bytes of a TFLite file; arguments as `export_tflite`.
 
     Raises:
@@ -109,13 +116,14 @@ def convert(model: TextToText | SpeechToText, quantization: Quantization, exampl
     if model.spec.rules != RulesSpec():
         raise UserError("search.rules: a TFLite file gives ids, and rules are for text; set both to '' for this export")
     with in_tflites_operations(model.models[0]):
-        concrete = search_endpoint(model).graph
+        concrete = (string_endpoint(model) if strings else search_endpoint(model)).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # Frozen first: with variables inside a loop older converters abort, and newer ones give a file that fails.
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.allow_custom_ops = strings
     if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
@@ -154,18 +162,18 @@ def _representative(model: TextToText | SpeechToText, examples: Sequence[Any]) -
     return batches
 
 
-def _config(model: TextToText | SpeechToText, quantization: str) -> dict[str, Any]:
+def _config(model: TextToText | SpeechToText, quantization: str, strings: bool) -> dict[str, Any]:
     """All that whoever asks the file needs to know."""
     config: dict[str, Any] = {
         "package": f"tfseq2seq {__version__}",
         "quantization": quantization,
-        "outputs": list(OUTPUTS),
+        "outputs": list(STRING_OUTPUTS if strings else OUTPUTS),
         "target": to_dict(model.target.spec),
         "search": to_dict(model.spec),
         "special_ids": {"pad": 0, "unk": 1, "bos": 2, "eos": 3},
     }
     if isinstance(model, TextToText):
-        return {**config, "inputs": ["ids"], "source": to_dict(model.source.spec)}
+        return {**config, "inputs": ["text" if strings else "ids"], "source": to_dict(model.source.spec)}
     return {**config, "inputs": ["audio", "length"], "audio": to_dict(model.model.source)}
 
 
@@ -185,7 +193,7 @@ def _with_config(content: bytes, config: dict[str, Any]) -> bytes:
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs = [_named(schema, graph.tensors[place].name.decode(), place) for place in graph.inputs]
-    signature.outputs = [_named(schema, name, place) for name, place in zip(OUTPUTS, graph.outputs)]
+    signature.outputs = [_named(schema, name, place) for name, place in zip(config["outputs"], graph.outputs)]
     model.signatureDefs = [signature]
     # Names of inner tensors list the operations that were fused: a tenth of a small file, and of no use to anyone.
     for number, subgraph in enumerate(model.subgraphs):

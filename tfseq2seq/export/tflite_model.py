@@ -1,4 +1,7 @@
-"""Asks a TFLite folder; needs ai-edge-litert and, for SentencePiece, sentencepiece, but not TensorFlow."""
+"""Asks a TFLite folder; needs ai-edge-litert and, for SentencePiece, sentencepiece, but not TensorFlow.
+
+A file of strings is the exception: its operations come with tensorflow-text, which brings TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,18 @@ class TFLiteModel:
 
     Args:
         folder: from `export_tflite`.
-        batch_size: inputs at a time, sorted by length.
+        batch_size: inputs at a time, sorted by length; one, of a file of strings.
         threads: of the interpreter.
 
     Raises:
-        UserError: ai-edge-litert is not installed, or something in the folder is missing or damaged.
+        UserError: ai-edge-litert, or tensorflow-text where it is needed, is not installed, or something in the folder
+            is missing or damaged.
     """
 
     def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
         folder = Path(folder)
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import InterpreterWithCustomOps
         except ImportError:
             raise UserError("TFLite needs ai-edge-litert: `pip install 'tfseq2seq[tflite]'`") from None
         try:
@@ -44,9 +48,10 @@ class TFLiteModel:
             raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
         self.target = load_side(folder, "target", self.config)
         self.source = load_side(folder, "source", self.config) if "source" in self.config else None
-        self.batch_size = batch_size
+        self.batch_size, self.strings = batch_size, "text" in self.config["outputs"]
+        operations = _string_operations() if self.strings else []
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter = InterpreterWithCustomOps(operations, model_content=content, num_threads=threads)
             self._ask = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
@@ -58,6 +63,8 @@ class TFLiteModel:
 
     def generate(self, inputs: Sequence[Any]) -> list[Output]:
         """Outputs for each input, in the order given. Nothing in gives nothing out."""
+        if self.strings:
+            return [self._one(one) for one in inputs]
         rows = [
             np.array(self.source.encode(one), "int32") if self.source else np.asarray(one, "float32") for one in inputs
         ]
@@ -75,7 +82,24 @@ class TFLiteModel:
                 outputs[place] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
         return outputs
 
+    def _one(self, one: Any) -> Output:
+        """The best output for one input of a file of strings."""
+        row: Any = self.source.normalize(one) if self.source else np.asarray(one, "float32")
+        if not len(row):
+            return Output.nothing(1)
+        found = self._ask(**({"text": np.array([row], object)} if self.source else self._packed([row])))
+        return Output([found["text"][0].decode("utf-8")], found["score"].tolist(), found["log_prob"].tolist())
+
     def _packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         if self.source:
             return {"ids": padded_rows(rows, "int32")[0]}
         return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
+
+
+def _string_operations() -> list[Any]:
+    try:
+        from tensorflow_text import tflite_registrar
+    except ImportError:
+        raise UserError("a TFLite file of strings needs tensorflow-text: `pip install tensorflow-text`") from None
+    operations: list[Any] = tflite_registrar.SELECT_TFTEXT_OPS
+    return operations

@@ -84,7 +84,8 @@ def verify(
         folder: a SavedModel, .../<version>, or a TFLite or CTranslate2 folder.
         model: what it was exported from.
         inputs: strings, or arrays of samples.
-        batches: sizes the artefact is asked in, in the order of `inputs`. The live model sorts by length instead.
+        batches: sizes the artefact is asked in, in the order of `inputs`. The live model sorts by length instead. A
+            TFLite file of strings is asked one by one.
         tolerance: on the difference of two scores, of an artefact in float32.
         most_drop: how much lower the mean score of a quantised artefact may be; its texts may differ.
 
@@ -97,11 +98,16 @@ def verify(
     if (folder / "saved_model.pb").exists():
         asked, exact = list(inputs), True
     elif (folder / "model.tflite").exists():
-        asked, exact = _rows(model, inputs), _quantization(folder / "config.json") == "float32"
+        config = _config(folder / "config.json")
+        asked, exact = _rows(model, inputs), config["quantization"] == "float32"
+        if config["inputs"] == ["text"]:
+            asked = [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]  # type: ignore[union-attr]
+        if "text" in config["outputs"]:
+            batches = [1]
     elif (folder / "model.bin").exists():
         tokens = model.source.vocabulary.tokens  # type: ignore[union-attr]
         asked = [[tokens[place] for place in row] for row in _rows(model, inputs)]
-        exact = _quantization(folder / "tfseq2seq.json") == "float32"
+        exact = _config(folder / "tfseq2seq.json")["quantization"] == "float32"
     else:
         raise UserError(
             f"{folder}: holds no artefact; name the folder of a version, as saved_models/<name>/1, or that of a TFLite "
@@ -111,11 +117,14 @@ def verify(
     return [_compare(folder, model, live, asked, batch, tolerance, None if exact else most_drop) for batch in batches]
 
 
-def _quantization(config: Path) -> str:
+def _config(path: Path) -> dict[str, Any]:
     try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["quantization"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{config.parent}: not a whole export: {error}") from None
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.parent}: not a whole export: {error}") from None
+    if "quantization" not in config:
+        raise UserError(f"{path.parent}: not a whole export: {path.name} does not tell its quantization")
+    return config
 
 
 def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
