@@ -1,4 +1,4 @@
-"""Every artefact of a run: size, share of texts that are the run's, score, and time for one input at a time.
+"""Every artefact of a run: size, also compressed, share of texts that are the run's, score, and time for one input.
 
     taskset -c 0 python benchmarks/artefacts.py RUN --input test.source --reference test.target --metric bleu
     taskset -c 0 python benchmarks/artefacts.py RUN --manifest manifest.tsv --split test --metric wer
@@ -13,6 +13,7 @@ import argparse
 import collections
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -78,8 +79,8 @@ def main() -> None:
     else:
         inputs, references = read_lines(given.input)[: given.count], read_lines(given.reference)[: given.count]
     print(f"{run.recipe.name}: {len(inputs)} inputs, search {given.overrides or 'as in the recipe'}")
-    print(f"| artefact | MB | texts the same | score within | {given.metric} | ms each | kinds of operation |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"| artefact | MB | compressed | texts the same | score within | {given.metric} | ms each | operations |")
+    print("|---|---|---|---|---|---|---|---|")
     for kind, quantization in KINDS:
         if given.only and f"{kind}:{quantization}" not in given.only:
             continue
@@ -89,12 +90,13 @@ def main() -> None:
             except UserError as error:
                 print(f"| {kind} {quantization} | {error} |", flush=True)
                 continue
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+            contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+            size, zipped = (sum(map(len, them)) / 1e6 for them in (contents, map(zlib.compress, contents)))
             (verdict,) = verify(folder, model, inputs, batches=[1])
             (score,) = corpus_scores(list(verdict.texts), [references], [given.metric], bootstrap=0)
             counted = operations(folder) if kind == "TFLite" else ""
         print(
-            f"| {kind} {quantization} | {size:.2f} | {verdict.same} of {verdict.count} | "
+            f"| {kind} {quantization} | {size:.2f} | {zipped:.2f} | {verdict.same} of {verdict.count} | "
             f"{verdict.score_difference:.1e} | {score.value:.2f} | {1000 * verdict.latency:.1f} | {counted} |",
             flush=True,
         )
