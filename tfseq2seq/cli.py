@@ -816,7 +816,8 @@ def serve(
 def average(folder: str, last: int, output: str | None) -> None:
     """Average the weights of a run's last checkpoints."""
     _import_tensorflow()
-    from tfseq2seq.training.run import FINAL, Run, average_weights, save_weights
+    from tfseq2seq.training.fit import set_average
+    from tfseq2seq.training.run import FINAL, Run, save_weights
 
     run = Run.open(folder)
     path = Path(output) if output else run.folder / FINAL
@@ -826,7 +827,7 @@ def average(folder: str, last: int, output: str | None) -> None:
     if len(steps) < last:
         raise UserError(f"{folder}: has {len(steps)} checkpoints, not {last}")
     model = run.build_model()
-    average_weights(model, [run.checkpoint_file(step) for step in steps])
+    set_average(model, run, steps)
     save_weights(model, path)
     click.echo(f"{path}: mean of steps {', '.join(map(str, steps))}")
 

@@ -627,6 +627,8 @@ class TrainingSpec(Spec):
     def check(self) -> None:
         if self.pruning.end > self.steps:
             raise SpecError("pruning.steps", f"pruning ends at update {self.pruning.end}, training at {self.steps}")
+        if self.pruning.sparsity and self.schedule.name == "plateau":
+            raise SpecError("schedule.name", "plateau takes what pruning costs at first for the end; choose another")
         if self.average > self.keep:
             raise SpecError("average", f"{self.average} checkpoints cannot be averaged when keep is {self.keep}")
 
@@ -694,7 +696,9 @@ class SearchSpec(Spec):
         0.3, "where a model has both: share of CTC beside attention in what hypotheses are ranked by", low=0, high=1
     )
     shortlist: str = setting(
-        "", "file of the target tokens that may translate each source token, as `tfseq2seq shortlist` writes it"
+        "",
+        "file of the target tokens that may translate each source token, as `tfseq2seq shortlist` writes it; no other "
+        "comes, and log-probabilities are among those",
     )
     fusion: FusionSpec = group(FusionSpec, "language models and phrases to listen for")
     rules: RulesSpec = group(RulesSpec, "rules for the text found")

@@ -125,6 +125,12 @@ def test_phrases_count_as_they_do_without(everything, few, tmp_path):
     assert any("t05 t06" in output.texts[0] for output in answers(live(fusion=fusion, shortlist=few)))
 
 
+def test_phrases_can_come_even_if_they_are_not_on_it(few, tmp_path):
+    (tmp_path / "phrases").write_text("t33 t20\n")
+    fusion = {"phrases": str(tmp_path / "phrases"), "phrases_weight": 20.0}
+    assert any("t33 t20" in output.texts[0] for output in answers(live(fusion=fusion, shortlist=few), ["s03"]))
+
+
 # ---- artefacts ------------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +156,9 @@ def test_ctranslate2_answers_as_live(tmp_path):
     bias[[0, 2]], bias[3] = -30.0, 2.0  # neither <pad> nor <bos>, and an end, as of a trained model
     model.output_layer.bias.assign(bias)
     of = {f"s{i:02}": [f"t{2 * i:02}"] for i in range(20)}
-    path = written(tmp_path / "few", of, [*TARGET.vocabulary.tokens[:4], *ALWAYS])
+    path = written(tmp_path / "few", of)
+    # The engine is to get what was read of it, and could not read this.
+    (tmp_path / "few").write_text((tmp_path / "few").read_text().replace("\n", "\r\n"), newline="")
     short, free = live(models=[model], shortlist=path), live(models=[model])
     assert [output.texts for output in answers(short)] != [output.texts for output in answers(free)]
     folder = export_ctranslate2(short, tmp_path / "model")
@@ -187,8 +195,10 @@ def test_chunks_make_no_difference(monkeypatch):
 def test_a_file_gives_what_was_written(tmp_path):
     source, target = SOURCE.vocabulary.tokens, TARGET.vocabulary.tokens
     translations = Translations({5: [9, 4], 7: []}, [0, 1, 2, 3, 20])
-    write_shortlist(translations, tmp_path / "file", source, target)
-    assert read_shortlist(tmp_path / "file", source, target) == translations
+    for name in ("file", "file.gz"):
+        write_shortlist(translations, tmp_path / name, source, target)
+        assert read_shortlist(tmp_path / name, source, target) == translations
+    assert (tmp_path / "file.gz").read_bytes().startswith(b"\x1f\x8b")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +216,13 @@ def test_a_wrong_file_is_told(content, message, tmp_path):
     with pytest.raises(UserError, match=message):
         load_shortlist(
             SearchSpec(beam=3, shortlist=str(tmp_path / "file")), SOURCE.vocabulary.tokens, TARGET.vocabulary.tokens
+        )
+
+
+def test_a_vocabulary_too_small_is_told(tmp_path):
+    with pytest.raises(UserError, match="the target vocabulary has 5 tokens; that is short as it is"):
+        load_shortlist(
+            SearchSpec(beam=3, shortlist=written(tmp_path / "file", {}, [])), SOURCE.vocabulary.tokens, list("abcde")
         )
 
 

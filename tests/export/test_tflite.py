@@ -78,6 +78,8 @@ def of_strings(family):
 def test_a_file_of_strings_answers_as_live(family, tmp_path):
     model, inputs = of_strings(family)
     folder = export_tflite(model, tmp_path / "lite", strings=True)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["outputs"] == ["log_prob", "score", "text"] and config["search"]["n_best"] == 1
     expected = Generator(model, 2, 1).generate(inputs)
     assert len({output.texts[0] for output in expected}) > 1
     for one, other in zip(TFLiteModel(folder).generate(inputs), expected, strict=True):
@@ -91,6 +93,23 @@ def test_a_file_of_strings_writes_what_is_unknown_as_the_run_does():
     features = TextFeatures(UNIGRAM, learn_vocabulary(SENTENCES, UNIGRAM))
     ids = tf.constant([features.size - 1, UNK, 5, UNK, EOS, PAD])
     assert _writer(features).detokenize(ids) == features.detokenize(ids)
+
+
+def test_a_file_of_strings_is_quantized_as_others(tmp_path):
+    model, inputs = of_strings("rotary")
+    folder = export_tflite(model, tmp_path / "lite", "int8", strings=True)
+    assert all(len(output.texts) == 1 for output in TFLiteModel(folder).generate(inputs))
+    with pytest.raises(UserError, match="full_int8: TFLite measures no ranges where there are strings"):
+        export_tflite(model, tmp_path / "full", "full_int8", inputs, strings=True)
+
+
+def test_models_that_only_seem_unigram_are_told(tmp_path):
+    bpe = learn_vocabulary(SENTENCES, TextSpec(scheme="bpe", vocabulary_size=40))
+    features = TextFeatures(UNIGRAM, bpe)
+    spec = from_dict(ModelSpec, {"width": 8, "encoder": TEXT_FAMILIES["rotary"][0]})
+    model = TextToText([build_model(spec, UNIGRAM, features.size, features.size)], features, features, SearchSpec())
+    with pytest.raises(UserError, match=r"source\.vocabulary: this SentencePiece model is no plain unigram"):
+        export_tflite(model, tmp_path / "lite", strings=True)
 
 
 def test_strings_of_other_schemes_are_told(tmp_path):

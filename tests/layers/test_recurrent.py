@@ -77,6 +77,13 @@ def test_a_layer_gives_outputs_states_and_gradients_as_that_of_keras(kind, both)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{"activation": "relu"}, {"dropout": 0.1}, {"use_bias": False}])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_layer_refuses_what_it_would_ignore(kind, options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}=.* is not for this layer"):
+        LAYERS[kind](UNITS, **options)
+
+
 def test_a_layer_multiplies_by_the_input_matrix_outside_its_loop():
     layer = LAYERS["lstm"](UNITS)
     layer.build((None, None, WIDTH))

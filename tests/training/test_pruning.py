@@ -10,9 +10,10 @@ import pytest
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import PruningSpec, Recipe
-from tfseq2seq.training.fit import train
+from tfseq2seq.training.fit import compile_model, set_average, train
 from tfseq2seq.training.pruning import Mask, Pruning, matrices, prune, sparsity, zeros
-from tfseq2seq.training.run import Run
+from tfseq2seq.training.run import FINAL, Run, average_weights
+from tfseq2seq.training.tasks import open_task
 
 
 def pruned_recipe(small_recipe, pruning=None, **training):
@@ -32,8 +33,14 @@ def weights(run):
     return run.load_model().get_weights()
 
 
-def shares(model):
+def shares(run, step=None):
+    """Of each matrix, at a checkpoint or in the end."""
+    model = run.load_model(None if step is None else run.checkpoint_file(step))
     return [float(np.mean(weight.numpy() == 0)) for weight in matrices(model)]
+
+
+def assert_sparse(found, share):
+    assert found == pytest.approx([share] * len(found), abs=0.01)
 
 
 def test_the_share_grows_by_a_cubic():
@@ -73,16 +80,40 @@ def test_masked_numbers_stay_zero_while_others_learn():
     assert not isinstance(model.layers[0].kernel.constraint, Mask)
 
 
-def test_a_run_ends_as_sparse_as_asked_for(pruned_run):
-    found = shares(pruned_run.load_model())
-    assert found == pytest.approx([0.75] * len(found), abs=0.01)
+def test_checkpoints_become_as_sparse_as_asked_for(pruned_run):
+    spec = pruned_run.recipe.training.pruning
+    assert pruned_run.progress()["kept"] == [4, 6, 8, 10, 12]
+    for step in pruned_run.progress()["kept"]:
+        assert_sparse(shares(pruned_run, step), sparsity(spec, step))
+    assert_sparse(shares(pruned_run), 0.75)
+    gone = [
+        [weight.numpy() == 0 for weight in matrices(pruned_run.load_model(pruned_run.checkpoint_file(step)))]
+        for step in (6, 12)
+    ]
+    for one, other in zip(*gone, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("training", [{"optimizer": {"learning_rate": 0.01, "ema": 0.9}}, {"average": 3}])
-def test_means_of_weights_are_as_sparse(small_recipe, tmp_path, capsys, training):
-    run = train(pruned_recipe(small_recipe, steps=6, **training), tmp_path / "run")
-    found = shares(run.load_model())
-    assert found == pytest.approx([0.75] * len(found), abs=0.01)
+def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generated, tmp_path):
+    run = train(pruned_recipe(small_recipe, steps=6, optimizer={"learning_rate": 0.01, "ema": 0.9}), tmp_path / "run")
+    assert_sparse(shares(run, 6), 0.75)
+    model = run.load_model(run.checkpoint_file(6))
+    compile_model(model, run.recipe)
+    _, validation = open_task(run.recipe).batches(run, model, lambda *_: None)
+    found = model.evaluate(validation, verbose=0, return_dict=True)["nll"]
+    assert found == pytest.approx(run.metrics()[-1]["val_nll"], rel=1e-5)
+
+
+def test_means_of_checkpoints_are_as_sparse_as_the_last(pruned_run, tmp_path, capsys):
+    model = pruned_run.build_model()
+    average_weights(model, [pruned_run.checkpoint_file(step) for step in (4, 6)])
+    assert zeros(model) < 0.7
+    set_average(model, pruned_run, [4, 6])
+    assert zeros(model) == pytest.approx(0.75, abs=0.01)
+
+
+def test_how_sparse_it_is_is_told(small_recipe, tmp_path, capsys):
+    train(pruned_recipe(small_recipe, steps=6, average=2), tmp_path / "run")
     said = re.search(r"pruned: (.*)% of", capsys.readouterr().out)
     assert float(said[1]) == pytest.approx(75, abs=1)
 
@@ -116,7 +147,21 @@ def test_a_finished_run_is_pruned_by_resuming_it(trained_run, small_recipe, tmp_
     recipe = pruned_recipe(small_recipe, {"start": 12, "every": 1}, steps=18, evaluate_every=6)
     run = train(recipe, tmp_path / "run", resume=True)
     assert run.progress()["best"] == 18
-    assert zeros(run.load_model()) == pytest.approx(0.75, abs=0.01)
+    assert_sparse(shares(run, 18), 0.75)
+
+
+def test_pruning_that_should_have_begun_before_is_refused(trained_run, small_recipe, tmp_path):
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    before = (tmp_path / "run" / FINAL).read_bytes()
+    for steps in (12, 18):
+        with pytest.raises(UserError, match=r"pruning\.start: this run is at update 12, and not pruned from update 2"):
+            train(pruned_recipe(small_recipe, steps=steps), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / FINAL).read_bytes() == before
+
+
+def test_a_plateau_is_not_for_pruning(small_recipe):
+    with pytest.raises(UserError, match=r"schedule\.name: plateau takes what pruning costs"):
+        pruned_recipe(small_recipe, schedule={"name": "plateau"})
 
 
 def test_a_training_too_short_for_its_pruning_is_refused(small_recipe):

@@ -25,16 +25,19 @@ from tfseq2seq.export.ctranslate2_model import CONFIG, load_ctranslate2, search_
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.vocabulary import save_vocabulary
-from tfseq2seq.files import expanded_path, folder_aside
+from tfseq2seq.files import folder_aside
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.recipe import to_dict
+from tfseq2seq.search.shortlist import write_shortlist
 from tfseq2seq.spec import BOS, EOS, SPECIAL_TOKENS, UNK, SearchSpec, TransformerDecoderSpec, TransformerEncoderSpec
 
 Quantization = Literal["float32", "float16", "int16", "int8"]
 
 # Rows of sinusoids: the engine computes others than ours where it is given none.
 _MOST_POSITIONS = 4096
+# Where it looks for a vocabulary map.
+_SHORTLIST = "vmap.txt"
 # What its search does as ours.
 _SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram", "shortlist")
 
@@ -78,6 +81,9 @@ def export_ctranslate2(
     }
     with folder_aside(folder) as aside:
         spec.save(str(aside))
+        if model.shortlist is not None:
+            tokens = model.source.vocabulary.tokens, model.target.vocabulary.tokens
+            write_shortlist(model.shortlist.translations(), aside / _SHORTLIST, *tokens)
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         save_vocabulary(model.source.vocabulary, aside / "source.txt")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
@@ -112,8 +118,6 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
         setattr(spec.config, name, SPECIAL_TOKENS[place])
     spec.register_source_vocabulary(list(model.source.vocabulary.tokens))  # type: ignore[union-attr]
     spec.register_target_vocabulary(list(model.target.vocabulary.tokens))
-    if model.spec.shortlist:
-        spec.register_vocabulary_mapping(expanded_path(model.spec.shortlist))
     return spec
 
 

@@ -45,7 +45,9 @@ class TextToText(tf.Module):
         self.models, self.source, self.target, self.spec = list(models), source, target, search
         self.opinions, self.rules = load_opinions(search, target), load_rules(search.rules)
         self.opinion_parts = self.opinions.parts
-        self.shortlist = load_shortlist(search, source.vocabulary.tokens, target.vocabulary.tokens)
+        self.shortlist = load_shortlist(
+            search, source.vocabulary.tokens, target.vocabulary.tokens, self.opinions.wanted
+        )
         self.signature = [tf.TensorSpec([None], tf.string, name="text")]
 
     @staticmethod

@@ -38,12 +38,14 @@ class Opinions:
         after: once they are complete, token by token.
         whole: once they are complete, all tokens at once.
         parts: what holds variables, for artefacts to keep.
+        wanted: ids of all phrases' tokens, which a shortlist must not keep away.
     """
 
     fusion: Fusion = field(default_factory=Fusion)
     after: Fusion = field(default_factory=Fusion)
     whole: list[WholeScorer] = field(default_factory=list)
     parts: list[Any] = field(default_factory=list)
+    wanted: set[int] = field(default_factory=set)
 
     @property
     def come_after(self) -> bool:
@@ -73,8 +75,9 @@ def load_opinions(search: SearchSpec, target: TextFeatures) -> Opinions:
         _add_model(found, models, search, target)
     phrases: list[tuple[Scorer, float]] = []
     if spec.phrases and spec.phrases_weight:
-        phrases.append((_phrases(expanded_path(spec.phrases), target), spec.phrases_weight))
-        found.parts.append(phrases[0][0])
+        scorer, found.wanted = _phrases(expanded_path(spec.phrases), target)
+        phrases.append((scorer, spec.phrases_weight))
+        found.parts.append(scorer)
     found.fusion = Fusion(phrases if spec.rescore else [*models, *phrases])
     found.after = Fusion(models if spec.rescore else [])
     return found
@@ -138,8 +141,8 @@ def ids_of(features: TextFeatures, lines: Sequence[str]) -> Iterator[list[int]]:
         yield from features.tokenize(tf.constant(lines[begin : begin + _LINES])).to_list()
 
 
-def _phrases(path: str, target: TextFeatures) -> Scorer:
-    """The scorer of a file with a phrase, and after a tab its weight where it has one, on each line."""
+def _phrases(path: str, target: TextFeatures) -> tuple[Scorer, set[int]]:
+    """The scorer of a file with a phrase, and after a tab its weight where it has one, on each line; and their ids."""
     phrases, weights = [], []
     for number, line in enumerate(read_lines(path), start=1):
         phrase, tab, weight = line.partition("\t")
@@ -157,15 +160,12 @@ def _phrases(path: str, target: TextFeatures) -> Scorer:
     for phrase, tokens in zip(phrases, ids):
         if UNK in tokens:
             raise UserError(f"{path}: {phrase!r} has characters that are not in the vocabulary; it can never be found")
-    return phrase_scorer(
-        [
-            ([*(opening if _has_word_ends(phrase) else ()), *tokens], weight)
-            for phrase, tokens, weight in zip(phrases, ids, weights)
-            if tokens
-        ],
-        target.size,
-        opening,
-    )
+    weighted = [
+        ([*(opening if _has_word_ends(phrase) else ()), *tokens], weight)
+        for phrase, tokens, weight in zip(phrases, ids, weights)
+        if tokens
+    ]
+    return phrase_scorer(weighted, target.size, opening), {token for tokens, _ in weighted for token in tokens}
 
 
 def _opening(target: TextFeatures) -> Sequence[int]:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ def export_tflite(
     if folder.exists():
         raise UserError(f"{folder}: exists already; name another folder, or delete it")
     if quantization == "full_int8":
+        if strings:
+            raise UserError("full_int8: TFLite measures no ranges where there are strings; take int8")
         _check_integer(model, examples)
     content = convert(model, quantization, examples, strings)
     config = _config(model, quantization, strings)
@@ -114,7 +117,7 @@ def convert(
     if len(model.models) > 1:
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
     if model.spec.rules != RulesSpec():
-        raise UserError("search.rules: a TFLite file gives ids, and rules are for text; set both to '' for this export")
+        raise UserError("search.rules: TFLite has no operations to rewrite text; set both to '' for this export")
     with in_tflites_operations(model.models[0]):
         concrete = (string_endpoint(model) if strings else search_endpoint(model)).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -169,7 +172,7 @@ def _config(model: TextToText | SpeechToText, quantization: str, strings: bool) 
         "quantization": quantization,
         "outputs": list(STRING_OUTPUTS if strings else OUTPUTS),
         "target": to_dict(model.target.spec),
-        "search": to_dict(model.spec),
+        "search": to_dict(dataclasses.replace(model.spec, n_best=1) if strings else model.spec),
         "special_ids": {"pad": 0, "unk": 1, "bos": 2, "eos": 3},
     }
     if isinstance(model, TextToText):

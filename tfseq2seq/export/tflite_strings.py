@@ -2,9 +2,9 @@
 
 Whoever runs such a file registers these operations with the interpreter: in Python
 `InterpreterWithCustomOps(custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS)`, in C++ those that
-tensorflow-text has under core/kernels. Two limits are theirs: tokenizers are SentencePiece's unigram alone, and one
-string comes out of a call. A third: nothing in TFLite normalises Unicode, so text must come as `TextFeatures.normalize`
-gives it, without space at either end.
+tensorflow-text has under core/kernels. Their limits: tokenizers are SentencePiece's unigram alone; one string comes out
+of a call; a tab or the end of a line is read as a space. And nothing in TFLite normalises Unicode, so text must come as
+`TextFeatures.normalize` gives it, without space at either end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.signatures import Endpoint
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.spec import EOS, PAD, UNK
+from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK
 
 # In the order of their names, as TensorFlow flattens a dictionary.
 STRING_OUTPUTS = ("log_prob", "score", "text")
@@ -53,10 +53,21 @@ def string_endpoint(model: TextToText | SpeechToText) -> Endpoint:
 
 
 def _check(side: str, features: TextFeatures) -> None:
+    """Refuses what tensorflow-text's tokenizer for TFLite cannot read, or reads otherwise than SentencePiece does."""
+    without = "without --strings the file takes ids, and the tokenizer's files lie beside it"
     if features.spec.scheme != "unigram":
         raise UserError(
-            f"{side}.scheme {features.spec.scheme}: tensorflow-text has unigram alone for TFLite; without --strings "
-            "the file takes ids, and the tokenizer's files lie beside it"
+            f"{side}.scheme {features.spec.scheme}: tensorflow-text has unigram alone for TFLite; {without}"
+        )
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(features.vocabulary.model)
+    kinds = model.SentencePiece
+    odd = {piece.type for piece in model.pieces} - {kinds.NORMAL, kinds.CONTROL, kinds.UNKNOWN}
+    if odd or model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
+        raise UserError(
+            f"{side}.vocabulary: this SentencePiece model is no plain unigram, and tensorflow-text has no other for "
+            f"TFLite; {without}"
         )
 
 
@@ -80,5 +91,6 @@ def _writer(features: TextFeatures) -> Any:
     from sentencepiece import sentencepiece_model_pb2
 
     model = sentencepiece_model_pb2.ModelProto.FromString(features.vocabulary.model)
+    model.pieces[UNK].piece = SPECIAL_TOKENS[UNK]
     model.pieces[UNK].type = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
     return tensorflow_text.FastSentencepieceTokenizer(model.SerializeToString())

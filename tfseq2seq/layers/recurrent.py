@@ -74,7 +74,11 @@ class _ReadsAtOnce(keras.layers.RNN):
     """
 
     def __init__(self, cell: Any, **kwargs: Any):
-        super().__init__(_CELLS[type(cell)].from_config(cell.get_config()), **kwargs)
+        config, usual = cell.get_config(), type(cell)(cell.units).get_config()
+        for name in ("activation", "recurrent_activation", "use_bias", "reset_after", "dropout", "recurrent_dropout"):
+            if config.get(name) != usual.get(name):
+                raise ValueError(f"{name}={config[name]!r} is not for this layer; take that of Keras")
+        super().__init__(_CELLS[type(cell)].from_config(config), **kwargs)
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         bias = self.cell.bias

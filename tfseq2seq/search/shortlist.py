@@ -7,11 +7,17 @@ CTranslate2's vocabulary maps, a line for each source token:
     source token <tab> target tokens, a space between
 
 A line whose source token is empty has the target tokens that may always come.
+
+Log-probabilities of outputs found so are those among the candidates of their source, somewhat above those among all
+tokens, which `score` gives with or without a shortlist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import gzip
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +61,7 @@ class Shortlist(tf.Module):
     """Finds the candidates for source ids.
 
     Args:
-        translations: as `read_shortlist` gives them.
+        translations: special tokens among those that may always come.
         source_size: source tokens in all.
         target_size: target tokens in all.
     """
@@ -67,8 +73,14 @@ class Shortlist(tf.Module):
         for source, targets in translations.of.items():
             table[source, : len(targets)] = targets
         always = np.zeros(target_size, "int32")
-        always[[*range(len(SPECIAL_TOKENS)), *translations.always]] = 1
+        always[translations.always] = 1
         self.table, self.always, self.size = tf.constant(table), tf.constant(always), target_size
+
+    def translations(self) -> Translations:
+        """What it was made of."""
+        rows = enumerate(self.table.numpy().tolist())
+        of = {source: targets for source, row in rows if (targets := [one for one in row if one != PAD])}
+        return Translations(of, np.flatnonzero(self.always.numpy()).tolist())
 
     def __call__(self, source: Any, prefix: Any = None) -> Candidates:
         """Of source ids [B, S] and, where outputs begin with them, of prefix ids [B, P]."""
@@ -139,62 +151,66 @@ def learn_translations(
         frequent: of the most frequent target tokens, how many may always come, beside the special tokens.
         iterations: of expectation maximization.
     """
+    chunks = [[(np.array(one, "int32"), np.array(other, "int32")) for one, other in chunk] for chunk in _chunked(pairs)]
     # A key is a source token, or nothing, and a target token it may stand behind.
-    chunks = [_links(chunk, source_size, target_size) for chunk in _chunked(pairs)]
-    keys = np.unique(np.concatenate([np.unique(links) for links, _, _ in chunks])) if chunks else np.zeros(0, "int64")
+    keys = np.zeros(0, "int64")
+    for chunk in chunks:
+        keys = np.union1d(keys, _links(chunk, source_size, target_size)[0])
     sources, targets = np.divmod(keys, target_size)
     chances = np.ones(len(keys))
     for _ in range(iterations):
         counts = np.zeros(len(keys))
-        for links, tokens, _ in chunks:
+        for chunk in chunks:
+            links, tokens = _links(chunk, source_size, target_size)
             places = np.searchsorted(keys, links)
             shares = chances[places]
             shares /= np.bincount(tokens, shares)[tokens]
             counts += np.bincount(places, shares, len(keys))
         chances = counts / np.bincount(sources, counts, source_size + 1)[sources]
     order = np.lexsort((targets, -chances, sources))
+    rank = np.arange(len(order)) - np.searchsorted(sources, sources[order])
+    order = order[(rank < each) & (sources[order] < source_size)]
     found: dict[int, list[int]] = {}
     for source, target in zip(sources[order].tolist(), targets[order].tolist()):
-        row = found.setdefault(source, [])
-        if len(row) < each:
-            row.append(target)
-    found.pop(source_size, None)
-    totals = sum((totals for _, _, totals in chunks), np.zeros(target_size, "int64"))
+        found.setdefault(source, []).append(target)
+    totals = np.zeros(target_size, "int64")
+    for chunk in chunks:
+        totals += np.bincount(np.concatenate([target for _, target in chunk]), minlength=target_size)
     totals[: len(SPECIAL_TOKENS)] = 0
     ranked = np.argsort(-totals, kind="stable")[:frequent]
     return Translations(found, [*range(len(SPECIAL_TOKENS)), *sorted(ranked[totals[ranked] > 0].tolist())])
 
 
-def _chunked(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Iterable[list[Any]]:
-    chunk: list[Any] = []
-    for pair in pairs:
-        chunk.append(pair)
-        if len(chunk) == _PAIRS:
-            yield chunk
-            chunk = []
-    if chunk:
+def _chunked(
+    pairs: Iterable[tuple[Sequence[int], Sequence[int]]],
+) -> Iterator[list[tuple[Sequence[int], Sequence[int]]]]:
+    rest = iter(pairs)
+    while chunk := list(itertools.islice(rest, _PAIRS)):
         yield chunk
 
 
-def _links(chunk: Sequence[Any], source_size: int, target_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every target token with every source token of its line, and with none of them: the key; which target token of
-    the chunk it is; and how often each target token occurs."""
+def _links(chunk: Sequence[Any], source_size: int, target_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of every target token with every source token of its line, and with none of them: the key, and which target token
+    of the chunk it is."""
     keys, tokens, count = [], [], 0
     for source, target in chunk:
-        behind = np.asarray([*source, source_size], "int64") * target_size
-        own = np.asarray(target, "int64")
-        keys.append((behind[np.newaxis] + own[:, np.newaxis]).ravel())
-        tokens.append(np.repeat(np.arange(count, count + len(own)), len(behind)))
-        count += len(own)
-    occurrences = np.concatenate([np.asarray(target, "int64") for _, target in chunk])
-    return np.concatenate(keys), np.concatenate(tokens), np.bincount(occurrences, minlength=target_size)
+        behind = np.append(source.astype("int64"), source_size) * target_size
+        keys.append((behind[np.newaxis] + target[:, np.newaxis]).ravel())
+        tokens.append(np.repeat(np.arange(count, count + len(target)), len(behind)))
+        count += len(target)
+    return np.concatenate(keys), np.concatenate(tokens)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def write_shortlist(translations: Translations, path: str, source: Sequence[str], target: Sequence[str]) -> None:
-    """Writes translations as a vocabulary map; `source` and `target` are the vocabularies' tokens.
+def write_shortlist(translations: Translations, path: str | Path, source: Sequence[str], target: Sequence[str]) -> None:
+    """Writes translations as a vocabulary map, compressed where the name ends in .gz.
+
+    Args:
+        translations: to write.
+        path: of the file.
+        source, target: the vocabularies' tokens.
 
     Raises:
         UserError: a token holds white space, which such a file has no way to write; or the file cannot be written.
@@ -205,10 +221,11 @@ def write_shortlist(translations: Translations, path: str, source: Sequence[str]
         if odd := [name for name in names if any(letter.isspace() for letter in name)]:
             raise UserError(f"a shortlist has no way to write the token {odd[0]!r}, which holds white space")
         lines.append(f"{token}\t{' '.join(names[1:])}\n")
-    write_whole(path, "".join(lines).encode("utf-8"))
+    content = "".join(lines).encode("utf-8")
+    write_whole(path, gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
 
-def read_shortlist(path: str, source: Sequence[str], target: Sequence[str]) -> Translations:
+def read_shortlist(path: str | Path, source: Sequence[str], target: Sequence[str]) -> Translations:
     """Reads a vocabulary map; `source` and `target` are the vocabularies' tokens.
 
     Raises:
@@ -236,20 +253,25 @@ def read_shortlist(path: str, source: Sequence[str], target: Sequence[str]) -> T
     return Translations(found, always or [])
 
 
-def load_shortlist(search: SearchSpec, source: Sequence[str], target: Sequence[str]) -> Shortlist | None:
-    """What `search.shortlist` names, or None.
+def load_shortlist(
+    search: SearchSpec, source: Sequence[str], target: Sequence[str], wanted: Collection[int] = ()
+) -> Shortlist | None:
+    """What `search.shortlist` names, or None; `wanted` ids may always come.
 
     Raises:
         UserError: as `read_shortlist`; or too few tokens may always come for the beam.
     """
     if not search.shortlist:
         return None
-    translations = read_shortlist(expanded_path(search.shortlist), source, target)
-    always = len({*range(len(SPECIAL_TOKENS)), *translations.always})
+    of, always = read_shortlist(expanded_path(search.shortlist), source, target)
+    always = sorted({*range(len(SPECIAL_TOKENS)), *always, *wanted})
     # So many continuations a beam ranks at once, some of which are special tokens.
-    if always < (needed := 2 * search.beam + len(SPECIAL_TOKENS)):
+    needed = 2 * search.beam + len(SPECIAL_TOKENS)
+    if len(target) < needed:
+        raise UserError(f"search.shortlist: the target vocabulary has {len(target)} tokens; that is short as it is")
+    if len(always) < needed:
         raise UserError(
-            f"{search.shortlist}: {always} target tokens may always come, and a beam of {search.beam} needs {needed}; "
-            "make the file anew with a larger --frequent"
+            f"{search.shortlist}: {len(always)} target tokens may always come, and a beam of {search.beam} needs "
+            f"{needed}; make the file anew with a larger --frequent"
         )
-    return Shortlist(translations, len(source), len(target))
+    return Shortlist(Translations(of, always), len(source), len(target))

@@ -18,6 +18,7 @@ import rich.progress
 
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
 from tfseq2seq.spec import Recipe
+from tfseq2seq.training.pruning import apply_masks
 from tfseq2seq.training.run import Run
 from tfseq2seq.training.schedules import guidance_share, sampling_share
 
@@ -226,10 +227,7 @@ def evaluation_weights(model: keras.Model) -> Iterator[None]:
         return
     own = [variable.numpy() for variable in model.trainable_variables]
     optimizer.finalize_variable_values(model.trainable_variables)
-    for variable in model.trainable_variables:
-        # What was pruned lately is not yet zero on average.
-        if variable.constraint is not None:
-            variable.assign(variable.constraint(variable))
+    apply_masks(model)  # what was pruned lately is not yet zero on average
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import teaching
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
-from tfseq2seq.training.pruning import Pruning, prune, sparsity, zeros
+from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.tasks import open_task
@@ -61,6 +61,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     if recipe.training.distillation.teacher:
         model.taught = teaching(recipe.training.distillation, run)
     progress = run.load_resume(model) if resume else {}
+    if progress and recipe.training.pruning.sparsity:
+        check_resumed(model, recipe.training.pruning, progress["step"])
     if progress and recipe.training.schedule.name == "constant":
         # The saved state holds the rate as it was; a recipe with another one means it.
         model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
@@ -121,10 +123,10 @@ def fit(
     if position.finished:
         return
     callbacks: list[keras.callbacks.Callback] = [position]
-    if spec.pruning.sparsity:
-        callbacks.append(Pruning(spec.pruning, step))
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
+    if spec.pruning.sparsity:
+        callbacks.append(Pruning(spec.pruning, step))
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
     callbacks.append(Checkpoints(run, position, progress))
@@ -182,16 +184,22 @@ def finish(model: Any, run: Run, say: Any = print) -> None:
         raise UserError(f"{run.folder}: training ended before its first evaluation; nothing was kept")
     last = progress["kept"][-spec.average :]
     if spec.average > 1:
-        average_weights(model, [run.checkpoint_file(step) for step in last])
+        set_average(model, run, last)
         say(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
     else:
         load_weights(model, run.checkpoint_file(progress["best"]))
         best = f"step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
         say(f"final weights: best checkpoint, {best}")
     if spec.pruning.sparsity:
-        # The mean of checkpoints of which some were pruned further has fewer zeros than the last one.
-        prune(model, sparsity(spec.pruning, progress["step"] if spec.average > 1 else progress["best"]))
         say(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
         if progress["step"] < spec.pruning.end:
             say(f"training ended before update {spec.pruning.end}, up to which pruning goes on")
     save_weights(model, run.folder / FINAL)
+
+
+def set_average(model: Any, run: Run, steps: Sequence[int]) -> None:
+    """Sets the weights to the mean of the checkpoints of `steps`, pruned as much as the last of them."""
+    average_weights(model, [run.checkpoint_file(step) for step in steps])
+    if run.recipe.training.pruning.sparsity:
+        # Where earlier ones were pruned less, the mean has fewer zeros.
+        prune(model, sparsity(run.recipe.training.pruning, steps[-1]))

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.spec import PruningSpec
 
 
@@ -30,6 +31,8 @@ class Mask(keras.constraints.Constraint):
 
 class Pruning(keras.callbacks.Callback):
     """Prunes the model while it trains.
+
+    It stands behind `SwapEMAWeights`, for averaged weights to be validated as they are saved.
 
     Args:
         spec: how much, and when.
@@ -48,13 +51,36 @@ class Pruning(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1
-        done = self.step - self.spec.start
-        if done == self.spec.steps or (0 < done < self.spec.steps and done % self.spec.every == 0):
+        if self.step == _pruned_last(self.spec, self.step):
             prune(self.model, sparsity(self.spec, self.step))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        apply_masks(self.model)
 
     def on_train_end(self, logs: Any = None) -> None:
         for weight in matrices(self.model):
             weight.constraint = None
+
+
+def _pruned_last(spec: PruningSpec, step: int) -> int:
+    """The update at which weights were pruned last, or 0."""
+    done = min(step - spec.start, spec.steps)
+    if done < spec.steps:
+        done -= done % spec.every
+    return spec.start + done if done > 0 else 0
+
+
+def check_resumed(model: keras.Model, spec: PruningSpec, step: int) -> None:
+    """Refuses to go on from weights that have not been pruned as they should have been by then.
+
+    Raises:
+        UserError: as said; the run was trained without pruning.
+    """
+    if (last := _pruned_last(spec, step)) and zeros(model) < sparsity(spec, last) - 0.01:
+        raise UserError(
+            f"training.pruning.start: this run is at update {step}, and not pruned from update {spec.start} on; "
+            f"set it to {step}, and training.steps to more than {step + spec.steps}"
+        )
 
 
 def sparsity(spec: PruningSpec, step: int) -> float:
@@ -75,6 +101,13 @@ def prune(model: keras.Model, share: float) -> None:
         if isinstance(weight.constraint, Mask):
             weight.constraint.kept.assign(kept)
         weight.assign(np.where(kept, values, 0))
+
+
+def apply_masks(model: keras.Model) -> None:
+    """Sets to zero what is pruned, in weights that the optimizer has not put in place itself, such as averages."""
+    for weight in model.trainable_variables:
+        if isinstance(weight.constraint, Mask):
+            weight.assign(weight.constraint(weight))
 
 
 def matrices(model: keras.Model) -> Iterator[Any]:
