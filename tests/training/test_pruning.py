@@ -26,7 +26,10 @@ def pruned_recipe(small_recipe, pruning=None, **training):
 
 @pytest.fixture(scope="module")
 def pruned_run(small_recipe, tmp_path_factory):
-    return train(pruned_recipe(small_recipe), tmp_path_factory.mktemp("pruned") / "run")
+    said = []
+    run = train(pruned_recipe(small_recipe), tmp_path_factory.mktemp("pruned") / "run", say=said.append)
+    run.said = "\n".join(said)
+    return run
 
 
 def weights(run):
@@ -104,7 +107,7 @@ def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generate
     assert found == pytest.approx(run.metrics()[-1]["val_nll"], rel=1e-5)
 
 
-def test_means_of_checkpoints_are_as_sparse_as_the_last(pruned_run, tmp_path, capsys):
+def test_means_of_checkpoints_are_as_sparse_as_the_last(pruned_run):
     model = pruned_run.build_model()
     average_weights(model, [pruned_run.checkpoint_file(step) for step in (4, 6)])
     assert zeros(model) < 0.7
@@ -112,10 +115,8 @@ def test_means_of_checkpoints_are_as_sparse_as_the_last(pruned_run, tmp_path, ca
     assert zeros(model) == pytest.approx(0.75, abs=0.01)
 
 
-def test_how_sparse_it_is_is_told(small_recipe, tmp_path, capsys):
-    train(pruned_recipe(small_recipe, steps=6, average=2), tmp_path / "run")
-    said = re.search(r"pruned: (.*)% of", capsys.readouterr().out)
-    assert float(said[1]) == pytest.approx(75, abs=1)
+def test_how_sparse_it_is_is_told(pruned_run):
+    assert float(re.search(r"pruned: (.*)% of", pruned_run.said)[1]) == pytest.approx(75, abs=1)
 
 
 def test_the_best_checkpoint_is_one_after_pruning_has_ended(small_recipe, tmp_path):
