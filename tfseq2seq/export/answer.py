@@ -2,8 +2,8 @@
 
     python -P answer.py FOLDER ASKED.npz ANSWERS.json
 
-A SavedModel needs tensorflow and tensorflow-text, a TFLite file ai-edge-litert (and tensorflow-text where it takes
-strings), a CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a
+A SavedModel, and a TFLite file of strings, need tensorflow and tensorflow-text, another TFLite file ai-edge-litert, a
+CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a
 list of strings, or of lists of tokens) or arrays "row_0", "row_1", ... of samples or ids. ANSWERS gets "answers"
 (strings, or lists of ids or of tokens), "scores", "seconds" of each call and "peak_bytes". The first call, which
 prepares the graph, is made twice and timed once.
@@ -45,17 +45,18 @@ def saved_model(folder: str) -> Ask:
 
 
 def tflite(folder: str) -> Ask:
-    from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-
     path = os.path.join(folder, "model.tflite")
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
         strings = "text" in json.load(file)["outputs"]
     if strings:
+        from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
         from tensorflow_text import tflite_registrar
 
         operations = tflite_registrar.SELECT_TFTEXT_OPS
         interpreter = InterpreterWithCustomOps(operations, model_path=path, num_threads=cores())
     else:
+        from ai_edge_litert.interpreter import Interpreter
+
         interpreter = Interpreter(path, num_threads=cores())
     runner = interpreter.get_signature_runner("serving_default")
 

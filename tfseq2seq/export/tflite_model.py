@@ -1,11 +1,12 @@
 """Asks a TFLite folder; needs ai-edge-litert and, for SentencePiece, sentencepiece, but not TensorFlow.
 
-A file of strings is the exception: its operations come with tensorflow-text, which brings TensorFlow.
+A file of strings is the exception: its operations are tensorflow-text's, made for TensorFlow's own interpreter.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,6 @@ class TFLiteModel:
     def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
         folder = Path(folder)
         try:
-            from ai_edge_litert.interpreter import InterpreterWithCustomOps
-        except ImportError:
-            raise UserError("TFLite needs ai-edge-litert: `pip install 'tfseq2seq[tflite]'`") from None
-        try:
             self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             content = (folder / MODEL).read_bytes()
         except (OSError, ValueError) as error:
@@ -49,9 +46,9 @@ class TFLiteModel:
         self.target = load_side(folder, "target", self.config)
         self.source = load_side(folder, "source", self.config) if "source" in self.config else None
         self.batch_size, self.strings = batch_size, "text" in self.config["outputs"]
-        operations = _string_operations() if self.strings else []
+        make = _string_interpreter if self.strings else _interpreter
         try:
-            self._interpreter = InterpreterWithCustomOps(operations, model_content=content, num_threads=threads)
+            self._interpreter = make(content, threads)
             self._ask = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
@@ -96,10 +93,23 @@ class TFLiteModel:
         return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
 
 
-def _string_operations() -> list[Any]:
+def _interpreter(content: bytes, threads: int) -> Any:
     try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise UserError("TFLite needs ai-edge-litert: `pip install 'tfseq2seq[tflite]'`") from None
+    return Interpreter(model_content=content, num_threads=threads)
+
+
+def _string_interpreter(content: bytes, threads: int) -> Any:
+    # Of the same release as tensorflow-text: with that of another one, registering its operations ends the process.
+    try:
+        from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
         from tensorflow_text import tflite_registrar
     except ImportError:
         raise UserError("a TFLite file of strings needs tensorflow-text: `pip install tensorflow-text`") from None
-    operations: list[Any] = tflite_registrar.SELECT_TFTEXT_OPS
-    return operations
+    operations = tflite_registrar.SELECT_TFTEXT_OPS
+    with warnings.catch_warnings():
+        # It advises the interpreter of LiteRT, which is of another release.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        return InterpreterWithCustomOps(operations, model_content=content, num_threads=threads)

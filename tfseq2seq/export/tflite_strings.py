@@ -1,10 +1,12 @@
 """Strings in and out of a TFLite file, by tensorflow-text's operations for TFLite.
 
-Whoever runs such a file registers these operations with the interpreter: in Python
-`InterpreterWithCustomOps(custom_op_registerers=tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS)`, in C++ those that
-tensorflow-text has under core/kernels. Their limits: tokenizers are SentencePiece's unigram alone; one string comes out
-of a call; a tab or the end of a line is read as a space. And nothing in TFLite normalises Unicode, so text must come as
-`TextFeatures.normalize` gives it, without space at either end.
+Whoever runs such a file registers these operations with an interpreter of the same release: in Python those of
+`tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS` with `tensorflow.lite.python.interpreter.InterpreterWithCustomOps`,
+in C++ those that tensorflow-text has under core/kernels.
+
+Their limits: tokenizers are SentencePiece's unigram alone; one string comes out of a call; a tab or the end of a line is
+read as a space. And nothing in TFLite normalises Unicode, so text must come as `TextFeatures.normalize` gives it,
+without space at either end.
 """
 
 from __future__ import annotations
