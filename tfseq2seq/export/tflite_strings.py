@@ -4,8 +4,8 @@ Whoever runs such a file registers these operations with an interpreter of the s
 `tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS` with `tensorflow.lite.python.interpreter.InterpreterWithCustomOps`,
 in C++ those that tensorflow-text has under core/kernels.
 
-Their limits: tokenizers are SentencePiece's unigram alone; one string comes out of a call; a tab or the end of a line is
-read as a space. And nothing in TFLite normalises Unicode, so text must come as `TextFeatures.normalize` gives it,
+Their limits: tokenizers are SentencePiece's unigram alone; one string comes out of a call; a tab or the end of a line
+is read as a space. And nothing in TFLite normalises Unicode, so text must come as `TextFeatures.normalize` gives it,
 without space at either end.
 """
 
