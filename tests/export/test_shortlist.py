@@ -94,7 +94,7 @@ def test_ensembles_too(everything):
     assert_alike(answers(live(models=models, shortlist=everything)), answers(live(models=models)))
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ["own output", "coverage"])
 def test_only_the_tokens_on_it_come(kind, few):
     model = live(kind, shortlist=few)
     free = answers(live(kind))
@@ -134,7 +134,7 @@ def test_phrases_can_come_even_if_they_are_not_on_it(few, tmp_path):
 # ---- artefacts ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("kind", ["transformer", "coverage"])
 def test_tflite_answers_as_live(kind, few, tmp_path):
     model = live(kind, shortlist=few)
     assert_alike(TFLiteModel(export_tflite(model, tmp_path / "lite"), batch_size=2).generate(TEXTS), answers(model))

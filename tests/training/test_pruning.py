@@ -12,7 +12,7 @@ from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import PruningSpec, Recipe
 from tfseq2seq.training.fit import compile_model, set_average, train
 from tfseq2seq.training.pruning import Mask, Pruning, matrices, prune, sparsity, zeros
-from tfseq2seq.training.run import FINAL, Run, average_weights
+from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights
 from tfseq2seq.training.tasks import open_task
 
 
@@ -36,10 +36,15 @@ def weights(run):
     return run.load_model().get_weights()
 
 
+def gone(model):
+    """Where the matrices are zero."""
+    return [weight.numpy() == 0 for weight in matrices(model)]
+
+
 def shares(run, step=None):
     """Of each matrix, at a checkpoint or in the end."""
     model = run.load_model(None if step is None else run.checkpoint_file(step))
-    return [float(np.mean(weight.numpy() == 0)) for weight in matrices(model)]
+    return [places.mean() for places in gone(model)]
 
 
 def assert_sparse(found, share):
@@ -76,25 +81,25 @@ def test_masked_numbers_stay_zero_while_others_learn():
     )
     inputs = np.random.default_rng(0).normal(size=(64, 4))
     model.fit(inputs, inputs.sum(axis=1), batch_size=8, callbacks=[callback, note], verbose=0)
-    gone = after[0] == 0
-    assert gone.sum() == 2
-    assert all(np.array_equal(values == 0, gone) for values in after)
-    assert np.all(after[0][~gone] != after[-1][~gone])
+    pruned = after[0] == 0
+    assert pruned.sum() == 2
+    assert all(np.array_equal(values == 0, pruned) for values in after)
+    assert np.all(after[0][~pruned] != after[-1][~pruned])
     assert not isinstance(model.layers[0].kernel.constraint, Mask)
 
 
 def test_checkpoints_become_as_sparse_as_asked_for(pruned_run):
     spec = pruned_run.recipe.training.pruning
     assert pruned_run.progress()["kept"] == [4, 6, 8, 10, 12]
+    model, found = pruned_run.build_model(), {}
     for step in pruned_run.progress()["kept"]:
-        assert_sparse(shares(pruned_run, step), sparsity(spec, step))
-    assert_sparse(shares(pruned_run), 0.75)
-    gone = [
-        [weight.numpy() == 0 for weight in matrices(pruned_run.load_model(pruned_run.checkpoint_file(step)))]
-        for step in (6, 12)
-    ]
-    for one, other in zip(*gone, strict=True):
+        load_weights(model, pruned_run.checkpoint_file(step))
+        found[step] = gone(model)
+        assert_sparse([places.mean() for places in found[step]], sparsity(spec, step))
+    for one, other in zip(found[6], found[12], strict=True):
         np.testing.assert_array_equal(one, other)
+    load_weights(model, pruned_run.folder / FINAL)
+    assert_sparse([places.mean() for places in gone(model)], 0.75)
 
 
 def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generated, tmp_path):
