@@ -109,10 +109,10 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
     )
     _fill_side(spec.encoder, network.encoder, encoder.positions, network.source_embedding)
     _fill_side(spec.decoder, network.decoder, decoder.positions, network.target_embedding)
-    output = network.output_layer
-    spec.decoder.projection.weight = _array(output.columns()["matrix"]).T
-    if output.embedding is None:
-        spec.decoder.projection.bias = _array(output.bias)
+    columns = network.output_layer.columns()
+    spec.decoder.projection.weight = _array(columns["matrix"]).T
+    if "bias" in columns:
+        spec.decoder.projection.bias = _array(columns["bias"])
     spec.config.layer_norm_epsilon = 1e-6
     for name, place in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
         setattr(spec.config, name, SPECIAL_TOKENS[place])

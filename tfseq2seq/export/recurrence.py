@@ -10,10 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfseq2seq.layers.recurrent import LAYERS, MOVES
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
-
-_KINDS = {layer: kind for kind, layer in LAYERS.items()}
 
 
 @contextlib.contextmanager
@@ -48,25 +45,17 @@ def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None = None) 
 
 
 def _one_way(layer: Any, inputs: Any, mask: Any) -> tuple[Any, ...]:
-    kind, cell, units = _KINDS[type(layer)], layer.cell, layer.units
-    move = MOVES[kind]
-    bias = tf.convert_to_tensor(cell.bias)
-    # Keras's GRU has two rows of biases, the second one behind its recurrent product.
-    read_bias, recurrent_bias = (bias[0], bias[1]) if kind == "gru" else (bias, None)
-    width = cell.kernel.shape[1]
+    cell, width = layer.cell, layer.cell.kernel.shape[1]
     batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
     # In one product for all steps; time comes first, so that a step is a row.
     flat = tf.reshape(tf.transpose(inputs, [1, 0, 2]), [-1, inputs.shape[2]])
-    read = tf.reshape(tf.matmul(flat, cell.kernel) + read_bias, tf.stack([-1, batch, width]))
+    read = tf.reshape(layer.read(flat), tf.stack([-1, batch, width]))
     real = tf.transpose(mask, [1, 0])
-    zeros = tf.zeros(tf.stack([batch, units]))
+    zeros = tf.zeros(tf.stack([batch, layer.units]))
     silent = getattr(layer, "zero_output_for_mask", False)
 
     def body(step: Any, output: Any, states: list[Any], outputs: Any) -> Any:
-        recalled = tf.matmul(states[0], cell.recurrent_kernel)
-        if recurrent_bias is not None:
-            recalled += recurrent_bias
-        following = move(tf.gather(read, step), recalled, states)
+        _, following = cell(tf.gather(read, step), states)
         here = tf.expand_dims(tf.gather(real, step), 1)
         # A position that is not real keeps the state, and repeats the output or has none.
         states = [tf.where(here, new, old) for new, old in zip(following, states)]
@@ -74,7 +63,7 @@ def _one_way(layer: Any, inputs: Any, mask: Any) -> tuple[Any, ...]:
         place = tf.reshape(step, [1, 1])
         return step + 1, output, states, tf.tensor_scatter_nd_update(outputs, place, tf.expand_dims(output, 0))
 
-    states = [zeros] * (2 if kind == "lstm" else 1)
-    first = (tf.constant(0), zeros, states, tf.zeros(tf.stack([length, batch, units])))
+    states = [zeros] * len(layer.state_size)
+    first = (tf.constant(0), zeros, states, tf.zeros(tf.stack([length, batch, layer.units])))
     _, _, states, outputs = tf.while_loop(lambda step, *_: step < length, body, first)
     return tf.transpose(outputs, [1, 0, 2]), *states

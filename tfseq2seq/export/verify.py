@@ -99,9 +99,11 @@ def verify(
         asked, exact = list(inputs), True
     elif (folder / "model.tflite").exists():
         config = _config(folder / "config.json")
-        asked, exact = _rows(model, inputs), config["quantization"] == "float32"
+        exact = config["quantization"] == "float32"
         if config["inputs"] == ["text"]:
             asked = [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]  # type: ignore[union-attr]
+        else:
+            asked = _rows(model, inputs)
         if "text" in config["outputs"]:
             batches = [1]
     elif (folder / "model.bin").exists():

@@ -80,11 +80,14 @@ class _ReadsAtOnce(keras.layers.RNN):
                 raise ValueError(f"{name}={config[name]!r} is not for this layer; take that of Keras")
         super().__init__(_CELLS[type(cell)].from_config(config), **kwargs)
 
-    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+    def read(self, inputs: Any) -> Any:
+        """[..., D] to its share of the gates, [..., G], which the cell takes."""
         bias = self.cell.bias
         # Keras's GRU has two rows of biases, the second one behind its recurrent product.
-        read = ops.matmul(sequences, self.cell.kernel) + (bias[0] if len(bias.shape) == 2 else bias)
-        return super().inner_loop(read, initial_state, mask, training)
+        return ops.matmul(inputs, self.cell.kernel) + (bias[0] if len(bias.shape) == 2 else bias)
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        return super().inner_loop(self.read(sequences), initial_state, mask, training)
 
 
 @keras.saving.register_keras_serializable(package="tfseq2seq")

@@ -68,8 +68,8 @@ class Shortlist(tf.Module):
 
     def __init__(self, translations: Translations, source_size: int, target_size: int):
         super().__init__(name="shortlist")
-        widest = max((len(targets) for targets in translations.of.values()), default=1)
-        table = np.full((source_size, max(widest, 1)), PAD, "int32")
+        widest = max([1, *map(len, translations.of.values())])
+        table = np.full((source_size, widest), PAD, "int32")
         for source, targets in translations.of.items():
             table[source, : len(targets)] = targets
         always = np.zeros(target_size, "int32")
