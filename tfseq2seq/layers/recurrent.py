@@ -64,6 +64,16 @@ _CELLS: dict[Any, Any] = {
 }
 
 
+_USUAL = {
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "use_bias": True,
+    "reset_after": True,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+}
+
+
 class _ReadsAtOnce(keras.layers.RNN):
     """How a recurrent layer of Keras runs where the backend has no kernel for its whole loop, as cuDNN has.
 
@@ -74,11 +84,13 @@ class _ReadsAtOnce(keras.layers.RNN):
     """
 
     def __init__(self, cell: Any, **kwargs: Any):
-        config, usual = cell.get_config(), type(cell)(cell.units).get_config()
-        for name in ("activation", "recurrent_activation", "use_bias", "reset_after", "dropout", "recurrent_dropout"):
-            if config.get(name) != usual.get(name):
+        config = cell.get_config()
+        for name, usual in _USUAL.items():
+            if config.get(name, usual) != usual:
                 raise ValueError(f"{name}={config[name]!r} is not for this layer; take that of Keras")
-        super().__init__(_CELLS[type(cell)].from_config(config), **kwargs)
+        # A cell made anew would draw other seeds: weights would begin otherwise than those of Keras's layer.
+        cell.__class__ = _CELLS[type(cell)]
+        super().__init__(cell, **kwargs)
 
     def read(self, inputs: Any) -> Any:
         """[..., D] to its share of the gates, [..., G], which the cell takes."""
