@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfseq2seq.cli import main
 from tfseq2seq.data.morse import write_morse
+from tfseq2seq.training.run import Run, save_weights
 
 RECIPE = {
     "name": "morse",
@@ -45,7 +46,17 @@ def trained(folder, manifest, family, **changes):
     recipe.setdefault("data", {**corpora, "batch_seconds": 40})
     (folder / "recipe.json").write_text(json.dumps(recipe))
     main(["train", str(folder / "recipe.json"), "--run", str(folder / "run")])
+    if family == "ctc":
+        _let_it_speak(folder / "run")
     return folder / "run"
+
+
+def _let_it_speak(folder):
+    """CTC begins with a bias for the blank, and finds no text at all after a few updates: without it there is some."""
+    run = Run.open(folder)
+    model = run.load_model()
+    model.ctc.dense.bias.assign(model.ctc.dense.bias * 0.0)
+    save_weights(model, run.weights_file())
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -125,7 +136,6 @@ def test_a_given_transcript_has_a_log_probability_that_equals_the_score_found(ru
     from tfseq2seq.export.endpoints import endpoint
     from tfseq2seq.export.generator import Generator
     from tfseq2seq.spec import SearchSpec
-    from tfseq2seq.training.run import Run
 
     opened = Run.open(run)
     plain = {} if opened.recipe.model.attends else {"beam": 40}

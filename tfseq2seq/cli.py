@@ -364,7 +364,7 @@ def score(
     """Print the log-probability (nats, <eos> included) and the token count of each given pair, or of each line by a
     language model."""
     from tfseq2seq.evaluation.scores import perplexity
-    from tfseq2seq.files import read_lines
+    from tfseq2seq.files import check_parallel, read_lines
 
     targets = read_lines(target)
     if _recipe_of(runs).model.is_language_model:
@@ -380,8 +380,7 @@ def score(
         if not source:
             raise UserError("give --source, the file of source lines")
         sources = read_lines(source)
-        if len(sources) != len(targets):
-            raise UserError(f"{source} has {len(sources)} lines and {target} has {len(targets)}")
+        check_parallel(source, len(sources), target, len(targets))
         model = _endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
         from tfseq2seq.export.generator import Generator
 
@@ -437,7 +436,7 @@ def evaluate(
     """
     from tfseq2seq.evaluation.references import read_references
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
-    from tfseq2seq.files import read_lines, write_whole
+    from tfseq2seq.files import check_parallel, read_lines, write_whole
 
     metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
@@ -461,8 +460,7 @@ def evaluate(
             outputs, answers, faults = _transcribed(runs, weights, overrides, manifest, split, batch, workers)
         else:
             texts = read_lines(str(source))
-            if len(texts) != len(answers[0]):
-                raise UserError(f"{source} has {len(texts)} lines and {references[0]} has {len(answers[0])}")
+            check_parallel(str(source), len(texts), references[0], len(answers[0]))
             model = _endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
             from tfseq2seq.export.generator import Generator
 
@@ -985,11 +983,10 @@ def shortlist(folder: str, source: str, target: str, output: str, each: int, fre
     is a vocabulary map as CTranslate2 reads it. Search with it computes the logits of some hundreds of tokens instead
     of all. Measure what it costs in quality: `tfseq2seq evaluate ... --set search.shortlist=OUTPUT`.
     """
-    from tfseq2seq.files import read_lines
+    from tfseq2seq.files import check_parallel, read_lines
 
     lines = read_lines(source), read_lines(target)
-    if len(lines[0]) != len(lines[1]):
-        raise UserError(f"{source} has {len(lines[0]):,} lines and {target} {len(lines[1]):,}; they must correspond")
+    check_parallel(source, len(lines[0]), target, len(lines[1]))
     _import_tensorflow()
     from tfseq2seq.export.opinions import ids_of
     from tfseq2seq.search.shortlist import learn_translations, write_shortlist

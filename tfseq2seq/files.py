@@ -60,6 +60,19 @@ def read_lines(path: str | Path) -> list[str]:
     return [line.decode("utf-8") for line in iterate_lines(path)]
 
 
+def check_parallel(source: str | Path, sources: int, target: str | Path, targets: int) -> None:
+    """Tells of two files that should correspond line by line, and have so many lines.
+
+    Raises:
+        UserError: one has more.
+    """
+    if sources != targets:
+        raise UserError(
+            f"{source} has {sources:,} lines and {target} has {targets:,}; line i of one must belong to line i "
+            "of the other"
+        )
+
+
 def expanded_path(path: str) -> str:
     """A path with `~` and `$VARIABLES` replaced.
 

@@ -14,7 +14,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
-from tfseq2seq.export.verify import verify
+from tfseq2seq.export.verify import same_score, verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.seq2seq import Seq2Seq
@@ -75,6 +75,11 @@ def test_a_fresh_process_answers_as_the_live_model(endpoint, exported, texts, ba
         assert several["text"] == [output.texts for output in live]
 
 
+def test_no_strings_at_all_get_no_answers(exported):
+    answers = tf.saved_model.load(str(exported)).signatures["serving_default"](text=tf.constant([], tf.string))
+    assert {name: found.shape for name, found in answers.items()} == {"text": (0,), "score": (0,)}
+
+
 def test_verify_passes_the_artefact_of_this_model_only(endpoint, exported, texts):
     same = verify(exported, endpoint, texts, batches=(1, 64))
     assert [(verdict.batch, verdict.count, verdict.same) for verdict in same] == [(1, 33, 33), (64, 33, 33)]
@@ -86,6 +91,20 @@ def test_verify_passes_the_artefact_of_this_model_only(endpoint, exported, texts
     changed = TextToText([model], endpoint.source, endpoint.target, endpoint.spec)
     (verdict,) = verify(exported, changed, texts, batches=[64])
     assert not verdict.passed and "NOT EQUAL" in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("live", "other", "same"),
+    [
+        (-2.0, -2.0009, True),
+        (-2.0, -2.002, False),
+        (-300.0, -300.002, True),
+        (-300.0, -300.004, False),
+        (0.0, np.nan, False),
+    ],
+)
+def test_scores_may_differ_by_the_tolerance_and_large_ones_in_proportion(live, other, same):
+    assert same_score(live, other, 1e-3) == same
 
 
 def test_verify_says_what_is_missing_or_broken(endpoint, tmp_path):

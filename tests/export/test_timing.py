@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import unprejudiced
 
 from tfseq2seq.data.morse import morse_utterance
 from tfseq2seq.errors import UserError
@@ -114,7 +115,8 @@ def untrained(family, target, **search):
     encoder = PyramidEncoderSpec(layers=2, joins=1, units=8)
     spec = ModelSpec(width=8, encoder=encoder, decoder=decoder, ctc_weight=weight)
     tf.keras.utils.set_random_seed(3)
-    return SpeechToText([build_model(spec, SOURCE, 0, target.size)], target, SearchSpec(beam=2, max_length=8, **search))
+    model = unprejudiced(build_model(spec, SOURCE, 0, target.size))
+    return SpeechToText([model], target, SearchSpec(beam=2, max_length=8, **search))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import expanded_path, iterate_lines, written_aside
+from tfseq2seq.files import check_parallel, expanded_path, iterate_lines, written_aside
 from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
@@ -62,11 +62,7 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
     counts = [sum(1 for _ in iterate_lines(path)) for path in (spec.source, spec.target)]
-    if counts[0] != counts[1]:
-        raise UserError(
-            f"{name}: {spec.source} has {counts[0]} lines and {spec.target} has {counts[1]}; "
-            "line i of one must be the translation of line i of the other"
-        )
+    check_parallel(spec.source, counts[0], spec.target, counts[1])
     return _dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
 

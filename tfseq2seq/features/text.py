@@ -83,7 +83,9 @@ class TextFeatures(keras.layers.Layer):
     def call(self, text: Any) -> tf.Tensor:
         ids = self.tokenize(text)
         end = tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)
-        return tf.concat([ids, end], axis=1).to_tensor(PAD)
+        ids = tf.concat([ids, end], axis=1)
+        # No string at all has a width too: what comes after looks at the first column.
+        return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
     def detokenize(self, ids: Any) -> tf.Tensor:
         """Ids [..., L] to strings [...]. Special tokens other than <unk> give nothing."""

@@ -1,0 +1,57 @@
+"""Streams beside whole recordings: whether both end in the same text and score, and how long a piece takes to hear.
+
+    python benchmarks/streaming.py runs/fsdd_streaming data/connected/test.tsv --split test
+
+Each recording is fed in pieces of 1 to 4,000 samples, drawn by a seed. Time is of all pieces, over that of the sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.export.endpoints import endpoint
+from tfseq2seq.export.generator import Generator
+from tfseq2seq.export.recordings import read_recordings
+from tfseq2seq.export.streaming import Streaming
+from tfseq2seq.training.run import Run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run")
+    parser.add_argument("manifest")
+    parser.add_argument("--split", default="")
+    parser.add_argument("--count", type=int, default=100, help="recordings at most")
+    given = parser.parse_args()
+    run = Run.open(given.run)
+    model = endpoint([run.load_model()], run.source, run.target, run.recipe.search)
+    recordings = read_recordings(read_manifest(given.manifest, given.split)[: given.count], run.recipe.source).samples
+    whole = Generator(model).generate(recordings)
+    streaming, draw = Streaming(model), np.random.default_rng(0)
+    same, apart, spent = 0, 0.0, 0.0
+    for samples, expected in zip(recordings, whole, strict=True):
+        stream, place, began = streaming.open(), 0, time.perf_counter()
+        while place < len(samples):
+            size = int(draw.integers(1, 4001))
+            stream.accept(samples[place : place + size])
+            place += size
+        found = stream.finish()
+        spent += time.perf_counter() - began
+        same += found.texts == expected.texts
+        apart = max(apart, *(abs(one - other) for one, other in zip(found.scores, expected.scores)))
+    seconds = sum(map(len, recordings)) / run.recipe.source.sample_rate
+    print(
+        f"{same} of {len(recordings)} texts the same, scores within {apart:.1e}; "
+        f"{seconds:,.0f} s of sound heard in {spent / seconds:.3f} of its length"
+    )
+
+
+if __name__ == "__main__":
+    main()
