@@ -93,7 +93,7 @@ def test_a_run_is_not_overwritten(trained_run, small_recipe):
 
 
 def test_without_validation_files_pairs_are_held_out(small_recipe, tmp_path, capsys):
-    values = to_dict(changed(small_recipe, steps=1, evaluate_every=1, monitor="exact_match"))
+    values = to_dict(changed(small_recipe, steps=1, evaluate_every=1, monitor="exact_match", generate_pairs=8))
     values["data"] |= {"validation": {}, "holdout": 60}
     train(from_dict(Recipe, values), tmp_path / "run")
     told = capsys.readouterr().out
