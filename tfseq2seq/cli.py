@@ -667,7 +667,13 @@ def _recordings(manifest: str, split: str, audio: AudioSpec) -> Recordings:
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings to ask both.")
 @click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
 @click.option("--batch", "batches", type=POSITIVE, multiple=True, default=(1, 64), show_default=True)
-@click.option("--tolerance", type=float, default=1e-3, show_default=True, help="On the difference of two scores.")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="On the difference of two scores; of those beyond -100 in proportion.",
+)
 @click.option(
     "--drop",
     type=float,

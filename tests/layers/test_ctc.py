@@ -7,7 +7,7 @@ from tfseq2seq.layers.ctc import CTCOutput
 from tfseq2seq.spec import BLANK
 
 
-def test_before_training_the_blank_is_likeliest_at_every_position() -> None:
+def test_before_training_the_blank_is_likeliest_at_every_position():
     keras.utils.set_random_seed(1)
     output = CTCOutput(6, 16, 0.0, "glorot_uniform")
     memory = np.random.default_rng(1).normal(0, 0.3, (4, 50, 16)).astype("float32")
@@ -17,7 +17,7 @@ def test_before_training_the_blank_is_likeliest_at_every_position() -> None:
     np.testing.assert_allclose(shares.mean((0, 1))[BLANK], 0.8, atol=0.05)
 
 
-def test_positions_past_the_end_say_blank_for_certain() -> None:
+def test_positions_past_the_end_say_blank_for_certain():
     keras.utils.set_random_seed(1)
     output = CTCOutput(6, 16, 0.0, "glorot_uniform")
     mask = np.arange(5) < np.asarray([[5], [2]])

@@ -62,7 +62,7 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
     counts = [sum(1 for _ in iterate_lines(path)) for path in (spec.source, spec.target)]
-    check_parallel(spec.source, counts[0], spec.target, counts[1])
+    check_parallel(f"{name}: {spec.source}", counts[0], spec.target, counts[1])
     return _dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
 

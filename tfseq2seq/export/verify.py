@@ -164,12 +164,11 @@ def _compare(
         (place + 1, *pair) for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] != pair[1]
     ]
     gaps = [output.scores[0] - score for output, score in zip(live, scores, strict=True)]
-    other = {place - 1 for place, _, _ in differing}
-    alike = [place for place in range(len(live)) if place not in other]
+    alike = [place for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] == pair[1]]
     return Verdict(
         batch=batch,
         count=len(asked),
-        same=len(asked) - len(differing),
+        same=len(alike),
         tokens=_same_tokens(model, expected, texts),
         differing=tuple(differing[:5]),
         score_difference=max((abs(gaps[place]) for place in alike), default=0.0),
