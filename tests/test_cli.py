@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tfseq2seq import cli
+from tfseq2seq.cli.endings import one_line
 from tfseq2seq.files import read_lines
 from tfseq2seq.presets import PRESETS
 from tfseq2seq.recipe import dump_recipe, load_recipe, schema
@@ -162,7 +163,7 @@ def test_nothing_in_nothing_out(tfseq2seq, run, tmp_path):
 
 
 def test_line_breaks_inside_outputs_shift_nothing():
-    assert cli._one_line("a\nb\r\nc") == "a b  c"
+    assert one_line("a\nb\r\nc") == "a b  c"
 
 
 # ---- evaluate and compare -------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_export_makes_the_next_version(tfseq2seq, run, tmp_path, monkeypatch):
 
 def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
     monkeypatch.setattr("tfseq2seq.export.saved_model.export_saved_model", lambda model, base, *_: base)
-    monkeypatch.setattr(cli, "_endpoint", lambda *_: None)
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
     assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
 
 
@@ -270,7 +271,7 @@ def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, code)
         return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1)]
 
     monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
-    monkeypatch.setattr(cli, "_endpoint", lambda *_: None)
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
     arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
     found, output, errors = tfseq2seq(*arguments)
     assert (found, errors) == (code, "")
@@ -582,7 +583,7 @@ def test_an_ensemble_shares_its_vocabularies(refused, run, run_copy):
     ],
 )
 def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, options, reason, monkeypatch):
-    monkeypatch.setattr(cli, "_endpoint", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr("tfseq2seq.cli.evaluation.open_endpoint", lambda *_: pytest.fail("loaded a model"))
     one, two = lines("one", ["x"]), lines("two", ["x", "y"])
     arguments = [option.format(run=run, one=one, two=two) for option in options]
     assert reason in refused("evaluate", "--reference", two, *arguments)

@@ -88,12 +88,12 @@ def transformer(folder, run, text):
 
 
 def generated(run, morse, *settings, scores=False):
-    from tfseq2seq.cli import _endpoint
+    from tfseq2seq.cli.runs import open_endpoint
     from tfseq2seq.data.manifests import read_manifest
     from tfseq2seq.export.generator import Generator
     from tfseq2seq.export.recordings import read_recordings
 
-    model = _endpoint([str(run)], None, [f"search.{setting}" for setting in settings])
+    model = open_endpoint([str(run)], None, [f"search.{setting}" for setting in settings])
     recordings = read_recordings(read_manifest(str(morse), "test"), model.model.source)
     outputs = Generator(model, 6, 1).generate(recordings.samples)
     return [list(zip(one.texts, one.scores)) if scores else one.texts[0] for one in outputs]
@@ -232,9 +232,9 @@ def test_text_models_are_fused_too(folder, text):
     main(
         ["ngram", "train", "--run", str(folder / "t"), "--order", "3", str(folder / "bb.txt"), str(folder / "bb.arpa")]
     )
-    from tfseq2seq.cli import _endpoint
+    from tfseq2seq.cli.runs import open_endpoint
 
     asked = tf.constant(["a b", "b a"])
     settings = [f"search.fusion.ngram={folder / 'bb.arpa'}", "search.fusion.ngram_weight=50"]
-    found = _endpoint([str(folder / "t")], None, settings).texts(asked)["text"][:, 0].numpy()
+    found = open_endpoint([str(folder / "t")], None, settings).texts(asked)["text"][:, 0].numpy()
     assert found.tolist() == [b"b b", b"b b"]

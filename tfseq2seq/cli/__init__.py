@@ -1,0 +1,72 @@
+"""The command line. Heavy libraries are imported inside the commands, so that `--help` answers at once.
+
+What a user can put right ends with one line on standard error and exit code 2; nothing is left half written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from tfseq2seq import __version__
+from tfseq2seq.cli.datasets import data
+from tfseq2seq.cli.endings import USAGE_ERROR, Stopped, fail
+from tfseq2seq.cli.evaluation import compare, evaluate
+from tfseq2seq.cli.exporting import export, verify
+from tfseq2seq.cli.generation import generate, score, stream
+from tfseq2seq.cli.inspection import attention, embeddings
+from tfseq2seq.cli.language import ngram, shortlist
+from tfseq2seq.cli.runs import NO_LOG
+from tfseq2seq.cli.serving import serve
+from tfseq2seq.cli.training import average, recipe, train
+from tfseq2seq.errors import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def commands() -> None:
+    """Sequence-to-sequence models from raw data to a served model."""
+
+
+for _command in [
+    train,
+    average,
+    recipe,
+    generate,
+    stream,
+    score,
+    evaluate,
+    compare,
+    attention,
+    embeddings,
+    export,
+    verify,
+    serve,
+    data,
+    ngram,
+    shortlist,
+]:
+    commands.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `tfseq2seq` command."""
+    # Errors reach us as exceptions; set it to 0 to read TensorFlow's own messages beside them.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_LOG)
+    try:
+        commands.main(args=None if arguments is None else list(arguments), prog_name="tfseq2seq", standalone_mode=False)
+    except UserError as error:
+        fail(str(error), USAGE_ERROR)
+    except click.ClickException as error:
+        if error.format_message().startswith("Usage:"):
+            # A group without a command: this is its help.
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
+        fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        fail("stopped", Stopped.exit_code)
+    except OSError as error:
+        fail(f"{error.filename or 'input or output'}: {error.strerror or error}", USAGE_ERROR)

@@ -1,0 +1,266 @@
+"""Outputs of a trained model, all at once or as sound comes in, and how probable given ones are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tfseq2seq.cli.endings import one_line, report
+from tfseq2seq.cli.inputs import standard_input, utterances_of
+from tfseq2seq.cli.options import POSITIVE, SECONDS, run_options, settings_option, workers_option
+from tfseq2seq.cli.runs import import_tensorflow, open_endpoint, recipe_of, source_of
+from tfseq2seq.errors import UserError
+
+if TYPE_CHECKING:
+    from tfseq2seq.export.outputs import Output
+
+
+@click.command()
+@run_options(required=False)
+@click.option("--artefact", type=click.Path(), help="Folder of a TFLite or CTranslate2 export to ask instead.")
+@click.argument("files", nargs=-1, type=click.Path())
+@click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
+@click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
+@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+@click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
+@click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+@workers_option
+@click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
+@click.option(
+    "--times",
+    type=click.Choice(["srt", "vtt", "json"]),
+    help="Of speech: when words are said, as subtitles or JSON lines; subtitles of several go to the folder --output.",
+)
+@click.option("--window", type=SECONDS, help="Of speech: hear longer recordings in windows of so many seconds.")
+@click.option("--overlap", type=SECONDS, help="Seconds that windows share.  [default: a sixth of --window]")
+def generate(
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    artefact: str | None,
+    files: tuple[str, ...],
+    source: str | None,
+    manifest: str | None,
+    split: str,
+    output: str | None,
+    prefix: str | None,
+    batch: int,
+    workers: int,
+    scores: bool,
+    times: str | None,
+    window: float | None,
+    overlap: float | None,
+) -> None:
+    """Write an output line for each input, in the same order (n_best lines where more are asked for).
+
+    Of text an input is a line. Of speech it is one of the audio FILES, a row of --manifest, or one audio file on
+    standard input. A recording that cannot be used has an empty line and is named on standard error; exit code 2 then.
+    """
+    from tfseq2seq.files import read_lines, write_whole
+
+    if bool(runs) == bool(artefact):
+        raise UserError("give --run, or --artefact in its place")
+    exported = None
+    if artefact:
+        for name, given in (("weights", weights), ("set", overrides), ("prefix", prefix), ("times", times or window)):
+            if given:
+                raise UserError(f"--{name} is for a run; what {artefact} does is settled")
+        exported = _exported(artefact, batch, workers)
+    asked = artefact or runs[0]
+    audio = exported.audio if exported else source_of(runs)
+    inputs: Sequence[Any]
+    faults: Sequence[tuple[int, str]] = ()
+    if audio is not None:
+        if source or prefix:
+            raise UserError(f"--{'input' if source else 'prefix'} is for text, and {asked} is a model of speech")
+        import_tensorflow()
+        from tfseq2seq.export.recordings import read_recordings
+
+        utterances = utterances_of(files, manifest, split)
+        recordings = read_recordings(utterances, audio)
+        inputs, faults = recordings.samples, recordings.faults
+        if overlap and not window:
+            raise UserError("--overlap is of --window, and none is given")
+        if times or window:
+            if scores:
+                raise UserError("--scores goes with neither --times nor --window; json has the scores")
+            model = open_endpoint(runs, weights, overrides)
+            _write_timed(model, [one.path for one in utterances], inputs, times, window, overlap, output, batch)
+            report(faults)
+            return
+    elif files or manifest or split or times or window:
+        raise UserError(f"audio files and manifests are for models of speech, and {asked} is one of text; use --input")
+    else:
+        inputs = read_lines(source) if source else standard_input()
+    prefixes = read_lines(prefix) if prefix else None
+    if prefixes is not None and len(prefixes) != len(inputs):
+        raise UserError(f"{prefix}: {len(prefixes)} lines for {len(inputs)} source lines")
+    lines = []
+    if inputs:
+        for found in (
+            exported.generate(inputs)
+            if exported
+            else _generated(runs, weights, overrides, inputs, prefixes, batch, workers)
+        ):
+            for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
+                line = one_line(text)
+                lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
+    if output:
+        write_whole(output, content)
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    report(faults)
+
+
+def _exported(folder: str, batch: int, workers: int) -> Any:
+    """An artefact that is asked without TensorFlow."""
+    if (Path(folder) / "model.bin").exists():
+        from tfseq2seq.export.ctranslate2_model import CTranslate2Model
+
+        return CTranslate2Model(folder, batch, workers or os.cpu_count() or 1)
+    from tfseq2seq.export.tflite_model import TFLiteModel
+
+    return TFLiteModel(folder, batch, workers or 1)
+
+
+def _generated(
+    runs: Sequence[str],
+    weights: str | None,
+    overrides: Sequence[str],
+    inputs: Sequence[Any],
+    prefixes: Sequence[str] | None,
+    batch: int,
+    workers: int,
+) -> list[Output]:
+    model = open_endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
+    from tfseq2seq.export.generator import Generator
+
+    return Generator(model, batch, workers).generate(inputs, prefixes)
+
+
+def _write_timed(
+    model: Any,
+    paths: Sequence[str],
+    recordings: Sequence[Any],
+    times: str | None,
+    window: float | None,
+    overlap: float | None,
+    output: str | None,
+    batch: int,
+) -> None:
+    """Transcripts of recordings by windows, as lines, or with the times of words."""
+    from tfseq2seq.export.long_audio import transcribe_long
+    from tfseq2seq.export.timing import Transcriber
+    from tfseq2seq.export.transcripts import as_json_line, as_subtitles
+    from tfseq2seq.files import write_whole
+
+    if times in ("srt", "vtt") and len(paths) > 1 and not output:
+        raise UserError(f"subtitles of {len(paths)} recordings are as many files: name a folder with --output")
+    transcriber = Transcriber(model, batch)
+    if window:
+        found = transcribe_long(transcriber, recordings, window, window / 6 if overlap is None else overlap)
+    else:
+        found = transcriber.transcribe(recordings)
+    if times in ("srt", "vtt"):
+        contents = [as_subtitles(one, times, transcriber) for one in found]
+    elif times == "json":
+        contents = ["".join(as_json_line(path, one) + "\n" for path, one in zip(paths, found))]
+    else:
+        contents = ["".join(one_line(one.text) + "\n" for one in found)]
+    if output and len(contents) > 1:
+        for path, content in zip(paths, contents):
+            write_whole(Path(output, Path(path).stem + f".{times}"), content.encode("utf-8"))
+    elif output:
+        write_whole(output, contents[0].encode("utf-8"))
+    else:
+        click.echo("".join(contents), nl=False)
+
+
+@click.command()
+@click.option("--run", "folder", required=True, help="Folder of the run.")
+@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@settings_option("Change search.*, as search.beam=1.")
+@click.option("--seconds", type=SECONDS, default=0.2, show_default=True, help="Sound to wait for at a time.")
+@click.option("--quiet", is_flag=True, help="Only the final text.")
+def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds: float, quiet: bool) -> None:
+    """Transcribe standard input as it comes: raw samples of signed 16 bits, one channel, at the model's rate.
+
+    The text so far goes to standard error, the final text to standard output when the input ends. For models whose
+    encoder hears in chunks (model.encoder.chunk), as from a microphone:
+
+        arecord -t raw -f S16_LE -c 1 -r 16000 | tfseq2seq stream --run RUN
+    """
+    audio = source_of([folder])
+    if audio is None:
+        raise UserError(f"stream is for models of speech, and {folder} is one of text")
+    import numpy as np
+
+    model = open_endpoint([folder], weights, overrides)
+    from tfseq2seq.export.streaming import Streaming
+
+    live = Streaming(model).open()
+    said, odd = "", b""
+    while block := sys.stdin.buffer.read(2 * max(round(seconds * audio.sample_rate), 1)):
+        block, odd = odd + block, b""
+        if len(block) % 2:
+            block, odd = block[:-1], block[-1:]
+        text = one_line(live.accept(np.frombuffer(block, "<i2").astype("float32") / 32768))
+        if text != said and not quiet:
+            said = text
+            click.echo(text, err=True)
+    if odd:
+        raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
+    click.echo(one_line(live.finish().texts[0]))
+
+
+@click.command()
+@run_options()
+@click.option("--source", type=click.Path(), help="File of source lines; not for a language model.")
+@click.option("--target", required=True, type=click.Path(), help="File of target lines.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
+@workers_option
+def score(
+    runs: tuple[str, ...],
+    weights: str | None,
+    overrides: tuple[str, ...],
+    source: str | None,
+    target: str,
+    batch: int,
+    workers: int,
+) -> None:
+    """Print the log-probability (nats, <eos> included) and the token count of each given pair, or of each line by a
+    language model."""
+    from tfseq2seq.evaluation.scores import perplexity
+    from tfseq2seq.files import check_parallel, read_lines
+
+    targets = read_lines(target)
+    if recipe_of(runs).model.is_language_model:
+        if source or overrides or len(runs) > 1:
+            raise UserError(f"{runs[0]} is a language model: it takes --target alone, neither --source nor --set")
+        import_tensorflow()
+        from tfseq2seq.export.opinions import score_lines
+        from tfseq2seq.training.run import Run
+
+        run = Run.open(runs[0])
+        totals, counts = score_lines(run.load_model(weights), run.target, targets, batch)
+    else:
+        if not source:
+            raise UserError("give --source, the file of source lines")
+        sources = read_lines(source)
+        check_parallel(source, len(sources), target, len(targets))
+        model = open_endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
+        from tfseq2seq.export.generator import Generator
+
+        totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
+    for total, count in zip(totals, counts, strict=True):
+        click.echo(f"{total:.6f}\t{count}")
+    value = perplexity(float(totals.sum()), int(counts.sum()))
+    click.echo(f"{len(totals)} pairs, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)

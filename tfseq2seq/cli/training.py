@@ -1,0 +1,80 @@
+"""Recipes, and the training of what they describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tfseq2seq.cli.endings import Stopped
+from tfseq2seq.cli.options import POSITIVE, settings_option
+from tfseq2seq.cli.runs import import_tensorflow
+from tfseq2seq.errors import UserError
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--run", "folder", required=True, help="Folder for the run: checkpoints, vocabularies, metrics.")
+@settings_option("Change a recipe key, as training.steps=500.")
+@click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
+def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) -> None:
+    """Train what the YAML file RECIPE describes."""
+    from tfseq2seq.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    import_tensorflow()
+    from tfseq2seq.training.fit import train as train_recipe
+
+    try:
+        train_recipe(loaded, folder, resume, say=lambda text: click.echo(text, err=True))
+    except KeyboardInterrupt:
+        begun = Path(folder, "recipe.yaml").exists()
+        raise Stopped("stopped" + ("; --resume continues from the last checkpoint" if begun else "")) from None
+
+
+@click.command()
+@click.option("--run", "folder", required=True, help="Folder of the run.")
+@click.option("--last", type=POSITIVE, default=5, show_default=True, help="How many of its last checkpoints.")
+@click.option("--output", help="Weights file to write; the run's finished weights by default.")
+def average(folder: str, last: int, output: str | None) -> None:
+    """Average the weights of a run's last checkpoints."""
+    import_tensorflow()
+    from tfseq2seq.training.fit import set_average
+    from tfseq2seq.training.run import FINAL, Run, save_weights
+
+    run = Run.open(folder)
+    path = Path(output) if output else run.folder / FINAL
+    if not path.name.endswith(".weights.h5"):
+        raise UserError(f"{path}: weights files end in .weights.h5")
+    steps = run.progress().get("kept", [])[-last:]
+    if len(steps) < last:
+        raise UserError(f"{folder}: has {len(steps)} checkpoints, not {last}")
+    model = run.build_model()
+    set_average(model, run, steps)
+    save_weights(model, path)
+    click.echo(f"{path}: mean of steps {', '.join(map(str, steps))}")
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("--preset", help="Print a named recipe to start from.")
+@click.option("--schema", "as_schema", is_flag=True, help="Print every key with type, default and help.")
+@settings_option("Change a key.")
+def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tuple[str, ...]) -> None:
+    """Check the recipe in the file PATH and print it whole; or print a preset, or every key there is."""
+    from tfseq2seq.presets import PRESETS
+    from tfseq2seq.presets import preset as named
+    from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
+    from tfseq2seq.spec import Recipe
+
+    if as_schema:
+        rows = list(schema())
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1, 2)]
+        for key, kind, default, help_text in rows:
+            click.echo(f"{key:{widths[0]}}  {kind:{widths[1]}}  {default:{widths[2]}}  {help_text}")
+    elif preset:
+        click.echo(dump_recipe(from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))), nl=False)
+    elif path:
+        click.echo(dump_recipe(load_recipe(path, overrides)), nl=False)
+    else:
+        raise UserError(f"give a recipe file, --schema, or --preset with one of: {', '.join(PRESETS)}")
