@@ -8,10 +8,12 @@ from small_models import LETTERS, TEXT, TEXTS, live, louder
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.verify import verify
+from tfseq2seq.export.verify import _texts, verify
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import BOS, EOS, PAD, ModelSpec, SearchSpec
+from tfseq2seq.spec import BOS, EOS, PAD, ModelSpec, SearchSpec, TextSpec
 
 pytest.importorskip("ctranslate2")
 from tfseq2seq.export.ctranslate2 import export_ctranslate2, transformer_spec  # noqa: E402
@@ -50,7 +52,9 @@ def test_every_transformer_answers_as_live(kind, search, tmp_path):
     for one, other in zip(found, expected, strict=True):
         assert one.texts[0] == other.texts[0]
         if len(one.texts[0]) == model.spec.max_length - 1:
-            continue  # cut off: no <eos> there, and one in ours
+            # Cut off: no <eos> there, and one in ours; but what it says of itself fits together.
+            assert one.log_probs[0] == pytest.approx(one.scores[0] * len(one.texts[0]) ** 0.6, rel=1e-5)
+            continue
         assert one.scores[0] == pytest.approx(other.scores[0], abs=1e-3)
         assert one.log_probs[0] == pytest.approx(other.log_probs[0], abs=1e-3)
 
@@ -69,8 +73,47 @@ def test_a_process_without_this_package_answers_the_same(tmp_path):
     assert verdict.passed and verdict.same == len(TEXTS)
     quantized = export_ctranslate2(model, tmp_path / "int8", "int8")
     assert (quantized / "model.bin").stat().st_size < (tmp_path / "model" / "model.bin").stat().st_size
-    (verdict,) = verify(quantized, model, TEXTS, batches=[3], most_drop=1.0)
-    assert verdict.passed and verdict.most_drop == 1.0
+    (verdict,) = verify(quantized, model, TEXTS, batches=[3])
+    assert verdict.passed and verdict.most_drop == 0.1
+
+
+def test_verify_is_not_taken_in_by_what_a_quantised_artefact_says_of_itself(tmp_path):
+    model, other = transformer("rotary", beam=2), transformer("rotary", beam=2)
+    network = other.models[0]
+    network.set_weights([3 * weight for weight in network.get_weights()])
+    (verdict,) = verify(export_ctranslate2(other, tmp_path / "other", "int8"), model, TEXTS, batches=[3])
+    # Surer of what it says, and what it says is something else.
+    assert verdict.same < verdict.count and verdict.drop > 0.1 and not verdict.passed
+    assert "NOT CLOSE ENOUGH" in str(verdict)
+
+
+def test_outputs_that_are_cut_off_are_compared_by_their_texts(tmp_path):
+    model = transformer("rotary", beam=1, max_length=4)
+    bias = model.models[0].output_layer.bias
+    bias.assign(np.where(np.arange(LETTERS.size) == EOS, -30.0, bias))
+    folder = export_ctranslate2(model, tmp_path / "model")
+    outputs = zip(CTranslate2Model(folder).generate(TEXTS), Generator(model).generate(TEXTS))
+    assert any(abs(one.scores[0] - other.scores[0]) > 0.01 for one, other in outputs), "nothing is cut off"
+    (verdict,) = verify(folder, model, TEXTS, batches=[2])
+    assert verdict.passed and verdict.same == len(TEXTS)
+
+
+def test_a_folder_of_another_vocabulary_or_kind_is_told(tmp_path):
+    folder = export_ctranslate2(transformer("rotary", beam=2), tmp_path / "model")
+    with pytest.raises(UserError, match="is of text, and the run is of speech"):
+        verify(folder, live("conformer ctc"), [np.ones(800, "float32")])
+    spec = TextSpec(scheme="characters")
+    fewer = TextFeatures(spec, learn_vocabulary([b"ab"], spec))
+    model = transformer("rotary", beam=2)
+    with pytest.raises(UserError, match="says .*, which the run's target vocabulary has not: it is of another run"):
+        _texts(folder, TextToText(model.models, LETTERS, fewer, SearchSpec()), [[LETTERS.vocabulary.tokens[-1]]])
+    with pytest.raises(UserError, match="says 99, which"):
+        _texts(folder, model, [[5, 99]])
+
+
+def test_what_is_drawn_at_random_is_not_compared(tmp_path):
+    with pytest.raises(UserError, match="search.sample: .*--no-verify"):
+        verify(tmp_path, transformer("rotary", beam=1, sample=True), TEXTS)
 
 
 def test_what_ctranslate2_has_not_is_told(tmp_path):
@@ -78,8 +121,9 @@ def test_what_ctranslate2_has_not_is_told(tmp_path):
         export_ctranslate2(live("gru"), tmp_path / "model")
     with pytest.raises(UserError, match="no model with encoder conformer and decoder ctc"):
         export_ctranslate2(live("conformer ctc"), tmp_path / "model")
-    with pytest.raises(UserError, match="search.length_penalty: CTranslate2 divides by length"):
-        export_ctranslate2(transformer("rotary", length_penalty="gnmt"), tmp_path / "model")
+    for beam in (1, 3):
+        with pytest.raises(UserError, match="search.length_penalty: CTranslate2 divides by length"):
+            export_ctranslate2(transformer("rotary", length_penalty="gnmt", beam=beam), tmp_path / "model")
     with pytest.raises(UserError, match="search.max_run: CTranslate2's search has no such setting"):
         export_ctranslate2(transformer("rotary", max_run=2), tmp_path / "model")
     assert not (tmp_path / "model").exists()

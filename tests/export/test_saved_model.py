@@ -223,3 +223,6 @@ def test_sampling_serves_too(trained_run, texts, tmp_path):
     endpoint = TextToText([trained_run.load_model()], trained_run.source, trained_run.target, search)
     first, again = (Generator(endpoint).generate(texts[:4]) for _ in range(2))
     assert first == again and len(first[0].texts) == 3
+    loaded = tf.saved_model.load(str(export_saved_model(endpoint, tmp_path / "drawn")))
+    found = loaded.signatures["n_best"](text=tf.constant(texts[:4]))["text"].numpy()
+    np.testing.assert_array_equal(found, endpoint.texts(tf.constant(texts[:4]))["text"])

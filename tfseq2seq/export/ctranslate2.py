@@ -143,7 +143,7 @@ def _checked(model: TextToText | SpeechToText) -> tuple[TransformerEncoderSpec, 
     for name in vars(usual):
         if name not in (*_SEARCH, "ctc_weight") and getattr(model.spec, name) != getattr(usual, name):
             raise UserError(f"search.{name}: CTranslate2's search has no such setting; leave it out for this export")
-    if model.spec.length_penalty == "gnmt" and model.spec.beam > 1:
+    if model.spec.length_penalty == "gnmt" and model.spec.alpha:
         raise UserError(
             "search.length_penalty: CTranslate2 divides by length^alpha; set it to average or none for this export"
         )

@@ -56,14 +56,14 @@ class CTranslate2Model:
         results = self._translator.translate_batch([rows[place] for place in places], **options)
         for place, result in zip(places, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
-            lengths = [len(found) + 1 for found in result.hypotheses]
-            outputs[place] = Output(texts, list(result.scores), self._log_probs(result.scores, lengths))
+            outputs[place] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))
         return outputs
 
-    def _log_probs(self, scores: Sequence[float], lengths: Sequence[int]) -> list[float]:
-        """What hypotheses were ranked by, before it was divided by their lengths."""
-        power = self.config["options"]["length_penalty"]
-        return [score * length**power for score, length in zip(scores, lengths, strict=True)]
+    def _log_probs(self, scores: Sequence[float], hypotheses: Sequence[Sequence[str]]) -> list[float]:
+        """What hypotheses were ranked by, before it was divided by their lengths, <eos> included where there is one."""
+        options = self.config["options"]
+        lengths = [min(len(found) + 1, options["max_decoding_length"]) for found in hypotheses]
+        return [score * length ** options["length_penalty"] for score, length in zip(scores, lengths, strict=True)]
 
 
 def search_options(search: dict[str, Any]) -> dict[str, Any]:

@@ -59,15 +59,6 @@ class TextToText(tf.Module):
     def extent(text: str) -> int:
         return len(text)
 
-    def hypotheses(self, text: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
-        """Searches for the outputs of strings [B].
-
-        Args:
-            prefix: strings [B] that the outputs begin with, or None.
-            with_attention: return attention weights too.
-        """
-        return self.search(self.source(text), None if prefix is None else self.prefix_ids(prefix), with_attention)
-
     def search(self, ids: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
         """Searches for the outputs of source ids [B, S], each with its <eos>; `prefix` [B, P] ids."""
         memories = [model.encode(ids) for model in self.models]

@@ -20,11 +20,12 @@ import tensorflow as tf
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.outputs import Output
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.spec import PAD
 
 _CLIENT = Path(__file__).parent / "answer.py"
+# Nats a token, below which all is improbable alike: one text that cannot be said at all must not be all that counts.
+_LEAST = -50.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Verdict:
 
     count of inputs; same of them with identical text; the share of tokens that are the same; the first few that differ,
     as (number of the input from 1, live, artefact); the largest difference of a score among identical texts; how many
-    of them have scores too far apart; how much lower the artefact's scores are on average; inputs a second; median
-    seconds of a call; bytes of memory at the artefact's peak; of a quantised artefact, how much lower scores may be;
-    the artefact's texts.
+    of them have scores too far apart; how much less probable its texts are, to the live model, than the live model's
+    own, in nats a token, the mean over inputs; inputs a second; median seconds of a call; bytes of memory at the
+    artefact's peak; of a quantised artefact, the most that its texts may be less probable; the artefact's texts.
     """
 
     batch: int
@@ -45,7 +46,7 @@ class Verdict:
     differing: tuple[tuple[int, str, str], ...]
     score_difference: float
     apart: int
-    score_drop: float
+    drop: float
     speed: float
     latency: float
     peak_bytes: int
@@ -55,7 +56,7 @@ class Verdict:
     @property
     def passed(self) -> bool:
         if self.most_drop is not None:
-            return self.score_drop <= self.most_drop
+            return self.drop <= self.most_drop
         return self.same == self.count and not self.apart
 
     def __str__(self) -> str:
@@ -64,8 +65,8 @@ class Verdict:
             judged = {True: "close enough", False: "NOT CLOSE ENOUGH"}
         return (
             f"batch {self.batch}: {self.same:,} of {self.count:,} texts identical, "
-            f"{100 * self.tokens:.2f} % of tokens, scores within {self.score_difference:.1e} "
-            f"and {self.score_drop:.4f} lower on average, "
+            f"{100 * self.tokens:.2f} % of tokens, scores within {self.score_difference:.1e}, "
+            f"texts {self.drop:.4f} nats a token less probable, "
             f"{self.speed:,.1f} inputs/s, {1000 * self.latency:,.0f} ms a call, "
             f"{self.peak_bytes / 2**20:,.0f} MiB: {judged[self.passed]}"
         )
@@ -89,36 +90,51 @@ def verify(
             TFLite file of strings is asked one by one.
         tolerance: on the difference of two scores, of an artefact in float32; for a score beyond -100, a sum over long
             inputs, it grows in proportion, as the error of float32 does.
-        most_drop: how much lower the mean score of a quantised artefact may be; its texts may differ.
+        most_drop: texts of a quantised artefact may differ, but be no less probable than this, in nats a token on
+            average. What counts is the probability the live model gives them, not what the artefact says of itself.
 
     Raises:
-        UserError: there is no artefact, or it fails.
+        UserError: there is no artefact, it fails, it is none of this model, or outputs are drawn at random.
     """
     folder = Path(folder)
     if not inputs:
         raise UserError("there is nothing to ask: the input has no line")
-    if (folder / "saved_model.pb").exists():
-        asked, exact = list(inputs), True
-    elif (folder / "model.tflite").exists():
-        config = _config(folder / "config.json")
-        exact = config["quantization"] == "float32"
-        if config["inputs"] == ["text"]:
-            asked = [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]  # type: ignore[union-attr]
-        else:
-            asked = _rows(model, inputs)
-        if "text" in config["outputs"]:
-            batches = [1]
-    elif (folder / "model.bin").exists():
-        tokens = model.source.vocabulary.tokens  # type: ignore[union-attr]
-        asked = [[tokens[place] for place in row] for row in _rows(model, inputs)]
-        exact = _config(folder / "tfseq2seq.json")["quantization"] == "float32"
-    else:
+    if model.spec.sample:
         raise UserError(
-            f"{folder}: holds no artefact; name the folder of a version, as saved_models/<name>/1, or that of a TFLite "
-            "or CTranslate2 export"
+            "search.sample: what is drawn for an input depends on its place in a batch, so that nothing can be "
+            "compared; export with --no-verify"
         )
-    live = Generator(model).generate(inputs)
-    return [_compare(folder, model, live, asked, batch, tolerance, None if exact else most_drop) for batch in batches]
+    asked = _asked(folder, model, inputs)
+    generator = Generator(model)
+    live = generator.generate(inputs)
+    verdicts = []
+    for batch in [1] if asked.singly else batches:
+        texts, scores, found = _answers(folder, model, asked, batch)
+        pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
+        differing = [(place + 1, *pair) for place, pair in enumerate(pairs) if pair[0] != pair[1]]
+        compared = [
+            (output.scores[0], score)
+            for output, (one, other), score in zip(live, pairs, scores, strict=True)
+            if one == other and score is not None
+        ]
+        verdicts.append(
+            Verdict(
+                batch=batch,
+                count=len(inputs),
+                same=len(inputs) - len(differing),
+                tokens=_same_tokens(model, pairs),
+                differing=tuple(differing[:5]),
+                score_difference=max((abs(one - other) for one, other in compared), default=0.0),
+                apart=sum(not same_score(one, other, tolerance) for one, other in compared),
+                drop=_drop(generator, inputs, pairs),
+                speed=len(found["answers"]) / max(sum(found["seconds"]), 1e-9),
+                latency=statistics.median(found["seconds"] or [0.0]),
+                peak_bytes=found["peak_bytes"],
+                most_drop=None if asked.exact else most_drop,
+                texts=tuple(texts),
+            )
+        )
+    return verdicts
 
 
 def same_score(live: float, other: float, tolerance: float) -> bool:
@@ -126,14 +142,60 @@ def same_score(live: float, other: float, tolerance: float) -> bool:
     return abs(live - other) <= tolerance * max(1.0, abs(live) / 100)
 
 
-def _config(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Asked:
+    """What an artefact is asked: rows of what it takes; whether it computes in float32; whether it takes one input at a
+    time; tokens from which on an output is cut off and has a score that is not comparable, or 0."""
+
+    rows: list[Any]
+    exact: bool
+    singly: bool = False
+    cut: int = 0
+
+
+def _asked(folder: Path, model: TextToText | SpeechToText, inputs: Sequence[Any]) -> _Asked:
+    if (folder / "saved_model.pb").exists():
+        return _Asked(list(inputs), exact=True)
+    if (folder / "model.tflite").exists():
+        config = _config(folder / "config.json", "quantization", "inputs", "outputs")
+        _check_kind(folder, model, speech="audio" in config["inputs"])
+        rows = _strings(model, inputs) if config["inputs"] == ["text"] else _rows(model, inputs)
+        return _Asked(rows, config["quantization"] == "float32", singly="text" in config["outputs"])
+    if (folder / "model.bin").exists():
+        config = _config(folder / "tfseq2seq.json", "quantization", "options")
+        _check_kind(folder, model, speech=False)
+        assert isinstance(model, TextToText)
+        tokens = model.source.vocabulary.tokens
+        rows = [[tokens[place] for place in row] for row in _rows(model, inputs)]
+        # It leaves an output that is cut off without <eos>, and its score without that of <eos>.
+        return _Asked(rows, config["quantization"] == "float32", cut=config["options"]["max_decoding_length"])
+    raise UserError(
+        f"{folder}: holds no artefact; name the folder of a version, as saved_models/<name>/1, or that of a TFLite "
+        "or CTranslate2 export"
+    )
+
+
+def _config(path: Path, *names: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path.parent}: not a whole export: {error}") from None
-    if "quantization" not in config:
-        raise UserError(f"{path.parent}: not a whole export: {path.name} does not tell its quantization")
+    for name in names:
+        if name not in config:
+            raise UserError(f"{path.parent}: not a whole export: {path.name} does not tell its {name}")
     return config
+
+
+def _check_kind(folder: Path, model: TextToText | SpeechToText, speech: bool) -> None:
+    if speech != isinstance(model, SpeechToText):
+        taken, other = ("speech", "text") if speech else ("text", "speech")
+        raise UserError(f"{folder}: is of {taken}, and the run is of {other}")
+
+
+def _strings(model: TextToText | SpeechToText, inputs: Sequence[str]) -> list[Any]:
+    """For an artefact of strings, which does not normalise them."""
+    assert isinstance(model, TextToText)
+    return [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]
 
 
 def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
@@ -143,58 +205,54 @@ def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
     return [row[row != PAD] for row in model.source(tf.constant(list(inputs))).numpy()]
 
 
-def _compare(
-    folder: Path,
-    model: TextToText | SpeechToText,
-    live: Sequence[Output],
-    asked: Sequence[Any],
-    batch: int,
-    tolerance: float,
-    most_drop: float | None,
-) -> Verdict:
+def _answers(
+    folder: Path, model: TextToText | SpeechToText, asked: _Asked, batch: int
+) -> tuple[list[str], list[float | None], dict[str, Any]]:
+    """For each input the artefact's text, and its score where that can be compared; and what it said."""
     # Nothing in gives nothing out; what takes ids is not asked about an <eos> alone, nor about no samples.
     least = 1 if isinstance(model, TextToText) else 0
-    places = [place for place, row in enumerate(asked) if isinstance(row, str) or len(row) > least]
-    found = _ask(folder, [asked[place] for place in places], batch)
-    texts, scores = [""] * len(asked), [0.0] * len(asked)
-    for place, text, score in zip(places, _texts(model, found["answers"]), found["scores"], strict=True):
-        texts[place], scores[place] = text, score
-    expected = [output.texts[0] for output in live]
-    differing = [
-        (place + 1, *pair) for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] != pair[1]
-    ]
-    gaps = [output.scores[0] - score for output, score in zip(live, scores, strict=True)]
-    alike = [place for place, pair in enumerate(zip(expected, texts, strict=True)) if pair[0] == pair[1]]
-    return Verdict(
-        batch=batch,
-        count=len(asked),
-        same=len(alike),
-        tokens=_same_tokens(model, expected, texts),
-        differing=tuple(differing[:5]),
-        score_difference=max((abs(gaps[place]) for place in alike), default=0.0),
-        apart=sum(not same_score(live[place].scores[0], scores[place], tolerance) for place in alike),
-        score_drop=sum(gaps) / len(gaps),
-        speed=len(places) / max(sum(found["seconds"]), 1e-9),
-        latency=statistics.median(found["seconds"] or [0.0]),
-        peak_bytes=found["peak_bytes"],
-        most_drop=most_drop,
-        texts=tuple(texts),
-    )
+    places = [place for place, row in enumerate(asked.rows) if isinstance(row, str) or len(row) > least]
+    found = _ask(folder, [asked.rows[place] for place in places], batch)
+    texts = [""] * len(asked.rows)
+    scores: list[float | None] = [0.0] * len(asked.rows)
+    given = _texts(folder, model, found["answers"])
+    for place, text, answer, score in zip(places, given, found["answers"], found["scores"], strict=True):
+        texts[place] = text
+        scores[place] = None if asked.cut and len(answer) >= asked.cut else score
+    return texts, scores, found
 
 
-def _texts(model: TextToText | SpeechToText, answers: list[Any]) -> list[str]:
+def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -> list[str]:
     """Of texts, rows of token ids or rows of tokens."""
     if not answers or isinstance(answers[0], str):
         return answers
     ids = {token: place for place, token in enumerate(model.target.vocabulary.tokens)}
     rows = [[ids.get(token, token) for token in answer if token != PAD] for answer in answers]
+    for token in (token for row in rows for token in row):
+        if not isinstance(token, int) or not 0 <= token < len(ids):
+            raise UserError(
+                f"{folder}: says {token!r}, which the run's target vocabulary has not: it is of another run"
+            )
     texts = model.target.detokenize(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD))
     return [text.decode("utf-8", "replace") for text in texts.numpy()]
 
 
-def _same_tokens(model: TextToText | SpeechToText, expected: Sequence[str], found: Sequence[str]) -> float:
+def _drop(generator: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
+    """How much less probable the second of two texts is for an input, in nats a token, the mean over all inputs."""
+    places = [place for place, (one, other) in enumerate(pairs) if one != other]
+    if not places:
+        return 0.0
+    asked = [inputs[place] for place in places]
+    means = []
+    for side in (0, 1):
+        totals, counts = generator.log_probabilities(asked, [pairs[place][side] for place in places])
+        means.append(np.maximum(totals / np.maximum(counts, 1), _LEAST))
+    return float(np.sum(means[0] - means[1])) / len(inputs)
+
+
+def _same_tokens(model: TextToText | SpeechToText, pairs: Sequence[tuple[str, str]]) -> float:
     """The share of the live model's tokens that the artefact says too, in the same order."""
-    rows = [model.target.tokenize(tf.constant(list(texts))).to_list() for texts in (expected, found)]
+    rows = [model.target.tokenize(tf.constant(list(texts))).to_list() for texts in zip(*pairs, strict=True)]
     whole = sum(map(len, rows[0]))
     same = 0
     for one, other in zip(*rows, strict=True):
