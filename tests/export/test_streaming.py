@@ -14,6 +14,7 @@ from tfseq2seq.export.streaming import Streaming
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.build import build_model
+from tfseq2seq.search.transducer import furthest
 from tfseq2seq.spec import (
     AudioSpec,
     ConformerEncoderSpec,
@@ -129,6 +130,23 @@ def test_a_stream_keeps_no_more_samples_than_it_needs():
         stream.accept(np.random.default_rng(0).normal(size=8000).astype("float32"))
         kept.append(len(stream._samples))
     assert max(kept) < 8000 and kept[-1] <= max(kept[:3]) + streaming.stride * streaming.chunk
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_transducer_reads_all_it_can_and_keeps_what_it_has_not_read(beam):
+    streaming = Streaming(speech_model(TransducerDecoderSpec(units=8, joint=8), beam=beam))
+    (samples, _), *_ = generate_morse(1, seed=3)
+    stream = streaming.open()
+    said = kept = 0
+    for begin in range(0, len(samples), 2000):
+        stream.accept(samples[begin : begin + 2000])
+        if stream._next:
+            search = stream._state
+            assert int(furthest(search.step, search.now.prefixes)) == stream._next - 1
+            said = max(said, int(tf.reduce_max(search.now.prefixes.lengths)))
+            kept = max(kept, stream._heard.shape[1])
+    # However much has been said, only as much is kept as hypotheses are apart.
+    assert said > 5 and kept <= (1 if beam == 1 else said)
 
 
 def test_what_cannot_stream_is_refused():

@@ -24,8 +24,8 @@ from tfseq2seq.layers.subsampling import subsampled
 from tfseq2seq.models.encoders import ConformerEncoder
 from tfseq2seq.models.transducer import Transducer
 from tfseq2seq.search.beam import Hypotheses
-from tfseq2seq.search.ctc import begin, best_path, best_prefixes, hear
-from tfseq2seq.search.transducer import TransducerSearch
+from tfseq2seq.search.ctc import begin, best_prefixes, hear, likeliest_alignment, transcript_of
+from tfseq2seq.search.transducer import TransducerSearch, hindmost
 
 
 class Streaming:
@@ -70,6 +70,7 @@ class Streaming:
         self.embed = tf.function(self._embed, autograph=False, reduce_retracing=True)
         self.encode = tf.function(self._encode, autograph=False)
         self.hear = tf.function(self._hear, autograph=False, reduce_retracing=True)
+        self.transduce = tf.function(self._transduce, autograph=False, reduce_retracing=True)
         self.best = tf.function(self._best, autograph=False, reduce_retracing=True)
 
     def open(self) -> Stream:
@@ -90,14 +91,23 @@ class Streaming:
             return self.model.model.heard(memory)[:, :count], cache
         return self.model.model.ctc(memory, mask, training=False)[:, :count], cache
 
-    def _hear(self, state: Any, heard: Any, frames: Any, until: Any) -> Any:
-        if self.transduces:
-            return self.search.go_on(state, heard, frames, until, self.model.kept)
+    def _hear(self, state: Any, heard: Any) -> Any:
+        if self.search is None:
+            tokens, total = likeliest_alignment(heard)
+            return tf.concat([state[0], tokens], 1), state[1] + total
         return hear(state, heard, self.search)
+
+    def _transduce(self, state: Any, heard: Any, first: Any, frames: Any, known: Any) -> Any:
+        """The search's state after more positions are heard, and the first position that it still needs."""
+        state = self.search.go_on(state, heard, frames, self.model.kept, first, known)
+        return state, hindmost(state.step, state.now.prefixes)
 
     def _best(self, state: Any) -> Hypotheses:
         if self.transduces:
             return self.search.best(state, self.model.kept)
+        if self.search is None:
+            tokens, total = state
+            return transcript_of(tokens, total, self.model.spec.max_length)
         return best_prefixes(state, self.model.kept, self.search)
 
     def begin(self) -> Any:
@@ -105,7 +115,7 @@ class Streaming:
         if self.transduces:
             return self.search.begin(tf.constant(1), self.model.model.start(self.model.spec.beam))
         if self.search is None:
-            return None
+            return tf.zeros([1, 0], tf.int32), tf.zeros([1])
         return begin(tf.constant(1), self.model.spec.beam, tf.constant(self.model.spec.max_length), self.search)
 
 
@@ -119,7 +129,9 @@ class Stream:
         self._first, self._next, self._total = 0, 0, 0
         self._cache = streaming.encoder.start_stream(1)
         self._state = streaming.begin()
-        self._heard: list[Any] = []
+        # Of a transducer: positions that its search still needs, and the number of the first.
+        self._heard: Any = None
+        self._unread = 0
         self._finished = False
 
     def accept(self, samples: np.ndarray) -> str:
@@ -160,11 +172,8 @@ class Stream:
         if not positions:
             return Output.nothing(model.spec.n_best)
         if streaming.transduces:
-            until = self._next + model.spec.max_length
-            self._state = streaming.hear(
-                self._state, tf.concat(self._heard, 1), tf.constant([self._next]), tf.constant(until)
-            )
-        found = model.opinions.rank(self._found(), model.spec.n_best)
+            self._transduce(frames=self._next, known=self._next)
+        found = model.opinions.rank(streaming.best(self._state), model.spec.n_best)
         texts = model.rules(model.target.detokenize(found.ids))[0].numpy()
         return Output(
             [text.decode("utf-8", "replace") for text in texts],
@@ -182,7 +191,7 @@ class Stream:
             best = int(tf.argmax(tf.where(now.prefixes.used, now.sums + now.added, -np.inf)[0]))
             ids = now.prefixes.ids[:, best]
         else:
-            ids = self._found().ids[:, 0]
+            ids = streaming.best(self._state).ids[:, 0]
         return model.rules(model.target.detokenize(ids))[0].numpy().decode("utf-8", "replace")
 
     def _take(self, samples: np.ndarray) -> None:
@@ -204,22 +213,20 @@ class Stream:
         heard, self._cache = streaming.encode(tf.expand_dims(padded, 0), tf.constant(count), self._cache)
         self._next += count
         if streaming.transduces:
-            self._heard = [tf.concat([*self._heard, heard], 1)]
+            self._heard = heard if self._heard is None else tf.concat([self._heard, heard], 1)
             # The last position is left until it is known whether it is the last.
-            unknown = tf.constant([np.iinfo("int32").max])
-            self._state = streaming.hear(self._state, self._heard[0], unknown, tf.constant(self._next - 1))
-        elif streaming.search is None:
-            self._heard.append(heard)
+            self._transduce(frames=np.iinfo("int32").max, known=self._next - 1)
         else:
-            self._state = streaming.hear(self._state, heard, tf.constant([0]), tf.constant(0))
+            self._state = streaming.hear(self._state, heard)
+
+    def _transduce(self, frames: int, known: int) -> None:
+        arguments = tf.constant(self._unread), tf.constant([frames]), tf.constant(known)
+        self._state, needed = self.streaming.transduce(self._state, self._heard, *arguments)
+        self._heard = self._heard[:, int(needed) - self._unread :]
+        self._unread = int(needed)
 
     def _forget(self) -> None:
         """Drops samples that no later chunk needs."""
         first = max(self._next - self.streaming.margin, self._first)
         self._samples = self._samples[(first - self._first) * self.streaming.stride :]
         self._first = first
-
-    def _found(self) -> Hypotheses:
-        if self.streaming.search is None:
-            return best_path(tf.concat(self._heard, 1), self.streaming.model.spec.max_length)
-        return self.streaming.best(self._state)

@@ -22,8 +22,18 @@ def best_path(logits: Any, longest: int) -> Hypotheses:
 
     Its log-probability is that of the alignment: a lower bound of the transcript's.
     """
+    tokens, total = likeliest_alignment(logits)
+    return transcript_of(tokens, total, longest)
+
+
+def likeliest_alignment(logits: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """The likeliest label [B, F] at each position of logits [B, F, V], and the log-probability of all together, [B]."""
     log_probs = _log_probs(logits)
-    tokens = tf.argmax(log_probs, axis=2, output_type=tf.int32)
+    return tf.argmax(log_probs, axis=2, output_type=tf.int32), tf.reduce_sum(tf.reduce_max(log_probs, axis=2), axis=1)
+
+
+def transcript_of(tokens: Any, total: Any, longest: int) -> Hypotheses:
+    """The transcript, at most `longest` tokens of it, of alignments [B, F] with log-probabilities [B]."""
     before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=BLANK)
     said = tf.logical_and(tf.not_equal(tokens, BLANK), tf.not_equal(tokens, before))
     places = tf.cumsum(tf.cast(said, tf.int32), axis=1) - 1
@@ -36,7 +46,7 @@ def best_path(logits: Any, longest: int) -> Hypotheses:
     flat = tf.tensor_scatter_nd_update(tf.fill([batch * (longest + 1)], PAD), where, tf.reshape(tokens, [-1]))
     ids = tf.expand_dims(tf.reshape(flat, shape)[:, :longest], 1)
     lengths = tf.minimum(tf.reduce_sum(tf.cast(said, tf.int32), axis=1, keepdims=True), longest)
-    total = tf.reduce_sum(tf.reduce_max(log_probs, axis=2), axis=1, keepdims=True)
+    total = tf.expand_dims(total, 1)
     return Hypotheses(ids, lengths, total, total, None)
 
 

@@ -75,13 +75,18 @@ class TransducerSearch:
         none = tf.fill(tf.shape(start), FORBIDDEN)
         return Progress(tf.constant(0), first, _Finished(prefixes.ids, prefixes.lengths, none, none))
 
-    def go_on(self, progress: Progress, heard: Any, frames: Any, until: Any, count: int) -> Progress:
-        """Takes steps up to `until`, or until nothing can become better than the `count` best.
+    def go_on(
+        self, progress: Progress, heard: Any, frames: Any, count: int, first: Any = 0, known: Any = None
+    ) -> Progress:
+        """Takes steps until nothing can become better than the `count` best, or a hypothesis has come to where no more
+        is known.
 
         Args:
-            heard: [B, F, J] projected positions, from the first one on.
-            frames: [B] how many positions there are in all; more than F where that is not known yet.
-            until: a step at position p takes the edges of hypotheses without a token there: below F.
+            heard: [B, F, J] projected positions, from position `first` on.
+            frames: [B] how many positions there are in all; more where that is not known yet.
+            count: transcripts wanted.
+            first: no hypothesis that goes on stands before it.
+            known: where a hypothesis has come to this position, or a later one, it has to wait; None for nowhere.
         """
         fusion, length = self.fusion, tf.constant(self.longest)
 
@@ -91,11 +96,13 @@ class TransducerSearch:
             open_ones = tf.reduce_any(now.prefixes.used, axis=1)
             if not fusion:
                 open_ones = tf.logical_and(open_ones, reachable > finished.scores[:, count - 1])
-            return tf.logical_and(step < until, tf.reduce_any(open_ones))
+            if known is None:
+                return tf.reduce_any(open_ones)
+            return tf.logical_and(tf.reduce_any(open_ones), furthest(step, now.prefixes) < known)
 
         def body(step: Any, now: _Beam, finished: _Finished) -> Any:
             places = step - now.prefixes.lengths
-            position = tf.gather(heard, tf.clip_by_value(places, 0, tf.shape(heard)[1] - 1), batch_dims=1)
+            position = tf.gather(heard, tf.clip_by_value(places - first, 0, tf.shape(heard)[1] - 1), batch_dims=1)
             log_probs = tf.nn.log_softmax(tf.cast(self.join(position, now.said), tf.float32))
             ends = places >= tf.expand_dims(frames, 1) - 1
             finished = _finish(finished, now, log_probs[:, :, BLANK], ends, fusion)
@@ -121,9 +128,18 @@ def transducer_search(search: TransducerSearch, heard: Any, frames: Any, network
         frames: [B] how many of them are real.
         network: states [B * beam, units] before the first token.
     """
-    until = tf.reduce_max(frames) + search.longest
-    progress = search.go_on(search.begin(tf.shape(heard)[0], network), heard, frames, until, count)
+    progress = search.go_on(search.begin(tf.shape(heard)[0], network), heard, frames, count)
     return search.best(progress, count)
+
+
+def furthest(step: Any, prefixes: Prefixes) -> Any:
+    """The last position that a hypothesis of a search stands at."""
+    return step - tf.reduce_min(tf.where(prefixes.used, prefixes.lengths, tf.int32.max))
+
+
+def hindmost(step: Any, prefixes: Prefixes) -> Any:
+    """The first position that a hypothesis of a search stands at."""
+    return step - tf.reduce_max(tf.where(prefixes.used, prefixes.lengths, 0))
 
 
 def _finish(finished: _Finished, now: _Beam, blank: Any, ends: Any, fusion: Fusion) -> _Finished:
