@@ -39,6 +39,8 @@ class Small(tf.Module):
                 ],
             ),
             "mean": (lambda x: {"mean": tf.reduce_mean(x)}, [number]),
+            # As wide as the longest row, as what an encoder gives is.
+            "wide": (lambda text: {"bytes": tf.strings.bytes_split(text).to_tensor()}, [text]),
             "distinct": (lambda x: {"distinct": tf.unique(x).y}, [number]),
             "positive": (self.positive, [number]),
             "slow": (self.slow, [tf.TensorSpec([None], tf.int32, name="steps")]),

@@ -100,6 +100,17 @@ def test_other_shapes_and_signatures_are_not_joined(servable):
         assert [answer["distinct"].tolist() for answer in ask_all(servable, "distinct", same)] == [[1.0], [2.0]]
 
 
+def test_parts_of_a_request_that_are_not_as_wide_are_asked_as_one(servable):
+    for _ in range(2):
+        (found,) = ask_all(servable, "wide", [strings("a", "bc", "def")], largest=2)
+        assert [b"".join(row) for row in found["bytes"]] == [b"a", b"bc", b"def"]
+    assert servable.calls == 2 * [{"text": (2,)}, {"text": (1,)}, {"text": (3,)}]
+    # Requests of their own are joined as before.
+    servable.calls.clear()
+    ask_all(servable, "wide", [strings("a"), strings("bc")])
+    assert servable.calls == [{"text": (2,)}]
+
+
 def test_only_the_request_at_fault_is_refused(servable):
     rows = [{"x": np.array([value], "float32")} for value in (4.0, -1.0, 9.0)]
     first, refused, last = ask_all(servable, "positive", rows)

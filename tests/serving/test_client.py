@@ -1,5 +1,6 @@
 """Clients get from servers what the model answers, over REST from our own and over gRPC from one of real messages."""
 
+import socket
 import threading
 from concurrent import futures
 
@@ -85,6 +86,23 @@ def test_refusals_tell_why(client):
         type(client)(client.address, "other", timeout=30).generate(["a"])
     with pytest.raises(UserError, match="no answer|UNAVAILABLE"):
         type(client)(client.address.rsplit(":", 1)[0] + ":9", "small", timeout=5).generate(["a"])
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
+def test_an_answer_that_breaks_off_is_told(sent):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(sent)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UserError, match="no answer"):
+            RestClient(f"http://127.0.0.1:{listener.getsockname()[1]}", "small", timeout=30).generate(["a"])
+        thread.join()
 
 
 def test_what_is_wrong_with_a_recording_is_told(client, monkeypatch):

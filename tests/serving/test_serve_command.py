@@ -13,10 +13,11 @@ import threading
 import time
 
 import pytest
+import uvicorn
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.serving.repository import Repository
-from tfseq2seq.serving.server import Settings, serve
+from tfseq2seq.serving.server import Settings, _signals, _Stopped, serve
 
 URL = "/v1/models/small"
 COMMAND = [sys.executable, "-m", "tfseq2seq.cli", "serve"]
@@ -138,6 +139,15 @@ def test_mistakes_cost_one_line(small_version, tmp_path):
         assert f"port {port} of 127.0.0.1 cannot be had" in refused(small_version.parent, "--port", port)
     with pytest.raises(UserError, match=r"nowhere\.invalid"):
         serve(Repository(small_version.parent), Settings(host="nowhere.invalid"))
+
+
+def test_a_signal_before_the_server_listens_is_not_lost():
+    with _signals() as signals:
+        with pytest.raises(_Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        signals.server = uvicorn.Server(uvicorn.Config(lambda *_: None))
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.server.should_exit
 
 
 def test_help_sends_production_to_tensorflow_serving():

@@ -46,7 +46,7 @@ from tfseq2seq.errors import UserError
 @click.option(
     "--max-body-mb",
     type=click.FloatRange(min=0, min_open=True),
-    default=8.0,
+    default=32.0,
     show_default=True,
     help="Largest request body, in MB of 2^20 bytes.",
 )

@@ -128,7 +128,11 @@ class Application:
             self._metrics.answered(model, signature, code, time.perf_counter() - began)
 
     async def _body(self, request: Request) -> bytes:
-        too_large = Refusal(413, f"the body is larger than {self._body_limit} bytes, which is the limit here")
+        too_large = Refusal(
+            413,
+            f"the body is larger than {self._body_limit} bytes, which is the limit here (--max-body-mb); of recordings "
+            "the bytes of a WAV file (transcribe_wav) are shorter than samples in JSON",
+        )
         if int(request.headers.get("content-length", 0)) > self._body_limit:
             raise too_large
         body = bytearray()

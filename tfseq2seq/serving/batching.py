@@ -83,14 +83,17 @@ class Batcher:
         """Parts in line."""
         return self._waiting
 
-    async def submit(self, servable: Servable, signature: Signature, inputs: Arrays) -> Arrays:
+    async def submit(self, servable: Servable, signature: Signature, inputs: Arrays, whole: bool = False) -> Arrays:
         """The outputs for a request's inputs, of its own rows alone.
+
+        Args:
+            whole: neither cut a request of many rows nor join it with others.
 
         Raises:
             Refusal: 503, too many wait already; 413, it has more rows than may wait at all; or what the model says.
         """
         rows = _common_rows(inputs)
-        joins = rows is not None and servable.joins(signature)
+        joins = rows is not None and servable.joins(signature) and not whole
         cuts = range(0, rows, self._largest) if joins and rows else range(1)
         if len(cuts) > self._room:
             raise Refusal(413, f"{rows} rows in a request; at most {self._room * self._largest} can be taken")
@@ -111,10 +114,12 @@ class Batcher:
                 self._forget(part)
         if len(parts) == 1:
             return outcomes[0]
-        if _by_rows(outcomes, [part.rows for part in parts]):
+        if not _by_rows(outcomes, [part.rows for part in parts]):
+            servable.not_by_rows.add(signature.name)
+        elif _alike(outcomes):
             return _joined(outcomes, frozenset())
-        servable.not_by_rows.add(signature.name)
-        return await self.submit(servable, signature, inputs)
+        # What its parts give does not fit together, as outputs that are as wide as the longest row of each.
+        return await self.submit(servable, signature, inputs, whole=True)
 
     def close(self) -> None:
         """Waits for the calls under way."""
@@ -241,10 +246,14 @@ def _common_rows(inputs: Mapping[str, np.ndarray]) -> int | None:
 
 
 def _by_rows(outputs: Sequence[Arrays], sizes: Sequence[int]) -> bool:
-    """Whether outputs have a row for each row of the inputs, and can be put together."""
+    """Whether outputs have a row for each row of the inputs."""
+    return all(array.shape[:1] == (size,) for one, size in zip(outputs, sizes, strict=True) for array in one.values())
+
+
+def _alike(outputs: Sequence[Arrays]) -> bool:
+    """Whether outputs that have a row for each of their inputs can be put together."""
     shapes = [{name: array.shape[1:] for name, array in one.items()} for one in outputs]
-    full = all(array.shape[:1] == (size,) for one, size in zip(outputs, sizes, strict=True) for array in one.values())
-    return full and all(shape == shapes[0] for shape in shapes)
+    return all(shape == shapes[0] for shape in shapes)
 
 
 def _rows_of(arrays: Arrays, begin: int, end: int) -> Arrays:

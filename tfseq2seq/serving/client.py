@@ -1,10 +1,10 @@
-"""Asks exported models on a server: TensorFlow Serving, or `tfseq2seq serve`.
+"""Asks exported models on a server: over REST TensorFlow Serving or `tfseq2seq serve`, over gRPC TensorFlow Serving.
 
 client = RestClient("http://localhost:8501", "my")
 client.generate(["你 好 ！"])                      # ["hello !"]
 client.predict({"text": ["你 好 ！"]}, "n_best")   # {"text": array [1, N], "score": array [1, N]}
 
-    client = GrpcClient("localhost:8500", "my")       # over gRPC: `pip install tfseq2seq[client]`
+client = GrpcClient("localhost:8500", "my")       # `pip install 'tfseq2seq[client]'`
 client.transcribe([samples])                      # float32 arrays at the model's rate
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import base64
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -99,8 +100,8 @@ class RestClient(Client):
                 return found
         except urllib.error.HTTPError as error:
             raise UserError(f"{url}: {error.code}: {_reason(error.read())}") from None
-        except (urllib.error.URLError, TimeoutError) as error:
-            raise UserError(f"{url}: no answer: {getattr(error, 'reason', error)}") from None
+        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a cut connection may be either
+            raise UserError(f"{url}: no answer: {getattr(error, 'reason', None) or repr(error)}") from None
         except ValueError as error:
             raise UserError(f"{url}: the answer is no JSON: {error}") from None
 

@@ -46,7 +46,7 @@ class Settings:
     largest: int = 32
     room: int = 256
     poll_seconds: float = 2.0
-    body_limit: int = 8 << 20
+    body_limit: int = 32 << 20
     access_log: bool = False
 
 
@@ -88,9 +88,8 @@ def serve(repository: Repository, settings: Settings) -> None:
             server_header=False,
             backlog=_BACKLOG,
         )
-        signals.serving = True
+        signals.server = server = _Server(config)
         _LOG.info("serving %s at %s, for trying out; production runs TensorFlow Serving", repository.folder, address)
-        server = _Server(config)
         try:
             server.run([listener])
         except OSError as error:
@@ -113,11 +112,13 @@ class _Stopped(BaseException):
 class _Signals:
     """Handles signals before uvicorn does, and those it raises again once it has stopped for them."""
 
-    serving = False
+    server: uvicorn.Server | None = None
 
     def __call__(self, *_: Any) -> None:
-        if not self.serving:
+        if self.server is None:
             raise _Stopped
+        # Before uvicorn has handlers of its own; it looks at this as soon as it has started.
+        self.server.should_exit = True
 
 
 @contextlib.contextmanager
