@@ -1,5 +1,6 @@
 """What goes with a SavedModel for a server, and that nobody ever finds half a version."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tfseq2seq.export.publishing import model_card, write_server_files
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
+from tfseq2seq.training.run import Run
 
 log_messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
 config_messages = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
@@ -61,11 +63,40 @@ def test_server_files_name_every_model_and_keep_what_is_there(published):
     assert batching.read_text() == "# mine\n"
 
 
+def test_a_models_config_of_nothing_is_begun_and_one_of_something_else_is_told(tmp_path):
+    config = tmp_path / "models.config"
+    config.write_text("\n")
+    write_server_files(tmp_path / "one")
+    parsed = text_format.Parse(config.read_text(), config_messages.ModelServerConfig())
+    assert [model.name for model in parsed.model_config_list.config] == ["one"]
+    config.write_text("# models\n")
+    with pytest.raises(UserError, match="is no list of models"):
+        write_server_files(tmp_path / "one")
+    assert config.read_text() == "# models\n"
+
+
+def test_a_folder_is_known_by_its_name_from_inside_too(speech, tmp_path, monkeypatch):
+    (tmp_path / "heard").mkdir()
+    monkeypatch.chdir(tmp_path / "heard")
+    assert export_saved_model(speech, ".") == tmp_path / "heard" / "1"
+    assert 'name: "heard"' in (tmp_path / "models.config").read_text()
+
+
 def test_a_card_tells_recipe_scores_and_licence(trained_run, published):
-    card = model_card(trained_run, licence="cc-by-4.0")
+    card = model_card([trained_run], licence="cc-by-4.0")
     assert card.startswith("---\nlicense: cc-by-4.0\n") and "| accuracy | " in card and "# small" in card
     assert "steps: 12" in card and tf.__version__ in card
     assert (published / "assets.extra" / "model_card.md").read_text() == "# A card\n"
+
+
+def test_a_card_tells_what_the_weights_are(trained_run):
+    recipe = trained_run.recipe
+    mean = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, average=2))
+    averaged = Run(trained_run.folder, mean, trained_run.source, trained_run.target)
+    assert "the weights here are the mean of the last 2 checkpoints" in model_card([averaged])
+    ensemble = model_card([trained_run, trained_run])
+    assert "those of 2 runs, an ensemble" in ensemble and "| accuracy | " not in ensemble
+    assert "| accuracy | " not in model_card([trained_run], "other.weights.h5")
 
 
 def test_what_fails_its_check_is_not_published(speech, tmp_path):

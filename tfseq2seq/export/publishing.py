@@ -103,13 +103,28 @@ def write_warmup(folder: Path, requests: Sequence[bytes]) -> None:
             writer.write(request)
 
 
-def model_card(run: Run, weights: str | Path | None = None, licence: str = "unspecified") -> str:
-    """Markdown about a run: what it is, how well it does, and what it was made with."""
+def model_card(runs: Sequence[Run], weights: str | Path | None = None, licence: str = "unspecified") -> str:
+    """Markdown about a run, or an ensemble of several: what it is, how well it does, and what it was made with.
+
+    Args:
+        runs: the first one's recipe tells how outputs are searched.
+        weights: file used instead of the run's finished ones, of which no score is known.
+        licence: under which the artefact is given away.
+    """
     import keras
 
-    step, best = _best_metrics(run) if weights is None else (None, {})
+    run = runs[0]
+    step, best = _best_metrics(run) if weights is None and len(runs) == 1 else (None, {})
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in best.items())
-    validated = f"\nOn the validation data, at step {step:,}:\n\n| | |\n|---|---|\n{scores}\n" if best else ""
+    validated = ""
+    if best:
+        count = run.recipe.training.average
+        averaged = f" (the weights here are the mean of the last {count} checkpoints)" if count > 1 else ""
+        measured = f"The best checkpoint on the validation data, at step {step:,}{averaged}:"
+        validated = f"\n{measured}\n\n| | |\n|---|---|\n{scores}\n"
+    used = str(weights or "the run's")
+    if len(runs) > 1:
+        used = f"those of {len(runs)} runs, an ensemble, of which this is the first"
     made = {"tfseq2seq": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
     versions = "\n".join(f"| {name} | {version} |" for name, version in made.items())
     return f"""\
@@ -120,7 +135,7 @@ library_name: tfseq2seq
 
 # {run.recipe.name}
 
-Encoder: {run.recipe.model.encoder.kind}. Decoder: {run.recipe.model.decoder.kind}. Weights: {weights or "the run's"}.
+Encoder: {run.recipe.model.encoder.kind}. Decoder: {run.recipe.model.decoder.kind}. Weights: {used}.
 {validated}
 | made with | |
 |---|---|
@@ -149,7 +164,7 @@ def write_server_files(base: Path) -> None:
     What somebody wrote there stays: a model that is named already is left alone, and so is a batching.config.
 
     Raises:
-        UserError: one of the two cannot be read or written.
+        UserError: one of the two cannot be read or written, or models.config is none.
     """
     config = base.parent / "models.config"
     entry = f"""\
@@ -160,11 +175,14 @@ def write_server_files(base: Path) -> None:
   }}
 """
     try:
-        old = config.read_text(encoding="utf-8") if config.exists() else "model_config_list {\n}\n"
+        old = config.read_text(encoding="utf-8") if config.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from None
+    old = old if old.strip() else "model_config_list {\n}\n"
     if not re.search(rf'name:\s*"{re.escape(base.name)}"', old):
-        end = old.rstrip().rfind("}")
+        end = old.rfind("}")
+        if end < 0:
+            raise UserError(f"{config}: is no list of models as TensorFlow Serving reads it; mend it, or delete it")
         write_whole(config, (old[:end] + entry + old[end:]).encode("utf-8"))
     batching = base.parent / "batching.config"
     if not batching.exists():

@@ -62,6 +62,8 @@ def export_saved_model(
         UserError: the version exists already, or the folder cannot be written.
     """
     base = Path(base)
+    if base.name in ("", ".."):
+        base = base.resolve()  # its name is the model's
     if base.exists() and not base.is_dir():
         raise UserError(f"{base}: is a file; name a folder for the model's versions")
     versions = [int(path.name) for path in base.glob("*") if path.name.isdigit()] if base.exists() else []
