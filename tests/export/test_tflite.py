@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import keras
 import pytest
@@ -54,6 +55,16 @@ def test_greedy_search_too(family, tmp_path):
     expected = Generator(model, 4, 1).generate(inputs)
     found = TFLiteModel(export_tflite(model, tmp_path / "lite")).generate(inputs)
     assert [output.texts for output in found] == [output.texts for output in expected]
+
+
+def test_a_file_holds_what_lies_beside_it(tmp_path):
+    folders = [export_tflite(live("gru", beam=1), tmp_path / name) for name in ("one", "two")]
+    one, two = ((folder / "model.tflite").read_bytes() for folder in folders)
+    assert one == two
+    with zipfile.ZipFile(folders[0] / "model.tflite") as archive:
+        found = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(found) == ["config.json", "source.txt", "target.txt"]
+    assert all(content == (folders[0] / name).read_bytes() for name, content in found.items())
 
 
 UNIGRAM = TextSpec(scheme="unigram", vocabulary_size=40)
@@ -192,6 +203,9 @@ def test_faults(tmp_path):
     folder = export_tflite(model, tmp_path / "y")
     (folder / "model.tflite").write_bytes(b"TFL3" * 10)
     with pytest.raises(UserError, match="damaged"):
+        TFLiteModel(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="not a whole TFLite export: config.json does not tell its 'outputs'"):
         TFLiteModel(folder)
     both = TextToText(model.models * 2, LETTERS, LETTERS, SearchSpec(beam=1))
     with pytest.raises(UserError, match="an ensemble does not go"):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="int16 is for CTranslate2, full_int8 for TFLite: what is computed is rounded too.",
 )
-@click.option("--examples", type=click.Path(), help="For full_int8: file of source lines, or manifest of recordings.")
+@click.option("--examples", type=click.Path(), help="For full_int8: manifest of recordings.")
 @click.option(
     "--strings", is_flag=True, help="Of TFLite: one string in, one out, by tensorflow-text's operations (unigram only)."
 )
@@ -77,12 +77,12 @@ def export(
     if bool(examples) != (quantization == "full_int8"):
         raise UserError("--quantization full_int8 and --examples, which it measures activations on, go together")
     name = recipe_of(runs).name
-    samples = _example_inputs(runs, examples) if examples else []
+    samples = _examples(runs, examples) if examples else []
     model = open_endpoint(runs, weights, overrides)
     from tfseq2seq.training.run import Run
 
-    run = Run.open(runs[0])
-    check = _checked_by(run, model) if checked else None
+    opened = [Run.open(folder, overrides) for folder in runs]
+    check = _checked_by(opened[0], model) if checked else None
     if kind == "ctranslate2":
         from tfseq2seq.export.ctranslate2 import export_ctranslate2
 
@@ -98,7 +98,7 @@ def export(
     from tfseq2seq.export.publishing import model_card
     from tfseq2seq.export.saved_model import export_saved_model
 
-    card = model_card(run, weights, licence)
+    card = model_card(opened, weights, licence)
     click.echo(export_saved_model(model, base or f"saved_models/{name}", version, card, check))
 
 
@@ -118,14 +118,16 @@ def _checked_by(run: Run, model: TextToText | SpeechToText) -> Callable[[Path], 
     return check
 
 
-def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
-    """What a model is fed: the lines of a file, or the recordings of a manifest."""
-    from tfseq2seq.files import read_lines
-
+def _examples(runs: Sequence[str], manifest: str) -> list[Any]:
+    """Recordings that ranges of activations are measured on."""
     audio = source_of(runs)
     if audio is None:
-        return [line for line in read_lines(path) if line.strip()]
-    return recordings_of(path, "", audio).whole
+        raise UserError(
+            f"--quantization full_int8 is for models of speech with CTC, and {runs[0]} is one of text; take int8"
+        )
+    recordings = recordings_of(manifest, "", audio)
+    report(recordings.faults)
+    return recordings.whole
 
 
 @click.command()
@@ -147,7 +149,7 @@ def _example_inputs(runs: Sequence[str], path: str) -> list[Any]:
     type=float,
     default=0.1,
     show_default=True,
-    help="Of quantized artefacts: mean score may be so much lower.",
+    help="Of quantized artefacts: texts may be so much less probable to the run, in nats a token on average.",
 )
 def verify(
     artefact: str,
@@ -164,7 +166,8 @@ def verify(
     """Ask the artefact in a folder (SavedModel, TFLite, CTranslate2) and the run it came from the same, and compare.
 
     The artefact answers in a process without this package. Texts have to be the same and scores within the tolerance;
-    of a quantized artefact the mean score counts. Exit code 1 tells that they differ.
+    of a quantized artefact they may differ, but must be about as probable to the run as its own. Exit code 1 tells that
+    they are not.
     """
     from tfseq2seq.files import read_lines
 

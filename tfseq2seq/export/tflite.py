@@ -2,8 +2,11 @@
 
     saved_models/<name>_tflite/
         model.tflite      ids, or samples and their lengths, to ids, scores and log-probabilities; any batch and length
-        config.json       schemes and normalisation of text, rate of audio, search settings; in the file's metadata too
+        config.json       schemes and normalisation of text, rate of audio, search settings
         source.txt, target.txt, or .model of SentencePiece
+
+What lies beside model.tflite is in it too, so that it can travel alone: config.json as its metadata "tfseq2seq", and
+all files in a zip archive at its end, where TFLite's own metadata has associated files (`unzip model.tflite`).
 
 `TFLiteModel` in `export/tflite_model.py` asks it, without TensorFlow.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +51,7 @@ def export_tflite(
     model: TextToText | SpeechToText,
     folder: str | Path,
     quantization: Quantization = "float32",
-    examples: Sequence[Any] = (),
+    examples: Sequence[np.ndarray] = (),
     check: Callable[[Path], None] | None = None,
     strings: bool = False,
 ) -> Path:
@@ -62,7 +66,7 @@ def export_tflite(
             in 8 bits and computes their products with inputs rounded on the fly (dynamic range); full_int8 computes
             products and convolutions wholly in 8 bits, between ranges measured beforehand. What is between them stays
             float32: powers of a spectrum span more than 8 bits hold. It is for CTC models without loops.
-        examples: strings, or arrays of samples, that ranges of activations are measured on; full_int8 needs some.
+        examples: arrays of samples that ranges of activations are measured on; full_int8 needs some.
         check: called with the folder before it takes its name; what it raises keeps it from doing so.
         strings: take one string, or the samples of one recording, and give one string, by tensorflow-text's operations;
             see `export/tflite_strings.py`.
@@ -89,6 +93,7 @@ def export_tflite(
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
         if isinstance(model, TextToText):
             save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        _pack(aside)
         if check is not None:
             check(aside)
     return folder
@@ -132,7 +137,7 @@ def convert(
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "full_int8":
-        converter.representative_dataset = _representative(model, examples)
+        converter.representative_dataset = _representative(examples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
         content: bytes = _with_integer_products(converter) if quantization == "full_int8" else converter.convert()
@@ -154,13 +159,10 @@ def _with_integer_products(converter: Any) -> bytes:
     return content
 
 
-def _representative(model: TextToText | SpeechToText, examples: Sequence[Any]) -> Callable[[], Iterator[list[Any]]]:
+def _representative(examples: Sequence[np.ndarray]) -> Callable[[], Iterator[list[Any]]]:
     def batches() -> Iterator[list[Any]]:
         for one in examples:
-            if isinstance(model, TextToText):
-                yield [model.source(tf.constant([one])).numpy()]
-            else:
-                yield [np.asarray(one, "float32")[np.newaxis], np.array([len(one)], "int32")]
+            yield [np.asarray(one, "float32")[np.newaxis], np.array([len(one)], "int32")]
 
     return batches
 
@@ -222,6 +224,15 @@ def _with_config(content: bytes, config: dict[str, Any]) -> bytes:
     builder = Sharing(len(content) + 4096)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _pack(folder: Path) -> None:
+    """Appends an archive of what lies beside the model to it."""
+    others = sorted(path for path in folder.iterdir() if path.name != MODEL)
+    with zipfile.ZipFile(folder / MODEL, "a") as archive:
+        for path in others:
+            # Without the time of day: the same model gives the same file.
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _named(schema: Any, name: str, place: int) -> Any:

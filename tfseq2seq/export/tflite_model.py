@@ -41,11 +41,14 @@ class TFLiteModel:
         try:
             self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             content = (folder / MODEL).read_bytes()
+            self.strings = "text" in self.config["outputs"]
+            self.target = load_side(folder, "target", self.config)
+            self.source = load_side(folder, "source", self.config) if "source" in self.config else None
+        except KeyError as error:
+            raise UserError(f"{folder}: not a whole TFLite export: {CONFIG} does not tell its {error}") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
-        self.target = load_side(folder, "target", self.config)
-        self.source = load_side(folder, "source", self.config) if "source" in self.config else None
-        self.batch_size, self.strings = batch_size, "text" in self.config["outputs"]
+        self.batch_size = batch_size
         make = _string_interpreter if self.strings else _interpreter
         try:
             self._interpreter = make(content, threads)
