@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import wave
@@ -204,11 +205,26 @@ def test_times_and_windows(run, morse, tmp_path, capfd):
     assert [one["text"] for one in found] == lines and found[1]["path"] == str(files[1])
     main([*common, "--times", "srt", "--output", str(tmp_path / "subtitles"), str(files[0]), str(files[1])])
     assert sorted(path.name for path in (tmp_path / "subtitles").iterdir()) == ["test_00001.srt", "test_00002.srt"]
+    # Stretches of one recording are one file, at the times they have in it.
+    rows = [{"audio_filepath": str(files[0]), "offset": at, "duration": 0.4, "text": ""} for at in (0.6, 0.1)]
+    segments = tmp_path / "segments.jsonl"
+    segments.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main([*common, "--times", "json", "--manifest", str(segments)])
+    found = [json.loads(line)["words"] for line in capfd.readouterr().out.splitlines()]
+    for words, row in zip(found, rows, strict=True):
+        assert all(row["offset"] <= word["start"] <= word["end"] <= row["offset"] + 0.4 for word in words)
+    assert any(found)
+    main([*common, "--times", "srt", "--output", str(tmp_path / "one.srt"), "--manifest", str(segments)])
+    assert ("-->" in (tmp_path / "one.srt").read_text()) == any(found)
+    (tmp_path / "same").mkdir()
+    twin = shutil.copy(files[0], tmp_path / "same")
     main([*common, "--window", "100", str(files[0])])
     assert capfd.readouterr().out.splitlines() == lines[:1]
     for options, message in (
         (["--overlap", "1"], "--overlap is of --window"),
         (["--times", "vtt", files[1]], "name a folder with --output"),
+        (["--times", "vtt", "--output", tmp_path, twin], "would have subtitles of one name, test_00001"),
+        (["--window", "9", "--workers", "2"], "--workers goes with neither"),
         (["--window", "1", "--overlap", "0.6"], "shorter than half a window"),
     ):
         code, printed = failed([*common, *options, files[0]], capfd)

@@ -206,5 +206,5 @@ def test_formats():
     (found,) = transcriber.transcribe([morse_utterance("E", np.random.default_rng(0), 8000)])
     line = json.loads(as_json_line("a.wav", found))
     assert line["path"] == "a.wav" and [word["text"] for word in line["words"]] == [word.text for word in found.words]
-    assert as_subtitles(found, "vtt", transcriber).startswith("WEBVTT")
-    assert ("-->" in as_subtitles(found, "srt", transcriber)) == bool(found.words)
+    assert as_subtitles(found.words, "vtt", transcriber).startswith("WEBVTT")
+    assert ("-->" in as_subtitles(found.words, "srt", transcriber)) == bool(found.words)

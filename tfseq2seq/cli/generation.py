@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from tfseq2seq.cli.runs import import_tensorflow, open_endpoint, recipe_of, sour
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
+    from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.export.outputs import Output
 
 
@@ -29,8 +31,16 @@ if TYPE_CHECKING:
 @click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
 @click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
-@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
-@workers_option
+@click.option(
+    "--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once; of a TFLite file of strings one."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Batches at a time; 0: one per core, at most 8. Of TFLite: threads of one batch; 0: one.",
+)
 @click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
 @click.option(
     "--times",
@@ -68,7 +78,8 @@ def generate(
         raise UserError("give --run, or --artefact in its place")
     exported = None
     if artefact:
-        for name, given in (("weights", weights), ("set", overrides), ("prefix", prefix), ("times", times or window)):
+        settled = {"weights": weights, "set": overrides, "prefix": prefix}
+        for name, given in {**settled, "times": times, "window": window, "overlap": overlap}.items():
             if given:
                 raise UserError(f"--{name} is for a run; what {artefact} does is settled")
         exported = _exported(artefact, batch, workers)
@@ -90,12 +101,18 @@ def generate(
         if times or window:
             if scores:
                 raise UserError("--scores goes with neither --times nor --window; json has the scores")
+            if workers:
+                raise UserError("--workers goes with neither --times nor --window")
+            names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
             model = open_endpoint(runs, weights, overrides)
-            _write_timed(model, [one.path for one in utterances], inputs, times, window, overlap, output, batch)
+            _write_timed(model, utterances, names, inputs, times, window, overlap, output, batch)
             report(faults)
             return
-    elif files or manifest or split or times or window:
-        raise UserError(f"audio files and manifests are for models of speech, and {asked} is one of text; use --input")
+    elif files or manifest or split or times or window or overlap:
+        raise UserError(
+            "audio files, manifests, --times, --window and --overlap are for models of speech, and "
+            f"{asked} is one of text; use --input"
+        )
     else:
         inputs = read_lines(source) if source else standard_input()
     prefixes = read_lines(prefix) if prefix else None
@@ -122,6 +139,10 @@ def generate(
 
 def _exported(folder: str, batch: int, workers: int) -> Any:
     """An artefact that is asked without TensorFlow."""
+    if any(any(Path(folder).glob(name)) for name in ("saved_model.pb", "*/saved_model.pb")):
+        raise UserError(
+            f"{folder}: a SavedModel; --artefact is for TFLite and CTranslate2, ask it by `tfseq2seq serve`"
+        )
     if (Path(folder) / "model.bin").exists():
         from tfseq2seq.export.ctranslate2_model import CTranslate2Model
 
@@ -146,9 +167,22 @@ def _generated(
     return Generator(model, batch, workers).generate(inputs, prefixes)
 
 
+def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
+    """What the subtitles of each audio file are called, without the ending: those of its utterances are one file."""
+    names = {one.path: Path(one.path).stem for one in utterances}
+    if len(names) > 1 and not output:
+        raise UserError(f"subtitles of {len(names)} recordings are as many files: name a folder with --output")
+    for stem, count in collections.Counter(names.values()).items():
+        if count > 1:
+            both = [path for path, name in names.items() if name == stem][:2]
+            raise UserError(f"{both[0]} and {both[1]} would have subtitles of one name, {stem}; ask for one at a time")
+    return names
+
+
 def _write_timed(
     model: Any,
-    paths: Sequence[str],
+    utterances: Sequence[Utterance],
+    names: Mapping[str, str],
     recordings: Sequence[Any],
     times: str | None,
     window: float | None,
@@ -156,28 +190,34 @@ def _write_timed(
     output: str | None,
     batch: int,
 ) -> None:
-    """Transcripts of recordings by windows, as lines, or with the times of words."""
+    """Transcripts of recordings by windows, as lines, or with the times of words, counted from the beginning of a file.
+
+    `names` of the files of subtitles, by path, where those are asked for.
+    """
     from tfseq2seq.export.long_audio import transcribe_long
     from tfseq2seq.export.timing import Transcriber
-    from tfseq2seq.export.transcripts import as_json_line, as_subtitles
+    from tfseq2seq.export.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.files import write_whole
 
-    if times in ("srt", "vtt") and len(paths) > 1 and not output:
-        raise UserError(f"subtitles of {len(paths)} recordings are as many files: name a folder with --output")
     transcriber = Transcriber(model, batch)
     if window:
         found = transcribe_long(transcriber, recordings, window, window / 6 if overlap is None else overlap)
     else:
         found = transcriber.transcribe(recordings)
+    found = [moved(one, utterance.start) for one, utterance in zip(found, utterances)]
     if times in ("srt", "vtt"):
-        contents = [as_subtitles(one, times, transcriber) for one in found]
+        words: dict[str, list[Any]] = {path: [] for path in names}
+        # A recording that is asked for twice has one set of subtitles.
+        for utterance, one in sorted(dict(zip(utterances, found)).items(), key=lambda pair: pair[0].start):
+            words[utterance.path] += one.words
+        contents = [as_subtitles(each, times, transcriber) for each in words.values()]
     elif times == "json":
-        contents = ["".join(as_json_line(path, one) + "\n" for path, one in zip(paths, found))]
+        contents = ["".join(as_json_line(one.path, each) + "\n" for one, each in zip(utterances, found))]
     else:
         contents = ["".join(one_line(one.text) + "\n" for one in found)]
     if output and len(contents) > 1:
-        for path, content in zip(paths, contents):
-            write_whole(Path(output, Path(path).stem + f".{times}"), content.encode("utf-8"))
+        for name, content in zip(names.values(), contents):
+            write_whole(Path(output, f"{name}.{times}"), content.encode("utf-8"))
     elif output:
         write_whole(output, contents[0].encode("utf-8"))
     else:
