@@ -75,3 +75,11 @@ def test_a_teacher_of_another_vocabulary_is_refused(small_recipe, trained_run, t
     with pytest.raises(UserError, match="the target vocabulary of .* is not the student's; set target.vocabulary"):
         train(recipe, tmp_path / "student")
     assert not (tmp_path / "student").exists()
+
+
+def test_a_teacher_without_source_text_is_refused(small_recipe, trained_run, tmp_path):
+    values = to_dict(small_recipe)
+    values["source"] = {"kind": "audio"}
+    heard = Run.create(tmp_path / "heard", from_dict(Recipe, values), None, trained_run.target)
+    with pytest.raises(UserError, match="training.distillation.teacher: .*heard is no run of text to text"):
+        teaching(DistillationSpec(str(heard.folder)), trained_run)

@@ -188,13 +188,14 @@ def test_evaluation_sees_averaged_weights_and_training_gets_its_own_back():
     assert model.get_weights()[0].item() == own
 
 
-def test_vectors_from_a_file_start_the_embedding(small_recipe, generated, tmp_path):
+def test_vectors_from_a_file_start_the_embedding(small_recipe, generated, tmp_path, monkeypatch):
     from tfseq2seq.interop.vectors import write_vectors
 
     words = generated["train.target"].read_text(encoding="utf-8").split()
     write_vectors(tmp_path / "vectors.txt", [words[0]], np.full((1, 16), 0.5, "float32"))
     values = to_dict(small_recipe)
-    values["model"] |= {"target_vectors": str(tmp_path / "vectors.txt"), "tie_output": False}
+    monkeypatch.setenv("VECTORS", str(tmp_path))
+    values["model"] |= {"target_vectors": "$VECTORS/vectors.txt", "tie_output": False}
     values["training"] |= {"steps": 1, "evaluate_every": 1, "optimizer": {"learning_rate": 0.0}}
     said = []
     run = train(from_dict(Recipe, values), tmp_path / "run", say=said.append)

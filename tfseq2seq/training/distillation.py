@@ -30,18 +30,17 @@ def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, A
         student: for its vocabularies.
 
     Raises:
-        UserError: the teacher is no run of text with these vocabularies.
+        UserError: the teacher is no run of text to text with these vocabularies.
     """
     run = Run.open(expanded_path(spec.teacher))
+    if run.source is None:
+        raise UserError(f"training.distillation.teacher: {spec.teacher} is no run of text to text")
     for side in ("source", "target"):
-        own, other = getattr(student, side), getattr(run, side)
-        if other is None or own.vocabulary != other.vocabulary:
+        if getattr(student, side).vocabulary != getattr(run, side).vocabulary:
             raise UserError(
                 f"training.distillation.teacher: the {side} vocabulary of {spec.teacher} is not the student's; set "
                 f"{side}.vocabulary to the teacher's, {run.folder}/vocabulary/{side}.*"
             )
-    if run.recipe.model.is_language_model:
-        raise UserError(f"training.distillation.teacher: {spec.teacher} is a language model")
     teacher: keras.Model = run.load_model()
     teacher.trainable = False
 

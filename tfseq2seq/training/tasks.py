@@ -223,7 +223,7 @@ def load_vectors(model: Seq2Seq, run: Run, say: Any = print) -> None:
             tokens = features.vocabulary.tokens
             # Files are of unit deviation, more or less; the model's embeddings are scaled by width^0.5 when read.
             matrix, found = embedding_matrix(
-                tokens, read_vectors(path, set(tokens)), spec.width, seed, spec.width**-0.5
+                tokens, read_vectors(expanded_path(path), set(tokens)), spec.width, seed, spec.width**-0.5
             )
             embedding.embeddings.assign(matrix)
             say(f"{side} vectors: {found:,} of {len(tokens):,} tokens found in {path}")
