@@ -82,7 +82,7 @@ lock: ## resolve setup.py again into requirements/*.txt
 	$(call check_python,13,make lock)
 	test -x $(VENV_LOCK)/bin/python || $(PYTHON) -m venv $(VENV_LOCK)
 	$(VENV_LOCK)/bin/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
-	$(call compile,requirements/latest.txt,test plot tensorboard audio ctranslate2 tflite serve client)
+	$(call compile,requirements/latest.txt,test plot audio ctranslate2 tflite serve client)
 	$(call compile,requirements/io.txt,test plot io audio ctranslate2 tflite serve client)
 
 .PHONY: clean

@@ -10,7 +10,6 @@ INSTALL_REQUIRES = [
     "tensorflow>=2.17,<2.22",
     "keras>=3.15,<3.16",
     "tensorflow-text>=2.17,<2.22",
-    "keras-hub>=0.31",
     "sentencepiece",
     "sacrebleu",
     "jiwer",
@@ -19,14 +18,12 @@ INSTALL_REQUIRES = [
     "click",
     "rich",
     "numpy",
+    "tensorboard",
 ]
 
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib"],
-    # TensorFlow 2.17 still depends on tensorboard, 2.21 does not: without it tf.summary, and with it
-    # keras.callbacks.TensorBoard, raises TBNotInstalledError.
-    "tensorboard": ["tensorboard"],
-    "audio": ["soundfile", "soxr"],
+    "audio": ["soundfile"],
     "ctranslate2": ["ctranslate2"],
     # backports-strenum 1.3 refuses the Pythons that this package and ai-edge-litert run on.
     "tflite": ["ai-edge-litert", "backports-strenum<1.3"],
@@ -41,7 +38,6 @@ EXTRAS_REQUIRE["io"] = [
     "tensorflow==2.17.*",
     "tensorflow-text==2.17.*",
     "tensorflow-io==0.37.1",
-    "keras-hub==0.31.*",
     "setuptools<82",  # the tensorboard that TensorFlow 2.17 needs imports pkg_resources
 ]
 EXTRAS_REQUIRE["test"] = [
@@ -53,7 +49,9 @@ EXTRAS_REQUIRE["test"] = [
     "types-PyYAML",
     "jax",
     "pydot",
+    "keras-hub>=0.31",
     "librosa",
+    "soxr",
     "kaldi-native-fbank",
     "httpx",
 ]
@@ -61,13 +59,13 @@ EXTRAS_REQUIRE["test"] = [
 setup(
     name="tfseq2seq",
     version="0.1.0",
-    description="Sequence-to-sequence models of every modality with Keras 3 and TensorFlow, from recipe to serving",
+    description="Sequence-to-sequence models of text and speech with Keras 3 and TensorFlow, from recipe to serving",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["tfseq2seq", "tfseq2seq.*"]),
-    package_data={"tfseq2seq": ["py.typed", "*.yaml", "recipes/*.yaml", "recipes/**/*.yaml"]},
+    package_data={"tfseq2seq": ["py.typed"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     entry_points={"console_scripts": ["tfseq2seq = tfseq2seq.cli:main"]},

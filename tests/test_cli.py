@@ -254,6 +254,10 @@ def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
         (["--format", "tflite", "--quantization", "int16"], "--quantization int16 is not for --format tflite"),
         (["--format", "tflite", "--version", "2"], "--version is for --format savedmodel"),
         (["--format", "tflite", "--quantization", "full_int8"], "and --examples, which it measures activations on"),
+        (
+            ["--format", "tflite", "--quantization", "full_int8", "--examples", "lines.txt"],
+            "full_int8 is for models of speech with CTC",
+        ),
         (["--format", "tflite", "--strings"], "source.scheme characters: tensorflow-text has unigram alone for TFLite"),
     ],
 )
@@ -387,6 +391,7 @@ def test_recipe_prints_presets(tfseq2seq, tmp_path, name):
     (tmp_path / "recipe.yaml").write_text(output)
     loaded = load_recipe(tmp_path / "recipe.yaml")
     assert code == 0 and loaded.training.steps == 7 and loaded.model == PRESETS[name]().model
+    assert output.startswith(f"# {PRESETS[name].__doc__}\n")
 
 
 def test_recipe_schema_has_a_line_for_each_key(tfseq2seq):
@@ -603,6 +608,7 @@ def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, opti
         (["embeddings", "--projector", "{folder}/new", "--words", "☃"], "'☃': not in the source vocabulary"),
         (["embeddings", "--projector", "{folder}/new", "--words", " "], "no word is given"),
         (["average", "--last", "3"], "has 2 checkpoints, not 3"),
+        (["generate", "--input", "{one}", "--overlap", "1"], "--overlap are for models of speech, and"),
         (["average", "--last", "0"], "'--last': 0 is not in the range"),
         (["average", "--last", "2", "--output", "{folder}/mean.h5"], "weights files end in .weights.h5"),
     ],
@@ -619,6 +625,7 @@ def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, 
     "arguments, reason",
     [
         (["generate"], "give --run, or --artefact"),
+        (["generate", "--artefact", "{file}", "--window", "3"], "--window is for a run; what"),
         (["data", "generate", "{file}"], "is a file"),
         (["data", "records", "--source", "{file}", "--target", "none", "out"], "none: cannot be read"),
         (["compare", "{file}", "{file}", "--reference", "{file}", "--resamples", "0"], "resamples"),
@@ -628,6 +635,13 @@ def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, 
 def test_mistakes_without_a_run(refused, lines, arguments, reason):
     file = lines("file", ["x"])
     assert reason in refused(*(argument.format(file=file) for argument in arguments))
+
+
+def test_a_saved_model_is_not_asked_as_another_artefact(refused, tmp_path):
+    (tmp_path / "my" / "1").mkdir(parents=True)
+    (tmp_path / "my" / "1" / "saved_model.pb").touch()
+    for folder in (tmp_path / "my", tmp_path / "my" / "1"):
+        assert "a SavedModel; --artefact is for TFLite and CTranslate2" in refused("generate", "--artefact", folder)
 
 
 def test_what_the_system_refuses_is_one_line_too(refused, tmp_path, monkeypatch):

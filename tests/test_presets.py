@@ -9,15 +9,16 @@ import tfseq2seq
 from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS, preset
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import Recipe
+from tfseq2seq.spec import AudioSpec, Recipe
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_lack_nothing_but_data(name):
     recipe = preset(name)
     assert recipe.name == name and not recipe.data.train.given
-    table = {"train": {"table": "train.tsv"}, "validation": {"table": "validation.tsv"}}
-    complete = from_dict(Recipe, {**to_dict(recipe), "data": table})
+    kind = "manifest" if isinstance(recipe.source, AudioSpec) else "table"
+    corpora = {"train": {kind: "train.tsv"}, "validation": {kind: "validation.tsv"}}
+    complete = from_dict(Recipe, {**to_dict(recipe), "data": corpora})
     assert complete.model == recipe.model and complete.data.train.given
     assert PRESETS[name].__doc__
 
@@ -25,6 +26,13 @@ def test_presets_lack_nothing_but_data(name):
 def test_presets_are_different_models():
     models = [preset(name).model for name in PRESETS]
     assert all(model not in models[:place] for place, model in enumerate(models))
+
+
+def test_presets_of_speech_have_room_for_the_text_of_their_longest_recordings():
+    for recipe in map(preset, PRESETS):
+        if isinstance(recipe.source, AudioSpec):
+            # Readers say some 15 characters a second.
+            assert 15 * recipe.data.max_seconds < min(recipe.data.max_target_length, recipe.search.max_length)
 
 
 def test_base_is_that_of_the_paper():

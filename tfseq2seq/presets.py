@@ -5,22 +5,36 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable
+from typing import Literal
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import (
+    AudioSpec,
+    AugmentationSpec,
     Cell,
+    ConformerEncoderSpec,
     ConvolutionEncoderSpec,
+    CTCDecoderSpec,
+    DataSpec,
+    GuidedAttentionSpec,
     ModelSpec,
     OptimizerSpec,
+    PyramidEncoderSpec,
     Recipe,
     RecurrentDecoderSpec,
     RecurrentEncoderSpec,
     ScheduleSpec,
     Scores,
+    SearchSpec,
+    TextSpec,
     TrainingSpec,
+    TransducerDecoderSpec,
     TransformerDecoderSpec,
     TransformerEncoderSpec,
 )
+
+# Every export format can search so.
+SEARCH = SearchSpec(length_penalty="average", alpha=1.0)
 
 
 def transformer(width: int, layers: int, heads: int, ffn: int, dropout: float) -> ModelSpec:
@@ -32,12 +46,12 @@ def transformer(width: int, layers: int, heads: int, ffn: int, dropout: float) -
 
 def transformer_tiny() -> Recipe:
     """4+4 layers, width 128: for tens of thousands of pairs, and for CPUs."""
-    return Recipe(name="transformer_tiny", model=transformer(128, 4, 4, 256, 0.3))
+    return Recipe(name="transformer_tiny", model=transformer(128, 4, 4, 256, 0.3), search=SEARCH)
 
 
 def transformer_small() -> Recipe:
     """3+3 layers, width 256."""
-    return Recipe(name="transformer_small", model=transformer(256, 3, 4, 1024, 0.1))
+    return Recipe(name="transformer_small", model=transformer(256, 3, 4, 1024, 0.1), search=SEARCH)
 
 
 def transformer_base() -> Recipe:
@@ -48,7 +62,8 @@ def transformer_base() -> Recipe:
         optimizer=OptimizerSpec(learning_rate=1.0),
         schedule=ScheduleSpec(name="noam", warmup=4000),
     )
-    return Recipe(name="transformer_base", model=transformer(512, 6, 8, 2048, 0.1), training=training)
+    model = transformer(512, 6, 8, 2048, 0.1)
+    return Recipe(name="transformer_base", model=model, training=training, search=SEARCH)
 
 
 def lstm_attention() -> Recipe:
@@ -73,6 +88,45 @@ def convolution_attention() -> Recipe:
     return dataclasses.replace(recipe, model=model)
 
 
+def conformer_ctc() -> Recipe:
+    """Speech: Conformer encoder (Gulati et al. 2020), 6 blocks of width 144, and CTC (Graves et al. 2006)."""
+    return _speech("conformer_ctc", ModelSpec(width=144, encoder=conformer(), decoder=CTCDecoderSpec()))
+
+
+def conformer_joint() -> Recipe:
+    """Speech: Conformer encoder, Transformer decoder with CTC beside it (Watanabe et al. 2017)."""
+    decoder = TransformerDecoderSpec(layers=3, heads=4, ffn=576)
+    return _speech("conformer_joint", ModelSpec(width=144, encoder=conformer(), decoder=decoder, ctc_weight=0.3))
+
+
+def conformer_transducer() -> Recipe:
+    """Speech: Conformer encoder and RNN transducer (Graves 2012)."""
+    return _speech("conformer_transducer", ModelSpec(width=144, encoder=conformer(), decoder=TransducerDecoderSpec()))
+
+
+def conformer_streaming() -> Recipe:
+    """Speech heard as it is said: Conformer encoder in chunks of 0.64 s, which sees 2.56 s before them, and CTC."""
+    encoder = dataclasses.replace(conformer(), positions="rotary", chunk=16)
+    model = ModelSpec(width=144, encoder=encoder, decoder=CTCDecoderSpec())
+    return _speech("conformer_streaming", model, normalization="global")
+
+
+def listen_attend_spell() -> Recipe:
+    """Speech: pyramid of LSTMs (Chan et al. 2016), LSTM decoder with location attention (Chorowski et al. 2015)."""
+    decoder = RecurrentDecoderSpec(layers=1, units=256, attention="location", coverage=True, coverage_loss=0.0)
+    model = ModelSpec(
+        encoder=PyramidEncoderSpec(joins=1),
+        decoder=decoder,
+        guided_attention=GuidedAttentionSpec(weight=2.0, width=0.1, steps=4000),
+    )
+    return _speech("listen_attend_spell", model)
+
+
+def conformer() -> ConformerEncoderSpec:
+    """The encoder of the presets of speech."""
+    return ConformerEncoderSpec(layers=6, heads=4, ffn=576)
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     function.__name__: function
     for function in (
@@ -83,6 +137,11 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         gru_attention,
         lstm_fixed,
         convolution_attention,
+        conformer_ctc,
+        conformer_joint,
+        conformer_transducer,
+        conformer_streaming,
+        listen_attend_spell,
     )
 }
 
@@ -108,4 +167,25 @@ def _recurrent(name: str, cell: Cell, attention: Scores) -> Recipe:
         name=name,
         model=ModelSpec(width=256, encoder=encoder, decoder=decoder),
         training=training,
+        search=SEARCH,
+    )
+
+
+def _speech(name: str, model: ModelSpec, normalization: Literal["utterance", "global"] = "utterance") -> Recipe:
+    attends = model.attends
+    return Recipe(
+        name=name,
+        data=DataSpec(max_target_length=512),
+        source=AudioSpec(normalization=normalization, augmentation=AugmentationSpec(speed=0.1)),
+        target=TextSpec(scheme="characters"),
+        model=model,
+        training=TrainingSpec(
+            steps=20_000,
+            evaluate_every=1000,
+            optimizer=OptimizerSpec(clip_norm=1.0),
+            schedule=ScheduleSpec(name="cosine", warmup=1000),
+            label_smoothing=0.1 if attends else 0.0,
+            monitor="wer",
+        ),
+        search=dataclasses.replace(SEARCH if attends else SearchSpec(), beam=8, max_length=512),
     )

@@ -73,7 +73,8 @@ def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tup
         for key, kind, default, help_text in rows:
             click.echo(f"{key:{widths[0]}}  {kind:{widths[1]}}  {default:{widths[2]}}  {help_text}")
     elif preset:
-        click.echo(dump_recipe(from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))), nl=False)
+        changed = from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))
+        click.echo(f"# {PRESETS[preset].__doc__}\n{dump_recipe(changed)}", nl=False)
     elif path:
         click.echo(dump_recipe(load_recipe(path, overrides)), nl=False)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,8 +43,6 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
     # Weights, dropout and sampling draw their seeds from Python's generator; TensorFlow's own seed stays the program's.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
-    if recipe.training.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("training.tensorboard: `pip install 'tfseq2seq[tensorboard]'`, or set it to false")
     run = _resumed(recipe, folder) if resume else None
     task = open_task(recipe)
     if run is None:
