@@ -8,7 +8,7 @@ import pytest
 import tfseq2seq
 from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS, preset
-from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.recipe import apply_overrides, from_dict, to_dict
 from tfseq2seq.spec import AudioSpec, Recipe
 
 
@@ -26,6 +26,11 @@ def test_presets_lack_nothing_but_data(name):
 def test_presets_are_different_models():
     models = [preset(name).model for name in PRESETS]
     assert all(model not in models[:place] for place, model in enumerate(models))
+
+
+def test_a_preset_of_text_becomes_a_language_model_by_its_encoder():
+    values = apply_overrides(to_dict(preset("transformer_tiny")), ["model.encoder.kind=none"])
+    assert from_dict(Recipe, values).model.is_language_model
 
 
 def test_presets_of_speech_have_room_for_the_text_of_their_longest_recordings():

@@ -101,14 +101,19 @@ def conformer_joint() -> Recipe:
 
 def conformer_transducer() -> Recipe:
     """Speech: Conformer encoder and RNN transducer (Graves 2012)."""
-    return _speech("conformer_transducer", ModelSpec(width=144, encoder=conformer(), decoder=TransducerDecoderSpec()))
+    model = ModelSpec(width=144, encoder=conformer(), decoder=TransducerDecoderSpec())
+    recipe = _speech("conformer_transducer", model)
+    # Each position meets each token of the text: such a batch takes as much memory as four of another decoder.
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch_seconds=40.0))
 
 
 def conformer_streaming() -> Recipe:
     """Speech heard as it is said: Conformer encoder in chunks of 0.64 s, which sees 2.56 s before them, and CTC."""
     encoder = dataclasses.replace(conformer(), positions="rotary", chunk=16)
     model = ModelSpec(width=144, encoder=encoder, decoder=CTCDecoderSpec())
-    return _speech("conformer_streaming", model, normalization="global")
+    recipe = _speech("conformer_streaming", model, normalization="global")
+    # Some twenty minutes of speech: a stream says no more than that.
+    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, max_length=20_000))
 
 
 def listen_attend_spell() -> Recipe:

@@ -768,7 +768,9 @@ class Recipe(Spec):
             raise SpecError("source", "a language model (model.encoder.kind none) has no source; describe target")
         if self.training.monitor != "loss":
             raise SpecError("training.monitor", "a language model generates nothing to score; monitor the loss")
-        if self.search != SearchSpec():
+        usual = SearchSpec()
+        # Presets, which become language models by model.encoder.kind alone, have a length penalty of their own.
+        if dataclasses.replace(self.search, length_penalty=usual.length_penalty, alpha=usual.alpha) != usual:
             raise SpecError("search", "a language model is not searched; its weight is set where it is used")
 
     def _check_alignment_search(self) -> None:

@@ -63,7 +63,7 @@ def test_server_files_name_every_model_and_keep_what_is_there(published):
     assert batching.read_text() == "# mine\n"
 
 
-def test_a_models_config_of_nothing_is_begun_and_one_of_something_else_is_told(tmp_path):
+def test_a_models_config_of_nothing_is_begun_and_one_of_something_else_is_told(speech, tmp_path):
     config = tmp_path / "models.config"
     config.write_text("\n")
     write_server_files(tmp_path / "one")
@@ -71,7 +71,8 @@ def test_a_models_config_of_nothing_is_begun_and_one_of_something_else_is_told(t
     assert [model.name for model in parsed.model_config_list.config] == ["one"]
     config.write_text("# models\n")
     with pytest.raises(UserError, match="is no list of models"):
-        write_server_files(tmp_path / "one")
+        export_saved_model(speech, tmp_path / "one")
+    assert not (tmp_path / "one").exists()
     assert config.read_text() == "# models\n"
 
 

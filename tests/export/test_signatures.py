@@ -7,6 +7,7 @@ from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, liv
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.export.endpoints import TextToText
+from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.signatures import endpoints
 from tfseq2seq.spec import BOS, PAD, SearchSpec
@@ -120,3 +121,10 @@ def test_a_saved_model_keeps_them_all(tmp_path):
     each = tf.gather(log_probs, LETTERS(target), batch_dims=2)
     score = functions["score"](text=text, target=target)
     np.testing.assert_allclose(tf.reduce_sum(each, axis=1), score["log_prob"], rtol=1e-5)
+
+
+def test_a_transcript_that_a_recording_has_no_room_for_cannot_be_said():
+    model = live("conformer ctc")
+    samples = inputs_of("conformer ctc")[0]
+    totals, counts = Generator(model, 2, 1).log_probabilities([samples, samples], ["abcd", "abcd" * 500])
+    assert counts.tolist() == [4, 2000] and np.isfinite(totals[0]) and totals[1] == -np.inf

@@ -88,8 +88,16 @@ def test_refusals_tell_why(client):
         type(client)(client.address.rsplit(":", 1)[0] + ":9", "small", timeout=5).generate(["a"])
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
-def test_an_answer_that_breaks_off_is_told(sent):
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"", "no answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "no answer"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{", "400: Bad Request"),
+        (b"nonsense\r\n\r\n", "no answer"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_told(sent, told):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer():
@@ -100,7 +108,7 @@ def test_an_answer_that_breaks_off_is_told(sent):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(UserError, match="no answer"):
+        with pytest.raises(UserError, match=told):
             RestClient(f"http://127.0.0.1:{listener.getsockname()[1]}", "small", timeout=30).generate(["a"])
         thread.join()
 

@@ -208,14 +208,15 @@ def _write_timed(
     if times in ("srt", "vtt"):
         words: dict[str, list[Any]] = {path: [] for path in names}
         # A recording that is asked for twice has one set of subtitles.
-        for utterance, one in sorted(dict(zip(utterances, found)).items(), key=lambda pair: pair[0].start):
+        for utterance, one in dict(zip(utterances, found)).items():
             words[utterance.path] += one.words
-        contents = [as_subtitles(each, times, transcriber) for each in words.values()]
+        in_order = (sorted(each, key=lambda word: word.start) for each in words.values())
+        contents = [as_subtitles(each, times, transcriber) for each in in_order]
     elif times == "json":
         contents = ["".join(as_json_line(one.path, each) + "\n" for one, each in zip(utterances, found))]
     else:
         contents = ["".join(one_line(one.text) + "\n" for one in found)]
-    if output and len(contents) > 1:
+    if output and names and (len(contents) > 1 or Path(output).is_dir()):
         for name, content in zip(names.values(), contents):
             write_whole(Path(output, f"{name}.{times}"), content.encode("utf-8"))
     elif output:

@@ -158,13 +158,11 @@ def _best_metrics(run: Run) -> tuple[int | None, dict[str, float]]:
     return None, {}
 
 
-def write_server_files(base: Path) -> None:
-    """Makes models.config beside a model's folder name it, and batching.config be there.
-
-    What somebody wrote there stays: a model that is named already is left alone, and so is a batching.config.
+def server_config(base: Path) -> str:
+    """The models.config beside a model's folder, with the model in it.
 
     Raises:
-        UserError: one of the two cannot be read or written, or models.config is none.
+        UserError: it cannot be read, or is none.
     """
     config = base.parent / "models.config"
     entry = f"""\
@@ -179,11 +177,24 @@ def write_server_files(base: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from None
     old = old if old.strip() else "model_config_list {\n}\n"
-    if not re.search(rf'name:\s*"{re.escape(base.name)}"', old):
-        end = old.rfind("}")
-        if end < 0:
-            raise UserError(f"{config}: is no list of models as TensorFlow Serving reads it; mend it, or delete it")
-        write_whole(config, (old[:end] + entry + old[end:]).encode("utf-8"))
+    end = old.rfind("}")
+    if end < 0:
+        raise UserError(f"{config}: is no list of models as TensorFlow Serving reads it; mend it, or delete it")
+    named = re.search(rf'name:\s*"{re.escape(base.name)}"', old)
+    return old if named else old[:end] + entry + old[end:]
+
+
+def write_server_files(base: Path) -> None:
+    """Makes models.config beside a model's folder name it, and batching.config be there.
+
+    What somebody wrote there stays: a model that is named already is left alone, and so is a batching.config.
+
+    Raises:
+        UserError: as `server_config`, or one of the two cannot be written.
+    """
+    config, content = base.parent / "models.config", server_config(base).encode("utf-8")
+    if not config.exists() or config.read_bytes() != content:
+        write_whole(config, content)
     batching = base.parent / "batching.config"
     if not batching.exists():
         write_whole(batching, _BATCHING.encode("utf-8"))

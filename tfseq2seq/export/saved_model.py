@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.publishing import CARD, warmup_requests, write_server_files, write_warmup
+from tfseq2seq.export.publishing import CARD, server_config, warmup_requests, write_server_files, write_warmup
 from tfseq2seq.export.signatures import signature_graphs
 from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.files import folder_aside
@@ -59,7 +59,7 @@ def export_saved_model(
         The folder written.
 
     Raises:
-        UserError: the version exists already, or the folder cannot be written.
+        UserError: the version exists already, the folder cannot be written, or the models.config beside it is none.
     """
     base = Path(base)
     if base.name in ("", ".."):
@@ -71,6 +71,7 @@ def export_saved_model(
     final = base / str(version)
     if final.exists():
         raise UserError(f"{final}: this version exists already; take another number, or none for the next one")
+    server_config(base)  # what is wrong there is told before anything is written
     with folder_aside(final) as aside:
         signatures = signature_graphs(model)
         tf.saved_model.save(Served(model), str(aside), signatures=signatures)

@@ -16,6 +16,7 @@ from tfseq2seq.export.opinions import load_opinions
 from tfseq2seq.export.padding import padded_rows
 from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.layers.ctc import real_positions
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
@@ -24,7 +25,7 @@ from tfseq2seq.search.ctc import best_path, prefix_beam_search
 from tfseq2seq.search.fusion import Opinion
 from tfseq2seq.search.transducer import TransducerSearch, transducer_search
 from tfseq2seq.spec import SearchSpec
-from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens
+from tfseq2seq.training.alignments import CTCLoss, TransducerLoss, label_tokens, positions_needed
 
 # Next tokens by attention for each hypothesis that CTC is asked about too.
 _CANDIDATES_PER_BEAM = 2
@@ -103,16 +104,22 @@ class SpeechToText(tf.Module):
         """Log-probability in nats of transcripts [B] given samples [B, N] and lengths [B], and token counts [B].
 
         Of an attention decoder it is of the tokens and <eos>; of CTC and transducer it is summed over all alignments
-        and has no <eos>. A model with both outputs is asked for its attention decoder's.
+        and has no <eos>, and without any alignment it is -inf. A model with both outputs is asked for its attention
+        decoder's.
         """
         labels = self.target(target)
         inputs = {"source": audio, "source_length": length, "target": decoder_input(labels)}
         if isinstance(self.model, CTC | Transducer):
             loss = (CTCLoss if isinstance(self.model, CTC) else TransducerLoss)(reduction=None)
             wanted = {name: inputs[name] for name in self.model.input}
-            _, counts = label_tokens(labels)
-            each = loss(labels, self.model(wanted, training=False))
-            return -each * tf.cast(tf.maximum(counts, 1), tf.float32), counts
+            tokens, counts = label_tokens(labels)
+            logits = self.model(wanted, training=False)
+            total = -loss(labels, logits) * tf.cast(tf.maximum(counts, 1), tf.float32)
+            if isinstance(self.model, CTC):
+                # In training what has no alignment counts for nothing; here it cannot be said.
+                positions = tf.reduce_sum(tf.cast(real_positions(logits), tf.int32), axis=1)
+                total = tf.where(positions < positions_needed(tokens), -np.inf, total)
+            return total, counts
         outputs = self.model(inputs, training=False)
         logits = outputs["attention"] if isinstance(outputs, dict) else outputs
         return summed_log_probs(tf.nn.log_softmax(tf.cast(logits, tf.float32)), labels)

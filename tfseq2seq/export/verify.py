@@ -105,8 +105,7 @@ def verify(
             "compared; export with --no-verify"
         )
     asked = _asked(folder, model, inputs)
-    generator = Generator(model)
-    live = generator.generate(inputs)
+    live = Generator(model).generate(inputs)
     verdicts = []
     for batch in [1] if asked.singly else batches:
         texts, scores, found = _answers(folder, model, asked, batch)
@@ -126,7 +125,7 @@ def verify(
                 differing=tuple(differing[:5]),
                 score_difference=max((abs(one - other) for one, other in compared), default=0.0),
                 apart=sum(not same_score(one, other, tolerance) for one, other in compared),
-                drop=_drop(generator, inputs, pairs),
+                drop=_drop(model, inputs, pairs),
                 speed=len(found["answers"]) / max(sum(found["seconds"]), 1e-9),
                 latency=statistics.median(found["seconds"] or [0.0]),
                 peak_bytes=found["peak_bytes"],
@@ -237,17 +236,23 @@ def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -
     return [text.decode("utf-8", "replace") for text in texts.numpy()]
 
 
-def _drop(generator: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
-    """How much less probable the second of two texts is for an input, in nats a token, the mean over all inputs."""
+def _drop(model: TextToText | SpeechToText, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
+    """How much less probable the second of two texts is for an input, in nats a token of the first, the mean over all
+    inputs; where it is more probable it counts as alike."""
     places = [place for place, (one, other) in enumerate(pairs) if one != other]
     if not places:
         return 0.0
     asked = [inputs[place] for place in places]
-    means = []
+    # Few at a time: a transducer lays each position beside each token.
+    scorer = Generator(model, batch_size=4, workers=1)
+    sums, counts = [], []
     for side in (0, 1):
-        totals, counts = generator.log_probabilities(asked, [pairs[place][side] for place in places])
-        means.append(np.maximum(totals / np.maximum(counts, 1), _LEAST))
-    return float(np.sum(means[0] - means[1])) / len(inputs)
+        total, count = scorer.log_probabilities(asked, [pairs[place][side] for place in places])
+        counts.append(np.maximum(count, 1))
+        sums.append(np.maximum(total, _LEAST * counts[-1]))
+    # An endless repetition is probable token by token, and an early end as a whole: what is worse counts.
+    drops = np.maximum(sums[0] / counts[0] - sums[1] / counts[1], (sums[0] - sums[1]) / counts[0])
+    return float(np.sum(np.clip(drops, 0.0, -_LEAST))) / len(inputs)
 
 
 def _same_tokens(model: TextToText | SpeechToText, pairs: Sequence[tuple[str, str]]) -> float:

@@ -99,7 +99,7 @@ class RestClient(Client):
                 found: dict[str, Any] = json.load(answer)
                 return found
         except urllib.error.HTTPError as error:
-            raise UserError(f"{url}: {error.code}: {_reason(error.read())}") from None
+            raise UserError(f"{url}: {error.code}: {_reason(error)}") from None
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a cut connection may be either
             raise UserError(f"{url}: no answer: {getattr(error, 'reason', None) or repr(error)}") from None
         except ValueError as error:
@@ -160,7 +160,11 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _reason(body: bytes) -> str:
+def _reason(refusal: urllib.error.HTTPError) -> str:
+    try:
+        body = refusal.read()
+    except (OSError, http.client.HTTPException):
+        return refusal.reason
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):

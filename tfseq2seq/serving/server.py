@@ -66,16 +66,17 @@ def serve(repository: Repository, settings: Settings) -> None:
     Raises:
         UserError: the port cannot be had.
     """
-    with _log(settings.access_log), _signals() as signals, _bound(settings.host, settings.port) as listener:
+    with (
+        _log(settings.access_log),
+        _signals() as signals,
+        _stopped_before_it_served(),
+        _bound(settings.host, settings.port) as listener,
+    ):
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(max(_cores() // _workers(settings), 1))
-        try:
-            repository.refresh()
-        except _Stopped:
-            _LOG.info("stopped before all models were loaded")
-            return
+        repository.refresh()
         app = create_app(repository, settings)
         config = uvicorn.Config(
             app,
@@ -107,6 +108,14 @@ class _Server(uvicorn.Server):
 
 class _Stopped(BaseException):
     """A signal came while models were loading."""
+
+
+@contextlib.contextmanager
+def _stopped_before_it_served() -> Iterator[None]:
+    try:
+        yield
+    except _Stopped:
+        _LOG.info("stopped before all models were loaded")
 
 
 class _Signals:
