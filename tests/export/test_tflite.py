@@ -173,6 +173,15 @@ def test_quantized_files_are_smaller_and_still_answer(tmp_path):
     assert sizes["float16"] < 0.6 * sizes["float32"] and sizes["int8"] < 0.4 * sizes["float32"]
 
 
+def test_quantization_leaves_features_as_they_are(tmp_path):
+    # So small that its own matrices are not worth quantizing; those of the features would be.
+    model, recordings = live("conformer ctc", beam=1), inputs_of("conformer ctc")
+    expected = Generator(model, 1, 1).generate(recordings)
+    found = TFLiteModel(export_tflite(model, tmp_path / "lite", "int8")).generate(recordings)
+    for one, other in zip(found, expected, strict=True):
+        assert one.texts == other.texts and one.scores == pytest.approx(other.scores, rel=1e-4)
+
+
 def test_a_best_path_through_a_convolutional_model_can_be_integer_throughout(tmp_path):
     keras.utils.set_random_seed(1)
     spec = from_dict(ModelSpec, {"width": 64, "encoder": {**CONFORMER, "ffn": 256}, "decoder": {"kind": "ctc"}})

@@ -1,5 +1,5 @@
 """What TFLite lacks, done without: recurrent layers over time that collect nothing in TensorFlow's lists, which TFLite
-has for known batch sizes only, and a spectrum in float32."""
+has for known batch sizes only, and a spectrum in float32, whose products are not rounded to 8 bits with the others."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 
 
 @contextlib.contextmanager
-def in_tflites_operations(model: Any) -> Iterator[None]:
+def in_tflites_operations(model: Any, rounded: bool = False) -> Iterator[None]:
     """While a function of the model is traced: its encoder's recurrent layers write their outputs into one tensor, and
-    its features are computed in float32 throughout."""
+    its features are computed in float32 throughout.
+
+    Args:
+        model: that is traced.
+        rounded: the converter rounds products with constant matrices to 8 bits. Those of the features are disguised
+            then: the powers of a spectrum span more than 8 bits hold, and quiet bands would be lost beside loud ones.
+    """
     changed: list[tuple[Any, str, Any]] = []
     if isinstance(model.encoder, RecurrentEncoder | PyramidEncoder):
         changed.append((model.encoder, "run_layer", run_layer))
     if getattr(model, "frontend", None) is not None:
         changed.append((model.frontend.features, "double", False))
+        if rounded:
+            changed.append((model.frontend.features, "as_factor", _not_constant))
     usual = [(holder, name, getattr(holder, name)) for holder, name, _ in changed]
     for holder, name, value in changed:
         setattr(holder, name, value)
@@ -30,6 +38,11 @@ def in_tflites_operations(model: Any) -> Iterator[None]:
     finally:
         for holder, name, value in usual:
             setattr(holder, name, value)
+
+
+def _not_constant(matrix: Any, inputs: Any) -> Any:
+    # Plus 0, which only who runs it can know: no shape is below 0.
+    return matrix + tf.cast(tf.shape(inputs)[0] < 0, tf.float32)
 
 
 def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None = None) -> list[Any]:

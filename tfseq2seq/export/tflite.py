@@ -64,8 +64,8 @@ def export_tflite(
         folder: to write.
         quantization: of the weights. float16 halves them, which are computed with as float32 again; int8 keeps matrices
             in 8 bits and computes their products with inputs rounded on the fly (dynamic range); full_int8 computes
-            products and convolutions wholly in 8 bits, between ranges measured beforehand. What is between them stays
-            float32: powers of a spectrum span more than 8 bits hold. It is for CTC models without loops.
+            products and convolutions wholly in 8 bits, between ranges measured beforehand, and what is between them in
+            float32. It is for CTC models without loops. Features of speech are computed in float32 with all of them.
         examples: arrays of samples that ranges of activations are measured on; full_int8 needs some.
         check: called with the folder before it takes its name; what it raises keeps it from doing so.
         strings: take one string, or the samples of one recording, and give one string, by tensorflow-text's operations;
@@ -123,7 +123,7 @@ def convert(
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
     if model.spec.rules != RulesSpec():
         raise UserError("search.rules: TFLite has no operations to rewrite text; set both to '' for this export")
-    with in_tflites_operations(model.models[0]):
+    with in_tflites_operations(model.models[0], rounded="int8" in quantization):
         concrete = (string_endpoint(model) if strings else search_endpoint(model)).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
