@@ -102,18 +102,16 @@ def conformer_joint() -> Recipe:
 def conformer_transducer() -> Recipe:
     """Speech: Conformer encoder and RNN transducer (Graves 2012)."""
     model = ModelSpec(width=144, encoder=conformer(), decoder=TransducerDecoderSpec())
-    recipe = _speech("conformer_transducer", model)
     # Each position meets each token of the text: such a batch takes as much memory as four of another decoder.
-    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch_seconds=40.0))
+    return _speech("conformer_transducer", model, batch_seconds=40.0)
 
 
 def conformer_streaming() -> Recipe:
     """Speech heard as it is said: Conformer encoder in chunks of 0.64 s, which sees 2.56 s before them, and CTC."""
     encoder = dataclasses.replace(conformer(), positions="rotary", chunk=16)
     model = ModelSpec(width=144, encoder=encoder, decoder=CTCDecoderSpec())
-    recipe = _speech("conformer_streaming", model, normalization="global")
     # Some twenty minutes of speech: a stream says no more than that.
-    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, max_length=20_000))
+    return _speech("conformer_streaming", model, normalization="global", max_length=20_000)
 
 
 def listen_attend_spell() -> Recipe:
@@ -176,11 +174,17 @@ def _recurrent(name: str, cell: Cell, attention: Scores) -> Recipe:
     )
 
 
-def _speech(name: str, model: ModelSpec, normalization: Literal["utterance", "global"] = "utterance") -> Recipe:
+def _speech(
+    name: str,
+    model: ModelSpec,
+    normalization: Literal["utterance", "global"] = "utterance",
+    batch_seconds: float = 160.0,
+    max_length: int = 512,
+) -> Recipe:
     attends = model.attends
     return Recipe(
         name=name,
-        data=DataSpec(max_target_length=512),
+        data=DataSpec(max_target_length=512, batch_seconds=batch_seconds),
         source=AudioSpec(normalization=normalization, augmentation=AugmentationSpec(speed=0.1)),
         target=TextSpec(scheme="characters"),
         model=model,
@@ -192,5 +196,5 @@ def _speech(name: str, model: ModelSpec, normalization: Literal["utterance", "gl
             label_smoothing=0.1 if attends else 0.0,
             monitor="wer",
         ),
-        search=dataclasses.replace(SEARCH if attends else SearchSpec(), beam=8, max_length=512),
+        search=dataclasses.replace(SEARCH if attends else SearchSpec(), beam=8, max_length=max_length),
     )

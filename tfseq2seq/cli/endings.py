@@ -17,16 +17,20 @@ class Stopped(click.ClickException):
 
 
 def fail(message: str, code: int) -> None:
-    click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
+    _tell(message)
     sys.exit(code)
 
 
 def report(faults: Sequence[tuple[int, str]]) -> None:
     """A line on standard error for each recording that could not be used, and exit code 2 if there was any."""
     for _, message in faults:
-        click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
+        _tell(message)
     if faults:
         sys.exit(USAGE_ERROR)
+
+
+def _tell(message: str) -> None:
+    click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
 
 
 def one_line(text: str) -> str:

@@ -11,18 +11,18 @@ import click
 
 from tfseq2seq.cli.endings import one_line, report
 from tfseq2seq.cli.inputs import utterances_of
-from tfseq2seq.cli.options import POSITIVE, settings_option, workers_option
+from tfseq2seq.cli.options import COUNT, POSITIVE, settings_option, split_option, weights_option, workers_option
 from tfseq2seq.cli.runs import open_endpoint, source_of
 from tfseq2seq.errors import UserError
 
 
 @click.command()
 @click.option("--run", "runs", multiple=True, help="Folder of a run to generate with; several make an ensemble.")
-@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@weights_option
 @settings_option("Change search.*, as search.beam=8.")
 @click.option("--source", type=click.Path(), help="File of source lines, with --run.")
 @click.option("--manifest", type=click.Path(), help="Of speech, with --run: manifest of recordings and references.")
-@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+@split_option
 @click.option("--hypotheses", type=click.Path(), help="File of outputs to score instead of generating them.")
 @click.option("--reference", "references", multiple=True, help="File of references; may be repeated.")
 @click.option("--separator", help="What separates several accepted references on one line, as '|'.")
@@ -31,10 +31,10 @@ from tfseq2seq.errors import UserError
 @click.option("--lowercase", is_flag=True, help="Lower-case both sides before scoring.")
 @click.option("--bootstrap", default=1000, show_default=True, help="Resamples for the confidence interval; 0 for none.")
 @click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
-@click.option("--worst", type=click.IntRange(min=0), default=0, help="Show the alignment of so many worst outputs.")
+@click.option("--worst", type=COUNT, default=0, help="Show the alignment of so many worst outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
-@workers_option
+@workers_option()
 def evaluate(
     runs: tuple[str, ...],
     weights: str | None,

@@ -11,7 +11,7 @@ import click
 
 from tfseq2seq.cli.endings import report
 from tfseq2seq.cli.inputs import recordings_of
-from tfseq2seq.cli.options import POSITIVE, run_options
+from tfseq2seq.cli.options import POSITIVE, run_options, split_option
 from tfseq2seq.cli.runs import open_endpoint, recipe_of, source_of
 from tfseq2seq.errors import UserError
 
@@ -136,7 +136,7 @@ def _examples(runs: Sequence[str], manifest: str) -> list[Any]:
 @run_options()
 @click.option("--input", "source", type=click.Path(), help="File of source lines to ask both.")
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings to ask both.")
-@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+@split_option
 @click.option("--batch", "batches", type=POSITIVE, multiple=True, default=(1, 64), show_default=True)
 @click.option(
     "--tolerance",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,16 @@ import click
 
 from tfseq2seq.cli.endings import one_line, report
 from tfseq2seq.cli.inputs import standard_input, utterances_of
-from tfseq2seq.cli.options import POSITIVE, SECONDS, run_options, settings_option, workers_option
+from tfseq2seq.cli.options import (
+    ABOVE_ZERO,
+    POSITIVE,
+    run_option,
+    run_options,
+    settings_option,
+    split_option,
+    weights_option,
+    workers_option,
+)
 from tfseq2seq.cli.runs import import_tensorflow, open_endpoint, recipe_of, source_of
 from tfseq2seq.errors import UserError
 
@@ -28,27 +36,21 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
 @click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
-@click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+@split_option
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
 @click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
 @click.option(
     "--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once; of a TFLite file of strings one."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Batches at a time; 0: one per core, at most 8. Of TFLite: threads of one batch; 0: one.",
-)
+@workers_option("Batches at a time; 0: one per core, at most 8. Of TFLite: threads of one batch; 0: one.")
 @click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
 @click.option(
     "--times",
     type=click.Choice(["srt", "vtt", "json"]),
     help="Of speech: when words are said, as subtitles or JSON lines; subtitles of several go to the folder --output.",
 )
-@click.option("--window", type=SECONDS, help="Of speech: hear longer recordings in windows of so many seconds.")
-@click.option("--overlap", type=SECONDS, help="Seconds that windows share.  [default: a sixth of --window]")
+@click.option("--window", type=ABOVE_ZERO, help="Of speech: hear longer recordings in windows of so many seconds.")
+@click.option("--overlap", type=ABOVE_ZERO, help="Seconds that windows share.  [default: a sixth of --window]")
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -90,20 +92,20 @@ def generate(
     if audio is not None:
         if source or prefix:
             raise UserError(f"--{'input' if source else 'prefix'} is for text, and {asked} is a model of speech")
+        utterances = utterances_of(files, manifest, split)
+        if overlap and not window:
+            raise UserError("--overlap is of --window, and none is given")
+        if (times or window) and scores:
+            raise UserError("--scores goes with neither --times nor --window; json has the scores")
+        if (times or window) and workers:
+            raise UserError("--workers goes with neither --times nor --window")
+        names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
         import_tensorflow()
         from tfseq2seq.export.recordings import read_recordings
 
-        utterances = utterances_of(files, manifest, split)
         recordings = read_recordings(utterances, audio)
         inputs, faults = recordings.samples, recordings.faults
-        if overlap and not window:
-            raise UserError("--overlap is of --window, and none is given")
         if times or window:
-            if scores:
-                raise UserError("--scores goes with neither --times nor --window; json has the scores")
-            if workers:
-                raise UserError("--workers goes with neither --times nor --window")
-            names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
             model = open_endpoint(runs, weights, overrides)
             _write_timed(model, utterances, names, inputs, times, window, overlap, output, batch)
             report(faults)
@@ -172,10 +174,10 @@ def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict
     names = {one.path: Path(one.path).stem for one in utterances}
     if len(names) > 1 and not output:
         raise UserError(f"subtitles of {len(names)} recordings are as many files: name a folder with --output")
-    for stem, count in collections.Counter(names.values()).items():
-        if count > 1:
-            both = [path for path, name in names.items() if name == stem][:2]
-            raise UserError(f"{both[0]} and {both[1]} would have subtitles of one name, {stem}; ask for one at a time")
+    first: dict[str, str] = {}
+    for path, stem in names.items():
+        if first.setdefault(stem, path) != path:
+            raise UserError(f"{first[stem]} and {path} would have subtitles of one name, {stem}; ask for one at a time")
     return names
 
 
@@ -226,10 +228,10 @@ def _write_timed(
 
 
 @click.command()
-@click.option("--run", "folder", required=True, help="Folder of the run.")
-@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@run_option
+@weights_option
 @settings_option("Change search.*, as search.beam=1.")
-@click.option("--seconds", type=SECONDS, default=0.2, show_default=True, help="Sound to wait for at a time.")
+@click.option("--seconds", type=ABOVE_ZERO, default=0.2, show_default=True, help="Sound to wait for at a time.")
 @click.option("--quiet", is_flag=True, help="Only the final text.")
 def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds: float, quiet: bool) -> None:
     """Transcribe standard input as it comes: raw samples of signed 16 bits, one channel, at the model's rate.
@@ -267,7 +269,7 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
 @click.option("--source", type=click.Path(), help="File of source lines; not for a language model.")
 @click.option("--target", required=True, type=click.Path(), help="File of target lines.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
-@workers_option
+@workers_option()
 def score(
     runs: tuple[str, ...],
     weights: str | None,

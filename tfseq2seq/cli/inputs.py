@@ -41,8 +41,9 @@ def standard_input() -> list[str]:
 
 
 def recordings_of(manifest: str, split: str, audio: AudioSpec) -> Recordings:
+    """The recordings that a manifest lists."""
+    utterances = utterances_of((), manifest, split)
     import_tensorflow()
-    from tfseq2seq.data.manifests import read_manifest
     from tfseq2seq.export.recordings import read_recordings
 
-    return read_recordings(read_manifest(manifest, split), audio)
+    return read_recordings(utterances, audio)

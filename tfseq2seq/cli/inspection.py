@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tfseq2seq.cli.options import POSITIVE, run_options
+from tfseq2seq.cli.options import POSITIVE, run_option, run_options, weights_option
 from tfseq2seq.cli.runs import import_tensorflow, open_endpoint
 from tfseq2seq.errors import UserError
 
@@ -35,8 +35,8 @@ def attention(
 
 
 @click.command()
-@click.option("--run", "folder", required=True, help="Folder of the run.")
-@click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+@run_option
+@weights_option
 @click.option("--side", type=click.Choice(["source", "target"]), default="source", show_default=True)
 @click.option("--words", help="Words to show, separated by spaces; the most frequent ones by default.")
 @click.option("--count", type=POSITIVE, default=100, show_default=True, help="How many words without --words.")

@@ -9,16 +9,17 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
-SECONDS = click.FloatRange(min=0, min_open=True)
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Batches at a time; 0: one per core, at most 8.",
-)
+run_option = click.option("--run", "folder", required=True, help="Folder of the run.")
+weights_option = click.option("--weights", help="Weights file to use instead of the run's finished ones.")
+split_option = click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+
+
+def workers_option(help: str = "Batches at a time; 0: one per core, at most 8.") -> Decorator:
+    return click.option("--workers", type=COUNT, default=0, show_default=True, help=help)
 
 
 def settings_option(help: str) -> Decorator:
@@ -31,7 +32,7 @@ def run_options(required: bool = True) -> Decorator:
         click.option(
             "--run", "runs", multiple=True, required=required, help="Folder of a run; several make an ensemble."
         ),
-        click.option("--weights", help="Weights file to use instead of the run's finished ones."),
+        weights_option,
         settings_option("Change search.*, as search.beam=8."),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tfseq2seq.cli.options import POSITIVE
+from tfseq2seq.cli.options import ABOVE_ZERO, COUNT, POSITIVE, workers_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 
@@ -22,13 +22,7 @@ from tfseq2seq.errors import UserError
     help="Milliseconds a request waits for others to be joined with.",
 )
 @click.option("--queue", type=POSITIVE, default=256, show_default=True, help="Requests that may wait; then 503.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Calls at a time; 0: one per core, at most 8.",
-)
+@workers_option("Calls at a time; 0: one per core, at most 8.")
 @click.option(
     "--poll-seconds",
     type=click.FloatRange(min=0),
@@ -38,14 +32,14 @@ from tfseq2seq.errors import UserError
 )
 @click.option(
     "--versions",
-    type=click.IntRange(min=0),
+    type=COUNT,
     default=0,
     show_default=True,
     help="Newest versions of each model to hold; 0 for all.",
 )
 @click.option(
     "--max-body-mb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     default=32.0,
     show_default=True,
     help="Largest request body, in MB of 2^20 bytes.",

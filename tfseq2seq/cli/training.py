@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tfseq2seq.cli.endings import Stopped
-from tfseq2seq.cli.options import POSITIVE, settings_option
+from tfseq2seq.cli.options import POSITIVE, run_option, settings_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 
@@ -33,7 +33,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 
 
 @click.command()
-@click.option("--run", "folder", required=True, help="Folder of the run.")
+@run_option
 @click.option("--last", type=POSITIVE, default=5, show_default=True, help="How many of its last checkpoints.")
 @click.option("--output", help="Weights file to write; the run's finished weights by default.")
 def average(folder: str, last: int, output: str | None) -> None:

@@ -158,8 +158,8 @@ def _best_metrics(run: Run) -> tuple[int | None, dict[str, float]]:
     return None, {}
 
 
-def server_config(base: Path) -> str:
-    """The models.config beside a model's folder, with the model in it.
+def server_config(base: Path) -> str | None:
+    """What models.config beside a model's folder has to be for the model to be in it, or None where it is already.
 
     Raises:
         UserError: it cannot be read, or is none.
@@ -180,8 +180,9 @@ def server_config(base: Path) -> str:
     end = old.rfind("}")
     if end < 0:
         raise UserError(f"{config}: is no list of models as TensorFlow Serving reads it; mend it, or delete it")
-    named = re.search(rf'name:\s*"{re.escape(base.name)}"', old)
-    return old if named else old[:end] + entry + old[end:]
+    if re.search(rf'name:\s*"{re.escape(base.name)}"', old):
+        return None
+    return old[:end] + entry + old[end:]
 
 
 def write_server_files(base: Path) -> None:
@@ -192,9 +193,9 @@ def write_server_files(base: Path) -> None:
     Raises:
         UserError: as `server_config`, or one of the two cannot be written.
     """
-    config, content = base.parent / "models.config", server_config(base).encode("utf-8")
-    if not config.exists() or config.read_bytes() != content:
-        write_whole(config, content)
+    config = server_config(base)
+    if config is not None:
+        write_whole(base.parent / "models.config", config.encode("utf-8"))
     batching = base.parent / "batching.config"
     if not batching.exists():
         write_whole(batching, _BATCHING.encode("utf-8"))

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfseq2seq.features.audio import product
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 
 
@@ -29,7 +30,7 @@ def in_tflites_operations(model: Any, rounded: bool = False) -> Iterator[None]:
     if getattr(model, "frontend", None) is not None:
         changed.append((model.frontend.features, "double", False))
         if rounded:
-            changed.append((model.frontend.features, "as_factor", _not_constant))
+            changed.append((model.frontend.features, "multiply", _multiply_unrounded))
     usual = [(holder, name, getattr(holder, name)) for holder, name, _ in changed]
     for holder, name, value in changed:
         setattr(holder, name, value)
@@ -40,9 +41,9 @@ def in_tflites_operations(model: Any, rounded: bool = False) -> Iterator[None]:
             setattr(holder, name, value)
 
 
-def _not_constant(matrix: Any, inputs: Any) -> Any:
+def _multiply_unrounded(inputs: Any, matrix: Any) -> Any:
     # Plus 0, which only who runs it can know: no shape is below 0.
-    return matrix + tf.cast(tf.shape(inputs)[0] < 0, tf.float32)
+    return product(inputs, matrix + tf.cast(tf.shape(inputs)[0] < 0, tf.float32))
 
 
 def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None = None) -> list[Any]:

@@ -106,6 +106,8 @@ def verify(
         )
     asked = _asked(folder, model, inputs)
     live = Generator(model).generate(inputs)
+    # Few at a time: a transducer lays each position beside each token.
+    scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
     for batch in [1] if asked.singly else batches:
         texts, scores, found = _answers(folder, model, asked, batch)
@@ -125,7 +127,7 @@ def verify(
                 differing=tuple(differing[:5]),
                 score_difference=max((abs(one - other) for one, other in compared), default=0.0),
                 apart=sum(not same_score(one, other, tolerance) for one, other in compared),
-                drop=_drop(model, inputs, pairs),
+                drop=_drop(scorer, inputs, pairs),
                 speed=len(found["answers"]) / max(sum(found["seconds"]), 1e-9),
                 latency=statistics.median(found["seconds"] or [0.0]),
                 peak_bytes=found["peak_bytes"],
@@ -236,15 +238,13 @@ def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -
     return [text.decode("utf-8", "replace") for text in texts.numpy()]
 
 
-def _drop(model: TextToText | SpeechToText, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
+def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
     """How much less probable the second of two texts is for an input, in nats a token of the first, the mean over all
     inputs; where it is more probable it counts as alike."""
     places = [place for place, (one, other) in enumerate(pairs) if one != other]
     if not places:
         return 0.0
     asked = [inputs[place] for place in places]
-    # Few at a time: a transducer lays each position beside each token.
-    scorer = Generator(model, batch_size=4, workers=1)
     sums, counts = [], []
     for side in (0, 1):
         total, count = scorer.log_probabilities(asked, [pairs[place][side] for place in places])

@@ -11,7 +11,6 @@ leaves out what no filter looks at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -82,8 +81,6 @@ class AudioFeatures(keras.layers.Layer):
         self._fourier = fourier.real, fourier.imag
         # JAX has no float64 unless told to, and TFLite no product of it: its converter sets this for the time being.
         self.double = keras.backend.backend() != "jax"
-        # What a constant matrix is in a product with inputs; the same converter sets another where it would round it.
-        self.as_factor: Callable[[Any, Any], Any] = lambda matrix, inputs: matrix
         self._cosines = dct_matrix(spec.coefficients, spec.bins).astype("float32")
         if spec.normalization == "global":
             self._count, self._mean, self._variance = (
@@ -143,7 +140,7 @@ class AudioFeatures(keras.layers.Layer):
         real = _within(power, frame_lengths)
         frames = self._logarithm(power, real)
         if self.spec.features == "mfcc":
-            frames = self._product(frames, self._cosines)
+            frames = self.multiply(frames, self._cosines)
         if self.spec.deltas:
             first = _slopes(frames, frame_lengths)
             frames = ops.concatenate([frames, first, _slopes(first, frame_lengths)], -1)
@@ -205,23 +202,24 @@ class AudioFeatures(keras.layers.Layer):
         cosine, sine = self._fourier
         if not self._centred:
             spectrum = self._spectrum(_stretch(hops, count, 0, self.window), np.concatenate([cosine, sine], 1))
-            return self._product(spectrum, np.concatenate([self._filters] * 2))
+            return self.multiply(spectrum, np.concatenate([self._filters] * 2))
         # The window is symmetric about its middle and zero at its first sample. Cosines then see the sum of a sample
         # and its mirror image, sines the difference: half the work of the full product.
         half = self.window // 2
         forward = _stretch(hops, count, 1, half + 1)
         backward = _stretch(ops.flip(hops, axis=2), count, self.window - half, self.window, flipped=True)
         real, imaginary = self._spectrum(forward + backward, cosine), self._spectrum(forward - backward, sine)
-        return self._product(real, self._filters) + self._product(imaginary, self._filters)
+        return self.multiply(real, self._filters) + self.multiply(imaginary, self._filters)
 
     def _spectrum(self, frames: Any, matrix: np.ndarray) -> Any:
         """Squares of the product of frames [B, F, I] with [I, O] float64, in float32."""
         if not self.double:
-            return ops.square(self._product(frames, matrix.astype("float32")))
+            return ops.square(self.multiply(frames, matrix.astype("float32")))
         return ops.cast(ops.square(ops.matmul(ops.cast(frames, "float64"), matrix)), "float32")
 
-    def _product(self, inputs: Any, matrix: np.ndarray) -> Any:
-        return product(inputs, self.as_factor(matrix, inputs))
+    def multiply(self, inputs: Any, matrix: np.ndarray) -> Any:
+        """`product`; TFLite's converter sets another where it would round the matrix."""
+        return product(inputs, matrix)
 
     def _level(self, power: Any) -> Any:
         """[B, F, bins] to [B, F]: power of each frame between the lowest and the highest frequency."""
