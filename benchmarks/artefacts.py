@@ -22,14 +22,14 @@ from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.export.ctranslate2 import export_ctranslate2
-from tfseq2seq.export.endpoints import endpoint
-from tfseq2seq.export.recordings import read_recordings
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
 from tfseq2seq.files import read_lines
+from tfseq2seq.inference.endpoints import endpoint
+from tfseq2seq.run import Run
+from tfseq2seq.sources.recordings import read_recordings
 from tfseq2seq.spec import AudioSpec
-from tfseq2seq.training.run import Run
 
 KINDS = [
     ("SavedModel", "float32"),

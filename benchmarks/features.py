@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.export.recordings import read_recordings
 from tfseq2seq.features.audio import AudioFeatures
+from tfseq2seq.sources.recordings import read_recordings
 from tfseq2seq.spec import AudioSpec
 
 RATE, BINS, WINDOW, HOP = 8000, 40, 200, 80

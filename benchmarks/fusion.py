@@ -21,15 +21,15 @@ import jiwer
 import numpy as np
 
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.opinions import tokens_of
-from tfseq2seq.export.recordings import read_recordings
-from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.inference.external_scorers import tokens_of
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.recipe import from_dict
+from tfseq2seq.run import Run
 from tfseq2seq.search.arpa import train_ngram, write_arpa
+from tfseq2seq.sources.recordings import read_recordings
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.fit import train
-from tfseq2seq.training.run import Run
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 RATE, NUMBERS, COUNT, SNR = 8000, 200, 300, 0.0

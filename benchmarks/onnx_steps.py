@@ -24,14 +24,14 @@ import tensorflow as tf
 import tf2onnx
 
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.export.endpoints import endpoint
-from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.recordings import read_recordings
 from tfseq2seq.export.signatures import Endpoint, loop_endpoints
 from tfseq2seq.files import read_lines
+from tfseq2seq.inference.endpoints import endpoint
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.run import Run
 from tfseq2seq.search.ctc import best_path
+from tfseq2seq.sources.recordings import read_recordings
 from tfseq2seq.spec import BOS, EOS, PAD, AudioSpec
-from tfseq2seq.training.run import Run
 
 Step = Callable[[list[np.ndarray]], dict[str, np.ndarray]]
 

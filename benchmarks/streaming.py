@@ -16,11 +16,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.export.endpoints import endpoint
-from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.recordings import read_recordings
-from tfseq2seq.export.streaming import Streaming
-from tfseq2seq.training.run import Run
+from tfseq2seq.inference.endpoints import endpoint
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.streaming import Streaming
+from tfseq2seq.run import Run
+from tfseq2seq.sources.recordings import read_recordings
 
 
 def main() -> None:

@@ -24,12 +24,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
-from tfseq2seq.data.sources import corpus_pairs
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator, share_cores
+from tfseq2seq.data.corpora import corpus_pairs
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.files import read_lines
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator, share_cores
 from tfseq2seq.models.seq2seq import Seq2Seq, count_parameters
 from tfseq2seq.presets import transformer
 from tfseq2seq.spec import (

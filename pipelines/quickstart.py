@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from tfseq2seq import Generator, TextToText, export_saved_model, load_recipe, train
-from tfseq2seq.data.generated import write_generated
+from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.files import read_lines
 

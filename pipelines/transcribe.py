@@ -15,13 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 from tfseq2seq import export_saved_model
-from tfseq2seq.data.audio import Faults, manifest_utterances
+from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.batching import shuffled_epochs
 from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.data.recordings import batch_by_seconds, speech_example, usable
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.layers.alignment_losses import CTCLoss
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.spec import (
     AudioSpec,
@@ -33,7 +34,6 @@ from tfseq2seq.spec import (
     SearchSpec,
     TextSpec,
 )
-from tfseq2seq.training.alignments import CTCLoss
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 parser.add_argument("--manifest", required=True, help="TSV with the columns split, path and text")

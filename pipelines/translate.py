@@ -16,7 +16,7 @@ import keras
 
 from tfseq2seq import TextToText, export_saved_model
 from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
-from tfseq2seq.data.sources import corpus_pairs, iterate_side
+from tfseq2seq.data.corpora import corpus_pairs, iterate_side
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.seq2seq import Seq2Seq

@@ -6,7 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 
-from tfseq2seq.data.generated import write_generated
+from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import Recipe
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfseq2seq.data.audio import Faults, decode_audio, manifest_utterances, read_audio
+from tfseq2seq.data.audio_files import Faults, decode_audio, manifest_utterances, read_audio
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.resampling import standardized

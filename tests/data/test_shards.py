@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfseq2seq.data import shards
-from tfseq2seq.data.audio import read_audio
+from tfseq2seq.data.audio_files import read_audio
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.data.shards import shard_utterances, write_shards
 from tfseq2seq.errors import UserError

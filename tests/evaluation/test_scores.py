@@ -15,7 +15,7 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation import resampling
+from tfseq2seq.evaluation import bootstrap
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER, METRICS, edit_distance
 from tfseq2seq.evaluation.scores import Score, corpus_scores, perplexity
 
@@ -201,18 +201,18 @@ def test_the_seed_decides_the_interval_and_the_chunk_does_not(monkeypatch):
     arguments = (OUTPUT, [FIRST], ["token_accuracy", "chrf"])
     before = corpus_scores(*arguments, seed=1)
     assert before != corpus_scores(*arguments, seed=2)
-    monkeypatch.setattr(resampling, "_CHUNK", 7 * len(OUTPUT))
+    monkeypatch.setattr(bootstrap, "_CHUNK", 7 * len(OUTPUT))
     assert before == corpus_scores(*arguments, seed=1)
 
 
 def test_resampled_sums_gather_what_the_generator_draws():
     statistics = np.arange(10.0).reshape(5, 2)
     drawn = np.random.default_rng(3).choice(5, size=(40, 5), replace=True)
-    np.testing.assert_array_equal(resampling.resampled_sums(statistics, 40, 3), statistics[drawn].sum(1))
+    np.testing.assert_array_equal(bootstrap.resampled_sums(statistics, 40, 3), statistics[drawn].sum(1))
 
 
 def test_confidence_interval_cuts_a_fortieth_from_each_end():
-    assert resampling.confidence_interval(np.arange(1000.0)[::-1]) == (25.0, 974.0)
+    assert bootstrap.confidence_interval(np.arange(1000.0)[::-1]) == (25.0, 974.0)
 
 
 def test_score_prints_and_serialises():

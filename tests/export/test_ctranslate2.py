@@ -6,18 +6,18 @@ import pytest
 from small_models import LETTERS, TEXT, TEXTS, live, louder
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.verify import _texts, verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import BOS, EOS, PAD, ModelSpec, SearchSpec, TextSpec
 
 pytest.importorskip("ctranslate2")
 from tfseq2seq.export.ctranslate2 import export_ctranslate2, transformer_spec  # noqa: E402
-from tfseq2seq.export.ctranslate2_model import CTranslate2Model  # noqa: E402
+from tfseq2seq.runtime.ctranslate2_model import CTranslate2Model  # noqa: E402
 
 KINDS = {
     "sinusoidal": {},

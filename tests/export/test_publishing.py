@@ -17,7 +17,7 @@ from tfseq2seq.export.publishing import model_card, write_server_files
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
-from tfseq2seq.training.run import Run
+from tfseq2seq.run import Run
 
 log_messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
 config_messages = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")

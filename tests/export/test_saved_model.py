@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.verify import same_score, verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.spec import ModelSpec, RecurrentDecoderSpec, RecurrentEncoderSpec, SearchSpec, TextSpec
 
@@ -189,7 +189,7 @@ def test_an_error_in_one_batch_ends_them_all(endpoint, texts, monkeypatch):
 def test_cores_are_shared_by_programs_that_only_generate():
     script = """
 import tensorflow as tf
-from tfseq2seq.export.generator import cores, share_cores
+from tfseq2seq.inference.generator import cores, share_cores
 
 share_cores(1)
 assert tf.config.threading.get_intra_op_parallelism_threads() == cores()

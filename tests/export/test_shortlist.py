@@ -7,16 +7,17 @@ from small_models import RECURRENT, TRANSFORMER, louder
 
 from tfseq2seq.cli import main
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText, endpoint
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.tflite import export_tflite
-from tfseq2seq.export.tflite_model import TFLiteModel
 from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.endpoints import TextToText, endpoint
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
+from tfseq2seq.run import FINAL, Run, save_weights
+from tfseq2seq.runtime.tflite_model import TFLiteModel
 from tfseq2seq.search.shortlist import (
     Translations,
     learn_translations,
@@ -25,7 +26,6 @@ from tfseq2seq.search.shortlist import (
     write_shortlist,
 )
 from tfseq2seq.spec import ModelSpec, Recipe, SearchSpec, TextSpec
-from tfseq2seq.training.run import FINAL, Run, save_weights
 
 WORDS = TextSpec(scheme="words")
 SOURCE = TextFeatures(WORDS, learn_vocabulary([" ".join(f"s{i:02}" for i in range(20))], WORDS))
@@ -149,7 +149,7 @@ def test_a_saved_model_answers_as_live(few, tmp_path):
 def test_ctranslate2_answers_as_live(tmp_path):
     pytest.importorskip("ctranslate2")
     from tfseq2seq.export.ctranslate2 import export_ctranslate2
-    from tfseq2seq.export.ctranslate2_model import CTranslate2Model
+    from tfseq2seq.runtime.ctranslate2_model import CTranslate2Model
 
     model = network("own output")
     bias = np.zeros(TARGET.size)

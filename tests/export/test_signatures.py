@@ -6,10 +6,10 @@ import tensorflow as tf
 from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, live
 
 from tfseq2seq.data.batching import decoder_input
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.signatures import endpoints
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.spec import BOS, PAD, SearchSpec
 
 

@@ -23,17 +23,17 @@ from small_models import (
 )
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText, endpoint
-from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.export.tflite import export_tflite
-from tfseq2seq.export.tflite_model import TFLiteModel
 from tfseq2seq.export.tflite_strings import _writer
 from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.endpoints import TextToText, endpoint
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
+from tfseq2seq.runtime.tflite_model import TFLiteModel
 from tfseq2seq.spec import EOS, PAD, UNK, ModelSpec, SearchSpec, TextSpec
 
 

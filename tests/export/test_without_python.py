@@ -12,11 +12,11 @@ import pytest
 import tensorflow as tf
 from small_models import TEXT_FAMILIES, louder
 
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import ModelSpec, SearchSpec, TextSpec

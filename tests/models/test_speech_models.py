@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.layers.ctc import real_positions
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import AudioSpec, ModelSpec
-from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
 from tfseq2seq.training.losses import TokenCrossEntropy
 
 RATE, SIZE = 2000, 9

@@ -9,10 +9,10 @@ import tensorflow as tf
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.run import Run
 from tfseq2seq.spec import DistillationSpec, Recipe
 from tfseq2seq.training.distillation import teaching
 from tfseq2seq.training.fit import compile_model, train
-from tfseq2seq.training.run import Run
 
 
 def student_recipe(small_recipe, **training):

@@ -9,10 +9,10 @@ import pytest
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.run import FINAL, Run, average_weights, load_weights
 from tfseq2seq.spec import PruningSpec, Recipe
 from tfseq2seq.training.fit import compile_model, set_average, train
 from tfseq2seq.training.pruning import Mask, Pruning, matrices, prune, sparsity, zeros
-from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights
 from tfseq2seq.training.tasks import open_task
 
 

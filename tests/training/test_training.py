@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.run import Run, average_weights
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.callbacks import evaluation_weights
 from tfseq2seq.training.fit import _told_if_xla_fails, train
-from tfseq2seq.training.run import Run, average_weights
 from tfseq2seq.training.tasks import learn_features
 
 
@@ -189,7 +189,7 @@ def test_evaluation_sees_averaged_weights_and_training_gets_its_own_back():
 
 
 def test_vectors_from_a_file_start_the_embedding(small_recipe, generated, tmp_path, monkeypatch):
-    from tfseq2seq.interop.vectors import write_vectors
+    from tfseq2seq.features.word_vectors import write_vectors
 
     words = generated["train.target"].read_text(encoding="utf-8").split()
     write_vectors(tmp_path / "vectors.txt", [words[0]], np.full((1, 16), 0.5, "float32"))

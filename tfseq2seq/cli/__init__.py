@@ -13,8 +13,8 @@ import click
 
 from tfseq2seq import __version__
 from tfseq2seq.cli.datasets import data
-from tfseq2seq.cli.endings import USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.evaluation import compare, evaluate
+from tfseq2seq.cli.exit import USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings

@@ -23,7 +23,7 @@ def data() -> None:
 @click.option("--seed", default=1, show_default=True)
 def data_generate(folder: str, train_pairs: int, validation: int, test: int, seed: int) -> None:
     """Write generated pairs to FOLDER: dates, times, money and ordinals to words, in English and Chinese."""
-    from tfseq2seq.data.generated import write_generated
+    from tfseq2seq.data.synthetic.text_normalization import write_generated
 
     for path in write_generated(folder, train_pairs, validation, test, seed).values():
         click.echo(path)
@@ -36,7 +36,7 @@ def data_generate(folder: str, train_pairs: int, validation: int, test: int, see
 def data_records(source: str, target: str, output: str) -> None:
     """Write pairs of lines to the TFRecord file OUTPUT."""
     import_tensorflow()
-    from tfseq2seq.data.sources import corpus_pairs, write_records
+    from tfseq2seq.data.corpora import corpus_pairs, write_records
     from tfseq2seq.spec import CorpusSpec
 
     pairs, _ = corpus_pairs(CorpusSpec(source=source, target=target), "records")
@@ -51,7 +51,7 @@ def data_records(source: str, target: str, output: str) -> None:
 @click.option("--seed", default=1, show_default=True)
 def data_morse(folder: str, train_count: int, validation: int, test: int, seed: int) -> None:
     """Write generated Morse code to FOLDER: recordings of varying speed, pitch and noise, and a manifest of them."""
-    from tfseq2seq.data.morse import write_morse
+    from tfseq2seq.data.synthetic.morse import write_morse
 
     for path in write_morse(folder, train_count, validation, test, seed).values():
         click.echo(path)
@@ -87,7 +87,7 @@ def data_join(
 
     utterances = read_manifest(manifest, split)
     import_tensorflow()
-    from tfseq2seq.data.joined import write_joined
+    from tfseq2seq.data.synthetic.joined import write_joined
 
     sizes: dict[str, Any] = {"least": least, "most": most, "pause": pause, "rate": rate, "seed": seed}
     click.echo(write_joined(utterances, folder, name or split or "joined", count, **sizes))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tfseq2seq.cli.endings import one_line, report
+from tfseq2seq.cli.exit import one_line, report
 from tfseq2seq.cli.inputs import utterances_of
 from tfseq2seq.cli.options import COUNT, POSITIVE, settings_option, split_option, weights_option, workers_option
 from tfseq2seq.cli.runs import open_endpoint, source_of
@@ -87,7 +87,7 @@ def evaluate(
             texts = read_lines(str(source))
             check_parallel(str(source), len(texts), references[0], len(answers[0]))
             model = open_endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
-            from tfseq2seq.export.generator import Generator
+            from tfseq2seq.inference.generator import Generator
 
             outputs = [one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
         if output:
@@ -123,8 +123,8 @@ def _transcribed(
     utterances = utterances_of((), manifest, split)
     model = open_endpoint(runs, weights, overrides, -(-len(utterances) // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
-    from tfseq2seq.export.generator import Generator
-    from tfseq2seq.export.recordings import read_recordings
+    from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.sources.recordings import read_recordings
 
     recordings = read_recordings(utterances, audio)
     generator = Generator(model, batch, workers)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tfseq2seq.cli.endings import report
+from tfseq2seq.cli.exit import report
 from tfseq2seq.cli.inputs import recordings_of
 from tfseq2seq.cli.options import POSITIVE, run_options, split_option
 from tfseq2seq.cli.runs import open_endpoint, recipe_of, source_of
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
-    from tfseq2seq.export.endpoints import TextToText
-    from tfseq2seq.export.speech import SpeechToText
-    from tfseq2seq.training.run import Run
+    from tfseq2seq.inference.endpoints import TextToText
+    from tfseq2seq.inference.speech import SpeechToText
+    from tfseq2seq.run import Run
 
 
 @click.command()
@@ -79,7 +79,7 @@ def export(
     name = recipe_of(runs).name
     samples = _examples(runs, examples) if examples else []
     model = open_endpoint(runs, weights, overrides)
-    from tfseq2seq.training.run import Run
+    from tfseq2seq.run import Run
 
     opened = [Run.open(folder, overrides) for folder in runs]
     check = _checked_by(opened[0], model) if checked else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.endings import one_line, report
+from tfseq2seq.cli.exit import one_line, report
 from tfseq2seq.cli.inputs import standard_input, utterances_of
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
@@ -27,7 +27,7 @@ from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
-    from tfseq2seq.export.outputs import Output
+    from tfseq2seq.runtime.outputs import Output
 
 
 @click.command()
@@ -101,7 +101,7 @@ def generate(
             raise UserError("--workers goes with neither --times nor --window")
         names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
         import_tensorflow()
-        from tfseq2seq.export.recordings import read_recordings
+        from tfseq2seq.sources.recordings import read_recordings
 
         recordings = read_recordings(utterances, audio)
         inputs, faults = recordings.samples, recordings.faults
@@ -146,10 +146,10 @@ def _exported(folder: str, batch: int, workers: int) -> Any:
             f"{folder}: a SavedModel; --artefact is for TFLite and CTranslate2, ask it by `tfseq2seq serve`"
         )
     if (Path(folder) / "model.bin").exists():
-        from tfseq2seq.export.ctranslate2_model import CTranslate2Model
+        from tfseq2seq.runtime.ctranslate2_model import CTranslate2Model
 
         return CTranslate2Model(folder, batch, workers or os.cpu_count() or 1)
-    from tfseq2seq.export.tflite_model import TFLiteModel
+    from tfseq2seq.runtime.tflite_model import TFLiteModel
 
     return TFLiteModel(folder, batch, workers or 1)
 
@@ -164,7 +164,7 @@ def _generated(
     workers: int,
 ) -> list[Output]:
     model = open_endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
-    from tfseq2seq.export.generator import Generator
+    from tfseq2seq.inference.generator import Generator
 
     return Generator(model, batch, workers).generate(inputs, prefixes)
 
@@ -196,10 +196,10 @@ def _write_timed(
 
     `names` of the files of subtitles, by path, where those are asked for.
     """
-    from tfseq2seq.export.long_audio import transcribe_long
-    from tfseq2seq.export.timing import Transcriber
-    from tfseq2seq.export.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.files import write_whole
+    from tfseq2seq.inference.long_audio import transcribe_long
+    from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
+    from tfseq2seq.inference.word_times import Transcriber
 
     transcriber = Transcriber(model, batch)
     if window:
@@ -247,7 +247,7 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
     import numpy as np
 
     model = open_endpoint([folder], weights, overrides)
-    from tfseq2seq.export.streaming import Streaming
+    from tfseq2seq.inference.streaming import Streaming
 
     live = Streaming(model).open()
     said, odd = "", b""
@@ -289,8 +289,8 @@ def score(
         if source or overrides or len(runs) > 1:
             raise UserError(f"{runs[0]} is a language model: it takes --target alone, neither --source nor --set")
         import_tensorflow()
-        from tfseq2seq.export.opinions import score_lines
-        from tfseq2seq.training.run import Run
+        from tfseq2seq.inference.external_scorers import score_lines
+        from tfseq2seq.run import Run
 
         run = Run.open(runs[0])
         totals, counts = score_lines(run.load_model(weights), run.target, targets, batch)
@@ -300,7 +300,7 @@ def score(
         sources = read_lines(source)
         check_parallel(source, len(sources), target, len(targets))
         model = open_endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
-        from tfseq2seq.export.generator import Generator
+        from tfseq2seq.inference.generator import Generator
 
         totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
     for total, count in zip(totals, counts, strict=True):

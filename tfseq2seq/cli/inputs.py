@@ -11,7 +11,7 @@ from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
-    from tfseq2seq.export.recordings import Recordings
+    from tfseq2seq.sources.recordings import Recordings
     from tfseq2seq.spec import AudioSpec
 
 
@@ -44,6 +44,6 @@ def recordings_of(manifest: str, split: str, audio: AudioSpec) -> Recordings:
     """The recordings that a manifest lists."""
     utterances = utterances_of((), manifest, split)
     import_tensorflow()
-    from tfseq2seq.export.recordings import read_recordings
+    from tfseq2seq.sources.recordings import read_recordings
 
     return read_recordings(utterances, audio)

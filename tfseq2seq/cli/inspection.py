@@ -25,7 +25,7 @@ def attention(
     """Show where the model looks in TEXT for each token of its output."""
     model = open_endpoint(runs, weights, overrides)
     from tfseq2seq.evaluation.pictures import attention_png, attention_text
-    from tfseq2seq.export.inspection import attention_of
+    from tfseq2seq.inference.inspection import attention_of
 
     found = attention_of(model, text, target)
     if png:
@@ -58,8 +58,8 @@ def embeddings(
         raise UserError("give --png, --projector or both")
     import_tensorflow()
     from tfseq2seq.evaluation.pictures import embeddings_png, write_projector
-    from tfseq2seq.export.inspection import word_vectors
-    from tfseq2seq.training.run import Run
+    from tfseq2seq.inference.inspection import word_vectors
+    from tfseq2seq.run import Run
 
     labels, vectors = word_vectors(Run.open(folder), side, None if words is None else words.split(), count, weights)
     if png:

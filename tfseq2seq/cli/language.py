@@ -52,8 +52,8 @@ def _tokens_of(folder: str, text: str) -> list[list[str]]:
 
     lines = read_lines(text)
     import_tensorflow()
-    from tfseq2seq.export.opinions import tokens_of
-    from tfseq2seq.training.run import Run
+    from tfseq2seq.inference.external_scorers import tokens_of
+    from tfseq2seq.run import Run
 
     return tokens_of(Run.open(folder).target, lines)
 
@@ -77,9 +77,9 @@ def shortlist(folder: str, source: str, target: str, output: str, each: int, fre
     lines = read_lines(source), read_lines(target)
     check_parallel(source, len(lines[0]), target, len(lines[1]))
     import_tensorflow()
-    from tfseq2seq.export.opinions import ids_of
+    from tfseq2seq.inference.external_scorers import ids_of
+    from tfseq2seq.run import Run
     from tfseq2seq.search.shortlist import learn_translations, write_shortlist
-    from tfseq2seq.training.run import Run
 
     run = Run.open(folder)
     if run.source is None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
-    from tfseq2seq.export.endpoints import TextToText
-    from tfseq2seq.export.speech import SpeechToText
+    from tfseq2seq.inference.endpoints import TextToText
+    from tfseq2seq.inference.speech import SpeechToText
+    from tfseq2seq.run import Run
     from tfseq2seq.spec import AudioSpec, Recipe
-    from tfseq2seq.training.run import Run
 
 NO_LOG = "3"  # TensorFlow's level at which its C++ parts log nothing
 
@@ -68,8 +68,8 @@ def open_endpoint(
     if weights and len(runs) > 1:
         raise UserError("--weights goes with a single --run")
     import_tensorflow()
-    from tfseq2seq.export.generator import share_cores
-    from tfseq2seq.training.run import Run
+    from tfseq2seq.inference.generator import share_cores
+    from tfseq2seq.run import Run
 
     if batches:
         share_cores(batches, workers)
@@ -82,7 +82,7 @@ def open_endpoint(
                 raise UserError(
                     f"{run.folder}: its {side} vocabulary is not that of {first.folder}; ensembles share both"
                 )
-    from tfseq2seq.export.endpoints import endpoint
+    from tfseq2seq.inference.endpoints import endpoint
 
     models = [run.load_model(weights) for run in opened]
     return endpoint(models, first.source, first.target, first.recipe.search)

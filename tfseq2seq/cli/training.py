@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tfseq2seq.cli.endings import Stopped
+from tfseq2seq.cli.exit import Stopped
 from tfseq2seq.cli.options import POSITIVE, run_option, settings_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
@@ -39,8 +39,8 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 def average(folder: str, last: int, output: str | None) -> None:
     """Average the weights of a run's last checkpoints."""
     import_tensorflow()
+    from tfseq2seq.run import FINAL, Run, save_weights
     from tfseq2seq.training.fit import set_average
-    from tfseq2seq.training.run import FINAL, Run, save_weights
 
     run = Run.open(folder)
     path = Path(output) if output else run.folder / FINAL

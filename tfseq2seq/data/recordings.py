@@ -12,11 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.data.audio import Faults, manifest_utterances
+from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.batching import Step, decoder_input
+from tfseq2seq.data.corpora import expanded, held_places, without_and_with
 from tfseq2seq.data.manifests import Utterance, read_manifest
 from tfseq2seq.data.shards import shard_utterances
-from tfseq2seq.data.sources import expanded, held_places, without_and_with
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import EOS, PAD, CorpusSpec, DataSpec
 

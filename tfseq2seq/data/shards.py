@@ -23,7 +23,7 @@ import rich.progress
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tfseq2seq.data.audio import Faults, manifest_utterances
+from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import partial_name

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.bootstrap import confidence_interval
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER, Settings, check_metric, count
 from tfseq2seq.evaluation.references import ReferenceSets, accepted_references, check_hypotheses
-from tfseq2seq.evaluation.resampling import confidence_interval
 from tfseq2seq.evaluation.scores import Score, score
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.bootstrap import confidence_interval, resampled_sums
 from tfseq2seq.evaluation.metrics import Counted, Settings, check_metric, count
 from tfseq2seq.evaluation.references import ReferenceSets, accepted_references
-from tfseq2seq.evaluation.resampling import confidence_interval, resampled_sums
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@
                                                      "options" of `ctranslate2.Translator.translate_batch`
         source.txt, target.txt                       or .model of SentencePiece
 
-`CTranslate2Model` in `export/ctranslate2_model.py` asks it, without TensorFlow.
+`CTranslate2Model` in `runtime/ctranslate2_model.py` asks it, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from keras import ops
 
 from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.ctranslate2_model import CONFIG, load_ctranslate2, search_options
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.recipe import to_dict
+from tfseq2seq.runtime.ctranslate2_model import CONFIG, load_ctranslate2, search_options
 from tfseq2seq.search.shortlist import write_shortlist
 from tfseq2seq.spec import BOS, EOS, SPECIAL_TOKENS, UNK, SearchSpec, TransformerDecoderSpec, TransformerEncoderSpec
 

@@ -22,16 +22,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq import __version__
+from tfseq2seq.data.corpora import iterate_side
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.sources import iterate_side
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.recordings import read_recordings
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import expanded_path, write_wave, write_whole
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.recipe import dump_recipe
+from tfseq2seq.run import Run
+from tfseq2seq.sources.recordings import read_recordings
 from tfseq2seq.spec import SPECIAL_TOKENS
-from tfseq2seq.training.run import Run
 
 WARMUP = "tf_serving_warmup_requests"
 CARD = "model_card.md"

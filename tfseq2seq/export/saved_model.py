@@ -13,11 +13,11 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.publishing import CARD, server_config, warmup_requests, write_server_files, write_warmup
 from tfseq2seq.export.signatures import signature_graphs
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.files import folder_aside
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
 
 
 class Served(tf.Module):

@@ -40,15 +40,15 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.data.batching import decoder_input
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.recordings import sample_faults
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.wav import decode_wav
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.sources.recordings import sample_faults
 
 
 @dataclass(frozen=True)

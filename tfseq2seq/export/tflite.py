@@ -8,7 +8,7 @@
 What lies beside model.tflite is in it too, so that it can travel alone: config.json as its metadata "tfseq2seq", and
 all files in a zip archive at its end, where TFLite's own metadata has associated files (`unzip model.tflite`).
 
-`TFLiteModel` in `export/tflite_model.py` asks it, without TensorFlow.
+`TFLiteModel` in `runtime/tflite_model.py` asks it, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ import tensorflow as tf
 
 from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.recurrence import in_tflites_operations
 from tfseq2seq.export.signatures import search_endpoint
-from tfseq2seq.export.speech import SpeechToText
-from tfseq2seq.export.tflite_model import CONFIG, MODEL
+from tfseq2seq.export.tflite_operations import in_tflites_operations
 from tfseq2seq.export.tflite_strings import STRING_OUTPUTS, string_endpoint
 from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.models.ctc import CTC
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 from tfseq2seq.recipe import to_dict
+from tfseq2seq.runtime.tflite_model import CONFIG, MODEL
 from tfseq2seq.spec import FusionSpec, RulesSpec
 
 Quantization = Literal["float32", "float16", "int8", "full_int8"]

@@ -16,10 +16,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
 from tfseq2seq.export.signatures import Endpoint
-from tfseq2seq.export.speech import SpeechToText
 from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK
 
 # In the order of their names, as TensorFlow flattens a dictionary.

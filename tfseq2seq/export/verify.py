@@ -18,12 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.endpoints import TextToText
-from tfseq2seq.export.generator import Generator
-from tfseq2seq.export.speech import SpeechToText
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.spec import PAD
 
-_CLIENT = Path(__file__).parent / "answer.py"
+_CLIENT = Path(__file__).parents[1] / "runtime" / "answer.py"
 # Nats a token, below which all is improbable alike: one text that cannot be said at all must not be all that counts.
 _LEAST = -50.0
 

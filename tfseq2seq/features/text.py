@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfseq2seq.features.normalization import normalize
 from tfseq2seq.features.vocabulary import Vocabulary, surfaces
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
@@ -136,18 +137,6 @@ def _sentencepiece_kernels() -> Any:
     from tensorflow_text.python.ops import sentencepiece_tokenizer
 
     return sentencepiece_tokenizer.gen_sentencepiece_tokenizer
-
-
-def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
-    """Strings normalised as a `TextSpec` says; see `TextFeatures.normalize`."""
-    if spec.normalization != "none":
-        import tensorflow_text
-
-        text = tensorflow_text.normalize_utf8(text, spec.normalization.upper())
-    if spec.lowercase:
-        text = tf.strings.lower(text, encoding="utf-8")
-    # A byte order mark is no text; line files begin with one now and then. Space is more than ASCII's.
-    return tf.strings.regex_replace(text, r"^[\s\v\p{Z}\x{FEFF}]+|[\s\v\p{Z}]+$", "")
 
 
 def _lookup(tokens: tuple[str, ...]) -> tf.lookup.StaticHashTable:

@@ -115,7 +115,8 @@ def vocabulary_file(folder: str | Path, side: str, spec: TextSpec) -> Path:
 
 
 def _normalized(lines: Iterable[bytes | str], spec: TextSpec) -> Iterator[str]:
-    from tfseq2seq.features.text import normalize
+    # Imports TensorFlow, which readers of vocabularies do without.
+    from tfseq2seq.features.normalization import normalize
 
     chunk: list[bytes | str] = []
     for line in lines:

@@ -20,11 +20,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfseq2seq.layers.alignment import Alignment
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
+from tfseq2seq.layers.recurrent_attention import Alignment
 from tfseq2seq.layers.transformer import TransformerBlock, cache_rows
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
 

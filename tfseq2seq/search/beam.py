@@ -3,7 +3,7 @@
 A step function is called as `step(ids [B, K], index, visible [B, K, L * K], fixed, cache)` and returns
 `(logits [B, K, V], cache, attention [B, K, S])`; `models/decoders.py` tells what `visible`, `fixed` and `cache` hold.
 Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written. It makes
-room in the history as outputs become long, see `search/room.py`.
+room in the history as outputs become long, see `search/growing_cache.py`.
 
 The rule: each step ranks all continuations of the K live hypotheses. Of the best K, those that end with <eos> are
 finished; the best K that do not end live on. An example is done when K are finished ("full") or when no live hypothesis
@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
 from tfseq2seq.search.fusion import Opinion, gathered
+from tfseq2seq.search.growing_cache import loop_with_room
+from tfseq2seq.search.penalties import coverage_penalty, length_penalty
 from tfseq2seq.search.ranking import at_most
-from tfseq2seq.search.room import loop_with_room
-from tfseq2seq.search.scorers import coverage_penalty, length_penalty
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 StepFunction = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.beam import Hypotheses, StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
-from tfseq2seq.search.room import loop_with_room
+from tfseq2seq.search.growing_cache import loop_with_room
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 

@@ -17,10 +17,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tfseq2seq.serving.batching import Batcher
-from tfseq2seq.serving.metrics import Metrics
+from tfseq2seq.serving.monitoring import Metrics
 from tfseq2seq.serving.refusal import Refusal
 from tfseq2seq.serving.repository import Poller, Repository
+from tfseq2seq.serving.request_batching import Batcher
 from tfseq2seq.serving.servable import Servable
 from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, Signature
 from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_outputs

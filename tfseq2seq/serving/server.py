@@ -18,9 +18,9 @@ import uvicorn
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.serving.app import Application
-from tfseq2seq.serving.batching import Batcher
-from tfseq2seq.serving.metrics import Metrics
+from tfseq2seq.serving.monitoring import Metrics
 from tfseq2seq.serving.repository import Repository
+from tfseq2seq.serving.request_batching import Batcher
 
 _LOG = logging.getLogger("tfseq2seq.serving")
 _MOST_WORKERS = 8

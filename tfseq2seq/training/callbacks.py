@@ -17,9 +17,9 @@ import rich.console
 import rich.progress
 
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
+from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.pruning import apply_masks
-from tfseq2seq.training.run import Run
 from tfseq2seq.training.schedules import guidance_share, sampling_share
 
 

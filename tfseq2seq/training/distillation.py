@@ -14,8 +14,8 @@ from keras import ops
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import expanded_path
+from tfseq2seq.run import Run
 from tfseq2seq.spec import DistillationSpec
-from tfseq2seq.training.run import Run
 
 
 def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, Any], Any]:

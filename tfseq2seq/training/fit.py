@@ -13,14 +13,14 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.models.seq2seq import count_parameters
+from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.spec import CTCDecoderSpec, Recipe, TransducerDecoderSpec
-from tfseq2seq.training.alignments import CTCLoss, TransducerLoss
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import teaching
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
-from tfseq2seq.training.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.tasks import open_task
 
@@ -30,7 +30,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
 
     Args:
         recipe: see `tfseq2seq recipe --schema`.
-        folder: of the run; see `training/run.py` for what it will hold.
+        folder: of the run; see `run.py` for what it will hold.
         resume: continue the run in `folder` from its last evaluation, with this recipe's training limits.
         say: gets lines for the user.
 

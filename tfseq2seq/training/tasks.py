@@ -16,19 +16,19 @@ from tfseq2seq.data.batching import (
     tokenize,
     training_example,
 )
+from tfseq2seq.data.corpora import iterate_side, line_corpora, training_corpora
 from tfseq2seq.data.recordings import SpeechReport, batch_by_seconds, speech_corpora, speech_example, usable
-from tfseq2seq.data.sources import iterate_side, line_corpora, training_corpora
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
-from tfseq2seq.export.endpoints import endpoint
-from tfseq2seq.export.generator import Generator
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
+from tfseq2seq.features.word_vectors import embedding_matrix, read_vectors
 from tfseq2seq.files import expanded_path
-from tfseq2seq.interop.vectors import embedding_matrix, read_vectors
+from tfseq2seq.inference.endpoints import endpoint
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.run import Run
 from tfseq2seq.spec import AudioSpec, DataSpec, Recipe, SearchSpec, TextSpec, TransducerDecoderSpec
-from tfseq2seq.training.run import Run
 
 Score = Callable[[], float]
 Batches = tuple[tf.data.Dataset, tf.data.Dataset]

@@ -1,0 +1,718 @@
+"""The command line from end to end: what comes out, and that each mistake costs one line and leaves nothing behind."""
+
+import dataclasses
+import io
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfseq2seq import cli
+from tfseq2seq.cli.exit import one_line
+from tfseq2seq.files import read_lines
+from tfseq2seq.presets import PRESETS
+from tfseq2seq.recipe import dump_recipe, load_recipe, schema
+
+COMMAND = [sys.executable, "-m", "tfseq2seq.cli"]
+# Of different lengths, so that batches are not in the order of the lines; one is empty.
+SOURCES = ["on 3 May", "", "it costs $5", "at 14:35", "the 21st time we met", "a"]
+BEST = "--set=search.n_best=1"
+SHORT = ["--set=search.min_length=1", "--set=search.max_length=5"]
+
+
+@pytest.fixture
+def tfseq2seq(capsys, monkeypatch):
+    """Calls the command line in this process: arguments and standard input to (exit code, output, errors)."""
+
+    def call(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(tfseq2seq):
+    """Calls the command line with a mistake and gives the one line it answers with."""
+
+    def call(*arguments, stdin=b"", after=0):
+        code, output, errors = tfseq2seq(*arguments, stdin=stdin)
+        lines = errors.splitlines()
+        # A mistake in the middle of the work comes after lines on its progress.
+        assert (code, output, len(lines)) == (2, "", 1 + after), errors
+        assert lines[-1].startswith("tfseq2seq: ") and "Traceback" not in errors
+        return lines[-1].removeprefix("tfseq2seq: ")
+
+    return call
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Writes lines to a file of tmp_path and gives its path."""
+
+    def write(name, texts):
+        path = tmp_path / name
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def run(trained_run):
+    return str(trained_run.folder)
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path):
+    """A copy of the trained run, which may be changed."""
+    return shutil.copytree(trained_run.folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def lively(trained_run, tmp_path_factory):
+    """Options for weights with which each source has an output of its own: in seconds the run learns hardly any."""
+    import keras
+
+    from tfseq2seq.run import save_weights
+
+    keras.utils.set_random_seed(3)
+    model = trained_run.build_model()
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    path = tmp_path_factory.mktemp("weights") / "lively.weights.h5"
+    save_weights(model, path)
+    return ["--run", trained_run.folder, "--weights", path, *SHORT]
+
+
+@pytest.fixture(scope="module")
+def generated_lines(lively):
+    """What a process of its own makes of SOURCES, without a last newline: lines of score, log-probability, text."""
+    # Without the level that the tests set: what users see of TensorFlow is up to the command.
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [*COMMAND, "generate", *map(str, lively), BEST, "--scores", "--batch=2"],
+        input="\n".join(SOURCES).encode(),
+        capture_output=True,
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith(b"\n")
+    return [line.split("\t") for line in done.stdout.decode().splitlines()]
+
+
+# ---- generate and score ---------------------------------------------------------------------------------------------
+
+
+def test_generate_has_a_line_for_each_line(generated_lines):
+    assert [len(line) for line in generated_lines] == [3] * len(SOURCES)
+    assert generated_lines[1] == ["0.000000", "0.000000", ""]
+    for (_, _, text), source in zip(generated_lines, SOURCES, strict=True):
+        assert bool(text) == bool(source)
+    assert len({text for _, _, text in generated_lines}) > 3
+
+
+def test_generate_keeps_the_order_from_file_to_file(tfseq2seq, lively, lines, tmp_path, generated_lines):
+    source, output = lines("source", reversed(SOURCES)), tmp_path / "new" / "output"
+    done = tfseq2seq("generate", *lively, BEST, "--batch", 2, "--input", source, "--output", output)
+    assert done == (0, "", "")
+    assert read_lines(output)[::-1] == [text for _, _, text in generated_lines]
+
+
+def test_scores_are_the_model_s_own(tfseq2seq, lively, lines, generated_lines):
+    kept = [(source, line) for source, line in zip(SOURCES, generated_lines, strict=True) if source]
+    source, target = lines("s", [source for source, _ in kept]), lines("t", [line[2] for _, line in kept])
+    code, output, summary = tfseq2seq("score", *lively, "--source", source, "--target", target, "--batch", 2)
+    scored = [line.split("\t") for line in output.splitlines()]
+    totals, counts = [float(total) for total, _ in scored], [int(count) for _, count in scored]
+    np.testing.assert_allclose(totals, [float(line[1]) for _, line in kept], rtol=1e-4)
+    assert code == 0 and counts == [len(line[2].split()) + 1 for _, line in kept]
+    perplexity = np.exp(-sum(totals) / sum(counts))
+    assert summary == f"{len(kept)} pairs, {sum(counts)} tokens, perplexity {perplexity:.4f}\n"
+
+
+def test_n_best_lines_that_begin_with_the_prefix(tfseq2seq, lively, lines):
+    prefixes = ["on the", "", "it costs", "", "the twenty", "no such word"]
+    # The recipe asks for two outputs each.
+    arguments = ["generate", *lively, "--prefix", lines("prefix", prefixes)]
+    code, output, errors = tfseq2seq(*arguments, stdin="\n".join([*SOURCES, ""]).encode())
+    found = output.split("\n")
+    assert (code, errors, found.pop(), len(found)) == (0, "", "", 2 * len(SOURCES))
+    assert found[2:4] == ["", ""] and found[6] != found[7]
+    for place, prefix in enumerate(prefixes[:-1]):
+        for text in found[2 * place : 2 * place + 2]:
+            assert text.split()[: len(prefix.split())] == prefix.split()
+    assert found[-1].startswith("<unk> <unk> <unk>")
+
+
+def test_nothing_in_nothing_out(tfseq2seq, run, tmp_path):
+    assert tfseq2seq("generate", "--run", run) == (0, "", "")
+    assert tfseq2seq("generate", "--run", run, "--output", tmp_path / "empty") == (0, "", "")
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_line_breaks_inside_outputs_shift_nothing():
+    assert one_line("a\nb\r\nc") == "a b  c"
+
+
+# ---- evaluate and compare -------------------------------------------------------------------------------------------
+
+
+def test_evaluate_generates_and_scores(tfseq2seq, lively, lines, tmp_path, generated_lines):
+    source = lines("source", SOURCES)
+    # Of two references for each line the second is right, but for the last line.
+    answers = [f"wrong | {text}" if text else "" for _, _, text in generated_lines[:-1]] + ["wrong | too"]
+    references = ["--reference", lines("references", answers), "--separator", "|"]
+    common = [*references, "--metric", "exact_match", "--bootstrap", 0]
+    kept = tmp_path / "kept"
+    code, output, errors = tfseq2seq(
+        "evaluate", *lively, BEST, "--source", source, "--output", kept, "--batch", 2, *common
+    )
+    assert (code, errors) == (0, "") and output.startswith("exact_match = 83.33 (") and output.count("\n") == 1
+    assert read_lines(kept) == [text for _, _, text in generated_lines]
+
+    again = tfseq2seq("evaluate", "--hypotheses", kept, *common)
+    assert again == (0, output, "")
+    code, as_json, _ = tfseq2seq("evaluate", "--hypotheses", kept, *common, "--json")
+    (found,) = json.loads(as_json)
+    assert (found["name"], round(found["value"], 2), found["low"]) == ("exact_match", 83.33, None)
+
+
+def test_evaluate_several_metrics_and_references(tfseq2seq, lines):
+    hypotheses = lines("h", ["a b c d e", "f g h i j"])
+    first, second = lines("r1", ["a b c d e", "x"]), lines("r2", ["y", "f g h i j"])
+    common = ["evaluate", "--hypotheses", hypotheses, "--bootstrap", 0, "--metric=bleu", "--metric=token_error_rate"]
+    code, output, _ = tfseq2seq(*common, "--reference", first, "--reference", second)
+    assert code == 0 and [line.split(" (")[0] for line in output.splitlines()] == [
+        "BLEU = 100.00",
+        "token_error_rate = 0.00",
+    ]
+    code, output, _ = tfseq2seq(*common, "--reference", first)
+    assert "BLEU = 100.00" not in output and "token_error_rate = 0.00" not in output
+
+
+def test_evaluate_gives_an_interval_and_lower_cases(tfseq2seq, lines):
+    hypotheses, reference = lines("h", ["A b c d", "e f g h"]), lines("r", ["a B c d", "e f g x"])
+    arguments = ["evaluate", "--hypotheses", hypotheses, "--reference", reference, "--metric=exact_match"]
+    assert tfseq2seq(*arguments)[1].startswith("exact_match = 0.00 [0.00, 0.00] (")
+    assert tfseq2seq(*arguments, "--lowercase")[1].startswith("exact_match = 50.00 [0.00, 100.00] (")
+
+
+def test_compare(tfseq2seq, lines):
+    texts = [f"this is line number {i}" for i in range(60)]
+    good, bad, reference = lines("good", texts), lines("bad", [*texts[:30], *["no"] * 30]), lines("reference", texts)
+    code, output, _ = tfseq2seq("compare", good, bad, "--reference", reference, "--metric=chrf", "--resamples", 99)
+    assert code == 0 and output.startswith("chrF2 100.00 against ") and "p = 0.0100" in output
+    assert "p = 1.0000" in tfseq2seq("compare", good, good, "--reference", reference, "--resamples", 99)[1]
+
+
+# ---- what is made of a run ------------------------------------------------------------------------------------------
+
+
+def test_export_makes_the_next_version(tfseq2seq, run, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    class Empty(tf.Module):
+        """Stands for the served model, which takes long to write and has tests of its own."""
+
+        def __init__(self, model):
+            super().__init__()
+            assert model.spec.beam == 3
+
+    monkeypatch.setattr("tfseq2seq.export.saved_model.Served", Empty)
+    monkeypatch.setattr("tfseq2seq.export.saved_model.signature_graphs", lambda _: {})
+    for version in (1, 2):
+        folder = tmp_path / "served" / str(version)
+        code, output, _ = tfseq2seq("export", "--run", run, "--to", folder.parent, "--set=search.beam=3", "--no-verify")
+        assert (code, output) == (0, f"{folder}\n") and (folder / "saved_model.pb").exists()
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["1", "2"]
+
+
+def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
+    monkeypatch.setattr("tfseq2seq.export.saved_model.export_saved_model", lambda model, base, *_: base)
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
+    assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quantization", "int8"], "--quantization and --examples are for --format tflite and ctranslate2"),
+        (["--strings"], "--strings is for --format tflite"),
+        (["--strings", "--format", "ctranslate2"], "--strings is for --format tflite"),
+        (["--format", "tflite", "--quantization", "int16"], "--quantization int16 is not for --format tflite"),
+        (["--format", "tflite", "--version", "2"], "--version is for --format savedmodel"),
+        (["--format", "tflite", "--quantization", "full_int8"], "and --examples, which it measures activations on"),
+        (
+            ["--format", "tflite", "--quantization", "full_int8", "--examples", "lines.txt"],
+            "full_int8 is for models of speech with CTC",
+        ),
+        (["--format", "tflite", "--strings"], "source.scheme characters: tensorflow-text has unigram alone for TFLite"),
+    ],
+)
+def test_export_tells_what_does_not_fit_a_format(refused, run, tmp_path, options, message):
+    assert message in refused("export", "--run", run, "--to", tmp_path / "exported", *options)
+    assert not (tmp_path / "exported").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, code):
+    from tfseq2seq.export.verify import Verdict
+
+    def compare(folder, model, texts, batches, tolerance, drop):
+        assert (folder, texts, batches, tolerance, drop) == ("served/1", ["a", "b"], (1, 7), 1e-3, 0.1)
+        return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1)]
+
+    monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
+    arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
+    found, output, errors = tfseq2seq(*arguments)
+    assert (found, errors) == (code, "")
+    assert ("2 of 2 texts identical" in output) == (code == 0) and ("input 1: run 'x', artefact 'y'" in output) == bool(
+        code
+    )
+
+
+def arrays(path):
+    """The model's weights in a weights file, by name."""
+    import h5py
+
+    found = {}
+    with h5py.File(path) as file:
+        file["layers"].visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
+    return found
+
+
+def test_average(tfseq2seq, run_copy, tmp_path):
+    final, mean = run_copy / "model.weights.h5", tmp_path / "mean.weights.h5"
+    first, last = (arrays(run_copy / "checkpoints" / f"{step:08d}.weights.h5") for step in (6, 12))
+    before = final.read_bytes()
+    done = tfseq2seq("average", "--run", run_copy, "--last", 2, "--output", mean)
+    assert done == (0, f"{mean}: mean of steps 6, 12\n", "") and final.read_bytes() == before
+    found = arrays(mean)
+    assert found.keys() == first.keys() and len(found) == 38
+    for name, value in found.items():
+        np.testing.assert_allclose(value, (first[name] + last[name]) / 2, rtol=1e-5, atol=1e-7)
+
+    # Without --output it becomes the run's own model.
+    shutil.copy(mean, final)
+    assert tfseq2seq("average", "--run", run_copy, "--last", 1) == (0, f"{final}: mean of steps 12\n", "")
+    for name, value in arrays(final).items():
+        np.testing.assert_array_equal(value, last[name])
+
+
+def test_attention(tfseq2seq, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    png = tmp_path / "attention.png"
+    code, output, errors = tfseq2seq("attention", "--run", run, "on 3 May", "--target", "on may third", "--png", png)
+    rows = output.splitlines()
+    assert code == 0 and rows[0].split() == [*"on␣3␣May", "<eos>"]
+    assert [row.split()[0] for row in rows[1:5]] == ["on", "may", "third", "<eos>"] and "█" in output
+    assert errors == f"{png}\n" and png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_embeddings(tfseq2seq, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    png, projector = tmp_path / "e.png", tmp_path / "projector"
+    words = ["--side", "target", "--words", "may june  third"]
+    arguments = ["--dimensions", 2, "--png", png, "--projector", projector]
+    assert tfseq2seq("embeddings", "--run", run, *words, *arguments) == (0, f"{png}\n{projector}\n", "")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert read_lines(projector / "metadata.tsv") == ["may", "june", "third"]
+    assert np.loadtxt(projector / "vectors.tsv").shape == (3, 16)
+
+
+def test_embeddings_of_the_most_frequent_words(tfseq2seq, run, trained_run, tmp_path):
+    code, output, _ = tfseq2seq("embeddings", "--run", run, "--side=target", "--count=9", "--projector", tmp_path)
+    assert (code, output) == (0, f"{tmp_path}\n")
+    found = read_lines(tmp_path / "metadata.tsv")
+    counts = {}
+    for line in read_lines(trained_run.recipe.data.train.target):
+        for word in line.split():
+            counts[word] = counts.get(word, 0) + 1
+    assert [counts[word] for word in found] == sorted(counts.values(), reverse=True)[:9]
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------
+
+
+def test_data_generate(tfseq2seq, tmp_path):
+    sizes = ["--train", 5, "--validation", 2, "--test", 3]
+    code, output, _ = tfseq2seq("data", "generate", tmp_path / "a", *sizes)
+    names = [f"{split}.{side}" for split in ("train", "validation", "test") for side in ("source", "target")]
+    assert (code, output.splitlines()) == (0, [str(tmp_path / "a" / name) for name in names])
+    assert [len(read_lines(tmp_path / "a" / name)) for name in names] == [5, 5, 2, 2, 3, 3]
+    for folder, seed, same in (("b", 1, True), ("c", 2, False)):
+        tfseq2seq("data", "generate", tmp_path / folder, *sizes, "--seed", seed)
+        made, first = ((tmp_path / place / "train.source").read_bytes() for place in (folder, "a"))
+        assert (made == first) is same
+
+
+def test_data_records(tfseq2seq, lines, tmp_path):
+    import tensorflow as tf
+
+    from tfseq2seq.data.corpora import corpus_pairs
+    from tfseq2seq.spec import CorpusSpec
+
+    pairs = [("日本 語", "japanese"), ("", "empty"), ("x", "y")]
+    source, target = lines("s", [pair[0] for pair in pairs]), lines("t", [pair[1] for pair in pairs])
+    records = tmp_path / "new" / "pairs.tfrecord"
+    done = tfseq2seq("data", "records", "--source", source, "--target", target, records)
+    assert done == (0, f"{records}: 3 pairs\n", "")
+    found, count = corpus_pairs(CorpusSpec(records=str(records)), "records")
+    assert count == 3 and [tuple(text.decode() for text in pair) for pair in found.as_numpy_iterator()] == pairs
+    assert isinstance(found, tf.data.Dataset)
+
+
+# ---- recipe ---------------------------------------------------------------------------------------------------------
+
+
+def test_recipe_prints_the_whole_of_a_file(tfseq2seq, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: mine\nsearch: {beam: 2}\n")
+    code, output, errors = tfseq2seq("recipe", path, "--set", "seed=9")
+    assert (code, errors) == (0, "") and output == dump_recipe(load_recipe(path, ["seed=9"]))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_recipe_prints_presets(tfseq2seq, tmp_path, name):
+    code, output, _ = tfseq2seq("recipe", "--preset", name, "--set", "training.steps=7")
+    (tmp_path / "recipe.yaml").write_text(output)
+    loaded = load_recipe(tmp_path / "recipe.yaml")
+    assert code == 0 and loaded.training.steps == 7 and loaded.model == PRESETS[name]().model
+    assert output.startswith(f"# {PRESETS[name].__doc__}\n")
+
+
+def test_recipe_schema_has_a_line_for_each_key(tfseq2seq):
+    code, output, _ = tfseq2seq("recipe", "--schema")
+    printed, rows = output.splitlines(), list(schema())
+    assert code == 0 and len(printed) == len(rows)
+    for line, (key, kind, default, help) in zip(printed, rows, strict=True):
+        assert line.split(maxsplit=3) == [key, kind, default, help]
+    # Columns: each begins at one place.
+    columns = {
+        (line.index(f" {row[1]} "), line.index(f" {row[2]} ", line.index(f" {row[1]} ")))
+        for line, row in zip(printed, rows)
+    }
+    assert len(columns) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ([], "give a recipe file, --schema, or --preset with one of: transformer_tiny"),
+        (["--preset", "lstm_attenton"], "did you mean 'lstm_attention'?"),
+        (["--preset", "lstm_fixed", "--set", "model.depth=3"], "model.depth: unknown key"),
+        (["missing.yaml"], "missing.yaml: no such recipe"),
+    ],
+)
+def test_recipe_that_is_none(refused, arguments, reason):
+    assert reason in refused("recipe", *arguments)
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recipe(small_recipe, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(small_recipe), encoding="utf-8")
+    return path
+
+
+def test_train_resumes_a_finished_run(tfseq2seq, recipe, run_copy):
+    (run_copy / "model.weights.h5").unlink()
+    code, output, errors = tfseq2seq("train", recipe, "--run", run_copy, "--resume")
+    assert (code, output) == (0, "") and errors.splitlines()[-1].startswith("final weights: best checkpoint, step 12")
+    assert (run_copy / "model.weights.h5").exists()
+
+
+@pytest.mark.parametrize(
+    "setting, reason",
+    [
+        ("training.stepz=3", "training.stepz: unknown key, did you mean 'steps'?"),
+        ("search.n_best=9", "search.n_best: 9 hypotheses cannot come from a beam of 2"),
+        ("data.train={{}}", "data.train: no corpus is given"),
+        ("data.validation={{}}", "data.validation: no corpus is given"),
+        ("data.train.source={folder}/none", "none: cannot be read"),
+        ("data.train.source={folder}/short", "data.train: {folder}/short has 2 lines and"),
+        ("data.train.source={folder}/latin", "latin, line 2: byte 4 (0xe9) is not UTF-8"),
+        ("data.train={{table: {folder}/latin}}", "latin, line 1: 1 columns"),
+        ("data.train.source=$TFSEQ2SEQ_NOT_SET/a", "the environment variable TFSEQ2SEQ_NOT_SET is not set"),
+        ("source.vocabulary={folder}/none", "none: the vocabulary cannot be read"),
+    ],
+)
+def test_mistakes_in_a_recipe_leave_no_run(refused, recipe, tmp_path, lines, setting, reason):
+    lines("short", ["a", "b"])
+    (tmp_path / "latin").write_bytes(b"fine\ncaf\xe9\n")
+    before = sorted(tmp_path.iterdir())
+    found = refused("train", recipe, "--run", tmp_path / "run", "--set", setting.format(folder=tmp_path))
+    assert reason.format(folder=tmp_path) in found
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "setting, reason, progress",
+    [
+        ("data.max_target_length=1", "data.train: no pair is left to use", 1),
+        ("model.source_vectors=/nowhere/vectors.txt", "/nowhere/vectors.txt", 3),
+    ],
+)
+def test_mistakes_found_in_the_data_leave_no_run(refused, recipe, tmp_path, setting, reason, progress):
+    assert reason in refused("train", recipe, "--run", tmp_path / "run", "--set", setting, after=progress)
+    assert not (tmp_path / "run").exists()
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ([], "holds a run already; continue it with --resume"),
+        (["--resume", "--set", "model.width=32"], "was trained from another recipe"),
+        (["--resume", "--set", "seed=2"], "only training.* may change"),
+    ],
+)
+def test_a_run_that_is_there_is_left_as_it_is(refused, recipe, run, options, reason, trained_run):
+    before = contents(trained_run.folder)
+    assert reason in refused("train", recipe, "--run", run, *options)
+    assert contents(trained_run.folder) == before
+
+
+def test_resuming_nothing(refused, recipe, tmp_path):
+    assert "no run here" in refused("train", recipe, "--run", tmp_path / "run", "--resume")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_stopping_a_training_says_how_to_continue(tfseq2seq, recipe, monkeypatch, tmp_path, begun):
+    def interrupted(recipe, folder, *_, **__):
+        if begun:
+            os.makedirs(folder)
+            open(os.path.join(folder, "recipe.yaml"), "w").close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfseq2seq.training.fit.train", interrupted)
+    code, _, errors = tfseq2seq("train", recipe, "--run", tmp_path / "run")
+    assert code == 130 and errors.count("\n") == 1 and ("--resume" in errors) is begun
+
+
+# ---- mistakes with a run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, stdin, reason",
+    [
+        (["--set", "search.beem=2"], b"a\n", "search.beem: unknown key, did you mean 'beam'?"),
+        (["--set", "model.width=2"], b"a\n", "only search.* can change after training"),
+        (["--set", "search.n_best=3"], b"a\n", "3 hypotheses cannot come from a beam of 2"),
+        (["--run", "{run}", "--weights", "x"], b"a\n", "--weights goes with a single --run"),
+        (["--run", "nowhere"], b"a\n", "nowhere: no run here"),
+        (["--weights", "no.weights.h5"], b"a\n", "no.weights.h5: no such weights"),
+        (["--input", "nothing.txt"], b"", "nothing.txt: cannot be read"),
+        (["--prefix", "{one}"], b"a\nb\n", "one: 1 lines for 2 source lines"),
+        (["--batch", "0"], b"a\n", "'--batch': 0 is not in the range"),
+        (["--beam", "3"], b"a\n", "No such option"),
+        ([], b"fine\ncaf\xe9\n", "standard input, line 2: byte 4 is not UTF-8"),
+    ],
+)
+def test_mistakes_in_generating(refused, run, lines, tmp_path, options, stdin, reason):
+    one = lines("one", ["x"])
+    arguments = [option.format(run=run, one=one) for option in options]
+    assert reason in refused("generate", "--run", run, "--output", tmp_path / "out", *arguments, stdin=stdin)
+    assert not (tmp_path / "out").exists()
+
+
+def damaged(run, kind, tmp_path):
+    """A weights file of the run that is no longer one, or another model's."""
+    from tfseq2seq.models.seq2seq import Seq2Seq
+    from tfseq2seq.run import save_weights
+
+    path, model = tmp_path / "other.weights.h5", run.recipe.model
+    changes = {
+        "deeper": {part: dataclasses.replace(getattr(model, part), layers=2) for part in ("encoder", "decoder")},
+        "wider": {"width": 32},
+    }
+    if kind in changes:
+        save_weights(Seq2Seq(dataclasses.replace(model, **changes[kind]), run.source.size, run.target.size), path)
+    else:
+        content = (run.folder / "model.weights.h5").read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["cut", "deeper", "wider"])
+def test_weights_that_are_not_the_model_s(refused, run, trained_run, tmp_path, kind):
+    path = damaged(trained_run, kind, tmp_path)
+    message = refused("generate", "--run", run, "--weights", path, stdin=b"a\n")
+    assert message.startswith(f"{path}: damaged, or of another model than the recipe's: ")
+
+
+def test_a_run_without_its_vocabulary(refused, run_copy):
+    (run_copy / "vocabulary" / "source.txt").unlink()
+    assert "source.txt: the vocabulary cannot be read" in refused("generate", "--run", run_copy, stdin=b"a\n")
+
+
+def test_an_ensemble_shares_its_vocabularies(refused, run, run_copy):
+    with open(run_copy / "vocabulary" / "target.txt", "a") as file:
+        file.write("another\n")
+    message = refused("generate", "--run", run, "--run", run_copy, stdin=b"a\n")
+    assert message.startswith(f"{run_copy}: its target vocabulary is not that of {run}")
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ([], "give --hypotheses, or --run and --source"),
+        (["--run", "{run}"], "give --hypotheses, or --run and --source"),
+        (["--hypotheses", "{two}", "--run", "{run}"], "leave out --run"),
+        (["--hypotheses", "{one}"], "references[0] has 2 lines but there are 1"),
+        (["--hypotheses", "{two}", "--metric", "blue"], "did you mean 'bleu'?"),
+        (["--run", "{run}", "--source", "{one}"], "one has 1 lines and"),
+        (["--run", "{run}", "--source", "{two}", "--tokenize", "13b"], "tokenize '13b' is unknown"),
+        (["--run", "{run}", "--source", "{two}", "--bootstrap", "3"], "3 are too few"),
+        (["--run", "{run}", "--source", "{two}", "--separator", ""], "separator: it is empty"),
+    ],
+)
+def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, options, reason, monkeypatch):
+    monkeypatch.setattr("tfseq2seq.cli.evaluation.open_endpoint", lambda *_: pytest.fail("loaded a model"))
+    one, two = lines("one", ["x"]), lines("two", ["x", "y"])
+    arguments = [option.format(run=run, one=one, two=two) for option in options]
+    assert reason in refused("evaluate", "--reference", two, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["score", "--source", "{one}", "--target", "{two}"], "one has 1 lines and"),
+        (["attention", " "], "the text is empty"),
+        (["attention", "a", "--target", "on", "--png", "{folder}/a.jpg"], "ending .png"),
+        (["embeddings"], "give --png, --projector or both"),
+        (
+            ["embeddings", "--png", "{folder}/e.png", "--count", "1"],
+            "1 words of width 16 cannot be drawn in 2 dimensions",
+        ),
+        (["embeddings", "--projector", "{folder}/new", "--words", "☃"], "'☃': not in the source vocabulary"),
+        (["embeddings", "--projector", "{folder}/new", "--words", " "], "no word is given"),
+        (["average", "--last", "3"], "has 2 checkpoints, not 3"),
+        (["generate", "--input", "{one}", "--overlap", "1"], "--overlap are for models of speech, and"),
+        (["average", "--last", "0"], "'--last': 0 is not in the range"),
+        (["average", "--last", "2", "--output", "{folder}/mean.h5"], "weights files end in .weights.h5"),
+    ],
+)
+def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, reason):
+    pytest.importorskip("matplotlib")
+    files = {"one": lines("one", ["x"]), "two": lines("two", ["x", "y"]), "folder": tmp_path}
+    before = sorted(tmp_path.iterdir())
+    assert reason in refused(*(argument.format(**files) for argument in arguments), "--run", run)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["generate"], "give --run, or --artefact"),
+        (["generate", "--artefact", "{file}", "--window", "3"], "--window is for a run; what"),
+        (["data", "generate", "{file}"], "is a file"),
+        (["data", "records", "--source", "{file}", "--target", "none", "out"], "none: cannot be read"),
+        (["compare", "{file}", "{file}", "--reference", "{file}", "--resamples", "0"], "resamples"),
+        (["trian"], "No such command 'trian'"),
+    ],
+)
+def test_mistakes_without_a_run(refused, lines, arguments, reason):
+    file = lines("file", ["x"])
+    assert reason in refused(*(argument.format(file=file) for argument in arguments))
+
+
+def test_a_saved_model_is_not_asked_as_another_artefact(refused, tmp_path):
+    (tmp_path / "my" / "1").mkdir(parents=True)
+    (tmp_path / "my" / "1" / "saved_model.pb").touch()
+    for folder in (tmp_path / "my", tmp_path / "my" / "1"):
+        assert "a SavedModel; --artefact is for TFLite and CTranslate2" in refused("generate", "--artefact", folder)
+
+
+def test_what_the_system_refuses_is_one_line_too(refused, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr("tfseq2seq.data.synthetic.text_normalization.write_generated", full)
+    assert refused("data", "generate", tmp_path / "out") == f"{tmp_path / 'out'}: No space left on device"
+
+
+# ---- speed and manners ----------------------------------------------------------------------------------------------
+
+
+def test_help_of_every_command_loads_nothing_heavy():
+    code = """
+import sys
+from tfseq2seq import cli
+
+def walk(group, path):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            walk(command, [*path, name])
+        cli.main([*path, name, "--help"])
+
+cli.main(["--help"])
+walk(cli.commands, [])
+cli.main(["--version"])
+cli.main(["recipe", "--schema"])
+heavy = {"tensorflow", "keras", "numpy", "sacrebleu", "matplotlib", "sentencepiece", "rich"} & set(sys.modules)
+sys.exit(f"loaded {heavy}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("Usage: tfseq2seq train", "Usage: tfseq2seq data records", "--weights", "version"):
+        assert said in done.stdout
+
+
+def test_scoring_files_needs_no_tensorflow(lines):
+    file = lines("file", ["a b c d"])
+    code = f"""
+import sys
+from tfseq2seq import cli
+cli.main(["evaluate", "--hypotheses", {str(file)!r}, "--reference", {str(file)!r}])
+cli.main(["compare", {str(file)!r}, {str(file)!r}, "--reference", {str(file)!r}])
+sys.exit("tensorflow" in sys.modules or "keras" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_answers_at_once():
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Of the processor: a busy machine must not fail the test.
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.stdout.startswith("Usage: tfseq2seq ") and done.stderr == ""
+    assert statistics.median(seconds) < 0.5
+
+
+@pytest.mark.parametrize("group", [[], ["data"]])
+def test_a_group_without_a_command_shows_its_help(tfseq2seq, group):
+    code, output, errors = tfseq2seq(*group)
+    assert code == 2 and (output + errors).startswith(" ".join(["Usage: tfseq2seq", *group]))
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    # As `| head -1` does, only sooner: nobody reads from the beginning.
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run([*COMMAND, "recipe", "--schema"], stdout=closed, stderr=subprocess.PIPE)
+    assert done.stderr == b"" and done.returncode != 0

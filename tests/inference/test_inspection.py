@@ -1,0 +1,165 @@
+"""What is shown of a trained model: attention is that which decoding uses, with the right names beside it."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.inspection import attention_of, word_vectors
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.spec import SPECIAL_TOKENS, ConvolutionEncoderSpec, ModelSpec, RecurrentDecoderSpec, RecurrentEncoderSpec
+
+TEXT, TARGET = "on 3 May", "on may third"
+
+
+@pytest.fixture(scope="module")
+def trained(trained_run):
+    return trained_run.load_model()
+
+
+@pytest.fixture(scope="module")
+def endpoint(trained_run, trained):
+    """The trained model, with outputs of some length although it has hardly learned to end any."""
+    search = dataclasses.replace(trained_run.recipe.search, min_length=3)
+    return TextToText([trained], trained_run.source, trained_run.target, search)
+
+
+def untrained(run, spec, **search):
+    model = Seq2Seq(spec, run.source.size, run.target.size)
+    return TextToText([model], run.source, run.target, dataclasses.replace(run.recipe.search, **search))
+
+
+def pooling_model(run, pooling):
+    encoder = ConvolutionEncoderSpec(layers=1, filters=8, pooling=pooling)
+    return untrained(run, ModelSpec(width=8, encoder=encoder, decoder=RecurrentDecoderSpec(layers=1, units=8)))
+
+
+def tokens_of(features, text):
+    """Tokens by another way than ids: the schemes of the small recipe are characters and words."""
+    return [*(text if features.spec.scheme == "characters" else text.split()), "<eos>"]
+
+
+def test_attention_of_the_own_output_is_that_of_search(endpoint):
+    found = attention_of(endpoint, TEXT)
+    searched = endpoint.search(endpoint.source(tf.constant([TEXT])), with_attention=True)
+    length = int(searched.lengths[0, 0])
+    assert length > 3
+    np.testing.assert_allclose(found.weights, searched.attention[0, 0, :length], rtol=1e-4, atol=1e-6)
+    output = endpoint.target.detokenize(searched.ids)[0, 0].numpy().decode()
+    assert found.target_tokens == tokens_of(endpoint.target, output)
+    assert found.source_tokens == tokens_of(endpoint.source, TEXT)
+
+
+def test_rows_are_distributions_over_the_source(endpoint):
+    found = attention_of(endpoint, TEXT, TARGET)
+    assert found.weights.shape == (len(found.target_tokens), len(found.source_tokens))
+    assert found.weights.min() >= 0
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+    assert found.source_tokens == tokens_of(endpoint.source, TEXT)
+    assert found.target_tokens == tokens_of(endpoint.target, TARGET)
+
+
+def test_a_row_is_what_is_seen_before_its_token_is_known(endpoint):
+    long = attention_of(endpoint, TEXT, f"{TARGET} twenty")
+    short = attention_of(endpoint, TEXT, TARGET)
+    np.testing.assert_allclose(short.weights, long.weights[: len(short.weights)], rtol=1e-4, atol=1e-6)
+    other = attention_of(endpoint, TEXT, "costs five euros")
+    np.testing.assert_allclose(other.weights[0], short.weights[0], rtol=1e-4, atol=1e-6)
+    assert np.abs(other.weights[1] - short.weights[1]).max() > 1e-4
+
+
+def test_a_given_target_stands_whatever_search_forbids(trained_run, trained):
+    strict = dataclasses.replace(trained_run.recipe.search, no_repeat_ngram=1, max_run=1, max_length=2)
+    model = TextToText([trained], trained_run.source, trained_run.target, strict)
+    assert attention_of(model, TEXT, "on on on may").target_tokens == ["on", "on", "on", "may", "<eos>"]
+
+
+def test_several_models_show_the_first(trained_run, trained, endpoint):
+    second = Seq2Seq(trained_run.recipe.model, trained_run.source.size, trained_run.target.size)
+    both = TextToText([trained, second], trained_run.source, trained_run.target, endpoint.spec)
+    np.testing.assert_allclose(
+        attention_of(both, TEXT, TARGET).weights, attention_of(endpoint, TEXT, TARGET).weights, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("pooling, text", [(2, "May"), (4, "3 Ma"), (4, "on 3 May"), (4, "to")])
+def test_pooled_positions_are_named_by_the_tokens_they_begin_with(trained_run, pooling, text):
+    found = attention_of(pooling_model(trained_run, pooling), text, TARGET)
+    assert found.source_tokens == tokens_of(trained_run.source, text)[::pooling]
+    assert found.weights.shape == (4, len(found.source_tokens))
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_decoder_without_attention_looks_everywhere_alike(trained_run):
+    encoder = RecurrentEncoderSpec(layers=1, units=4)
+    spec = ModelSpec(width=8, encoder=encoder, decoder=RecurrentDecoderSpec(layers=1, units=8, attention="none"))
+    found = attention_of(untrained(trained_run, spec), TEXT, TARGET)
+    np.testing.assert_allclose(found.weights, 1 / len(found.source_tokens), rtol=1e-5)
+
+
+def test_one_position_on_each_side_gives_no_warning(trained_run):
+    model = pooling_model(trained_run, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = attention_of(model, "a", "on")
+    assert found.source_tokens == ["a"] and found.weights.tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    "text, target, reason", [("", None, "text is empty"), (" ", "on", "text is empty"), ("a", " ", "target is empty")]
+)
+def test_nothing_to_look_at(endpoint, text, target, reason):
+    with pytest.raises(UserError, match=reason):
+        attention_of(endpoint, text, target)
+
+
+# ---- vectors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tables(trained):
+    """Each side's embedding matrix."""
+    return {side: np.asarray(getattr(trained, f"{side}_embedding").embeddings) for side in ("source", "target")}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_vectors_of_the_first_tokens(trained_run, tables, side):
+    tokens = getattr(trained_run, side).vocabulary.tokens
+    words, vectors = word_vectors(trained_run, side, None, 7)
+    assert words == list(tokens[4:11]) and not set(words) & set(SPECIAL_TOKENS)
+    np.testing.assert_array_equal(vectors, tables[side][4:11])
+    everything, _ = word_vectors(trained_run, side, None, 10**6)
+    assert everything == list(tokens[4:])
+
+
+def test_vectors_of_words_in_the_order_asked_for(trained_run, tables):
+    place = trained_run.target.vocabulary.tokens.index
+    words, vectors = word_vectors(trained_run, "target", ["third", "may"], 1)
+    assert words == ["third", "may"]
+    np.testing.assert_array_equal(vectors, tables["target"][[place("third"), place("may")]])
+
+
+def test_a_word_in_pieces_has_the_mean_of_those_that_are_known(trained_run, tables):
+    place = trained_run.source.vocabulary.tokens.index
+    words, vectors = word_vectors(trained_run, "source", ["May", "o☃n"], 1)
+    table = tables["source"]
+    assert words == ["May", "o☃n"]
+    np.testing.assert_allclose(vectors[0], table[[place("M"), place("a"), place("y")]].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(vectors[1], table[[place("o"), place("n")]].mean(axis=0), rtol=1e-6)
+
+
+def test_vectors_of_other_weights(trained_run, tables):
+    _, earlier = word_vectors(trained_run, "target", None, 5, trained_run.checkpoint_file(6))
+    assert np.abs(earlier - tables["target"][4:9]).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "words, reason", [(["may", "☃"], "'☃': not in the target vocabulary"), ([], "no word is given")]
+)
+def test_words_that_have_no_vector(trained_run, words, reason):
+    with pytest.raises(UserError, match=reason):
+        word_vectors(trained_run, "target", words, 5)

@@ -1,0 +1,1 @@
+"""Generated data: text normalization, Morse code, joined recordings."""

@@ -1,0 +1,1 @@
+"""The live model: decoding, generation, streams, word times and long recordings."""

@@ -1,0 +1,110 @@
+"""Generation over many inputs with a live model: sorted by length, in batches side by side, order kept.
+
+A search is many small operations, of which few can use more than one core. Several searches beside each other, each on
+its own core, get through two to three times as many inputs as one search after the other on all cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.runtime.outputs import Output
+
+_MOST_WORKERS = 8
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers() -> int:
+    """Batches a `Generator` runs at a time: one per core but at most eight, or one where TensorFlow has a GPU."""
+    return 1 if tf.config.list_physical_devices("GPU") else min(cores(), _MOST_WORKERS)
+
+
+def share_cores(batches: int, workers: int = 0) -> None:
+    """Shares the cores among the batches that a `Generator` with `workers` will run at a time, of so many in all: each
+    gets its part of them for the threads inside operations.
+
+    For programs that do nothing but generate, before TensorFlow runs its first operation: later it keeps the threads it
+    has, and this does nothing.
+    """
+    at_a_time = max(min(batches, workers or default_workers()), 1)
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(max(cores() // at_a_time, 1))
+
+
+class Generator:
+    """Calls an endpoint on lists of strings, or of arrays of samples.
+
+    Args:
+        model: what to call.
+        batch_size: inputs in a batch; they are sorted by length first, so that little is padding.
+        workers: batches at a time, each with memory of its own; 0 for `default_workers`. More than one run in threads,
+            which do not see the caller's `tf.device`.
+    """
+
+    def __init__(self, model: TextToText | SpeechToText, batch_size: int = 64, workers: int = 0):
+        self.model, self.batch_size = model, batch_size
+        self.workers = workers or default_workers()
+        text, signature = tf.TensorSpec([None], tf.string), model.signature
+        self._texts = tf.function(model.texts, input_signature=signature, autograph=False)
+        self._forced = tf.function(model.texts, input_signature=[*signature, text], autograph=False)
+        self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
+
+    def generate(self, inputs: Sequence[Any], prefixes: Sequence[str] | None = None) -> list[Output]:
+        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs."""
+        outputs: list[Output | None] = [None] * len(inputs)
+
+        def search(places: list[int]) -> dict[str, Any]:
+            packed = self.model.pack([inputs[place] for place in places])
+            if prefixes is None:
+                return self._texts(*packed)
+            return self._forced(*packed, _strings(prefixes, places))
+
+        for places, found in self._each_batch([self.model.extent(one) for one in inputs], search):
+            for row, place in enumerate(places):
+                outputs[place] = Output(
+                    [text.decode("utf-8", "replace") for text in found["text"][row].numpy()],
+                    found["score"][row].numpy().tolist(),
+                    found["log_prob"][row].numpy().tolist(),
+                )
+        return [output for output in outputs if output is not None]
+
+    def log_probabilities(self, inputs: Sequence[Any], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """For each pair the log-probability of its target in nats, [N], and the tokens in it, <eos> included, [N]."""
+        totals, counts = np.zeros(len(inputs), "float64"), np.zeros(len(inputs), "int64")
+        extents = [self.model.extent(one) + len(target) for one, target in zip(inputs, targets, strict=True)]
+
+        def score(places: list[int]) -> tuple[Any, Any]:
+            packed = self.model.pack([inputs[place] for place in places])
+            return self._log_probs(*packed, _strings(targets, places))
+
+        for places, found in self._each_batch(extents, score):
+            totals[places], counts[places] = found[0].numpy(), found[1].numpy()
+        return totals, counts
+
+    def _each_batch(self, extents: Sequence[int], call: Callable[[list[int]], Any]) -> Iterator[tuple[list[int], Any]]:
+        """The places of the inputs in each batch, and what `call` gives for them."""
+        # The longest first: the batch that takes the most time must not be left for the end, when nothing is beside it.
+        order = sorted(range(len(extents)), key=lambda place: -extents[place])
+        batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
+        if self.workers == 1:
+            yield from zip(batches, map(call, batches), strict=True)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from zip(batches, pool.map(call, batches), strict=True)
+
+
+def _strings(texts: Sequence[str], places: Sequence[int]) -> Any:
+    return tf.constant([texts[place] for place in places])

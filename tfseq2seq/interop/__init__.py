@@ -1,1 +1,0 @@
-"""Weights and vectors from and to other toolkits."""

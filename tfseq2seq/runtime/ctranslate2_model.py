@@ -1,0 +1,98 @@
+"""Asks a CTranslate2 folder; needs ctranslate2 and, for SentencePiece, sentencepiece, but not TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.runtime.outputs import Output
+from tfseq2seq.runtime.plain_text import PlainText, load_side
+from tfseq2seq.spec import EOS, SPECIAL_TOKENS
+
+CONFIG = "tfseq2seq.json"
+
+
+class CTranslate2Model:
+    """Strings to outputs.
+
+    Args:
+        folder: from `export_ctranslate2`.
+        batch_size: inputs at a time, sorted by length.
+        workers: batches at a time.
+        threads: of each.
+
+    Raises:
+        UserError: ctranslate2 is not installed, or something in the folder is missing or damaged.
+    """
+
+    audio = None
+
+    def __init__(self, folder: str | Path, batch_size: int = 32, workers: int = 1, threads: int = 1):
+        ctranslate2 = load_ctranslate2()
+        folder = Path(folder)
+        try:
+            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            self.source: PlainText = load_side(folder, "source", self.config)
+            self.target: PlainText = load_side(folder, "target", self.config)
+            self._translator = ctranslate2.Translator(
+                str(folder), device="cpu", inter_threads=workers, intra_threads=threads
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"{folder}: not a whole CTranslate2 export: {error}") from None
+        self.batch_size = batch_size
+        self._places = {token: place for place, token in enumerate(self.target.vocabulary.tokens)}
+
+    def generate(self, inputs: Sequence[str]) -> list[Output]:
+        """Outputs for each text, in the order given. Nothing in gives nothing out."""
+        rows = [[self.source.vocabulary.tokens[token] for token in self.source.encode(text)] for text in inputs]
+        count = self.config["search"]["n_best"]
+        outputs = [Output.nothing(count) for _ in inputs]
+        # An empty text has <eos> alone.
+        places = [place for place, row in enumerate(rows) if len(row) > 1]
+        options = {"max_batch_size": self.batch_size, **self.config["options"]}
+        results = self._translator.translate_batch([rows[place] for place in places], **options)
+        for place, result in zip(places, results, strict=True):
+            texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
+            outputs[place] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))
+        return outputs
+
+    def _log_probs(self, scores: Sequence[float], hypotheses: Sequence[Sequence[str]]) -> list[float]:
+        """What hypotheses were ranked by, before it was divided by their lengths, <eos> included where there is one."""
+        options = self.config["options"]
+        lengths = [min(len(found) + 1, options["max_decoding_length"]) for found in hypotheses]
+        return [score * length ** options["length_penalty"] for score, length in zip(scores, lengths, strict=True)]
+
+
+def search_options(search: dict[str, Any]) -> dict[str, Any]:
+    """Search settings as `ctranslate2.Translator.translate_batch` takes them.
+
+    Ours never say <pad> or <bos>. Barring them here would share out their probability among the other tokens and change
+    every score; a model that has been trained does not say them anyway.
+    """
+    # It searches among the candidates of a whole batch, so that an output would depend on its neighbours.
+    shortlist = {"use_vmap": True, "max_batch_size": 1} if search["shortlist"] else {}
+    return {
+        **shortlist,
+        "beam_size": search["beam"],
+        "num_hypotheses": search["n_best"],
+        "length_penalty": search["alpha"] if search["length_penalty"] == "average" else 0.0,
+        "min_decoding_length": search["min_length"],
+        # Ours counts <eos>, without which an output that is cut off ends there: its score is then of what it has.
+        "max_decoding_length": search["max_length"] - 1,
+        "max_input_length": 0,
+        "no_repeat_ngram_size": search["no_repeat_ngram"],
+        "end_token": SPECIAL_TOKENS[EOS],
+        "return_scores": True,
+    }
+
+
+def load_ctranslate2() -> Any:
+    """The package, or a message that tells how to get it."""
+    try:
+        import ctranslate2
+    except ImportError:
+        raise UserError("CTranslate2 is not installed: `pip install 'tfseq2seq[ctranslate2]'`") from None
+    return ctranslate2

@@ -1,0 +1,118 @@
+"""Asks a TFLite folder; needs ai-edge-litert and, for SentencePiece, sentencepiece, but not TensorFlow.
+
+A file of strings is the exception: its operations are tensorflow-text's, made for TensorFlow's own interpreter.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.recipe import from_dict
+from tfseq2seq.runtime.outputs import Output
+from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.runtime.plain_text import load_side
+from tfseq2seq.spec import AudioSpec
+
+MODEL, CONFIG = "model.tflite", "config.json"
+
+
+class TFLiteModel:
+    """Strings, or arrays of samples at the model's rate, to outputs.
+
+    Args:
+        folder: from `export_tflite`.
+        batch_size: inputs at a time, sorted by length; one, of a file of strings.
+        threads: of the interpreter.
+
+    Raises:
+        UserError: ai-edge-litert, or tensorflow-text where it is needed, is not installed, or something in the folder
+            is missing or damaged.
+    """
+
+    def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
+        folder = Path(folder)
+        try:
+            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            content = (folder / MODEL).read_bytes()
+            self.strings = "text" in self.config["outputs"]
+            self.target = load_side(folder, "target", self.config)
+            self.source = load_side(folder, "source", self.config) if "source" in self.config else None
+        except KeyError as error:
+            raise UserError(f"{folder}: not a whole TFLite export: {CONFIG} does not tell its {error}") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
+        self.batch_size = batch_size
+        make = _string_interpreter if self.strings else _interpreter
+        try:
+            self._interpreter = make(content, threads)
+            self._ask = self._interpreter.get_signature_runner()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
+
+    @property
+    def audio(self) -> AudioSpec | None:
+        """How a model of speech hears; None of one of text."""
+        return from_dict(AudioSpec, self.config["audio"], "audio") if "audio" in self.config else None
+
+    def generate(self, inputs: Sequence[Any]) -> list[Output]:
+        """Outputs for each input, in the order given. Nothing in gives nothing out."""
+        if self.strings:
+            return [self._one(one) for one in inputs]
+        rows = [
+            np.array(self.source.encode(one), "int32") if self.source else np.asarray(one, "float32") for one in inputs
+        ]
+        # An empty text has <eos> alone, an empty recording no sample.
+        least = 1 if self.source else 0
+        outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]
+        order = sorted(
+            (place for place, row in enumerate(rows) if len(row) > least), key=lambda place: -len(rows[place])
+        )
+        for begin in range(0, len(order), self.batch_size):
+            places = order[begin : begin + self.batch_size]
+            found = self._ask(**self._packed([rows[place] for place in places]))
+            for row, place in enumerate(places):
+                texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
+                outputs[place] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
+        return outputs
+
+    def _one(self, one: Any) -> Output:
+        """The best output for one input of a file of strings."""
+        row: Any = self.source.normalize(one) if self.source else np.asarray(one, "float32")
+        if not len(row):
+            return Output.nothing(1)
+        found = self._ask(**({"text": np.array([row], object)} if self.source else self._packed([row])))
+        return Output([found["text"][0].decode("utf-8")], found["score"].tolist(), found["log_prob"].tolist())
+
+    def _packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        if self.source:
+            return {"ids": padded_rows(rows, "int32")[0]}
+        return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
+
+
+def _interpreter(content: bytes, threads: int) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise UserError("TFLite needs ai-edge-litert: `pip install 'tfseq2seq[tflite]'`") from None
+    return Interpreter(model_content=content, num_threads=threads)
+
+
+def _string_interpreter(content: bytes, threads: int) -> Any:
+    # Of the same release as tensorflow-text: with that of another one, registering its operations ends the process.
+    try:
+        from tensorflow.lite.python.interpreter import InterpreterWithCustomOps
+        from tensorflow_text import tflite_registrar
+    except ImportError:
+        raise UserError("a TFLite file of strings needs tensorflow-text: `pip install tensorflow-text`") from None
+    operations = tflite_registrar.SELECT_TFTEXT_OPS
+    with warnings.catch_warnings():
+        # It advises the interpreter of LiteRT, which is of another release.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        return InterpreterWithCustomOps(operations, model_content=content, num_threads=threads)

@@ -1,0 +1,1 @@
+"""Modalities: one object for each kind of source, none, text or audio."""

@@ -1,0 +1,79 @@
+"""What a user can ask for: one tree of frozen dataclasses.
+
+Model, data pipeline, search and export all follow from a `Recipe`. Every field carries its help text, and a value that
+cannot work raises `UserError` with the dotted name of the key. Reading and writing recipes is in `recipe.py`.
+"""
+
+from tfseq2seq.spec.base import BLANK, BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Spec, SpecError, group, setting
+from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
+from tfseq2seq.spec.data import CorpusSpec, DataSpec
+from tfseq2seq.spec.decoders import (
+    CTCDecoderSpec,
+    DecoderSpec,
+    RecurrentDecoderSpec,
+    TransducerDecoderSpec,
+    TransformerDecoderSpec,
+)
+from tfseq2seq.spec.encoders import (
+    ConformerEncoderSpec,
+    ConvolutionEncoderSpec,
+    EncoderSpec,
+    NoEncoderSpec,
+    PyramidEncoderSpec,
+    RecurrentEncoderSpec,
+    TransformerEncoderSpec,
+)
+from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
+from tfseq2seq.spec.recipe import Recipe
+from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
+from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, Scheme, SourceSpec, TextSpec
+from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec
+
+__all__ = [
+    "BLANK",
+    "BOS",
+    "EOS",
+    "PAD",
+    "SPECIAL_TOKENS",
+    "UNK",
+    "AudioSpec",
+    "AugmentationSpec",
+    "CTCDecoderSpec",
+    "Cell",
+    "ConformerEncoderSpec",
+    "ConvolutionEncoderSpec",
+    "CorpusSpec",
+    "DataSpec",
+    "DecoderSpec",
+    "DistillationSpec",
+    "EncoderSpec",
+    "FusionSpec",
+    "GuidedAttentionSpec",
+    "Initializer",
+    "ModelSpec",
+    "NoEncoderSpec",
+    "OptimizerSpec",
+    "Positions",
+    "PruningSpec",
+    "PyramidEncoderSpec",
+    "Recipe",
+    "RecurrentDecoderSpec",
+    "RecurrentEncoderSpec",
+    "RulesSpec",
+    "ScheduleSpec",
+    "ScheduledSamplingSpec",
+    "Scheme",
+    "Scores",
+    "SearchSpec",
+    "SourceSpec",
+    "Spec",
+    "SpecError",
+    "TextSpec",
+    "TrainingSpec",
+    "TransducerDecoderSpec",
+    "TransformerDecoderSpec",
+    "TransformerEncoderSpec",
+    "TransformerSpec",
+    "group",
+    "setting",
+]

@@ -1,0 +1,133 @@
+"""Encoders: one spec for each kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tfseq2seq.spec.base import Spec, SpecError, setting
+from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec
+
+
+@dataclass(frozen=True)
+class TransformerEncoderSpec(TransformerSpec):
+    """Transformer encoder."""
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return width
+
+
+@dataclass(frozen=True)
+class RecurrentEncoderSpec(Spec):
+    """A stack of recurrent layers (Hochreiter & Schmidhuber 1997, Cho et al. 2014)."""
+
+    kind: Literal["recurrent"] = setting("recurrent", "names this encoder")
+    cell: Cell = setting("lstm", "recurrent cell")
+    layers: int = setting(2, "layers", low=1)
+    units: int = setting(256, "units of each direction", low=1)
+    bidirectional: bool = setting(True, "read in both directions")
+    dropout: float = setting(0.2, "dropout on embeddings and between layers", low=0, high=0.99)
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return self.units * (2 if self.bidirectional else 1)
+
+
+@dataclass(frozen=True)
+class ConvolutionEncoderSpec(Spec):
+    """Residual gated convolutions with learned positions (Gehring et al. 2017), and average pooling at the end."""
+
+    kind: Literal["convolution"] = setting("convolution", "names this encoder")
+    layers: int = setting(6, "gated convolutions", low=1)
+    filters: int = setting(256, "channels of each convolution", low=1)
+    kernel: int = setting(3, "positions under each convolution; odd", low=1)
+    pooling: int = setting(1, "neighbouring positions averaged into one at the end (1: none)", low=1)
+    max_positions: int = setting(1024, "longest input the learned positions cover", low=1)
+    dropout: float = setting(0.2, "dropout before each convolution", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.kernel % 2 == 0:
+            raise SpecError(
+                "kernel", f"{self.kernel} is even; an odd kernel keeps positions aligned, try {self.kernel + 1}"
+            )
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return self.filters
+
+
+@dataclass(frozen=True)
+class ConformerEncoderSpec(Spec):
+    """Convolution-augmented Transformer (Gulati et al. 2020). The width is `model.width`.
+
+    With `chunk` it can stream: a frame sees its own chunk and `left_chunks` before it, and convolutions look back only.
+    """
+
+    kind: Literal["conformer"] = setting("conformer", "names this encoder")
+    layers: int = setting(8, "blocks", low=1)
+    heads: int = setting(4, "attention heads; the width is divisible by it", low=1)
+    kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
+    ffn: int = setting(1024, "inner width of each of the two feed-forward parts", low=1)
+    kernel: int = setting(15, "frames under the convolution of each block; odd", low=1)
+    positions: Positions = setting("relative", "how positions enter")
+    max_positions: int = setting(1024, "longest input learned positions cover", low=1)
+    relative_distance: int = setting(64, "relative positions are told apart up to this distance", low=1)
+    dropout: float = setting(0.1, "dropout on the input and on each part's output", low=0, high=0.99)
+    attention_dropout: float = setting(0.0, "dropout on attention weights", low=0, high=0.99)
+    ffn_dropout: float = setting(0.1, "dropout inside the feed-forward parts", low=0, high=0.99)
+    chunk: int = setting(0, "for streaming: frames that are heard together, after subsampling (0: all)", low=0)
+    left_chunks: int = setting(4, "for streaming: earlier chunks a frame sees", low=0)
+
+    def check(self) -> None:
+        if self.kernel % 2 == 0:
+            raise SpecError("kernel", f"{self.kernel} is even, try {self.kernel + 1}")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise SpecError("kv_heads", f"{self.kv_heads} does not divide heads ({self.heads})")
+        if self.chunk and self.positions in ("sinusoidal", "learned"):
+            raise SpecError("positions", f"{self.positions} positions end somewhere and a stream does not; try rotary")
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return width
+
+
+@dataclass(frozen=True)
+class PyramidEncoderSpec(Spec):
+    """Pyramidal bidirectional recurrent layers, the listener of Listen, Attend and Spell (Chan et al. 2016)."""
+
+    kind: Literal["pyramid"] = setting("pyramid", "names this encoder")
+    cell: Cell = setting("lstm", "recurrent cell")
+    layers: int = setting(3, "recurrent layers", low=1)
+    joins: int = setting(2, "so many of the upper layers read two neighbouring positions as one", low=0)
+    units: int = setting(256, "units of each direction", low=1)
+    dropout: float = setting(0.2, "dropout on the input and between layers", low=0, high=0.99)
+
+    def check(self) -> None:
+        if self.joins >= self.layers:
+            raise SpecError("joins", f"{self.joins} is not below layers ({self.layers}); the first layer joins nothing")
+
+    def memory_width(self, width: int) -> int:
+        """Width of what decoders attend to, in a model of the given width."""
+        return 2 * self.units
+
+
+@dataclass(frozen=True)
+class NoEncoderSpec(Spec):
+    """No encoder: the decoder alone is a language model of the target."""
+
+    kind: Literal["none"] = setting("none", "names this encoder")
+
+    def memory_width(self, width: int) -> int:
+        """There is no memory."""
+        return 0
+
+
+EncoderSpec = (
+    TransformerEncoderSpec
+    | RecurrentEncoderSpec
+    | ConvolutionEncoderSpec
+    | ConformerEncoderSpec
+    | PyramidEncoderSpec
+    | NoEncoderSpec
+)
