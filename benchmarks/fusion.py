@@ -92,13 +92,13 @@ def main(folder: str) -> None:
     recordings, texts = said(f"{root}/fsdd/fsdd.tsv", run, numbers, generator)
     lines = [" ".join(number) for number in numbers]
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        (place / "numbers.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        write_arpa(train_ngram(tokens_of(run.target, lines), 4), place / "numbers.arpa")
-        (place / "lexicon.txt").write_text("".join(f"{word}\t{value}\n" for value, word in enumerate(DIGITS)))
-        model = language_model(place, run, place / "numbers.txt")
-        ngram, neural = {"fusion.ngram": place / "numbers.arpa"}, {"fusion.model": model}
-        phrases, rules = {"fusion.phrases": place / "numbers.txt"}, {"rules.lexicon": place / "lexicon.txt"}
+        index = Path(scratch)
+        (index / "numbers.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_arpa(train_ngram(tokens_of(run.target, lines), 4), index / "numbers.arpa")
+        (index / "lexicon.txt").write_text("".join(f"{word}\t{value}\n" for value, word in enumerate(DIGITS)))
+        model = language_model(index, run, index / "numbers.txt")
+        ngram, neural = {"fusion.ngram": index / "numbers.arpa"}, {"fusion.model": model}
+        phrases, rules = {"fusion.phrases": index / "numbers.txt"}, {"rules.lexicon": index / "lexicon.txt"}
         alone = None
         for name, settings in {
             "the model alone": {},

@@ -59,7 +59,7 @@ def converted(step: Endpoint) -> tuple[Step, int]:
 
 def numbered(found: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
     count = sum(key.startswith(f"{name}_") for key in found)
-    return [found[f"{name}_{place}"] for place in range(count)]
+    return [found[f"{name}_{index}"] for index in range(count)]
 
 
 def by_attention(first: dict[str, np.ndarray], step: Step, limit: int) -> list[int]:

@@ -179,8 +179,8 @@ def main() -> None:
             (torch.tensor(saved[f"source_{i}"]).long(), torch.tensor(saved[f"target_{i}"]).long()) for i in range(count)
         ]
         size = int(saved["size"])
-        places = range(sum(name.startswith("chunk_") for name in saved.files))
-        chunks = [torch.tensor(saved[f"chunk_{i}"]).long() for i in places]
+        indices = range(sum(name.startswith("chunk_") for name in saved.files))
+        chunks = [torch.tensor(saved[f"chunk_{i}"]).long() for i in indices]
     for name in arguments.model:
         if name == "lstm":
             model = Recurrent(size)

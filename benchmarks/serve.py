@@ -99,10 +99,10 @@ def client(
     """Asks one line after the other, over and over, and keeps what it sees in `into`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     bodies = [(line, json.dumps({"instances": [line]}).encode()) for line in lines]
-    place = 0
+    index = 0
     while time.perf_counter() < until:
-        line, body = bodies[place % len(bodies)]
-        place += 1
+        line, body = bodies[index % len(bodies)]
+        index += 1
         began = time.perf_counter()
         try:
             connection.request("POST", path, body)
@@ -130,9 +130,9 @@ def measure(
     began = time.perf_counter()
     threads = [
         threading.Thread(
-            target=client, args=[port, path, lines[place::clients], expected, began + seconds, parts[place]]
+            target=client, args=[port, path, lines[index::clients], expected, began + seconds, parts[index]]
         )
-        for place in range(clients)
+        for index in range(clients)
     ]
     for thread in threads:
         thread.start()

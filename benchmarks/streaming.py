@@ -37,11 +37,11 @@ def main() -> None:
     streaming, draw = Streaming(model), np.random.default_rng(0)
     same, apart, spent = 0, 0.0, 0.0
     for samples, expected in zip(recordings, whole, strict=True):
-        stream, place, began = streaming.open(), 0, time.perf_counter()
-        while place < len(samples):
+        stream, index, began = streaming.open(), 0, time.perf_counter()
+        while index < len(samples):
             size = int(draw.integers(1, 4001))
-            stream.accept(samples[place : place + size])
-            place += size
+            stream.accept(samples[index : index + size])
+            index += size
         found = stream.finish()
         spent += time.perf_counter() - began
         same += found.texts == expected.texts

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
+from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, shuffled_epochs, tokenize, training_example
 from tfseq2seq.data.corpora import corpus_pairs
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
@@ -65,7 +65,7 @@ def training_part(features: TextFeatures, steps: int) -> tuple[list[Any], Any]:
     """One batch to begin with and five stretches of `steps` batches, and their structure."""
     data = DataSpec(batch_tokens=4096)
     lines, _ = corpus_pairs(CorpusSpec(source=f"{DATA}/train.en", target=f"{DATA}/train.de"), "multi30k")
-    pairs, report = drop_unfit(tokenize(features, features)(lines), data, "multi30k")
+    pairs, report = filter_pairs(tokenize(features, features)(lines), data, "multi30k")
     batches = batch_by_tokens(data)(shuffled_epochs(pairs, report.kept, data, 1)).map(training_example)
     return list(batches.take(1 + STRETCHES * steps)), batches.element_spec
 
@@ -73,10 +73,10 @@ def training_part(features: TextFeatures, steps: int) -> tuple[list[Any], Any]:
 def save(path: str, batches: list[Any], features: TextFeatures, sentences: list[str]) -> None:
     """Writes padded ids: the size of the vocabulary, source and target of each batch, and the chunks to translate."""
     arrays = {"size": features.size}
-    for place, (inputs, labels, _) in enumerate(batches):
-        arrays |= {f"source_{place}": inputs["source"].numpy(), f"target_{place}": labels.numpy()}
-    for place, chunk in enumerate(chunks_of(sentences)):
-        arrays[f"chunk_{place}"] = features(chunk).numpy()
+    for index, (inputs, labels, _) in enumerate(batches):
+        arrays |= {f"source_{index}": inputs["source"].numpy(), f"target_{index}": labels.numpy()}
+    for index, chunk in enumerate(chunks_of(sentences)):
+        arrays[f"chunk_{index}"] = features(chunk).numpy()
     np.savez(path, **arrays)
 
 

@@ -2,7 +2,7 @@
 
     python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 900]
 
-The task is text normalisation: dates, times, money and ordinal numbers to words, in English and Chinese. The answers at
+The task is text normalization: dates, times, money and ordinal numbers to words, in English and Chinese. The answers at
 the end come from the exported SavedModel, in a process of its own that does not import this package.
 """
 

@@ -18,12 +18,12 @@ from tfseq2seq import export_saved_model
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.batching import shuffled_epochs
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.recordings import batch_by_seconds, speech_example, usable
+from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_example
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.layers.alignment_losses import CTCLoss
-from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.spec import (
     AudioSpec,
     AugmentationSpec,
@@ -60,7 +60,7 @@ source = AudioSpec(
 
 # The model: a functional Keras model from samples to logits over the encoder's positions.
 spec = ModelSpec(width=96, encoder=RecurrentEncoderSpec(layers=1, units=arguments.units), decoder=CTCDecoderSpec())
-model = CTC(spec, source, target.size)
+model = CTCModel(spec, source, target.size)
 model.summary()
 
 # tf.data: files -> samples and ids -> length filter -> shuffled epochs -> batches by seconds -> what `fit` takes.
@@ -75,7 +75,9 @@ def positions(samples):
 def utterances(listed, name):
     faults = Faults()
     recordings = manifest_utterances(listed, arguments.rate, faults)
-    kept, report = usable(recordings, target, batching, arguments.rate, name, positions, aligned=True, faults=faults)
+    kept, report = filter_utterances(
+        recordings, target, batching, arguments.rate, name, positions, aligned=True, faults=faults
+    )
     print(f"{name}: {report}")
     return kept, report.kept
 

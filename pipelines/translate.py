@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 
 from tfseq2seq import TextToText, export_saved_model
-from tfseq2seq.data.batching import batch_by_tokens, drop_unfit, shuffled_epochs, tokenize, training_example
+from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, shuffled_epochs, tokenize, training_example
 from tfseq2seq.data.corpora import corpus_pairs, iterate_side
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
@@ -59,10 +59,10 @@ target = TextFeatures(text, learn_vocabulary(iterate_side(corpus, "target"), tex
 
 # tf.data: strings -> ids -> length filter -> shuffled epochs -> token batches -> (inputs, labels, weights).
 batching = DataSpec(batch_tokens=arguments.batch_tokens)
-pairs, report = drop_unfit(tokenize(source, target)(lines), batching, "training")
+pairs, report = filter_pairs(tokenize(source, target)(lines), batching, "training")
 print(report)
 batches = batch_by_tokens(batching)(shuffled_epochs(pairs, report.kept, batching, seed=1)).map(training_example)
-validation_pairs, _ = drop_unfit(tokenize(source, target)(validation_lines), batching, "validation")
+validation_pairs, _ = filter_pairs(tokenize(source, target)(validation_lines), batching, "validation")
 validation = batch_by_tokens(batching)(validation_pairs).map(training_example)
 
 # The model: a functional Keras model, whose layers serve search and export too.

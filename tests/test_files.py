@@ -54,13 +54,13 @@ def test_gz_of_several_members_is_read_to_its_end(tmp_path):
         ("deflate.gz", ZIPPED[:15] + bytes([ZIPPED[15] ^ 0xFF]) + ZIPPED[16:], "damaged after line 0"),
     ],
 )
-def test_fault_is_told_with_its_place(tmp_path, name, content, place):
+def test_fault_is_told_with_its_place(tmp_path, name, content, index):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         list(iterate_lines(path))
     assert str(caught.value).startswith(str(path))
-    assert place in str(caught.value)
+    assert index in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -117,12 +117,12 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, stop):
 
 
 @pytest.mark.parametrize("place", ["folder", "file/below", "x" * 250])
-def test_unwritable_path(tmp_path, place):
+def test_unwritable_path(tmp_path, index):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="cannot write") as caught:
-        write_whole(tmp_path / place, b"content")
-    assert str(tmp_path / place) in str(caught.value)
+        write_whole(tmp_path / index, b"content")
+    assert str(tmp_path / index) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == ["file", "folder"]
 

@@ -25,7 +25,7 @@ def test_presets_lack_nothing_but_data(name):
 
 def test_presets_are_different_models():
     models = [preset(name).model for name in PRESETS]
-    assert all(model not in models[:place] for place, model in enumerate(models))
+    assert all(model not in models[:index] for index, model in enumerate(models))
 
 
 def test_a_preset_of_text_becomes_a_language_model_by_its_encoder():

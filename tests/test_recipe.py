@@ -131,7 +131,7 @@ def test_recipes_that_are_shipped_load(path):
     [
         ("seeed", "seed"),
         ("modle", "model"),
-        ("training.optimiser", "optimizer"),
+        ("training.optimizer", "optimizer"),
         ("training.optimizer.learningrate", "learning_rate"),
         ("model.encoder.head", "heads"),
         ("search.beam_size", "beam"),

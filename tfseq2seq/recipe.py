@@ -135,14 +135,14 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
     parsed = [(override, *_parsed(override)) for override in overrides]
     # Kinds first, so that keys set for the new kind stay, whichever is given first.
     for override, keys, value in [*(entry for entry in parsed if entry[1][-1] == "kind"), *parsed]:
-        place, usual = merged, to_dict(Recipe())
+        index, usual = merged, to_dict(Recipe())
         for parent in keys[:-1]:
-            if not isinstance(place.setdefault(parent, {}), dict):
+            if not isinstance(index.setdefault(parent, {}), dict):
                 raise UserError(f"--set {override}: {parent} holds a value, not further keys")
-            place, usual = place[parent], usual[parent] if isinstance(usual.get(parent), dict) else {}
-        if keys[-1] == "kind" and place.get("kind", usual.get("kind")) != value:
-            place.clear()
-        place[keys[-1]] = value
+            index, usual = index[parent], usual[parent] if isinstance(usual.get(parent), dict) else {}
+        if keys[-1] == "kind" and index.get("kind", usual.get("kind")) != value:
+            index.clear()
+        index[keys[-1]] = value
     return merged
 
 

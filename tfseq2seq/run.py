@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +35,17 @@ from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.spec import Recipe, TextSpec
 
 FINAL = "model.weights.h5"
+
+# Names of layers in weights files, as runs of earlier versions have them, and as they are now.
+_EARLIER_NAMES = {
+    "alignment": "attention_layer",
+    "heard": "encoder_projection",
+    "memory_attention": "cross_attention",
+    "memory_norm": "cross_attention_norm",
+    "read_dense": "input_dense",
+    "recall_dense": "recurrent_dense",
+    "said": "predictor_projection",
+}
 
 
 class Run:
@@ -215,7 +228,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
         with _without_optimizer(model), warnings.catch_warnings():
             # Layers for which the file has nothing would keep their random weights: Keras only warns.
             warnings.filterwarnings("error", message="Skipping nested container")
-            model.load_weights(path)
+            with _renamed(path) as current:
+                model.load_weights(current)
         # Of arrays for which the model has no layer Keras says nothing.
         found, expected = _count_arrays(path), len(model.weights)
         if found != expected:
@@ -223,6 +237,26 @@ def load_weights(model: keras.Model, path: Path) -> None:
     except Exception as error:  # h5py and Keras raise many kinds for a damaged or foreign file
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"{path}: damaged, or of another model than the recipe's: {reason}") from None
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A weights file under today's names: the file itself, or a copy of one whose parts have earlier names."""
+    names: list[str] = []
+    with h5py.File(path) as file:
+        file.visit(lambda name: names.append(name) if name.rsplit("/", 1)[-1] in _EARLIER_NAMES else None)
+    if not names:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "renamed.weights.h5"
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "a") as file:
+            # The innermost first: the names of the outer ones are still those that were found.
+            for name in sorted(names, key=len, reverse=True):
+                parent, _, last = name.rpartition("/")
+                file.move(name, f"{parent}/{_EARLIER_NAMES[last]}")
+        yield copy
 
 
 def _count_arrays(path: Path) -> int:

@@ -150,8 +150,8 @@ def test_n_best_lines_that_begin_with_the_prefix(tfseq2seq, lively, lines):
     found = output.split("\n")
     assert (code, errors, found.pop(), len(found)) == (0, "", "", 2 * len(SOURCES))
     assert found[2:4] == ["", ""] and found[6] != found[7]
-    for place, prefix in enumerate(prefixes[:-1]):
-        for text in found[2 * place : 2 * place + 2]:
+    for index, prefix in enumerate(prefixes[:-1]):
+        for text in found[2 * index : 2 * index + 2]:
             assert text.split()[: len(prefix.split())] == prefix.split()
     assert found[-1].startswith("<unk> <unk> <unk>")
 
@@ -355,7 +355,7 @@ def test_data_generate(tfseq2seq, tmp_path):
     assert [len(read_lines(tmp_path / "a" / name)) for name in names] == [5, 5, 2, 2, 3, 3]
     for folder, seed, same in (("b", 1, True), ("c", 2, False)):
         tfseq2seq("data", "generate", tmp_path / folder, *sizes, "--seed", seed)
-        made, first = ((tmp_path / place / "train.source").read_bytes() for place in (folder, "a"))
+        made, first = ((tmp_path / index / "train.source").read_bytes() for index in (folder, "a"))
         assert (made == first) is same
 
 

@@ -108,17 +108,17 @@ def test_a_language_model_decides_where_it_is_heard(request, morse, family, kind
 
 
 def test_of_weight_zero_nothing_is_read(run):
-    from tfseq2seq.inference.external_scorers import load_opinions
+    from tfseq2seq.inference.external_scorers import load_external_scorers
     from tfseq2seq.run import Run
     from tfseq2seq.spec import FusionSpec, SearchSpec
 
     missing = {"ngram": "none.arpa", "model": "none", "phrases": "none.txt"}
     target = Run.open(run).target
     silent = FusionSpec(**missing, **{f"{name}_weight": 0.0 for name in missing})
-    opinions = load_opinions(SearchSpec(fusion=silent), target)
+    opinions = load_external_scorers(SearchSpec(fusion=silent), target)
     assert not opinions.fusion and not opinions.come_after
     with pytest.raises(UserError, match=r"none\.arpa"):
-        load_opinions(SearchSpec(fusion=FusionSpec(ngram="none.arpa")), target)
+        load_external_scorers(SearchSpec(fusion=FusionSpec(ngram="none.arpa")), target)
 
 
 def test_rescoring_ranks_the_beam_by_both(run, morse, arpa, transformer):

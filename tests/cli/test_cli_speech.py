@@ -161,7 +161,7 @@ def test_training_from_shards(morse, tmp_path, capfd):
 
 
 def test_what_is_left_out_is_counted_and_named(morse, tmp_path, capfd):
-    names = [written(tmp_path / f"{place}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for place in range(6)]
+    names = [written(tmp_path / f"{index}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for index in range(6)]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     rows = [f"{name}\tE T" for name in names[:3]]
     rows += [f"{names[3]}\t", f"{names[4]}\t{'E' * 40}", f"{names[5]}\tE", "broken.wav\tE"]

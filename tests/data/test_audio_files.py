@@ -196,14 +196,14 @@ FAULTS = [
 
 # Not named by their bytes: an encoder draws its serial numbers anew in each process.
 @pytest.mark.parametrize("place", range(len(FAULTS)))
-def test_faults(place):
-    contents, reason = FAULTS[place]
+def test_faults(index):
+    contents, reason = FAULTS[index]
     assert reason in fault_of(contents)
 
 
-@pytest.mark.parametrize("place", [place for place, fault in enumerate(FAULTS) if fault[0][:4] in (b"fLaC", b"OggS")])
-def test_faults_without_soundfile(place, without_soundfile):
-    contents, reason = FAULTS[place]
+@pytest.mark.parametrize("place", [index for index, fault in enumerate(FAULTS) if fault[0][:4] in (b"fLaC", b"OggS")])
+def test_faults_without_soundfile(index, without_soundfile):
+    contents, reason = FAULTS[index]
     assert any(word in fault_of(contents) for word in (reason, "cut short"))
 
 

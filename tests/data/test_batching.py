@@ -11,7 +11,7 @@ from tfseq2seq.data import batching
 from tfseq2seq.data.batching import (
     CorpusReport,
     batch_by_tokens,
-    drop_unfit,
+    filter_pairs,
     shuffled_epochs,
     tokenize,
     training_example,
@@ -73,7 +73,7 @@ LINES = [
 def test_unfit_pairs_are_left_out_and_counted(monkeypatch, sides, cache, chunk):
     monkeypatch.setattr(batching, "_CHUNK", chunk)
     spec = DataSpec(max_source_length=6, max_target_length=5, cache=cache)
-    pairs, report = drop_unfit(tokenize(*sides)(lines_of(LINES)), spec, "data.train")
+    pairs, report = filter_pairs(tokenize(*sides)(lines_of(LINES)), spec, "data.train")
     expected = [([4, 5, 3], [4, 5, 3]), ([4, 5, 6, 7, 3], [4, 5, 6, 7, 3]), ([7, 6, 3], [7, 3])]
     for _ in range(2):
         assert [(s.tolist(), t.tolist()) for s, t in pairs.as_numpy_iterator()] == expected
@@ -83,7 +83,7 @@ def test_unfit_pairs_are_left_out_and_counted(monkeypatch, sides, cache, chunk):
 def test_the_longest_that_is_allowed_stays(sides):
     def kept(source, target):
         spec = DataSpec(max_source_length=source, max_target_length=target)
-        return drop_unfit(tokenize(*sides)(lines_of([("abc", "a b"), ("a", "a")])), spec, "data.train")[1].kept
+        return filter_pairs(tokenize(*sides)(lines_of([("abc", "a b"), ("a", "a")])), spec, "data.train")[1].kept
 
     assert [kept(4, 3), kept(3, 2)] == [2, 1]
 
@@ -97,7 +97,7 @@ def test_the_longest_that_is_allowed_stays(sides):
 )
 def test_no_pair_is_left(sides, pairs, reason):
     with pytest.raises(UserError, match="data.train: no pair is left") as caught:
-        drop_unfit(tokenize(*sides)(lines_of(pairs)), DataSpec(max_source_length=5), "data.train")
+        filter_pairs(tokenize(*sides)(lines_of(pairs)), DataSpec(max_source_length=5), "data.train")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -119,7 +119,7 @@ def test_cache_keeps_the_tokenized_corpus(sides, cache):
 
     lines = lines_of([("a", "a"), ("b", "b c")] * 5).map(counted)
     spec = DataSpec(cache=cache)
-    pairs, report = drop_unfit(tokenize(*sides)(lines), spec, "data.train")
+    pairs, report = filter_pairs(tokenize(*sides)(lines), spec, "data.train")
     first = len(reads)
     assert first == 10, "counting reads the corpus once"
     for _ in shuffled_epochs(pairs, report.kept, spec, seed=1).take(40):
@@ -172,7 +172,7 @@ def test_pair_larger_than_a_batch_comes_alone(batch_tokens):
 
 
 def test_longest_side_decides(sides):
-    pairs, _ = drop_unfit(
+    pairs, _ = filter_pairs(
         tokenize(*sides)(lines_of([("abcdabcda", "a"), ("a", "a b c d a b c d a")] * 4)), DataSpec(), "data.train"
     )
     spec = DataSpec(batch_tokens=20, bucket_width=10, max_source_length=10, max_target_length=5)
@@ -187,7 +187,7 @@ def test_each_epoch_holds_every_pair_once_in_an_order_of_its_own(buffer):
     _, pairs = pairs_of(60)
     spec = DataSpec(shuffle_pairs=buffer)
     found = numbers(shuffled_epochs(pairs, 60, spec, seed=3).take(4 * 60))
-    epochs = [found[place : place + 60] for place in range(0, 240, 60)]
+    epochs = [found[index : index + 60] for index in range(0, 240, 60)]
     in_order = list(range(100, 160))
     assert all(sorted(epoch) == in_order for epoch in epochs)
     assert len({tuple(epoch) for epoch in [in_order, *epochs]}) == 5
@@ -221,7 +221,7 @@ def test_skipping_batches_continues_the_same_stream(sides, cache):
     spec = DataSpec(batch_tokens=30, cache=cache)
 
     def stream():
-        pairs, report = drop_unfit(tokenize(*sides)(lines), spec, "data.train")
+        pairs, report = filter_pairs(tokenize(*sides)(lines), spec, "data.train")
         return batch_by_tokens(spec)(shuffled_epochs(pairs, report.kept, spec, seed=1))
 
     whole = [rows(batch) for batch in stream().take(40).as_numpy_iterator()]

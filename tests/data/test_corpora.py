@@ -84,8 +84,8 @@ def test_holding_out_parts_the_corpus(kind, write, tmp_path):
     corpora = training_corpora(DataSpec(train=spec, holdout=2), seed=1)
     kept, held = (list(part.as_numpy_iterator()) for part in (corpora.train, corpora.validation))
     assert (len(kept), len(held)) == (corpora.train_count, corpora.validation_count) == (len(PAIRS) - 2, 2)
-    assert held == [pair for place, pair in enumerate(PAIRS) if place in corpora.held]
-    assert kept == [pair for place, pair in enumerate(PAIRS) if place not in corpora.held]
+    assert held == [pair for index, pair in enumerate(PAIRS) if index in corpora.held]
+    assert kept == [pair for index, pair in enumerate(PAIRS) if index not in corpora.held]
     assert list(iterate_side(spec, "target", corpora.held)) == [target for _, target in kept]
 
 
@@ -170,12 +170,12 @@ def test_uneven_line_counts(write):
     [(b"a\nb\n\xff\n", "line 3"), (b"", "empty")],
 )
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_faulty_line_file(write, side, content, place):
+def test_faulty_line_file(write, side, content, index):
     files = {"source": write("source", b"a\nb\nc\n"), "target": write("target", b"a\nb\nc\n")}
     files[side] = write("faulty", content)
     fault = fault_of(CorpusSpec(**files))
     assert fault.startswith(files[side])
-    assert place in fault
+    assert index in fault
 
 
 def test_missing_file(write, tmp_path):
@@ -225,8 +225,8 @@ def test_unset_variable_in_a_path(monkeypatch, path):
     assert "NOT_SET_HERE is not set" in fault
 
 
-def flipped(content, place):
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+def flipped(content, index):
+    return content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -241,13 +241,13 @@ def flipped(content, place):
     ],
     ids=["cut", "cut in a length", "first", "last", "text", "empty"],
 )
-def test_damaged_records(tmp_path, damage, place):
+def test_damaged_records(tmp_path, damage, index):
     spec = records_file(tmp_path)
     path = tmp_path / "pairs.tfrecord"
     path.write_bytes(damage(path.read_bytes()))
     fault = fault_of(spec)
     assert spec.records in fault
-    assert place in fault
+    assert index in fault
     assert "function_node" not in fault, "TensorFlow's inner names tell the user nothing"
 
 

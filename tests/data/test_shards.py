@@ -40,16 +40,16 @@ def fault_of(pattern, rate=RATE):
 
 def test_what_is_written_is_read(utterances, tmp_path):
     folder = tmp_path / "made" / "shards"
-    said = []
-    report = write_shards(utterances, folder, RATE, shard_seconds=1.2, say=said.append)
+    logged = []
+    report = write_shards(utterances, folder, RATE, shard_seconds=1.2, log=logged.append)
     names = [f"{number:05}-of-00003.tfrecord" for number in range(3)]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert report.shards == tuple(folder / name for name in names)
     assert (report.utterances, report.seconds) == (4, 0.5 + 1 + 2 + 2.5)
     assert [name for name, _ in report.faults] == ["u2"]
     assert report.faults[0][1].startswith(utterances[2].path + ": ")
-    assert said[0] == report.faults[0][1]
-    assert "4 utterances, 6 s, 3 shards; 1 left out" in said[1]
+    assert logged[0] == report.faults[0][1]
+    assert "4 utterances, 6 s, 3 shards; 1 left out" in logged[1]
     dataset, count = shard_utterances(str(folder / "*.tfrecord"), RATE)
     found = list(dataset.as_numpy_iterator())
     assert count == len(found) == 4

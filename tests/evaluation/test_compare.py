@@ -64,7 +64,7 @@ def test_a_certain_difference_has_the_least_p_value():
     assert (comparison.difference, comparison.p_value) == (100.0, 0.01)
 
 
-def test_prints_and_serialises():
+def test_prints_and_serializes():
     comparison = compare(["a"] * 20, ["b"] * 20, [["a"] * 20], "wer_any", resamples=99)
     assert str(comparison) == (
         "wer_any 0.00 against 100.00: difference = -100.00 [-100.00, -100.00], p = 0.0100, lower is better "

@@ -83,8 +83,8 @@ def test_marks_stand_under_what_differs_in_any_script(unit, process):
             continue
         reference, hypothesis, marked = (columns(row[5:]) for row in (block[1], block[2], block[3].ljust(5)))
         marks += "".join(marked)
-        for place, mark in enumerate(marked):
-            left, right = reference[place], hypothesis[place]
+        for index, mark in enumerate(marked):
+            left, right = reference[index], hypothesis[index]
             assert mark != "D" or right == "*", block
             assert mark != "I" or left == "*", block
             # A token begins here in both rows, not in the middle of a wide character.

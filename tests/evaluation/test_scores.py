@@ -177,7 +177,7 @@ def test_what_words_and_characters_are():
     assert value("cer", ["AB"], [["ab"]], lowercase=True) == 0.0
 
 
-def test_error_rate_prints_and_serialises_its_counts():
+def test_error_rate_prints_and_serializes_its_counts():
     [score] = corpus_scores(["a b"], [["a c d"]], ["wer"], bootstrap=0)
     signature = f"nrefs:1|case:mixed|tok:space|avg:corpus|jiwer:{version('jiwer')}"
     assert str(score) == f"WER = 66.67, length 3, substitutions 1, deletions 1, insertions 0 ({signature})"
@@ -215,7 +215,7 @@ def test_confidence_interval_cuts_a_fortieth_from_each_end():
     assert bootstrap.confidence_interval(np.arange(1000.0)[::-1]) == (25.0, 974.0)
 
 
-def test_score_prints_and_serialises():
+def test_score_prints_and_serializes():
     score = Score("BLEU", 25.449, 24.1, 26.8, "nrefs:1|case:mixed")
     assert str(score) == "BLEU = 25.45 [24.10, 26.80] (nrefs:1|case:mixed)"
     assert str(Score("BLEU", 25.449, None, None, "nrefs:1")) == "BLEU = 25.45 (nrefs:1)"

@@ -77,7 +77,7 @@ def test_a_process_without_this_package_answers_the_same(tmp_path):
     assert verdict.passed and verdict.most_drop == 0.1
 
 
-def test_verify_is_not_taken_in_by_what_a_quantised_artefact_says_of_itself(tmp_path):
+def test_verify_is_not_taken_in_by_what_a_quantized_artefact_says_of_itself(tmp_path):
     model, other = transformer("rotary", beam=2), transformer("rotary", beam=2)
     network = other.models[0]
     network.set_weights([3 * weight for weight in network.get_weights()])

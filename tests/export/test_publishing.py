@@ -83,8 +83,8 @@ def test_a_folder_is_known_by_its_name_from_inside_too(speech, tmp_path, monkeyp
     assert 'name: "heard"' in (tmp_path / "models.config").read_text()
 
 
-def test_a_card_tells_recipe_scores_and_licence(trained_run, published):
-    card = model_card([trained_run], licence="cc-by-4.0")
+def test_a_card_tells_recipe_scores_and_license(trained_run, published):
+    card = model_card([trained_run], license="cc-by-4.0")
     assert card.startswith("---\nlicense: cc-by-4.0\n") and "| accuracy | " in card and "# small" in card
     assert "steps: 12" in card and tf.__version__ in card
     assert (published / "assets.extra" / "model_card.md").read_text() == "# A card\n"

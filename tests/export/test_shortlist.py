@@ -106,7 +106,7 @@ def test_only_the_tokens_on_it_come(kind, few):
     assert different
 
 
-def test_an_output_does_not_depend_on_its_neighbours(few):
+def test_an_output_does_not_depend_on_its_neighbors(few):
     model = live(shortlist=few)
     assert_alike([output for text in TEXTS for output in answers(model, [text])], answers(model))
 

@@ -92,8 +92,8 @@ def test_speech(family):
         states, token = numbered(encoded, "state"), tf.fill([3], BOS)
         for _ in range(2):
             answer = functions["decode_step"](frame=encoded["frames"][:, 1], token=token, **states)
-            said, following = network.say(token, list(states.values()))
-            logits = network.logits(network.heard(memory)[:, 1], said)
+            said, following = network.predictor_step(token, list(states.values()))
+            logits = network.logits(network.project_memory(memory)[:, 1], said)
             np.testing.assert_allclose(answer["log_probs"], tf.nn.log_softmax(logits), atol=1e-4)
             states, token = numbered(answer, "state"), tf.constant([4, 5, 6])
             for name, state in zip(states, following, strict=True):

@@ -17,8 +17,8 @@ def waves(**options):
 
 def tone(count=8, samples=8000, lengths=None):
     lengths = np.full(count, samples) if lengths is None else np.array(lengths)
-    places = np.arange(samples)
-    waves = np.sin(2 * np.pi * 440 * places / 8000)[np.newaxis] * (places < lengths[:, np.newaxis])
+    indices = np.arange(samples)
+    waves = np.sin(2 * np.pi * 440 * indices / 8000)[np.newaxis] * (indices < lengths[:, np.newaxis])
     return waves.astype("float32"), lengths.astype("int32")
 
 

@@ -14,8 +14,8 @@ RATE = 16000
 def clips():
     """Two recordings of notes with overtones in noise, of different lengths, in one batch."""
     random, lengths = np.random.default_rng(0), np.array([9000, 5123], "int32")
-    places = np.arange(9000) / RATE
-    notes = sum(np.sin(2 * np.pi * 180 * k * places) / k for k in range(1, 30))
+    indices = np.arange(9000) / RATE
+    notes = sum(np.sin(2 * np.pi * 180 * k * indices) / k for k in range(1, 30))
     samples = np.stack([notes, np.roll(notes, 7)]) * 0.1 + random.normal(size=(2, 9000)) * 0.02
     return np.where(np.arange(9000) < lengths[:, None], samples, 0).astype("float32"), lengths
 
@@ -66,7 +66,7 @@ def test_kaldi_equals_an_independent_implementation():
         computer = fbank.OnlineFbank(options)
         computer.accept_waveform(RATE, (samples[row, :length] * 32768).tolist())
         computer.input_finished()
-        expected = np.stack([computer.get_frame(place) for place in range(computer.num_frames_ready)])
+        expected = np.stack([computer.get_frame(index) for index in range(computer.num_frames_ready)])
         assert counts[row] == len(expected)
         np.testing.assert_allclose(frames[row, : counts[row]], expected, atol=5e-3)
 
@@ -114,7 +114,7 @@ def test_frames_are_counted_exactly_for_every_length(convention):
     assert np.isfinite(np.asarray(frames)).all() and not np.asarray(frames)[~real].any()
 
 
-def test_utterance_normalisation_and_silence():
+def test_utterance_normalization_and_silence():
     _, _, _, frames, counts = features(normalization="utterance")
     for row in range(2):
         np.testing.assert_allclose(frames[row, : counts[row]].mean(axis=0), 0.0, atol=1e-3)
@@ -124,7 +124,7 @@ def test_utterance_normalisation_and_silence():
     assert np.isfinite(np.asarray(silent)).all()
 
 
-def test_global_normalisation_takes_statistics_of_a_corpus():
+def test_global_normalization_takes_statistics_of_a_corpus():
     spec = AudioSpec(normalization="global")
     layer, (samples, lengths) = AudioFeatures(spec), clips()
     assert not layer.adapted

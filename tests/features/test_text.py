@@ -100,7 +100,7 @@ def test_ids_equal_the_sentencepiece_library(scheme):
 
 def test_wordpiece_takes_the_longest_known_piece():
     layer = features("wordpiece")
-    ids = {token: place for place, token in enumerate(layer.vocabulary.tokens) if place >= len(SPECIAL_TOKENS)}
+    ids = {token: index for index, token in enumerate(layer.vocabulary.tokens) if index >= len(SPECIAL_TOKENS)}
 
     def pieces(word):
         found, start = [], 0

@@ -63,7 +63,7 @@ def test_bytes_need_no_text():
 
 
 @pytest.mark.parametrize("scheme", LEARNED)
-def test_text_is_normalised_first(scheme):
+def test_text_is_normalized_first(scheme):
     lines = [b"\xef\xbb\xbfCAF\xc3\x89 cafe\xcc\x81 ", "\uff43afe\u0301\u3000caf\u00e9"] * 3
     tokens = learned(scheme, lines, lowercase=True)
     assert set("".join(tokens[4:]).replace("#", "")) <= set("caf\u00e9 \u2581")

@@ -137,19 +137,19 @@ def test_vectors_of_the_first_tokens(trained_run, tables, side):
 
 
 def test_vectors_of_words_in_the_order_asked_for(trained_run, tables):
-    place = trained_run.target.vocabulary.tokens.index
+    index = trained_run.target.vocabulary.tokens.index
     words, vectors = word_vectors(trained_run, "target", ["third", "may"], 1)
     assert words == ["third", "may"]
-    np.testing.assert_array_equal(vectors, tables["target"][[place("third"), place("may")]])
+    np.testing.assert_array_equal(vectors, tables["target"][[index("third"), index("may")]])
 
 
 def test_a_word_in_pieces_has_the_mean_of_those_that_are_known(trained_run, tables):
-    place = trained_run.source.vocabulary.tokens.index
+    index = trained_run.source.vocabulary.tokens.index
     words, vectors = word_vectors(trained_run, "source", ["May", "o☃n"], 1)
     table = tables["source"]
     assert words == ["May", "o☃n"]
-    np.testing.assert_allclose(vectors[0], table[[place("M"), place("a"), place("y")]].mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(vectors[1], table[[place("o"), place("n")]].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(vectors[0], table[[index("M"), index("a"), index("y")]].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(vectors[1], table[[index("o"), index("n")]].mean(axis=0), rtol=1e-6)
 
 
 def test_vectors_of_other_weights(trained_run, tables):

@@ -54,11 +54,11 @@ def speech_model(
 
 
 def streamed(streaming, samples, sizes):
-    stream, place, partial = streaming.open(), 0, []
-    while place < len(samples):
+    stream, index, partial = streaming.open(), 0, []
+    while index < len(samples):
         size = next(sizes)
-        partial.append(stream.accept(samples[place : place + size]))
-        place += size
+        partial.append(stream.accept(samples[index : index + size]))
+        index += size
     return stream.finish(), partial
 
 

@@ -46,16 +46,16 @@ def test_a_ctc_alignment_is_the_likeliest_of_all(seed):
     tokens = [1, 1] if seed % 2 else [1, 2]
     paths = {}
     for path in itertools.product(range(3), repeat=6):
-        said = [token for place, token in enumerate(path) if token and (not place or path[place - 1] != token)]
+        said = [token for index, token in enumerate(path) if token and (not index or path[index - 1] != token)]
         if said == tokens:
             paths[path] = sum(log_probs[frame, token] for frame, token in enumerate(path))
     best = max(paths, key=paths.get)
     runs = [(token, len(list(group))) for token, group in itertools.groupby(best)]
-    expected, place = [], 0
+    expected, index = [], 0
     for token, length in runs:
         if token:
-            expected.append((place, place + length))
-        place += length
+            expected.append((index, index + length))
+        index += length
     assert ctc_alignment(log_probs, tokens) == expected
 
 
@@ -68,10 +68,10 @@ def test_too_few_positions_are_shared():
 def test_a_transducer_alignment_is_the_likeliest_of_all(seed):
     lattice = np.random.default_rng(seed).normal(size=(4, 3, 2)) * 2
     totals = {}
-    for places in itertools.combinations_with_replacement(range(4), 2):
-        spoken = sum(lattice[frame, said, 1] for said, frame in enumerate(places))
-        blanks = sum(lattice[frame, sum(place <= frame for place in places), 0] for frame in range(3))
-        totals[places] = spoken + blanks
+    for indices in itertools.combinations_with_replacement(range(4), 2):
+        spoken = sum(lattice[frame, said, 1] for said, frame in enumerate(indices))
+        blanks = sum(lattice[frame, sum(index <= frame for index in indices), 0] for frame in range(3))
+        totals[indices] = spoken + blanks
     assert tuple(transducer_alignment(lattice, 2)) == max(totals, key=totals.get)
 
 
@@ -89,7 +89,7 @@ def features(texts, scheme="characters", size=300):
 def test_tokens_are_grouped_into_words(scheme):
     target = features(["hello you", "you, hello"] * 20, scheme, 30)
     ids = target.tokenize(tf.constant(["hello you"]))[0].numpy().tolist()
-    words = group_tokens(target, ids, [(float(place), place + 1.0) for place in range(len(ids))])
+    words = group_tokens(target, ids, [(float(index), index + 1.0) for index in range(len(ids))])
     assert [word.text for word in words] == ["hello", "you"]
     assert words[0].start == 0 and words[-1].end == len(ids) and words[0].end <= words[1].start
 
@@ -97,7 +97,7 @@ def test_tokens_are_grouped_into_words(scheme):
 def test_characters_of_scripts_without_spaces_are_words():
     target = features(["你好 ab"])
     ids = target.tokenize(tf.constant(["你好 ab"]))[0].numpy().tolist()
-    words = group_tokens(target, ids, [(float(place), place + 1.0) for place in range(len(ids))])
+    words = group_tokens(target, ids, [(float(index), index + 1.0) for index in range(len(ids))])
     assert words == [Word("你", 0, 1), Word("好", 1, 2), Word("ab", 3, 5)]
 
 

@@ -34,20 +34,20 @@ def ctc_by_hand(logits, tokens):
     for path in itertools.product(range(SIZE), repeat=len(logits)):
         said = [token for token, _ in itertools.groupby(path) if token]
         if said == list(tokens):
-            total = np.logaddexp(total, sum(logs[place, token] for place, token in enumerate(path)))
+            total = np.logaddexp(total, sum(logs[index, token] for index, token in enumerate(path)))
     return total
 
 
 def transducer_by_hand(logits, tokens):
     """Log-probability of the tokens, over every choice of the positions at which they are said."""
     logs, total = log_softmax(logits), -np.inf
-    for places in itertools.combinations_with_replacement(range(len(logits)), len(tokens)):
+    for indices in itertools.combinations_with_replacement(range(len(logits)), len(tokens)):
         said, path = 0, 0.0
-        for place in range(len(logits)):
-            while said < len(tokens) and places[said] == place:
-                path += logs[place, said, tokens[said]]
+        for index in range(len(logits)):
+            while said < len(tokens) and indices[said] == index:
+                path += logs[index, said, tokens[said]]
                 said += 1
-            path += logs[place, said, 0]
+            path += logs[index, said, 0]
         total = np.logaddexp(total, path)
     return total
 
@@ -91,14 +91,14 @@ def test_gradients_equal_finite_differences(loss, logits, by_hand):
     random, step = np.random.default_rng(0), 1e-4
     for row in range(3):
         for _ in range(6):
-            place = tuple(random.integers(size) for size in (POSITIONS[row], *values.shape[2:]))
+            index = tuple(random.integers(size) for size in (POSITIONS[row], *values.shape[2:]))
             moved = []
             for sign in (1, -1):
                 changed = values[row, : POSITIONS[row]].astype("float64")
-                changed[place] += sign * step
+                changed[index] += sign * step
                 moved.append(by_hand(changed, LABELS[row, : COUNTS[row]]))
             slope = -(moved[0] - moved[1]) / (2 * step) / max(COUNTS[row], 1)
-            assert gradient[row][place] == pytest.approx(slope, abs=1e-3)
+            assert gradient[row][index] == pytest.approx(slope, abs=1e-3)
 
 
 def test_more_padding_changes_nothing():

@@ -96,7 +96,7 @@ def test_a_chunked_encoder_hears_nothing_after_the_chunk():
     changed = {**inputs, "source": inputs["source"].copy()}
     changed["source"][0, 1000:] = 0.3
     before, after = outputs(model, inputs)[0][0], outputs(model, changed)[0][0]
-    # Frames of 50 samples centred every 20, subsampled by 2, heard in chunks of 3.
+    # Frames of 50 samples centered every 20, subsampled by 2, heard in chunks of 3.
     safe = (1000 - 25) // 20 // 2 // 3 * 3
     np.testing.assert_allclose(after[:safe], before[:safe], atol=1e-5)
     assert np.abs(after[safe:] - before[safe:]).max() > 1e-3
@@ -123,12 +123,12 @@ def test_losses_of_mixed_precision_are_float32():
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_each_family_learns(decoder):
     """Three recordings, each its own pure tone: the loss of their texts falls to a fraction."""
-    # Normalised over a recording, a tone that never changes would leave nothing to hear.
+    # Normalized over a recording, a tone that never changes would leave nothing to hear.
     model, inputs = build("conformer", decoder, normalization="none"), batch()
-    places = np.arange(1400) / RATE
+    indices = np.arange(1400) / RATE
     for row in range(3):
         inputs["source"][row] = (
-            0.3 * np.sin(2 * np.pi * (150 + 250 * row) * places) * (np.arange(1400) < inputs["source_length"][row])
+            0.3 * np.sin(2 * np.pi * (150 + 250 * row) * indices) * (np.arange(1400) < inputs["source_length"][row])
         )
     labels = np.array([[4, 5, 6, 3], [7, 3, 0, 0], [8, 8, 3, 0]], "int32")
     real = (labels > 0).astype("float32")

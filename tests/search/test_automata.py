@@ -16,7 +16,7 @@ from tfseq2seq.search.rescoring import fusion_total
 from tfseq2seq.spec import EOS, PAD
 
 TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>", " ", "a", "b", "c", "d")
-IDS = {token: place for place, token in enumerate(TOKENS)}
+IDS = {token: index for index, token in enumerate(TOKENS)}
 
 
 def total(scorer, text, weight=1.0):
@@ -61,12 +61,12 @@ def test_a_model_of_other_units_is_refused():
 
 def longest_first(text, phrases):
     """The bonus of phrases found from left to right, at each place the longest."""
-    place, summed = 0, 0.0
-    while place < len(text):
-        fits = [phrase for phrase in phrases if text.startswith(phrase, place)]
+    index, summed = 0, 0.0
+    while index < len(text):
+        fits = [phrase for phrase in phrases if text.startswith(phrase, index)]
         best = max(fits, key=len, default="")
         summed += phrases[best] * len(best) if best else 0.0
-        place += max(len(best), 1)
+        index += max(len(best), 1)
     return summed
 
 

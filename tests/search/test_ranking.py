@@ -13,19 +13,19 @@ from tfseq2seq.spec import EOS, SearchSpec
 def test_the_largest_entries_are_found_with_their_places(size, k):
     rows = np.random.default_rng(size + k).normal(size=(3, 4, size)).astype("float32")
     rows[0, 0, size // 2 :] = FORBIDDEN
-    values, places = top_k(tf.constant(rows), k)
+    values, indices = top_k(tf.constant(rows), k)
     expected = -np.sort(-rows, axis=-1)[..., :k]
     np.testing.assert_array_equal(values, expected)
-    np.testing.assert_array_equal(np.take_along_axis(rows, places.numpy().astype("int64"), axis=-1), expected)
-    assert all(len(set(row)) == k for row in places.numpy().reshape(-1, k).tolist())
+    np.testing.assert_array_equal(np.take_along_axis(rows, indices.numpy().astype("int64"), axis=-1), expected)
+    assert all(len(set(row)) == k for row in indices.numpy().reshape(-1, k).tolist())
 
 
 @pytest.mark.parametrize("rest", [2 * FORBIDDEN, -np.inf])
 def test_what_fills_up_the_last_group_is_never_found(rest):
     rows = np.full((1, 1, 1009), rest, "float32")
     rows[..., 3] = 0.0
-    _, places = top_k(tf.constant(rows), 4)
-    assert places.numpy().max() < 1009
+    _, indices = top_k(tf.constant(rows), 4)
+    assert indices.numpy().max() < 1009
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0, 1e4])

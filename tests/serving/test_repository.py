@@ -129,9 +129,9 @@ def test_a_folder_of_one_model_bears_its_name(folder, repository):
         ("saved/small/3/variables", "holds no version"),
     ],
 )
-def test_a_folder_without_versions_is_refused(folder, place, told):
+def test_a_folder_without_versions_is_refused(folder, index, told):
     with pytest.raises(UserError, match=told):
-        Repository(folder.parent / place)
+        Repository(folder.parent / index)
 
 
 def test_a_running_server_takes_new_versions(folder, serving, save_small):

@@ -83,11 +83,11 @@ def test_a_stop_answers_what_was_accepted(small_version):
             steps *= 2
         answers = {}
 
-        def one(place):
-            content = {"signature_name": "slow", "instances": [steps, place]}
-            answers[place] = ask(port, "POST", f"{URL}:predict", content)
+        def one(index):
+            content = {"signature_name": "slow", "instances": [steps, index]}
+            answers[index] = ask(port, "POST", f"{URL}:predict", content)
 
-        threads = [threading.Thread(target=one, args=[place]) for place in range(12)]
+        threads = [threading.Thread(target=one, args=[index]) for index in range(12)]
         for thread in threads:
             thread.start()
         # One is being computed, the others wait: all of them have been accepted.
@@ -99,8 +99,8 @@ def test_a_stop_answers_what_was_accepted(small_version):
         rest = process.stderr.read()
         assert process.wait(60) == 0
     assert sorted(answers) == list(range(12))
-    for place, (status, body) in answers.items():
-        assert (status, json.loads(body)) == (200, {"predictions": [steps, place]})
+    for index, (status, body) in answers.items():
+        assert (status, json.loads(body)) == (200, {"predictions": [steps, index]})
     assert "Traceback" not in rest
     assert rest.splitlines()[-1].endswith("INFO stopped; what was accepted is answered")
     assert rest.count('predict HTTP/1.1" 200') >= 12

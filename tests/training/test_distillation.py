@@ -26,7 +26,7 @@ def student_recipe(small_recipe, **training):
 
 
 @pytest.fixture(autouse=True)
-def place(trained_run, monkeypatch):
+def index(trained_run, monkeypatch):
     monkeypatch.setenv("TEACHER", str(trained_run.folder))
 
 
@@ -45,7 +45,7 @@ def test_the_loss_is_that_of_the_formula(small_recipe, trained_run, generated, w
     logits = model(inputs, training=False)
     plain = float(model.compute_loss(inputs, labels, logits, weights, training=True))
     spec = DistillationSpec(str(trained_run.folder), weight, temperature)
-    model.taught = teaching(spec, trained_run)
+    model.distillation_loss = teaching(spec, trained_run)
     found = float(model.compute_loss(inputs, labels, logits, weights, training=True))
     wanted = tf.nn.softmax(teacher(inputs, training=False) / temperature)
     each = -tf.reduce_sum(wanted * tf.nn.log_softmax(logits / temperature), axis=-1) * weights

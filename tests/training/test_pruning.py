@@ -26,9 +26,9 @@ def pruned_recipe(small_recipe, pruning=None, **training):
 
 @pytest.fixture(scope="module")
 def pruned_run(small_recipe, tmp_path_factory):
-    said = []
-    run = train(pruned_recipe(small_recipe), tmp_path_factory.mktemp("pruned") / "run", say=said.append)
-    run.said = "\n".join(said)
+    logged = []
+    run = train(pruned_recipe(small_recipe), tmp_path_factory.mktemp("pruned") / "run", log=logged.append)
+    run.logged = "\n".join(logged)
     return run
 
 
@@ -44,7 +44,7 @@ def gone(model):
 def shares(run, step=None):
     """Of each matrix, at a checkpoint or in the end."""
     model = run.load_model(None if step is None else run.checkpoint_file(step))
-    return [places.mean() for places in gone(model)]
+    return [indices.mean() for indices in gone(model)]
 
 
 def assert_sparse(found, share):
@@ -95,11 +95,11 @@ def test_checkpoints_become_as_sparse_as_asked_for(pruned_run):
     for step in pruned_run.progress()["kept"]:
         load_weights(model, pruned_run.checkpoint_file(step))
         found[step] = gone(model)
-        assert_sparse([places.mean() for places in found[step]], sparsity(spec, step))
+        assert_sparse([indices.mean() for indices in found[step]], sparsity(spec, step))
     for one, other in zip(found[6], found[12], strict=True):
         np.testing.assert_array_equal(one, other)
     load_weights(model, pruned_run.folder / FINAL)
-    assert_sparse([places.mean() for places in gone(model)], 0.75)
+    assert_sparse([indices.mean() for indices in gone(model)], 0.75)
 
 
 def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generated, tmp_path):
@@ -121,7 +121,7 @@ def test_means_of_checkpoints_are_as_sparse_as_the_last(pruned_run):
 
 
 def test_how_sparse_it_is_is_told(pruned_run):
-    assert float(re.search(r"pruned: (.*)% of", pruned_run.said)[1]) == pytest.approx(75, abs=1)
+    assert float(re.search(r"pruned: (.*)% of", pruned_run.logged)[1]) == pytest.approx(75, abs=1)
 
 
 def test_the_best_checkpoint_is_one_after_pruning_has_ended(small_recipe, tmp_path):

@@ -59,7 +59,7 @@ def test_clipping_bounds_the_step():
         assert np.linalg.norm(variable.numpy()) == pytest.approx(bound, rel=1e-4)
 
 
-def test_weight_decay_spares_biases_and_normalisation():
+def test_weight_decay_spares_biases_and_normalization():
     optimizer = build_optimizer(OptimizerSpec(name="adamw", weight_decay=0.5), 0.1)
     variables = [keras.Variable(np.ones(2, "float32"), name=name) for name in ("kernel", "bias", "gamma")]
     optimizer.build(variables)

@@ -197,12 +197,12 @@ def test_vectors_from_a_file_start_the_embedding(small_recipe, generated, tmp_pa
     monkeypatch.setenv("VECTORS", str(tmp_path))
     values["model"] |= {"target_vectors": "$VECTORS/vectors.txt", "tie_output": False}
     values["training"] |= {"steps": 1, "evaluate_every": 1, "optimizer": {"learning_rate": 0.0}}
-    said = []
-    run = train(from_dict(Recipe, values), tmp_path / "run", say=said.append)
-    place = run.target.vocabulary.tokens.index(words[0])
+    logged = []
+    run = train(from_dict(Recipe, values), tmp_path / "run", log=logged.append)
+    index = run.target.vocabulary.tokens.index(words[0])
     table = np.asarray(run.load_model().target_embedding.embeddings)
-    np.testing.assert_allclose(table[place], 0.5)
-    assert any("1 of" in line for line in said)
+    np.testing.assert_allclose(table[index], 0.5)
+    assert any("1 of" in line for line in logged)
 
 
 def test_damaged_files_are_told_in_one_line(trained_run, small_recipe, tmp_path):

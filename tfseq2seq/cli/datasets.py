@@ -107,4 +107,4 @@ def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds:
     import_tensorflow()
     from tfseq2seq.data.shards import write_shards
 
-    write_shards(utterances, folder, rate, shard_seconds, say=lambda line: click.echo(line, err=True))
+    write_shards(utterances, folder, rate, shard_seconds, log=lambda line: click.echo(line, err=True))

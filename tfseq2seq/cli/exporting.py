@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--strings", is_flag=True, help="Of TFLite: one string in, one out, by tensorflow-text's operations (unigram only)."
 )
-@click.option("--license", "licence", default="unspecified", show_default=True, help="Of a SavedModel: for its card.")
+@click.option("--license", "license", default="unspecified", show_default=True, help="Of a SavedModel: for its card.")
 @click.option(
     "--verify/--no-verify", "checked", default=True, show_default=True, help="Ask it and the run the same beforehand."
 )
@@ -57,7 +57,7 @@ def export(
     quantization: str,
     examples: str | None,
     strings: bool,
-    licence: str,
+    license: str,
     checked: bool,
 ) -> None:
     """Write a SavedModel that takes strings and returns strings, for TF Serving, a TFLite file for phones, or a
@@ -72,7 +72,7 @@ def export(
         raise UserError("--strings is for --format tflite; a SavedModel takes strings as it is")
     if (quantization, kind) in (("int16", "tflite"), ("full_int8", "ctranslate2")):
         raise UserError(f"--quantization {quantization} is not for --format {kind}")
-    if kind != "savedmodel" and (version is not None or licence != "unspecified"):
+    if kind != "savedmodel" and (version is not None or license != "unspecified"):
         raise UserError(f"--{'version' if version else 'license'} is for --format savedmodel")
     if bool(examples) != (quantization == "full_int8"):
         raise UserError("--quantization full_int8 and --examples, which it measures activations on, go together")
@@ -98,7 +98,7 @@ def export(
     from tfseq2seq.export.publishing import model_card
     from tfseq2seq.export.saved_model import export_saved_model
 
-    card = model_card(opened, weights, licence)
+    card = model_card(opened, weights, license)
     click.echo(export_saved_model(model, base or f"saved_models/{name}", version, card, check))
 
 
@@ -153,7 +153,7 @@ def _examples(runs: Sequence[str], manifest: str) -> list[Any]:
     help="Of quantized artefacts: texts may be so much less probable to the run, in nats a token on average.",
 )
 def verify(
-    artefact: str,
+    exported: str,
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
@@ -187,10 +187,10 @@ def verify(
     model = open_endpoint(runs, weights, overrides)
     from tfseq2seq.export.verify import verify as compare_answers
 
-    verdicts = compare_answers(artefact, model, inputs, batches, tolerance, drop)
+    verdicts = compare_answers(exported, model, inputs, batches, tolerance, drop)
     for verdict in verdicts:
         click.echo(str(verdict))
-        for place, live, other in verdict.differing:
-            click.echo(f"  input {place}: run {live!r}, artefact {other!r}")
+        for index, live, other in verdict.differing:
+            click.echo(f"  input {index}: run {live!r}, artefact {other!r}")
     if not all(verdict.passed for verdict in verdicts):
         sys.exit(1)

@@ -55,7 +55,7 @@ def generate(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
-    artefact: str | None,
+    exported: str | None,
     files: tuple[str, ...],
     source: str | None,
     manifest: str | None,
@@ -76,16 +76,16 @@ def generate(
     """
     from tfseq2seq.files import read_lines, write_whole
 
-    if bool(runs) == bool(artefact):
+    if bool(runs) == bool(exported):
         raise UserError("give --run, or --artefact in its place")
     exported = None
-    if artefact:
+    if exported:
         settled = {"weights": weights, "set": overrides, "prefix": prefix}
         for name, given in {**settled, "times": times, "window": window, "overlap": overlap}.items():
             if given:
-                raise UserError(f"--{name} is for a run; what {artefact} does is settled")
-        exported = _exported(artefact, batch, workers)
-    asked = artefact or runs[0]
+                raise UserError(f"--{name} is for a run; what {exported} does is settled")
+        exported = _exported(exported, batch, workers)
+    asked = exported or runs[0]
     audio = exported.audio if exported else source_of(runs)
     inputs: Sequence[Any]
     faults: Sequence[tuple[int, str]] = ()

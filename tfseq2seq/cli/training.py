@@ -26,7 +26,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
     from tfseq2seq.training.fit import train as train_recipe
 
     try:
-        train_recipe(loaded, folder, resume, say=lambda text: click.echo(text, err=True))
+        train_recipe(loaded, folder, resume, log=lambda text: click.echo(text, err=True))
     except KeyboardInterrupt:
         begun = Path(folder, "recipe.yaml").exists()
         raise Stopped("stopped" + ("; --resume continues from the last checkpoint" if begun else "")) from None

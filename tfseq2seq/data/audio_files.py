@@ -67,9 +67,9 @@ class Faults:
     def __init__(self) -> None:
         self._found: dict[int, tuple[str, str]] = {}
 
-    def add(self, place: int, name: str, message: str) -> None:
+    def add(self, index: int, name: str, message: str) -> None:
         """Notes a fault of the utterance at `place` in its manifest."""
-        self._found[place] = (name, message)
+        self._found[index] = (name, message)
 
     @property
     def found(self) -> list[tuple[str, str]]:
@@ -92,28 +92,28 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
     """
     noted = Faults() if faults is None else faults
 
-    def opened(place: int) -> tuple[Any, np.ndarray, np.int32, bytes]:
+    def opened(index: int) -> tuple[Any, np.ndarray, np.int32, bytes]:
         try:
-            contents, samples, own_rate, fault = _opened(Path(utterances[place].path).read_bytes())
+            contents, samples, own_rate, fault = _opened(Path(utterances[index].path).read_bytes())
         except OSError as error:
             contents, samples, own_rate, fault = b"", _NOTHING, 0, _unreadable(error).encode()
         # As an object: an array of bytes would lose the zeros at its end.
         return np.array(contents, object), samples, np.int32(own_rate), fault
 
-    def note(place: int, fault: bytes) -> np.bool_:
-        utterance = utterances[place]
-        noted.add(int(place), utterance.name, f"{utterance.path}: {fault.decode('utf-8')}")
+    def note(index: int, fault: bytes) -> np.bool_:
+        utterance = utterances[index]
+        noted.add(int(index), utterance.name, f"{utterance.path}: {fault.decode('utf-8')}")
         return np.bool_(False)
 
-    def read(place: tf.Tensor, start: tf.Tensor, seconds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(index: tf.Tensor, start: tf.Tensor, seconds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         contents, samples, own_rate, fault = tf.numpy_function(
-            opened, [place], [tf.string, tf.float32, tf.int32, tf.string]
+            opened, [index], [tf.string, tf.float32, tf.int32, tf.string]
         )
         contents, own_rate, fault = (tf.ensure_shape(scalar, []) for scalar in (contents, own_rate, fault))
         samples, fault = _samples(
             contents, tf.ensure_shape(samples, [None, None]), own_rate, fault, start, seconds, rate
         )
-        good = tf.cond(fault == b"", lambda: True, lambda: tf.numpy_function(note, [place, fault], tf.bool))
+        good = tf.cond(fault == b"", lambda: True, lambda: tf.numpy_function(note, [index, fault], tf.bool))
         return samples, tf.ensure_shape(good, [])
 
     columns = (
@@ -126,7 +126,7 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
         tf.data.Dataset.from_tensor_slices(columns)
         .enumerate()
         .map(
-            lambda place, row: (*read(place, row[0], row[1]), row[2], row[3]),
+            lambda index, row: (*read(index, row[0], row[1]), row[2], row[3]),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -295,11 +295,11 @@ def _start_of_frame(contents: bytes) -> bytes:
     Put behind a whole file, they are not reached. Behind one that lacks frames which its header counts, tensorflow-io
     finds in them a frame that is cut short, and reports it; with nothing there it would wait for more for ever.
     """
-    place, last = 4, False
-    while not last and place < len(contents):
-        last = contents[place] >= 0x80
-        place += 4 + int.from_bytes(contents[place + 1 : place + 4], "big")
-    return contents[place : place + 32]
+    index, last = 4, False
+    while not last and index < len(contents):
+        last = contents[index] >= 0x80
+        index += 4 + int.from_bytes(contents[index + 1 : index + 4], "big")
+    return contents[index : index + 32]
 
 
 def _check_whole(contents: bytes, form: str, frames: int) -> None:

@@ -53,7 +53,7 @@ def tokenize(source: Any, target: Any) -> Step:
     return lambda lines: lines.batch(_CHUNK).map(encode)
 
 
-def drop_unfit(chunks: tf.data.Dataset, spec: DataSpec, name: str) -> tuple[tf.data.Dataset, CorpusReport]:
+def filter_pairs(chunks: tf.data.Dataset, spec: DataSpec, name: str) -> tuple[tf.data.Dataset, CorpusReport]:
     """Chunks of pairs to single pairs of ids, [S] and [T], without those with an empty side or too many tokens.
 
     The corpus is tokenized here once to count, and again as the pairs are read: with `spec.cache` the first time only.

@@ -134,27 +134,27 @@ def without_and_with(
     dataset: tf.data.Dataset, count: int, held: frozenset[int]
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """The elements of a dataset of `count` that are not at the places `held`, and those that are."""
-    mask = tf.scatter_nd([[place] for place in sorted(held)], [True] * len(held), [count])
-    places = dataset.enumerate()
+    mask = tf.scatter_nd([[index] for index in sorted(held)], [True] * len(held), [count])
+    indices = dataset.enumerate()
 
     def part(wanted: bool) -> tf.data.Dataset:
-        chosen = places.filter(lambda place, example: tf.equal(tf.gather(mask, place), wanted))
-        return chosen.map(lambda place, example: example)
+        chosen = indices.filter(lambda index, example: tf.equal(tf.gather(mask, index), wanted))
+        return chosen.map(lambda index, example: example)
 
     return part(False), part(True)
 
 
 def iterate_side(spec: CorpusSpec, side: str, held: Container[int] = ()) -> Iterator[bytes]:
     """The raw source or target lines of a corpus, for learning a vocabulary, without those at the places `held`."""
-    return (line for place, line in enumerate(_side(spec, side)) if place not in held)
+    return (line for index, line in enumerate(_side(spec, side)) if index not in held)
 
 
 def _side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
-    spec, place = expanded(spec), 0 if side == "source" else 1
+    spec, index = expanded(spec), 0 if side == "source" else 1
     if spec.records:
-        yield from (pair[place] for file in _record_files(spec.records, "records") for pair in _record_pairs(file))
+        yield from (pair[index] for file in _record_files(spec.records, "records") for pair in _record_pairs(file))
     elif spec.table:
-        yield from (row[place] for row in _table_rows(spec.table))
+        yield from (row[index] for row in _table_rows(spec.table))
     else:
         yield from iterate_lines(spec.source if side == "source" else spec.target)
 

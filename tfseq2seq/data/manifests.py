@@ -116,15 +116,15 @@ def write_recordings(table: Path, recordings: Iterable[tuple[str, str, np.ndarra
 
 
 def _checked(rows: _Rows, path: Path) -> list[Utterance]:
-    places: dict[str, str] = {}
+    locations: dict[str, str] = {}
     utterances, found = [], set()
-    for place, utterance in rows:
-        if utterance.name in places:
-            raise UserError(f"{place}: {utterance.name} is there twice, first in {places[utterance.name]}")
-        places[utterance.name] = place
+    for location, utterance in rows:
+        if utterance.name in locations:
+            raise UserError(f"{location}: {utterance.name} is there twice, first in {locations[utterance.name]}")
+        locations[utterance.name] = location
         # Segments share files.
         if utterance.path not in found and not os.path.isfile(utterance.path):
-            raise UserError(f"{place}: there is no audio file {utterance.path}")
+            raise UserError(f"{location}: there is no audio file {utterance.path}")
         found.add(utterance.path)
         utterances.append(utterance)
     if not utterances:
@@ -144,30 +144,30 @@ def _numbered(path: Path) -> Iterator[tuple[str, str]]:
 
 def _table_rows(path: Path, split: str) -> _Rows:
     lines = _numbered(path)
-    place, header = next(lines, (f"{path}, line 1", ""))
+    location, header = next(lines, (f"{path}, line 1", ""))
     names = [name.strip() for name in header.split("\t")]
     for needed in ("path", "text", "split") if split else ("path", "text"):
         if names.count(needed) != 1:
             times = "no" if needed not in names else "more than one"
             raise UserError(
-                f"{place}: {times} column {needed!r}; the header line names the columns, with tabs between them, here "
+                f"{location}: {times} column {needed!r}; the header line names the columns, with tabs between them, here "
                 f"{', '.join(names)[:200]}"
             )
     splits: set[str] = set()
     chosen = False
-    for place, line in lines:
+    for location, line in lines:
         cells = line.split("\t")
         if len(cells) != len(names):
-            raise UserError(f"{place}: {len(cells)} columns, and the header line names {len(names)}")
+            raise UserError(f"{location}: {len(cells)} columns, and the header line names {len(names)}")
         row = dict(zip(names, cells))
         splits.add(row.get("split", ""))
         if split and row["split"] != split:
             continue
         chosen = True
         if not row["path"].strip():
-            raise UserError(f"{place}: the column 'path' is empty")
+            raise UserError(f"{location}: the column 'path' is empty")
         yield (
-            place,
+            location,
             Utterance(
                 row["path"], _beside(path, row["path"]), row["text"].strip(), speaker=row.get("speaker", "").strip()
             ),
@@ -180,31 +180,31 @@ def _table_rows(path: Path, split: str) -> _Rows:
 
 
 def _json_rows(path: Path) -> _Rows:
-    for place, line in _numbered(path):
+    for location, line in _numbered(path):
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{place}: not JSON ({error})") from None
+            raise UserError(f"{location}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise UserError(f"{place}: a JSON object is expected")
+            raise UserError(f"{location}: a JSON object is expected")
         for key in ("audio_filepath", "text"):
             if not isinstance(row.get(key), str):
-                raise UserError(f"{place}: {key!r} is missing or not a string")
+                raise UserError(f"{location}: {key!r} is missing or not a string")
         if not row["audio_filepath"].strip():
-            raise UserError(f"{place}: 'audio_filepath' is empty")
-        start, seconds = (_seconds(row.get(key), place, key) for key in ("offset", "duration"))
+            raise UserError(f"{location}: 'audio_filepath' is empty")
+        start, seconds = (_seconds(row.get(key), location, key) for key in ("offset", "duration"))
         name = f"{row['audio_filepath']}@{start:g}" if start else row["audio_filepath"]
-        yield place, Utterance(name, _beside(path, row["audio_filepath"]), row["text"].strip(), start, seconds)
+        yield location, Utterance(name, _beside(path, row["audio_filepath"]), row["text"].strip(), start, seconds)
 
 
-def _seconds(value: Any, place: str, key: str) -> float:
+def _seconds(value: Any, location: str, key: str) -> float:
     """A number of seconds given as a number or as text; 0 for None."""
     try:
         seconds = 0.0 if value is None else float(value)
     except (TypeError, ValueError):
         seconds = math.nan
     if isinstance(value, bool) or not 0.0 <= seconds < math.inf:
-        raise UserError(f"{place}: {key!r} is {value!r}; a number of seconds from 0 on is expected")
+        raise UserError(f"{location}: {key!r} is {value!r}; a number of seconds from 0 on is expected")
     return seconds
 
 
@@ -216,51 +216,53 @@ def _kaldi_rows(folder: Path) -> _Rows:
         if not (folder / needed).is_file():
             raise UserError(f"{folder}: a Kaldi folder has the files wav.scp and text; there is no {needed}")
     recordings: dict[str, str] = {}
-    for place, key, path in _kaldi_table(folder / "wav.scp"):
+    for location, key, path in _kaldi_table(folder / "wav.scp"):
         if path.endswith("|"):
             raise UserError(
-                f"{place}: {key} is a command, and commands are not run; write its output to a file and give the path"
+                f"{location}: {key} is a command, and commands are not run; write its output to a file and give the path"
             )
         if not path:
-            raise UserError(f"{place}: {key} has no path")
+            raise UserError(f"{location}: {key} has no path")
         recordings[key] = _beside(folder / "wav.scp", path)
     segmented = (folder / "segments").is_file()
     stretches = dict(_kaldi_segments(folder, recordings)) if segmented else {}
-    for place, key, text in _kaldi_table(folder / "text"):
+    for location, key, text in _kaldi_table(folder / "text"):
         if segmented and key in stretches:
             recording, start, seconds = stretches[key]
-            yield place, Utterance(key, recordings[recording], text, start, seconds)
+            yield location, Utterance(key, recordings[recording], text, start, seconds)
         elif not segmented and key in recordings:
-            yield place, Utterance(key, recordings[key], text)
+            yield location, Utterance(key, recordings[key], text)
         else:
-            raise UserError(f"{place}: utterance {key} is not in {folder / ('segments' if segmented else 'wav.scp')}")
+            raise UserError(
+                f"{location}: utterance {key} is not in {folder / ('segments' if segmented else 'wav.scp')}"
+            )
 
 
 def _kaldi_table(path: Path) -> Iterator[tuple[str, str, str]]:
     """Place, first word and rest of each line; no first word occurs twice."""
-    places: dict[str, str] = {}
-    for place, line in _numbered(path):
+    locations: dict[str, str] = {}
+    for location, line in _numbered(path):
         key, *rest = line.split(None, 1)
-        if key in places:
-            raise UserError(f"{place}: {key} is there twice, first in {places[key]}")
-        places[key] = place
-        yield place, key, rest[0].strip() if rest else ""
+        if key in locations:
+            raise UserError(f"{location}: {key} is there twice, first in {locations[key]}")
+        locations[key] = location
+        yield location, key, rest[0].strip() if rest else ""
 
 
 def _kaldi_segments(folder: Path, recordings: dict[str, str]) -> Iterator[tuple[str, tuple[str, float, float]]]:
-    for place, key, rest in _kaldi_table(folder / "segments"):
+    for location, key, rest in _kaldi_table(folder / "segments"):
         words = rest.split()
         if len(words) != 3:
-            raise UserError(f"{place}: an utterance, its recording, start and end are expected")
-        recording, start, end = words[0], _seconds(words[1], place, "start"), words[2]
+            raise UserError(f"{location}: an utterance, its recording, start and end are expected")
+        recording, start, end = words[0], _seconds(words[1], location, "start"), words[2]
         if recording not in recordings:
-            raise UserError(f"{place}: recording {recording} is not in {folder / 'wav.scp'}")
+            raise UserError(f"{location}: recording {recording} is not in {folder / 'wav.scp'}")
         if end in ("-1", "-1.0"):
             yield key, (recording, start, 0.0)
             continue
-        seconds = _seconds(end, place, "end") - start
+        seconds = _seconds(end, location, "end") - start
         if seconds <= 0:
-            raise UserError(f"{place}: {key} ends at {end}, which is not after its start at {words[1]}")
+            raise UserError(f"{location}: {key} ends at {end}, which is not after its start at {words[1]}")
         yield key, (recording, start, seconds)
 
 

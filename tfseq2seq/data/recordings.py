@@ -99,8 +99,8 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
         utterances = read_manifest(corpus.manifest, corpus.split)
         held = held_places(len(utterances), spec.holdout, seed)
         parts: tuple[list[Utterance], list[Utterance]] = ([], [])
-        for place, utterance in enumerate(utterances):
-            parts[place in held].append(utterance)
+        for index, utterance in enumerate(utterances):
+            parts[index in held].append(utterance)
         train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
         return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
     whole, count, texts = _opened(spec.train, rate, "data.train", faults[0])
@@ -119,7 +119,7 @@ def _opened(
         return (
             manifest_utterances(utterances, rate, faults),
             len(utterances),
-            lambda held: (one.text.encode() for place, one in enumerate(utterances) if place not in held),
+            lambda held: (one.text.encode() for index, one in enumerate(utterances) if index not in held),
         )
     if spec.records:
         records, count = shard_utterances(spec.records, rate)
@@ -127,12 +127,12 @@ def _opened(
         return (
             records,
             count,
-            lambda held: (text for place, text in enumerate(texts.as_numpy_iterator()) if place not in held),
+            lambda held: (text for index, text in enumerate(texts.as_numpy_iterator()) if index not in held),
         )
     raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
 
 
-def usable(
+def filter_utterances(
     utterances: tf.data.Dataset,
     target: Any,
     spec: DataSpec,
@@ -150,7 +150,7 @@ def usable(
         target: text features.
         name: what it is, for messages.
         positions: how many encoder positions so many samples become.
-        aligned: every token needs a position of its own, and equal neighbours one between them, as in CTC.
+        aligned: every token needs a position of its own, and equal neighbors one between them, as in CTC.
         faults: what the dataset notes of files that cannot be read.
 
     Raises:

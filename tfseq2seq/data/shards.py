@@ -56,7 +56,7 @@ def write_shards(
     folder: str | Path,
     rate: int,
     shard_seconds: float = 600.0,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     progress: bool | None = None,
 ) -> ShardReport:
     """Writes utterances to `00000-of-0000N.tfrecord` and so on, in their order; see the top of this module.
@@ -68,7 +68,7 @@ def write_shards(
         folder: where to; made if missing. It must have no shards yet.
         rate: samples a second in the shards.
         shard_seconds: a shard ends with the utterance that brings it to this length.
-        say: takes a line for each utterance left out, and one at the end that sums up.
+        log: takes a line for each utterance left out, and one at the end that sums up.
         progress: whether to show a bar on standard error; None: where that is a terminal.
 
     Raises:
@@ -94,10 +94,10 @@ def write_shards(
         shutil.rmtree(aside, ignore_errors=True)
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
     report = ShardReport(tuple(folder / name for name in names), count, seconds, tuple(faults.found))
-    if say is not None:
+    if log is not None:
         for _, message in report.faults:
-            say(message)
-        say(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} left out")
+            log(message)
+        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} left out")
     return report
 
 
@@ -233,26 +233,26 @@ def _checked(file: str, rate: int) -> int:
     return count
 
 
-def _check_record(serialized: bytes, place: str, rate: int) -> None:
+def _check_record(serialized: bytes, index: str, rate: int) -> None:
     try:
         feature = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
-        raise UserError(f"{place}: not a tf.train.Example") from None
+        raise UserError(f"{index}: not a tf.train.Example") from None
     for key, kind in _FEATURES.items():
         if key not in feature or len(getattr(feature[key], kind).value) != 1:
             raise UserError(
-                f"{place}: no utterance: it lacks the feature {key!r}, or holds another kind of value in it"
+                f"{index}: no utterance: it lacks the feature {key!r}, or holds another kind of value in it"
             )
     stated = feature["rate"].int64_list.value[0]
     if stated != rate:
-        raise UserError(f"{place}: {stated} samples a second, and {rate} are asked for; write the shards at that rate")
+        raise UserError(f"{index}: {stated} samples a second, and {rate} are asked for; write the shards at that rate")
     audio = feature["audio"].bytes_list.value[0]
     if not audio or len(audio) % 2:
-        raise UserError(f"{place}: {len(audio)} bytes of audio; two for each sample are expected")
+        raise UserError(f"{index}: {len(audio)} bytes of audio; two for each sample are expected")
     try:
         feature["target"].bytes_list.value[0].decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{place}: text that is not UTF-8") from None
+        raise UserError(f"{index}: text that is not UTF-8") from None
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:

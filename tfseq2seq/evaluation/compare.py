@@ -78,11 +78,11 @@ def compare(
         metric: A name from `tfseq2seq.evaluation.metrics.METRICS`.
         resamples: R, the number of resampled test sets.
         seed: Seed of the resampling.
-        tokenize: sacrebleu's BLEU tokeniser, as in `corpus_scores`.
+        tokenize: sacrebleu's BLEU tokenizer, as in `corpus_scores`.
         lowercase: Lower-case both sides first.
 
     Raises:
-        UserError: No or uneven input, an unknown metric or tokeniser, or too few resamples.
+        UserError: No or uneven input, an unknown metric or tokenizer, or too few resamples.
     """
     import numpy as np
 

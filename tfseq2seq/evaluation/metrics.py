@@ -37,7 +37,7 @@ LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_erro
 # What the error rates of speech recognition count.
 RECOGNITION_UNITS = {"wer": "word", "cer": "character"}
 
-# BLEU tokenisers for scripts without spaces, where TER has to split characters to find any word.
+# BLEU tokenizers for scripts without spaces, where TER has to split characters to find any word.
 _UNSPACED = ("zh", "char", "ja-mecab")
 
 
@@ -46,7 +46,7 @@ class Settings:
     """How to score: everything that goes into a signature.
 
     Attributes:
-        tokenize: sacrebleu's tokeniser for BLEU: 13a, intl, zh, char, none and others.
+        tokenize: sacrebleu's tokenizer for BLEU: 13a, intl, zh, char, none and others.
         lowercase: Compare lower-cased text.
         resamples: Bootstrap resamples, 0 for none.
         seed: Seed of the bootstrap.
@@ -96,7 +96,7 @@ def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[st
         settings: How to score.
 
     Raises:
-        UserError: Unknown metric (with the nearest valid one), or a tokeniser that is unknown or not installed.
+        UserError: Unknown metric (with the nearest valid one), or a tokenizer that is unknown or not installed.
     """
     check_metric(metric)
     if metric in ("bleu", "chrf", "ter"):

@@ -56,7 +56,7 @@ def attention_png(
 ) -> None:
     """Draws the attention of one pair as a heat map, source tokens along the top and target tokens down the side.
 
-    The darkest colour is the largest weight of this pair, as the colour bar says. Where there are more tokens than
+    The darkest color is the largest weight of this pair, as the color bar says. Where there are more tokens than
     names can be read along an axis of 40 inches, every second, third, ... one is named.
 
     Args:
@@ -160,9 +160,9 @@ def embeddings_png(
     dimensions: int = 2,
     method: str = "pca",
 ) -> None:
-    """Draws vectors as labelled points along their principal components.
+    """Draws vectors as labeled points along their principal components.
 
-    Every point is labelled, so a few hundred are readable; `write_projector` is for more. The picture of the same
+    Every point is labeled, so a few hundred are readable; `write_projector` is for more. The picture of the same
     vectors is always the same: each component points to where its largest loading is positive.
 
     Args:
@@ -170,7 +170,7 @@ def embeddings_png(
         labels: N names.
         path: the `.png` to write. Missing folders are made.
         dimensions: 2 or 3 axes, no more than N or D.
-        method: "pca", the one there is: the singular value decomposition of the centred vectors.
+        method: "pca", the one there is: the singular value decomposition of the centered vectors.
 
     Raises:
         ValueError: shapes that do not fit, numbers which are not finite, or other `dimensions` or `method`.
@@ -438,7 +438,7 @@ def _notice_new_fonts() -> None:
     known = {entry.fname for entry in fontManager.ttflist}
     for path in findSystemFonts():
         if path not in known:
-            # Bitmap fonts, such as those of colour emoji, are not for matplotlib.
+            # Bitmap fonts, such as those of color emoji, are not for matplotlib.
             with suppress(OSError, RuntimeError):
                 fontManager.addfont(path)
 

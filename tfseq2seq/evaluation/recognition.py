@@ -1,4 +1,4 @@
-"""Where a speech recogniser errs, to be read by people, and how fast it is."""
+"""Where a speech recognizer errs, to be read by people, and how fast it is."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def alignment_report(
     found = align(hypotheses, references, unit)
     counts = [edit_counts(chunks, len(words)) for chunks, words in zip(found.alignments, found.references, strict=True)]
     wrong = sorted(
-        (place for place, counted in enumerate(counts) if counted[0]),
-        key=lambda place: (-counts[place][0], counts[place][1]),
+        (index for index, counted in enumerate(counts) if counted[0]),
+        key=lambda index: (-counts[index][0], counts[index][1]),
     )
     lines = [_summary(counts, unit)]
-    for place in wrong[:worst]:
-        errors, length = counts[place][:2]
-        lines += ["", f"{_shown(names[place])}: {_many(errors, 'error')} in {_many(length, unit)}"]
-        lines += _rows(list(_pairs(found, place)), separator=" " if unit == "word" else "")
-    lines += _frequent([pair for place in wrong for pair in _pairs(found, place)], worst)
+    for index in wrong[:worst]:
+        errors, length = counts[index][:2]
+        lines += ["", f"{_shown(names[index])}: {_many(errors, 'error')} in {_many(length, unit)}"]
+        lines += _rows(list(_pairs(found, index)), separator=" " if unit == "word" else "")
+    lines += _frequent([pair for index in wrong for pair in _pairs(found, index)], worst)
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -110,9 +110,9 @@ def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _pairs(found: Any, place: int) -> Iterator[_Pair]:
-    reference, hypothesis = found.references[place], found.hypotheses[place]
-    for chunk in found.alignments[place]:
+def _pairs(found: Any, index: int) -> Iterator[_Pair]:
+    reference, hypothesis = found.references[index], found.hypotheses[index]
+    for chunk in found.alignments[index]:
         mark = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}[chunk.type]
         ours = reference[chunk.ref_start_idx : chunk.ref_end_idx] or [None] * (chunk.hyp_end_idx - chunk.hyp_start_idx)
         theirs = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx] or [None] * len(ours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
-# Scripts written without spaces whose characters ROUGE counts one by one, as the Chinese and Japanese summarisation
+# Scripts written without spaces whose characters ROUGE counts one by one, as the Chinese and Japanese summarization
 # literature does. Hangul is not here: Korean writes spaces.
 _SINGLE = (
     (0x3005, 0x3007),  # ideographic iteration mark, closing mark and zero

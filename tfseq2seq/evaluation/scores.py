@@ -90,7 +90,7 @@ def corpus_scores(
     - `wer`, `cer`: word and character error rate of speech recognition, the same distance in words or in characters,
       by jiwer, as a `DetailedScore` that tells substitutions, deletions and insertions (an optimal alignment's; there
       may be others). `cer` strips white space at the ends and drops nothing else: spaces inside, punctuation and every
-      code point count, and text is compared as it is, without Unicode normalisation. With no reference token at all the
+      code point count, and text is compared as it is, without Unicode normalization. With no reference token at all the
       rate is 0 if nothing was inserted, else 100.
     - `rouge1`, `rouge2`, `rougeL`: Lin (2004), the mean over examples of the F1 with the best r, by rouge-score on
       lower-cased words, with Chinese and Japanese split into characters; no stemmer.
@@ -105,14 +105,14 @@ def corpus_scores(
         metrics: Names from `tfseq2seq.evaluation.metrics.METRICS`.
         bootstrap: Resamples for the confidence interval, 40 or more; 0 for no interval.
         seed: Seed of the resampling.
-        tokenize: sacrebleu's BLEU tokeniser: 13a, intl, zh, char, none, ...
+        tokenize: sacrebleu's BLEU tokenizer: 13a, intl, zh, char, none, ...
         lowercase: Lower-case both sides first (TER and ROUGE always do).
 
     Returns:
         One score for each name in `metrics`, in its order.
 
     Raises:
-        UserError: No or uneven input, an example without a reference, an unknown metric or tokeniser, too small a
+        UserError: No or uneven input, an example without a reference, an unknown metric or tokenizer, too small a
             `bootstrap`, or a negative seed.
     """
     names = check_metrics(metrics)

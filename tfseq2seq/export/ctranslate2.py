@@ -2,7 +2,7 @@
 
     saved_models/<name>_ctranslate2/
         model.bin, config.json, *_vocabulary.json    what CTranslate2 itself reads
-        tfseq2seq.json                               schemes and normalisation of text, search settings, and these as
+        tfseq2seq.json                               schemes and normalization of text, search settings, and these as
                                                      "options" of `ctranslate2.Translator.translate_batch`
         source.txt, target.txt                       or .model of SentencePiece
 
@@ -114,8 +114,8 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
     if "bias" in columns:
         spec.decoder.projection.bias = _array(columns["bias"])
     spec.config.layer_norm_epsilon = 1e-6
-    for name, place in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
-        setattr(spec.config, name, SPECIAL_TOKENS[place])
+    for name, index in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
+        setattr(spec.config, name, SPECIAL_TOKENS[index])
     spec.register_source_vocabulary(list(model.source.vocabulary.tokens))  # type: ignore[union-attr]
     spec.register_target_vocabulary(list(model.target.vocabulary.tokens))
     return spec
@@ -179,9 +179,9 @@ def _fill_side(side: Any, stack: Any, positions: str, table: Any) -> None:
         if positions == "relative":
             layer.self_attention.relative_position_keys = _array(block.self_attention.relative_keys)
             layer.self_attention.relative_position_values = _array(block.self_attention.relative_values)
-        if block.memory_attention is not None:
+        if block.cross_attention is not None:
             _fill_attention(
-                layer.attention, block.memory_attention, block.memory_norm, ["query_dense", "key_value_dense"]
+                layer.attention, block.cross_attention, block.cross_attention_norm, ["query_dense", "key_value_dense"]
             )
         feed = block.feed_forward
         _fill_norm(layer.ffn.layer_norm, block.feed_forward_norm)

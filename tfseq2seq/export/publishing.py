@@ -5,7 +5,7 @@ saved_models/
     batching.config                how it joins requests: --enable_batching --batching_parameters_file
     <name>/<version>/assets.extra/
         tf_serving_warmup_requests what a server asks the model before it says it is ready
-        model_card.md              recipe, scores, versions, licence
+        model_card.md              recipe, scores, versions, license
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def usual_inputs(run: Run, model: Any, count: int = 20) -> list[Any]:
 
 
 def warmup_requests(name: str, model: Any, signatures: Mapping[str, Any]) -> list[bytes]:
-    """Serialised PredictionLog messages, one for each signature that takes strings or samples.
+    """Serialized PredictionLog messages, one for each signature that takes strings or samples.
 
     Args:
         name: of the model on the server.
@@ -103,13 +103,13 @@ def write_warmup(folder: Path, requests: Sequence[bytes]) -> None:
             writer.write(request)
 
 
-def model_card(runs: Sequence[Run], weights: str | Path | None = None, licence: str = "unspecified") -> str:
+def model_card(runs: Sequence[Run], weights: str | Path | None = None, license: str = "unspecified") -> str:
     """Markdown about a run, or an ensemble of several: what it is, how well it does, and what it was made with.
 
     Args:
         runs: the first one's recipe tells how outputs are searched.
         weights: file used instead of the run's finished ones, of which no score is known.
-        licence: under which the artefact is given away.
+        license: under which the artefact is given away.
     """
     import keras
 
@@ -129,7 +129,7 @@ def model_card(runs: Sequence[Run], weights: str | Path | None = None, licence: 
     versions = "\n".join(f"| {name} | {version} |" for name, version in made.items())
     return f"""\
 ---
-license: {licence}
+license: {license}
 library_name: tfseq2seq
 ---
 

@@ -45,9 +45,9 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.wav import decode_wav
 from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.speech import SpeechToText
-from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.models.seq2seq import Seq2Seq
-from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.sources.recordings import sample_faults
 
 
@@ -213,23 +213,23 @@ def _speech_endpoints(model: SpeechToText) -> list[Endpoint]:
 def _loop(network: Any, encode: Callable[..., Any], signature: Sequence[tf.TensorSpec]) -> list[Endpoint]:
     """`encode` and `decode_step`."""
     token = tf.TensorSpec([None], tf.int32, name="token")
-    if isinstance(network, CTC):
+    if isinstance(network, CTCModel):
 
         def encode_ctc(*inputs: Any) -> dict[str, Any]:
             memory, mask, _ = encode(*inputs)
             return {**_memory(memory, mask), "log_probs": _log_probs(network.ctc(memory, mask, training=False))}
 
         return [Endpoint("encode", encode_ctc, signature)]
-    if isinstance(network, Transducer):
+    if isinstance(network, TransducerModel):
 
         def encode_frames(*inputs: Any) -> dict[str, Any]:
             memory, mask, _ = encode(*inputs)
             states = network.start(tf.shape(memory)[0])
-            return {**_memory(memory, mask), "frames": network.heard(memory), **_numbered("state", states)}
+            return {**_memory(memory, mask), "frames": network.project_memory(memory), **_numbered("state", states)}
 
         def step_frame(frame: Any, token: Any, *states: Any) -> dict[str, Any]:
-            said, following = network.say(token, list(states))
-            return {"log_probs": _log_probs(network.logits(frame, said)), **_numbered("state", following)}
+            predicted, new_states = network.predictor_step(token, list(states))
+            return {"log_probs": _log_probs(network.logits(frame, predicted)), **_numbered("state", new_states)}
 
         first = Endpoint("encode", encode_frames, signature)
         given = first.graph.structured_outputs
@@ -256,10 +256,10 @@ def _loop(network: Any, encode: Callable[..., Any], signature: Sequence[tf.Tenso
         history = tf.nest.flatten(cache["history"])
         # A state holds all the past there is where nothing is kept per position.
         index = tf.shape(history[0])[2] if history else tf.constant(0)
-        room = tf.nest.map_structure(lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"])
+        longer = tf.nest.map_structure(lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"])
         visible = tf.ones([tf.shape(token)[0], 1, index + 1], tf.bool)
         everything = {"decoder": fixed, "output": network.output_layer.columns()}
-        cache = {"state": cache["state"], "history": room}
+        cache = {"state": cache["state"], "history": longer}
         logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, cache)
         return {"log_probs": _log_probs(logits[:, 0]), **_numbered("state", tf.nest.flatten(cache))}
 
@@ -275,17 +275,17 @@ def _log_probs(logits: Any) -> Any:
 
 
 def _numbered(name: str, tensors: Sequence[Any]) -> dict[str, Any]:
-    return {f"{name}_{place}": tensor for place, tensor in enumerate(tensors)}
+    return {f"{name}_{index}": tensor for index, tensor in enumerate(tensors)}
 
 
 def _specs(outputs: dict[str, Any], name: str) -> list[tf.TensorSpec]:
     """Of the outputs of that name, in their order; any batch, length and number of positions fit."""
     count = sum(output.startswith(f"{name}_") for output in outputs)
-    tensors = [outputs[f"{name}_{place}"] for place in range(count)]
+    tensors = [outputs[f"{name}_{index}"] for index in range(count)]
     return [
         # What is kept per position begins with none.
-        tf.TensorSpec([None, *(size or None for size in tensor.shape[1:])], tensor.dtype, name=f"{name}_{place}")
-        for place, tensor in enumerate(tensors)
+        tf.TensorSpec([None, *(size or None for size in tensor.shape[1:])], tensor.dtype, name=f"{name}_{index}")
+        for index, tensor in enumerate(tensors)
     ]
 
 

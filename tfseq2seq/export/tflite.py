@@ -2,7 +2,7 @@
 
     saved_models/<name>_tflite/
         model.tflite      ids, or samples and their lengths, to ids, scores and log-probabilities; any batch and length
-        config.json       schemes and normalisation of text, rate of audio, search settings
+        config.json       schemes and normalization of text, rate of audio, search settings
         source.txt, target.txt, or .model of SentencePiece
 
 What lies beside model.tflite is in it too, so that it can travel alone: config.json as its metadata "tfseq2seq", and
@@ -32,7 +32,7 @@ from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
 from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.speech import SpeechToText
-from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.tflite_model import CONFIG, MODEL
@@ -102,7 +102,7 @@ def export_tflite(
 def _check_integer(model: TextToText | SpeechToText, examples: Sequence[Any]) -> None:
     network = model.models[0]
     recurrent = isinstance(network.encoder, RecurrentEncoder | PyramidEncoder)
-    if not isinstance(network, CTC) or recurrent or model.spec.beam > 1 or model.spec.fusion != FusionSpec():
+    if not isinstance(network, CTCModel) or recurrent or model.spec.beam > 1 or model.spec.fusion != FusionSpec():
         raise UserError(
             "full_int8: TFLite measures no ranges inside loops, such as recurrent layers, decoders and beams; "
             "take int8, or a CTC model without recurrent layers and search.beam=1"
@@ -197,14 +197,14 @@ def _with_config(content: bytes, config: dict[str, Any]) -> bytes:
     graph = model.subgraphs[0]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signature.inputs = [_named(schema, graph.tensors[place].name.decode(), place) for place in graph.inputs]
-    signature.outputs = [_named(schema, name, place) for name, place in zip(config["outputs"], graph.outputs)]
+    signature.inputs = [_named(schema, graph.tensors[index].name.decode(), index) for index in graph.inputs]
+    signature.outputs = [_named(schema, name, index) for name, index in zip(config["outputs"], graph.outputs)]
     model.signatureDefs = [signature]
     # Names of inner tensors list the operations that were fused: a tenth of a small file, and of no use to anyone.
     for number, subgraph in enumerate(model.subgraphs):
         kept = {*graph.inputs, *graph.outputs} if number == 0 else set()
-        for place, tensor in enumerate(subgraph.tensors):
-            if place not in kept:
+        for index, tensor in enumerate(subgraph.tensors):
+            if index not in kept:
                 tensor.name = ""
 
     class Sharing(flatbuffers.Builder):
@@ -235,7 +235,7 @@ def _pack(folder: Path) -> None:
             archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def _named(schema: Any, name: str, place: int) -> Any:
+def _named(schema: Any, name: str, index: int) -> Any:
     entry = schema.TensorMapT()
-    entry.name, entry.tensorIndex = name, place
+    entry.name, entry.tensorIndex = name, index
     return entry

@@ -63,19 +63,19 @@ def _one_way(layer: Any, inputs: Any, mask: Any) -> tuple[Any, ...]:
     batch, length = tf.shape(inputs)[0], tf.shape(inputs)[1]
     # In one product for all steps; time comes first, so that a step is a row.
     flat = tf.reshape(tf.transpose(inputs, [1, 0, 2]), [-1, inputs.shape[2]])
-    read = tf.reshape(layer.read(flat), tf.stack([-1, batch, width]))
+    projected = tf.reshape(layer.project_input(flat), tf.stack([-1, batch, width]))
     real = tf.transpose(mask, [1, 0])
     zeros = tf.zeros(tf.stack([batch, layer.units]))
     silent = getattr(layer, "zero_output_for_mask", False)
 
     def body(step: Any, output: Any, states: list[Any], outputs: Any) -> Any:
-        _, following = cell(tf.gather(read, step), states)
+        _, new_states = cell(tf.gather(projected, step), states)
         here = tf.expand_dims(tf.gather(real, step), 1)
         # A position that is not real keeps the state, and repeats the output or has none.
-        states = [tf.where(here, new, old) for new, old in zip(following, states)]
-        output = tf.where(here, following[0], 0.0 if silent else output)
-        place = tf.reshape(step, [1, 1])
-        return step + 1, output, states, tf.tensor_scatter_nd_update(outputs, place, tf.expand_dims(output, 0))
+        states = [tf.where(here, new, old) for new, old in zip(new_states, states)]
+        output = tf.where(here, new_states[0], 0.0 if silent else output)
+        index = tf.reshape(step, [1, 1])
+        return step + 1, output, states, tf.tensor_scatter_nd_update(outputs, index, tf.expand_dims(output, 0))
 
     states = [zeros] * len(layer.state_size)
     first = (tf.constant(0), zeros, states, tf.zeros(tf.stack([length, batch, layer.units])))

@@ -5,7 +5,7 @@ Whoever runs such a file registers these operations with an interpreter of the s
 in C++ those that tensorflow-text has under core/kernels.
 
 Their limits: tokenizers are SentencePiece's unigram alone; one string comes out of a call; a tab or the end of a line
-is read as a space. And nothing in TFLite normalises Unicode, so text must come as `TextFeatures.normalize` gives it,
+is read as a space. And nothing in TFLite normalizes Unicode, so text must come as `TextFeatures.normalize` gives it,
 without space at either end.
 """
 

@@ -36,7 +36,7 @@ class Verdict:
     as (number of the input from 1, live, artefact); the largest difference of a score among identical texts; how many
     of them have scores too far apart; how much less probable its texts are, to the live model, than the live model's
     own, in nats a token, the mean over inputs; inputs a second; median seconds of a call; bytes of memory at the
-    artefact's peak; of a quantised artefact, the most that its texts may be less probable; the artefact's texts.
+    artefact's peak; of a quantized artefact, the most that its texts may be less probable; the artefact's texts.
     """
 
     batch: int
@@ -90,7 +90,7 @@ def verify(
             TFLite file of strings is asked one by one.
         tolerance: on the difference of two scores, of an artefact in float32; for a score beyond -100, a sum over long
             inputs, it grows in proportion, as the error of float32 does.
-        most_drop: texts of a quantised artefact may differ, but be no less probable than this, in nats a token on
+        most_drop: texts of a quantized artefact may differ, but be no less probable than this, in nats a token on
             average. What counts is the probability the live model gives them, not what the artefact says of itself.
 
     Raises:
@@ -112,7 +112,7 @@ def verify(
     for batch in [1] if asked.singly else batches:
         texts, scores, found = _answers(folder, model, asked, batch)
         pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
-        differing = [(place + 1, *pair) for place, pair in enumerate(pairs) if pair[0] != pair[1]]
+        differing = [(index + 1, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
         compared = [
             (output.scores[0], score)
             for output, (one, other), score in zip(live, pairs, scores, strict=True)
@@ -167,7 +167,7 @@ def _asked(folder: Path, model: TextToText | SpeechToText, inputs: Sequence[Any]
         _check_kind(folder, model, speech=False)
         assert isinstance(model, TextToText)
         tokens = model.source.vocabulary.tokens
-        rows = [[tokens[place] for place in row] for row in _rows(model, inputs)]
+        rows = [[tokens[index] for index in row] for row in _rows(model, inputs)]
         # It leaves an output that is cut off without <eos>, and its score without that of <eos>.
         return _Asked(rows, config["quantization"] == "float32", cut=config["options"]["max_decoding_length"])
     raise UserError(
@@ -194,7 +194,7 @@ def _check_kind(folder: Path, model: TextToText | SpeechToText, speech: bool) ->
 
 
 def _strings(model: TextToText | SpeechToText, inputs: Sequence[str]) -> list[Any]:
-    """For an artefact of strings, which does not normalise them."""
+    """For an artefact of strings, which does not normalize them."""
     assert isinstance(model, TextToText)
     return [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]
 
@@ -212,14 +212,14 @@ def _answers(
     """For each input the artefact's text, and its score where that can be compared; and what it said."""
     # Nothing in gives nothing out; what takes ids is not asked about an <eos> alone, nor about no samples.
     least = 1 if isinstance(model, TextToText) else 0
-    places = [place for place, row in enumerate(asked.rows) if isinstance(row, str) or len(row) > least]
-    found = _ask(folder, [asked.rows[place] for place in places], batch)
+    indices = [index for index, row in enumerate(asked.rows) if isinstance(row, str) or len(row) > least]
+    found = _ask(folder, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
     scores: list[float | None] = [0.0] * len(asked.rows)
     given = _texts(folder, model, found["answers"])
-    for place, text, answer, score in zip(places, given, found["answers"], found["scores"], strict=True):
-        texts[place] = text
-        scores[place] = None if asked.cut and len(answer) >= asked.cut else score
+    for index, text, answer, score in zip(indices, given, found["answers"], found["scores"], strict=True):
+        texts[index] = text
+        scores[index] = None if asked.cut and len(answer) >= asked.cut else score
     return texts, scores, found
 
 
@@ -227,7 +227,7 @@ def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -
     """Of texts, rows of token ids or rows of tokens."""
     if not answers or isinstance(answers[0], str):
         return answers
-    ids = {token: place for place, token in enumerate(model.target.vocabulary.tokens)}
+    ids = {token: index for index, token in enumerate(model.target.vocabulary.tokens)}
     rows = [[ids.get(token, token) for token in answer if token != PAD] for answer in answers]
     for token in (token for row in rows for token in row):
         if not isinstance(token, int) or not 0 <= token < len(ids):
@@ -241,13 +241,13 @@ def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -
 def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
     """How much less probable the second of two texts is for an input, in nats a token of the first, the mean over all
     inputs; where it is more probable it counts as alike."""
-    places = [place for place, (one, other) in enumerate(pairs) if one != other]
-    if not places:
+    indices = [index for index, (one, other) in enumerate(pairs) if one != other]
+    if not indices:
         return 0.0
-    asked = [inputs[place] for place in places]
+    asked = [inputs[index] for index in indices]
     sums, counts = [], []
     for side in (0, 1):
-        total, count = scorer.log_probabilities(asked, [pairs[place][side] for place in places])
+        total, count = scorer.log_probabilities(asked, [pairs[index][side] for index in indices])
         counts.append(np.maximum(count, 1))
         sums.append(np.maximum(total, _LEAST * counts[-1]))
     # An endless repetition is probable token by token, and an early end as a whole: what is worse counts.
@@ -274,7 +274,7 @@ def _ask(folder: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
         if isinstance(rows[0], str | list):
             np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
         else:
-            np.savez(asked, batch=batch, **{f"row_{place}": row for place, row in enumerate(rows)})
+            np.savez(asked, batch=batch, **{f"row_{index}": row for index, row in enumerate(rows)})
         # -P: the program's own folder, which holds modules of this package, is kept off the path.
         command = [sys.executable, "-P", str(_CLIENT), str(folder), str(asked), str(answers)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -1,7 +1,7 @@
 """Recordings to frames of features, as a layer: the same numbers in training, in serving and on every backend.
 
     samples [B, N] -> frames -> power spectrum -> mel -> denoise -> trim -> logarithm -> cepstrum -> differences
-                                                                                     -> normalisation -> [B, F, W]
+                                                                                     -> normalization -> [B, F, W]
 
 The Fourier transform is a product with a constant matrix. TFLite's own transform takes powers of two only and a window
 of 25 ms is 400 samples; the product runs everywhere and takes in window, offset and pre-emphasis at no cost. It also
@@ -39,8 +39,8 @@ class AudioFeatures(keras.layers.Layer):
 
     - Windows and hops are rounded to samples (kaldi cuts the window down, as Kaldi does). The transform has as many
       points as the window has samples: `n_fft = win_length` for librosa; kaldi takes the next power of two.
-    - htk, slaney: frames are centred and the recording continued by zeros, as librosa has it; ln(power), floor 1e-10.
-    - whisper (Radford et al. 2022): centred, the recording mirrored at its own ends, the last frame dropped;
+    - htk, slaney: frames are centered and the recording continued by zeros, as librosa has it; ln(power), floor 1e-10.
+    - whisper (Radford et al. 2022): centered, the recording mirrored at its own ends, the last frame dropped;
       log10(power), floor 1e-10, cut 8 below its greatest value, (x + 4) / 4. `normalization: none` leaves Whisper's
       own numbers.
     - kaldi: whole windows within the recording only; ln(power) of samples at the scale of 16 bits, floor 2^-23.
@@ -67,14 +67,14 @@ class AudioFeatures(keras.layers.Layer):
         whole = (lambda x: int(x + 1e-6)) if spec.convention == "kaldi" else round
         self.window = max(whole(spec.window * spec.sample_rate), 2)
         self.hop = min(max(round(spec.hop * spec.sample_rate), 1), self.window)
-        self._centred = spec.convention != "kaldi"
+        self._centered = spec.convention != "kaldi"
         filters = _filters(spec, self.window)
         heard = filters.any(axis=1)
         fourier = fourier_matrix(spec.convention, self.window)[:, heard]
         self._filters = filters[heard].astype("float32")
         # Undoes the area of the filters: overlapping triangles then add up to the power of the frame.
         self._loudness = (1 / filters.max(axis=0)).astype("float32")
-        if self._centred:
+        if self._centered:
             fourier = fourier[1 : self.window // 2 + 1]
             if self.window % 2 == 0:
                 fourier[-1] /= 2  # the sample in the middle is its own mirror image
@@ -95,7 +95,7 @@ class AudioFeatures(keras.layers.Layer):
 
     def frames_of(self, samples: Any) -> Any:
         """Frames of a recording of so many samples, an int or an int32 tensor of any shape, before trimming."""
-        offset = self.window % 2 if self._centred else self.window
+        offset = self.window % 2 if self._centered else self.window
         more = 0 if self.spec.convention == "whisper" else 1
         if isinstance(samples, int):
             return min(samples, 1) * max((samples - offset) // self.hop + more, 1)
@@ -103,11 +103,11 @@ class AudioFeatures(keras.layers.Layer):
 
     @property
     def adapted(self) -> bool:
-        """Whether global normalisation has been given its statistics; True where none are needed."""
+        """Whether global normalization has been given its statistics; True where none are needed."""
         return self.spec.normalization != "global" or float(self._count) > 0
 
     def adapt_statistics(self, count: float, total: Any, squares: Any) -> None:
-        """Sets the mean and variance of global normalisation.
+        """Sets the mean and variance of global normalization.
 
         Args:
             count: frames that were added up.
@@ -115,7 +115,7 @@ class AudioFeatures(keras.layers.Layer):
             squares: [W], the sum of their squares.
 
         Raises:
-            UserError: no frames, numbers that are not finite, or another normalisation.
+            UserError: no frames, numbers that are not finite, or another normalization.
         """
         total, squares = np.asarray(total, "float64"), np.asarray(squares, "float64")
         if self.spec.normalization != "global":
@@ -129,7 +129,7 @@ class AudioFeatures(keras.layers.Layer):
         self._count.assign(np.float32(count))
 
     def unnormalized(self, samples: Any, lengths: Any) -> tuple[Any, Any]:
-        """As `call`, in float32 and without normalisation over the recording or the corpus."""
+        """As `call`, in float32 and without normalization over the recording or the corpus."""
         samples, lengths, width = _silenced(samples, lengths)
         power = self._mel_power(samples, lengths, width)
         frame_lengths = self.frames_of(lengths)
@@ -190,7 +190,7 @@ class AudioFeatures(keras.layers.Layer):
         """[B, N] to [B, F, bins]."""
         overlap = -(-self.window // self.hop)
         # One frame more than `width` has: there is room for the mirror image, and a batch of no samples has a frame.
-        ahead = self.window // 2 if self._centred else 0
+        ahead = self.window // 2 if self._centered else 0
         if self.spec.convention == "whisper":
             samples = _mirrored(samples, lengths, width, ahead)
             ahead = 0
@@ -200,7 +200,7 @@ class AudioFeatures(keras.layers.Layer):
         hops = samples[:, : (count + overlap - 1) * self.hop]
         hops = ops.reshape(hops, (ops.shape(hops)[0], -1, self.hop))
         cosine, sine = self._fourier
-        if not self._centred:
+        if not self._centered:
             spectrum = self._spectrum(_stretch(hops, count, 0, self.window), np.concatenate([cosine, sine], 1))
             return self.multiply(spectrum, np.concatenate([self._filters] * 2))
         # The window is symmetric about its middle and zero at its first sample. Cosines then see the sum of a sample
@@ -230,8 +230,8 @@ class AudioFeatures(keras.layers.Layer):
         sounding = ops.logical_and(ops.squeeze(_within(power, lengths), -1), level > 0)
         tenth = (ops.sum(ops.cast(sounding, "int32"), axis=1, keepdims=True) + 9) // 10
         ordered = ops.sort(ops.where(sounding, level, 3e38), axis=1)
-        places = ops.expand_dims(ops.arange(ops.shape(level)[1], dtype="int32"), 0)
-        loudest = ops.sum(ops.where(ops.equal(places, tenth - 1), ordered, 0.0), axis=1, keepdims=True)
+        indices = ops.expand_dims(ops.arange(ops.shape(level)[1], dtype="int32"), 0)
+        loudest = ops.sum(ops.where(ops.equal(indices, tenth - 1), ordered, 0.0), axis=1, keepdims=True)
         quiet = ops.expand_dims(ops.cast(ops.logical_and(sounding, level <= loudest), "float32"), -1)
         noise = ops.sum(power * quiet, axis=1, keepdims=True) / ops.maximum(ops.sum(quiet, axis=1, keepdims=True), 1.0)
         return ops.maximum(power - self.spec.denoise * noise, _LEFT_OVER * power)
@@ -242,11 +242,11 @@ class AudioFeatures(keras.layers.Layer):
         share = 10 ** (-self.spec.trim / 10)
         loud = ops.logical_and(real, level >= share * ops.max(level, axis=1, keepdims=True))
         count = ops.shape(power)[1]
-        places = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
-        first = ops.min(ops.where(loud, places, count), axis=1, keepdims=True)
-        last = ops.max(ops.where(loud, places, -1), axis=1, keepdims=True)
+        indices = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
+        first = ops.min(ops.where(loud, indices, count), axis=1, keepdims=True)
+        last = ops.max(ops.where(loud, indices, -1), axis=1, keepdims=True)
         kept = ops.maximum(ops.squeeze(last - first, 1) + 1, 0)
-        return _rows(power, ops.minimum(places + first, count - 1)), kept
+        return _rows(power, ops.minimum(indices + first, count - 1)), kept
 
     def _logarithm(self, power: Any, real: Any) -> Any:
         logarithm = ops.log(ops.maximum(power, _FLOOR[self.spec.convention]))
@@ -308,14 +308,14 @@ def _silenced(samples: Any, lengths: Any) -> tuple[Any, Any, Any]:
     samples = ops.cast(samples, "float32")
     width = ops.shape(samples)[1]
     lengths = ops.clip(ops.cast(lengths, "int32"), 0, width)
-    places = ops.expand_dims(ops.arange(width, dtype="int32"), 0)
-    return ops.where(places < ops.expand_dims(lengths, 1), samples, 0.0), lengths, width
+    indices = ops.expand_dims(ops.arange(width, dtype="int32"), 0)
+    return ops.where(indices < ops.expand_dims(lengths, 1), samples, 0.0), lengths, width
 
 
 def _within(frames: Any, lengths: Any) -> Any:
     """[B, F, ...] and [B] to [B, F, 1] bool: real frames."""
-    places = ops.reshape(ops.arange(ops.shape(frames)[1], dtype="int32"), (1, -1, 1))
-    return places < ops.reshape(lengths, (-1, 1, 1))
+    indices = ops.reshape(ops.arange(ops.shape(frames)[1], dtype="int32"), (1, -1, 1))
+    return indices < ops.reshape(lengths, (-1, 1, 1))
 
 
 def _stretch(hops: Any, count: Any, start: int, stop: int, flipped: bool = False) -> Any:
@@ -325,12 +325,12 @@ def _stretch(hops: Any, count: Any, start: int, stop: int, flipped: bool = False
     """
     hop = hops.shape[2]
     spans = [
-        (place, max(start - place * hop, 0), min(stop - place * hop, hop))
-        for place in range(start // hop, -(-stop // hop))
+        (index, max(start - index * hop, 0), min(stop - index * hop, hop))
+        for index in range(start // hop, -(-stop // hop))
     ]
     if flipped:
-        spans = [(place, hop - high, hop - low) for place, low, high in reversed(spans)]
-    return ops.concatenate([hops[:, place : place + count, low:high] for place, low, high in spans], -1)
+        spans = [(index, hop - high, hop - low) for index, low, high in reversed(spans)]
+    return ops.concatenate([hops[:, index : index + count, low:high] for index, low, high in spans], -1)
 
 
 def _mirrored(samples: Any, lengths: Any, width: Any, reach: int) -> Any:
@@ -341,9 +341,9 @@ def _mirrored(samples: Any, lengths: Any, width: Any, reach: int) -> Any:
     first = ops.expand_dims(ops.arange(batch, dtype="int32") * (width + reach), 1)
     flat = ops.reshape(samples, (-1,))
 
-    def image(places: Any) -> Any:
-        places = ops.mod(places, ops.maximum(2 * last, 1))
-        return ops.take(flat, first + last - ops.abs(places - last))
+    def image(indices: Any) -> Any:
+        indices = ops.mod(indices, ops.maximum(2 * last, 1))
+        return ops.take(flat, first + last - ops.abs(indices - last))
 
     steps = ops.expand_dims(ops.arange(reach, dtype="int32"), 0)
     beyond = ops.expand_dims(lengths, 1) + steps
@@ -352,11 +352,11 @@ def _mirrored(samples: Any, lengths: Any, width: Any, reach: int) -> Any:
     return ops.concatenate([image(steps - reach), ops.reshape(flat, (batch, -1))], 1)
 
 
-def _rows(frames: Any, places: Any) -> Any:
+def _rows(frames: Any, indices: Any) -> Any:
     """[B, F, W] and [B, P] int to [B, P, W]: the frames at these places."""
     batch, count, width = ops.shape(frames)[0], ops.shape(frames)[1], frames.shape[2]
     first = ops.expand_dims(ops.arange(batch, dtype="int32") * count, 1)
-    return ops.take(ops.reshape(frames, (-1, width)), first + places, axis=0)
+    return ops.take(ops.reshape(frames, (-1, width)), first + indices, axis=0)
 
 
 def _slopes(frames: Any, lengths: Any) -> Any:

@@ -75,9 +75,9 @@ class WaveAugmentation(_Augmentation):
         # Of slower recordings more samples come out than went in; a hundredth of a per mille of room for rounding.
         longest = ops.cast(ops.ceil(ops.cast(width, "float32") / (1.0 - self.spec.speed) * 1.00001), "int32")
         index = ops.arange(longest, dtype="int32")
-        places = ops.cast(ops.expand_dims(index, 0), "float32") * speeds
-        before = ops.floor(places)
-        share = places - before
+        indices = ops.cast(ops.expand_dims(index, 0), "float32") * speeds
+        before = ops.floor(indices)
+        share = indices - before
         last = ops.maximum(ops.expand_dims(lengths, 1) - 1, 0)
         first = ops.minimum(ops.cast(before, "int32"), last)
         second = ops.minimum(first + 1, last)
@@ -100,7 +100,7 @@ class SpecAugment(_Augmentation):
     """Bands of bins and stretches of frames blanked (Park et al. 2019), without time warping.
 
     The width of each is drawn evenly from 0 to the most allowed: `frequency_width` bins, `time_share` of the
-    recording's own frames. Blanked values are 0, which in normalised features is the mean.
+    recording's own frames. Blanked values are 0, which in normalized features is the mean.
     """
 
     def call(self, frames: Any, lengths: Any, training: bool | None = None) -> Any:
@@ -124,6 +124,6 @@ class SpecAugment(_Augmentation):
         batch = ops.shape(within)[0]
         widths = ops.floor(self.drawn((batch, masks)) * (most + 1.0))
         starts = ops.floor(self.drawn((batch, masks)) * (within - widths + 1.0))
-        places = ops.reshape(ops.cast(ops.arange(size), "float32"), (1, 1, -1))
+        indices = ops.reshape(ops.cast(ops.arange(size), "float32"), (1, 1, -1))
         starts, ends = ops.expand_dims(starts, 2), ops.expand_dims(starts + widths, 2)
-        return ops.any(ops.logical_and(places >= starts, places < ends), axis=1)
+        return ops.any(ops.logical_and(indices >= starts, indices < ends), axis=1)

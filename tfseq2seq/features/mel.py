@@ -43,7 +43,7 @@ def _factor(convention: str) -> float:
 
 
 def mel_filters(convention: str, sample_rate: int, fft_length: int, bins: int, low: float, high: float) -> np.ndarray:
-    """Triangular filters over a power spectrum, centres equally far apart on the mel scale (Davis & Mermelstein 1980).
+    """Triangular filters over a power spectrum, centers equally far apart on the mel scale (Davis & Mermelstein 1980).
 
     Args:
         convention: htk, slaney, whisper or kaldi.
@@ -64,11 +64,11 @@ def mel_filters(convention: str, sample_rate: int, fft_length: int, bins: int, l
     return _triangles(spectrum, edges) * 2 / (edges[2:] - edges[:-2])
 
 
-def _triangles(places: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def _triangles(indices: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """[P] and [bins + 2] to [P, bins]: filter i rises from edge i to a peak of 1 at edge i + 1 and falls to i + 2."""
-    places, widths = places[:, None], np.diff(edges)
-    rising = (places - edges[:-2]) / widths[:-1]
-    falling = (edges[2:] - places) / widths[1:]
+    indices, widths = indices[:, None], np.diff(edges)
+    rising = (indices - edges[:-2]) / widths[:-1]
+    falling = (edges[2:] - indices) / widths[1:]
     return np.maximum(0, np.minimum(rising, falling))
 
 

@@ -10,7 +10,7 @@ from tfseq2seq.spec import TextSpec
 
 
 def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
-    """Strings normalised as a `TextSpec` says; see `features.text.TextFeatures`."""
+    """Strings normalized as a `TextSpec` says; see `features.text.TextFeatures`."""
     if spec.normalization != "none":
         import tensorflow_text
 

@@ -88,13 +88,13 @@ def _polyphase(
     gives `repeats * up` outputs: a matrix with a filter in each column, the later ones lower down.
     """
     taps = 2 * half
-    places = tf.range(up) * down % up
-    filters = _filters(tf.cast(places, tf.float64) / tf.cast(up, tf.float64), up, down, half)
+    indices = tf.range(up) * down % up
+    filters = _filters(tf.cast(indices, tf.float64) / tf.cast(up, tf.float64), up, down, half)
     rows, columns = repeats * down, repeats * up
     first = tf.range(columns) * down // up
-    place = tf.range(rows + taps)[:, None] - first[None, :]
-    flat = (tf.range(columns) % up)[None, :] * taps + tf.clip_by_value(place, 0, taps - 1)
-    matrix = tf.where((place >= 0) & (place < taps), tf.gather(tf.reshape(filters, [-1]), flat), 0.0)
+    index = tf.range(rows + taps)[:, None] - first[None, :]
+    flat = (tf.range(columns) % up)[None, :] * taps + tf.clip_by_value(index, 0, taps - 1)
+    matrix = tf.where((index >= 0) & (index < taps), tf.gather(tf.reshape(filters, [-1]), flat), 0.0)
     blocks = -(-length // columns)
     padded = _padded(samples, half, blocks * rows + taps)
     read = (tf.range(blocks) * rows)[:, None] + tf.range(rows + taps)[None, :]

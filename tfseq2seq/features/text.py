@@ -27,12 +27,12 @@ _LONGEST_WORD = 1 << 20
 class TextFeatures(keras.layers.Layer):
     """Strings [B] to ids [B, S] that end with <eos>, padded with <pad>; `detokenize` goes back.
 
-    Detokenization gives the normalised text exactly for unigram, bpe, characters and bytes (as far as every character
+    Detokenization gives the normalized text exactly for unigram, bpe, characters and bytes (as far as every character
     is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special token is text. The
     one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
 
     Args:
-        spec: scheme, normalisation, case.
+        spec: scheme, normalization, case.
         vocabulary: from `learn_vocabulary` or `load_vocabulary`.
     """
 
@@ -63,7 +63,7 @@ class TextFeatures(keras.layers.Layer):
         self.built = True
 
     def normalize(self, text: Any) -> tf.Tensor:
-        """Strings [B] after Unicode normalisation, case folding where asked for, and without space at either end."""
+        """Strings [B] after Unicode normalization, case folding where asked for, and without space at either end."""
         return normalize(text, self.spec)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:

@@ -25,14 +25,14 @@ _BYTES = (*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)))
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id, and the serialised SentencePiece model (empty for other schemes)."""
+    """Tokens by id, and the serialized SentencePiece model (empty for other schemes)."""
 
     tokens: tuple[str, ...]
     model: bytes = b""
 
 
 def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary:
-    """Learns what `spec` asks for from lines of raw text, normalised as they will be in use.
+    """Learns what `spec` asks for from lines of raw text, normalized as they will be in use.
 
     Raises:
         UserError: there is no text, or too small a vocabulary is asked for to hold its characters.
@@ -163,7 +163,7 @@ def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
     # Every character gets a piece where there is room; where they are many, the rarest become <unk>.
     characters = len(set().union(*text))
     written = io.BytesIO()
-    # The layer normalises; SentencePiece must not do it again in its own way. Its mark of a space stands for a space
+    # The layer normalizes; SentencePiece must not do it again in its own way. Its mark of a space stands for a space
     # anyway; without any rule at all, each model that is opened prints a line about that.
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
         rules.write("2581\t20\n")
@@ -248,9 +248,9 @@ def surfaces(vocabulary: Vocabulary, scheme: str) -> list[bytes]:
 
         # A model made elsewhere may spell unknown characters in bytes; only the model knows those pieces from text.
         processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
-        for place, token in enumerate(vocabulary.tokens):
-            if processor.IsByte(place):
-                found[place] = _surface(token, "bytes")
+        for index, token in enumerate(vocabulary.tokens):
+            if processor.IsByte(index):
+                found[index] = _surface(token, "bytes")
     return found
 
 

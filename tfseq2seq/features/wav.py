@@ -92,13 +92,13 @@ def rate_fault(rate: Any) -> tf.Tensor:
 def _chunks(contents: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The fmt chunk's bytes, where the data begin, their stated size, and whether there is a data chunk."""
 
-    def going_on(place: tf.Tensor, layout: tf.Tensor, start: tf.Tensor, size: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-        return ~found & (place + 8 <= length)
+    def going_on(index: tf.Tensor, layout: tf.Tensor, start: tf.Tensor, size: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        return ~found & (index + 8 <= length)
 
-    def body(place: tf.Tensor, layout: tf.Tensor, start: tf.Tensor, size: tf.Tensor, found: tf.Tensor) -> Any:
-        name = tf.strings.substr(contents, place, tf.constant(4, tf.int64))
-        start = place + 8
-        size = _number(tf.strings.substr(contents, place, tf.constant(8, tf.int64)), 4, 4)
+    def body(index: tf.Tensor, layout: tf.Tensor, start: tf.Tensor, size: tf.Tensor, found: tf.Tensor) -> Any:
+        name = tf.strings.substr(contents, index, tf.constant(4, tf.int64))
+        start = index + 8
+        size = _number(tf.strings.substr(contents, index, tf.constant(8, tf.int64)), 4, 4)
         chunk = tf.strings.substr(contents, start, tf.minimum(size, 40))
         # Chunks of an odd size are followed by a byte that is not counted.
         return start + size + size % 2, tf.where(name == b"fmt ", chunk, layout), start, size, name == b"data"
@@ -149,11 +149,11 @@ def _values(data: tf.Tensor, coding: tf.Tensor) -> tf.Tensor:
     return tf.switch_case(tf.where(coding < 0, len(branches) - 1, coding), branches)
 
 
-def _number(data: tf.Tensor, place: int, count: int) -> tf.Tensor:
+def _number(data: tf.Tensor, index: int, count: int) -> tf.Tensor:
     """A little-endian unsigned number in `data` as int64; bytes beyond its end count as 0."""
-    padded = tf.io.decode_raw(data, tf.uint8, fixed_length=place + count)
+    padded = tf.io.decode_raw(data, tf.uint8, fixed_length=index + count)
     powers = tf.constant([256**power for power in range(count)], tf.int64)
-    return tf.reduce_sum(tf.cast(padded[place:], tf.int64) * powers)
+    return tf.reduce_sum(tf.cast(padded[index:], tf.int64) * powers)
 
 
 def _coding_fault(tag: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
 from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
-from tfseq2seq.search.fusion import Opinion
+from tfseq2seq.search.fusion import JointScorer
 from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.shortlist import Candidates, narrowed_step
 from tfseq2seq.spec import BOS, PAD, SearchSpec
@@ -26,7 +26,7 @@ def decode(
     spec: SearchSpec,
     prefix: Any = None,
     with_attention: bool = False,
-    opinion: Opinion | None = None,
+    joint_scorer: JointScorer | None = None,
     candidates: Candidates | None = None,
 ) -> Hypotheses:
     """Searches for the outputs of models with attention decoders, or draws samples where the spec says so.
@@ -45,7 +45,7 @@ def decode(
     if candidates is not None:
         tokens = candidates.ids
         # From here on ids are places among the candidates.
-        prefix = None if prefix is None else tf.gather(candidates.places, prefix)
+        prefix = None if prefix is None else tf.gather(candidates.indices, prefix)
     batch = tf.shape(lengths)[0]
     limits = length_limits(spec, batch, lengths, prefix)
     beam = spec.n_best if spec.sample else spec.beam
@@ -64,7 +64,7 @@ def decode(
     mask = memories[0][1]
     if spec.sample:
         return sample(step, fixed, cache, first, limits, spec, prefix, with_attention, tf.shape(mask)[1])
-    found = beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, opinion)
+    found = beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, joint_scorer)
     return found if tokens is None else found._replace(ids=tf.gather(tokens, found.ids))
 
 

@@ -17,12 +17,12 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import answers, decode, summed_log_probs
-from tfseq2seq.inference.external_scorers import load_opinions
+from tfseq2seq.inference.external_scorers import load_external_scorers
 from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.models.language import LanguageModel
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.search.beam import Hypotheses
-from tfseq2seq.search.fusion import Opinion
+from tfseq2seq.search.fusion import JointScorer
 from tfseq2seq.search.shortlist import load_shortlist, narrowed_fusion
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
@@ -43,10 +43,10 @@ class TextToText(tf.Module):
     def __init__(self, models: Sequence[Seq2Seq], source: TextFeatures, target: TextFeatures, search: SearchSpec):
         super().__init__(name="text_to_text")
         self.models, self.source, self.target, self.spec = list(models), source, target, search
-        self.opinions, self.rules = load_opinions(search, target), load_rules(search.rules)
-        self.opinion_parts = self.opinions.parts
+        self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
+        self.external_parts = self.external.parts
         self.shortlist = load_shortlist(
-            search, source.vocabulary.tokens, target.vocabulary.tokens, self.opinions.wanted
+            search, source.vocabulary.tokens, target.vocabulary.tokens, self.external.wanted
         )
         self.signature = [tf.TensorSpec([None], tf.string, name="text")]
 
@@ -56,7 +56,7 @@ class TextToText(tf.Module):
         return [tf.constant(list(texts), tf.string)]
 
     @staticmethod
-    def extent(text: str) -> int:
+    def length(text: str) -> int:
         return len(text)
 
     def search(self, ids: Any, prefix: Any = None, with_attention: bool = False) -> Hypotheses:
@@ -64,13 +64,13 @@ class TextToText(tf.Module):
         memories = [model.encode(ids) for model in self.models]
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=1) - 1
         candidates = self.shortlist(ids, prefix) if self.shortlist else None
-        fusion = self.opinions.fusion
+        fusion = self.external.fusion
         if candidates is not None:
             fusion = narrowed_fusion(fusion, candidates)
-        opinion = Opinion(fusion) if fusion else None
-        spec = dataclasses.replace(self.spec, n_best=self.spec.beam) if self.opinions.come_after else self.spec
-        found = decode(self.models, memories, lengths, spec, prefix, with_attention, opinion, candidates)
-        return self.opinions.rank(found, self.spec.n_best)
+        joint_scorer = JointScorer(fusion) if fusion else None
+        spec = dataclasses.replace(self.spec, n_best=self.spec.beam) if self.external.come_after else self.spec
+        found = decode(self.models, memories, lengths, spec, prefix, with_attention, joint_scorer, candidates)
+        return self.external.rank(found, self.spec.n_best)
 
     def texts(self, text: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
         """Strings [B] to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".

@@ -30,7 +30,7 @@ _LINES = 2048
 
 
 @dataclass
-class Opinions:
+class ExternalScorers:
     """What ranks hypotheses beside the model.
 
     Attributes:
@@ -56,13 +56,13 @@ class Opinions:
         return rescored(found, count, self.after, self.whole) if self.come_after else found
 
 
-def load_opinions(search: SearchSpec, target: TextFeatures) -> Opinions:
+def load_external_scorers(search: SearchSpec, target: TextFeatures) -> ExternalScorers:
     """Reads what `search.fusion` names; what has weight 0 is not read.
 
     Raises:
         UserError: a file or run is missing or damaged, or is of another vocabulary.
     """
-    spec, found = search.fusion, Opinions()
+    spec, found = search.fusion, ExternalScorers()
     models: list[tuple[Scorer, float]] = []
     tokens = target.vocabulary.tokens
     if spec.ngram and spec.ngram_weight:
@@ -83,7 +83,9 @@ def load_opinions(search: SearchSpec, target: TextFeatures) -> Opinions:
     return found
 
 
-def _add_model(found: Opinions, models: list[tuple[Scorer, float]], search: SearchSpec, target: TextFeatures) -> None:
+def _add_model(
+    found: ExternalScorers, models: list[tuple[Scorer, float]], search: SearchSpec, target: TextFeatures
+) -> None:
     """The neural language model, inside the search or after it."""
     from tfseq2seq.models.language import LanguageModel
     from tfseq2seq.run import Run
@@ -121,18 +123,18 @@ def score_lines(model: Any, target: TextFeatures, lines: Sequence[str], batch: i
     totals, counts = np.zeros(len(lines), "float64"), np.zeros(len(lines), "int64")
     text = tf.TensorSpec([None], tf.string)
     score = tf.function(lambda texts: sequence_log_probs(model, target(texts)), input_signature=[text])
-    order = sorted(range(len(lines)), key=lambda place: len(lines[place]))
+    order = sorted(range(len(lines)), key=lambda index: len(lines[index]))
     for begin in range(0, len(order), batch):
-        places = order[begin : begin + batch]
-        total, count = score(tf.constant([lines[place] for place in places]))
-        totals[places], counts[places] = total.numpy(), count.numpy()
+        indices = order[begin : begin + batch]
+        total, count = score(tf.constant([lines[index] for index in indices]))
+        totals[indices], counts[indices] = total.numpy(), count.numpy()
     return totals, counts
 
 
 def tokens_of(target: TextFeatures, lines: Sequence[str]) -> list[list[str]]:
     """Lines of text as the vocabulary's tokens."""
     tokens = target.vocabulary.tokens
-    return [[tokens[place] for place in line] for line in ids_of(target, lines)]
+    return [[tokens[index] for index in line] for line in ids_of(target, lines)]
 
 
 def ids_of(features: TextFeatures, lines: Sequence[str]) -> Iterator[list[int]]:

@@ -66,15 +66,15 @@ class Generator:
         """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs."""
         outputs: list[Output | None] = [None] * len(inputs)
 
-        def search(places: list[int]) -> dict[str, Any]:
-            packed = self.model.pack([inputs[place] for place in places])
+        def search(indices: list[int]) -> dict[str, Any]:
+            packed = self.model.pack([inputs[index] for index in indices])
             if prefixes is None:
                 return self._texts(*packed)
-            return self._forced(*packed, _strings(prefixes, places))
+            return self._forced(*packed, _strings(prefixes, indices))
 
-        for places, found in self._each_batch([self.model.extent(one) for one in inputs], search):
-            for row, place in enumerate(places):
-                outputs[place] = Output(
+        for indices, found in self._each_batch([self.model.length(one) for one in inputs], search):
+            for row, index in enumerate(indices):
+                outputs[index] = Output(
                     [text.decode("utf-8", "replace") for text in found["text"][row].numpy()],
                     found["score"][row].numpy().tolist(),
                     found["log_prob"][row].numpy().tolist(),
@@ -84,20 +84,20 @@ class Generator:
     def log_probabilities(self, inputs: Sequence[Any], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """For each pair the log-probability of its target in nats, [N], and the tokens in it, <eos> included, [N]."""
         totals, counts = np.zeros(len(inputs), "float64"), np.zeros(len(inputs), "int64")
-        extents = [self.model.extent(one) + len(target) for one, target in zip(inputs, targets, strict=True)]
+        lengths = [self.model.length(one) + len(target) for one, target in zip(inputs, targets, strict=True)]
 
-        def score(places: list[int]) -> tuple[Any, Any]:
-            packed = self.model.pack([inputs[place] for place in places])
-            return self._log_probs(*packed, _strings(targets, places))
+        def score(indices: list[int]) -> tuple[Any, Any]:
+            packed = self.model.pack([inputs[index] for index in indices])
+            return self._log_probs(*packed, _strings(targets, indices))
 
-        for places, found in self._each_batch(extents, score):
-            totals[places], counts[places] = found[0].numpy(), found[1].numpy()
+        for indices, found in self._each_batch(lengths, score):
+            totals[indices], counts[indices] = found[0].numpy(), found[1].numpy()
         return totals, counts
 
-    def _each_batch(self, extents: Sequence[int], call: Callable[[list[int]], Any]) -> Iterator[tuple[list[int], Any]]:
+    def _each_batch(self, lengths: Sequence[int], call: Callable[[list[int]], Any]) -> Iterator[tuple[list[int], Any]]:
         """The places of the inputs in each batch, and what `call` gives for them."""
         # The longest first: the batch that takes the most time must not be left for the end, when nothing is beside it.
-        order = sorted(range(len(extents)), key=lambda place: -extents[place])
+        order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
         batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
         if self.workers == 1:
             yield from zip(batches, map(call, batches), strict=True)
@@ -106,5 +106,5 @@ class Generator:
             yield from zip(batches, pool.map(call, batches), strict=True)
 
 
-def _strings(texts: Sequence[str], places: Sequence[int]) -> Any:
-    return tf.constant([texts[place] for place in places])
+def _strings(texts: Sequence[str], indices: Sequence[int]) -> Any:
+    return tf.constant([texts[index] for index in indices])

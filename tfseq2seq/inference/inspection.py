@@ -50,8 +50,8 @@ def attention_of(model: TextToText, text: str, target: str | None = None) -> Att
             raise UserError("the target is empty: there is nothing to attend from")
     first = model.models[0]
     weights = _teacher_forced(first, ids, decoder_input(labels))
-    sources = [model.source.vocabulary.tokens[place] for place in ids[0].numpy()]
-    targets = [model.target.vocabulary.tokens[place] for place in labels[0].numpy()]
+    sources = [model.source.vocabulary.tokens[index] for index in ids[0].numpy()]
+    targets = [model.target.vocabulary.tokens[index] for index in labels[0].numpy()]
     return Attention(weights[0].numpy(), sources[:: _stride(first.spec.encoder)], targets)
 
 
@@ -94,11 +94,11 @@ def word_vectors(
     layer = model.source_embedding if side == "source" else model.target_embedding
     table = np.asarray(layer.embeddings)
     if words is None:
-        places = range(len(SPECIAL_TOKENS), min(len(SPECIAL_TOKENS) + count, len(table)))
-        return [features.vocabulary.tokens[place] for place in places], table[list(places)]
+        indices = range(len(SPECIAL_TOKENS), min(len(SPECIAL_TOKENS) + count, len(table)))
+        return [features.vocabulary.tokens[index] for index in indices], table[list(indices)]
     rows = []
     for word in words:
-        ids = [place for place in features.tokenize(tf.constant([word]))[0].numpy() if place >= len(SPECIAL_TOKENS)]
+        ids = [index for index in features.tokenize(tf.constant([word]))[0].numpy() if index >= len(SPECIAL_TOKENS)]
         if not ids:
             raise UserError(f"{word!r}: not in the {side} vocabulary")
         rows.append(table[ids].mean(axis=0))

@@ -23,7 +23,7 @@ def transcribe_long(
         transcriber: what to ask.
         recordings: samples [N] at the model's rate.
         window: seconds, as long as what the model was trained on.
-        overlap: seconds that neighbouring windows share, at least as long as the longest word.
+        overlap: seconds that neighboring windows share, at least as long as the longest word.
 
     Raises:
         UserError: the overlap is not shorter than half a window.
@@ -48,9 +48,9 @@ def _joined(
     words: list[Word] = []
     for begin, part in parts:
         middle = begin + overlap / 2 if begin else 0.0
-        words = [word for word in words if _centre(word) < middle]
+        words = [word for word in words if _center(word) < middle]
         moved = [Word(word.text, word.start + begin, word.end + begin) for word in part.words]
-        moved = [word for word in moved if _centre(word) >= middle]
+        moved = [word for word in moved if _center(word) >= middle]
         # Both windows may have the word that lies across the middle, each on its own side of it.
         if words and moved and words[-1].text == moved[0].text and moved[0].start < words[-1].end:
             moved = moved[1:]
@@ -59,5 +59,5 @@ def _joined(
     return Transcript(text, words, sum(part.score for _, part in parts))
 
 
-def _centre(word: Word) -> float:
+def _center(word: Word) -> float:
     return (word.start + word.end) / 2

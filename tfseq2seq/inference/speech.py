@@ -14,16 +14,16 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import answers, decode, summed_log_probs
-from tfseq2seq.inference.external_scorers import load_opinions
+from tfseq2seq.inference.external_scorers import load_external_scorers
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss, label_tokens, positions_needed
 from tfseq2seq.layers.ctc import real_positions
-from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.models.seq2seq import Seq2Seq
-from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import best_path, prefix_beam_search
-from tfseq2seq.search.fusion import Opinion
+from tfseq2seq.search.fusion import JointScorer
 from tfseq2seq.search.transducer import TransducerSearch, transducer_search
 from tfseq2seq.spec import SearchSpec
 
@@ -50,11 +50,11 @@ class SpeechToText(tf.Module):
             raise UserError(f"{len(models)} speech models: an ensemble is for text; give one run")
         self.models, self.target, self.spec = list(models), target, search
         self.model = models[0]
-        self.opinions, self.rules = load_opinions(search, target), load_rules(search.rules)
-        self.opinion_parts = self.opinions.parts
-        self.fusion = self.opinions.fusion
+        self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
+        self.external_parts = self.external.parts
+        self.fusion = self.external.fusion
         # What is ranked anew afterwards is the whole beam.
-        self.kept = search.beam if self.opinions.come_after else search.n_best
+        self.kept = search.beam if self.external.come_after else search.n_best
         self.rate = self.model.source.sample_rate
         self.signature = [
             tf.TensorSpec([None, None], tf.float32, name="audio"),
@@ -67,20 +67,20 @@ class SpeechToText(tf.Module):
         return [tf.constant(values) for values in padded_rows(recordings, "float32")]
 
     @staticmethod
-    def extent(samples: np.ndarray) -> int:
+    def length(samples: np.ndarray) -> int:
         return len(samples)
 
     def hypotheses(self, audio: Any, length: Any, with_attention: bool = False) -> Hypotheses:
         """Searches for the transcripts of samples [B, N] with lengths [B]."""
         found = self._search(audio, length, with_attention)
-        return self.opinions.rank(found, self.spec.n_best)
+        return self.external.rank(found, self.spec.n_best)
 
     def _search(self, audio: Any, length: Any, with_attention: bool) -> Hypotheses:
         memory = self.model.encode(audio, length)
         frames = tf.reduce_sum(tf.cast(memory[1], tf.int32), axis=1)
-        if isinstance(self.model, Transducer):
+        if isinstance(self.model, TransducerModel):
             return self._by_transducer(memory, frames)
-        if isinstance(self.model, CTC) or (self.model.ctc is not None and self.spec.ctc_weight == 1.0):
+        if isinstance(self.model, CTCModel) or (self.model.ctc is not None and self.spec.ctc_weight == 1.0):
             return self._by_ctc(self.model.ctc(memory[0], memory[1], training=False))
         return self._by_attention(memory, frames, with_attention)
 
@@ -109,13 +109,13 @@ class SpeechToText(tf.Module):
         """
         labels = self.target(target)
         inputs = {"source": audio, "source_length": length, "target": decoder_input(labels)}
-        if isinstance(self.model, CTC | Transducer):
-            loss = (CTCLoss if isinstance(self.model, CTC) else TransducerLoss)(reduction=None)
+        if isinstance(self.model, CTCModel | TransducerModel):
+            loss = (CTCLoss if isinstance(self.model, CTCModel) else TransducerLoss)(reduction=None)
             wanted = {name: inputs[name] for name in self.model.input}
             tokens, counts = label_tokens(labels)
             logits = self.model(wanted, training=False)
             total = -loss(labels, logits) * tf.cast(tf.maximum(counts, 1), tf.float32)
-            if isinstance(self.model, CTC):
+            if isinstance(self.model, CTCModel):
                 # In training what has no alignment counts for nothing; here it cannot be said.
                 positions = tf.reduce_sum(tf.cast(real_positions(logits), tf.int32), axis=1)
                 total = tf.where(positions < positions_needed(tokens), -np.inf, total)
@@ -130,18 +130,18 @@ class SpeechToText(tf.Module):
         return prefix_beam_search(logits, self.spec.max_length, self.spec.beam, self.kept, self.fusion)
 
     def _by_transducer(self, memory: Any, frames: Any) -> Hypotheses:
-        model: Transducer = self.model
+        model: TransducerModel = self.model
         beam = self.spec.beam
         states = model.start(tf.shape(frames)[0] * beam)
-        search = TransducerSearch(model.say, model.logits, self.spec.max_length, beam, self.fusion)
-        return transducer_search(search, model.heard(memory[0]), frames, states, self.kept)
+        search = TransducerSearch(model.predictor_step, model.logits, self.spec.max_length, beam, self.fusion)
+        return transducer_search(search, model.project_memory(memory[0]), frames, states, self.kept)
 
     def _by_attention(self, memory: Any, frames: Any, with_attention: bool) -> Hypotheses:
         model: Seq2Seq = self.model
-        opinion = None
+        joint_scorer = None
         if not self.spec.sample and (self.fusion or (model.ctc is not None and self.spec.ctc_weight)):
             ctc = None if model.ctc is None else model.ctc(memory[0], memory[1], training=False)
             candidates = max(_CANDIDATES_PER_BEAM * self.spec.beam, 8)
-            opinion = Opinion(self.fusion, ctc, self.spec.ctc_weight, candidates)
+            joint_scorer = JointScorer(self.fusion, ctc, self.spec.ctc_weight, candidates)
         spec = dataclasses.replace(self.spec, n_best=self.kept)
-        return decode([model], [memory], frames, spec, None, with_attention, opinion)
+        return decode([model], [memory], frames, spec, None, with_attention, joint_scorer)

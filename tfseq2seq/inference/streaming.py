@@ -21,7 +21,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.layers.subsampling import subsampled
 from tfseq2seq.models.encoders import ConformerEncoder
-from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.runtime.outputs import Output
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import begin, best_prefixes, hear, likeliest_alignment, transcript_of
@@ -45,7 +45,7 @@ class Streaming:
                 "this model hears a recording as a whole; train one with a conformer and model.encoder.chunk to stream"
             )
         self.model, self.encoder, self.frontend = model, encoder, model.model.frontend
-        self.transduces = isinstance(model.model, Transducer)
+        self.transduces = isinstance(model.model, TransducerModel)
         if model.model.spec.attends and model.spec.ctc_weight != 1.0:
             raise UserError(
                 "an attention decoder looks at the whole recording; stream with CTC alone, by search.ctc_weight=1"
@@ -63,7 +63,7 @@ class Streaming:
         self.search: Any = None
         if self.transduces:
             self.search = TransducerSearch(
-                model.model.say, model.model.logits, spec.max_length, spec.beam, model.fusion
+                model.model.predictor_step, model.model.logits, spec.max_length, spec.beam, model.fusion
             )
         elif spec.beam > 1 or model.fusion:
             self.search = model.fusion
@@ -88,7 +88,7 @@ class Streaming:
         mask = tf.expand_dims(tf.range(self.chunk) < count, 0)
         memory, cache = self.encoder.stream(positions, mask, cache)
         if self.transduces:
-            return self.model.model.heard(memory)[:, :count], cache
+            return self.model.model.project_memory(memory)[:, :count], cache
         return self.model.model.ctc(memory, mask, training=False)[:, :count], cache
 
     def _hear(self, state: Any, heard: Any) -> Any:
@@ -173,7 +173,7 @@ class Stream:
             return Output.nothing(model.spec.n_best)
         if streaming.transduces:
             self._transduce(frames=self._next, known=self._next)
-        found = model.opinions.rank(streaming.best(self._state), model.spec.n_best)
+        found = model.external.rank(streaming.best(self._state), model.spec.n_best)
         texts = model.rules(model.target.detokenize(found.ids))[0].numpy()
         return Output(
             [text.decode("utf-8", "replace") for text in texts],

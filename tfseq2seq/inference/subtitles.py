@@ -182,9 +182,9 @@ def _timed(kind: str, timed: Sequence[Any]) -> list[tuple[Any, int, int]]:
     for one in ordered:
         starts.append(max(0, round(1000 * one.start), starts[-1] + 1 if starts else 0))
     found = []
-    for place, (one, start) in enumerate(zip(ordered, starts, strict=True)):
+    for index, (one, start) in enumerate(zip(ordered, starts, strict=True)):
         end = max(start + 1, round(1000 * one.end))
-        found.append((one, start, min(end, starts[place + 1]) if place + 1 < len(starts) else end))
+        found.append((one, start, min(end, starts[index + 1]) if index + 1 < len(starts) else end))
     return found
 
 

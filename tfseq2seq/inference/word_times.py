@@ -19,8 +19,8 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.speech import SpeechToText
 from tfseq2seq.inference.subtitles import Word, joined_text, unspaced
-from tfseq2seq.models.ctc import CTC
-from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.models.ctc import CTCModel
+from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.spec import BLANK, EOS, PAD
 
 _LOWEST = -1e30
@@ -63,12 +63,12 @@ class Transcriber:
         That of a recording without samples is empty.
         """
         found = [Transcript("", [], 0.0) for _ in recordings]
-        heard = [place for place, samples in enumerate(recordings) if len(samples)]
-        order = sorted(heard, key=lambda place: -len(recordings[place]))
+        heard = [index for index, samples in enumerate(recordings) if len(samples)]
+        order = sorted(heard, key=lambda index: -len(recordings[index]))
         for begin in range(0, len(order), self.batch_size):
-            places = order[begin : begin + self.batch_size]
-            for place, transcript in zip(places, self._batch([recordings[place] for place in places])):
-                found[place] = transcript
+            indices = order[begin : begin + self.batch_size]
+            for index, transcript in zip(indices, self._batch([recordings[index] for index in indices])):
+                found[index] = transcript
         return found
 
     def text_of(self, words: Sequence[Word]) -> str:
@@ -100,7 +100,7 @@ class Transcriber:
         memory = model.encode(audio, length)
         positions = tf.reduce_sum(tf.cast(memory[1], tf.int32), axis=1)
         inputs = {"source": audio, "source_length": length, "target": decoder_input(labels)}
-        if isinstance(model, Transducer):
+        if isinstance(model, TransducerModel):
             logits = model(inputs, training=False)
             log_probs = tf.nn.log_softmax(logits)
             # Of each number of tokens said: the blank, and the next token.
@@ -116,9 +116,9 @@ class Transcriber:
     def _spans(self, evidence: np.ndarray, tokens: Sequence[int]) -> list[tuple[float, float]]:
         if not tokens or not len(evidence):
             return [(0.0, 0.0)] * len(tokens)
-        if isinstance(self.model.model, Transducer):
-            return [(place, place + 1) for place in transducer_alignment(evidence, len(tokens))]
-        if isinstance(self.model.model, CTC) or self.model.model.ctc is not None:
+        if isinstance(self.model.model, TransducerModel):
+            return [(index, index + 1) for index in transducer_alignment(evidence, len(tokens))]
+        if isinstance(self.model.model, CTCModel) or self.model.model.ctc is not None:
             return ctc_alignment(evidence, tokens)
         return forward_alignment(evidence[:, : len(tokens)])
 
@@ -164,18 +164,18 @@ def transducer_alignment(log_probs: np.ndarray, count: int) -> list[int]:
     for frame in range(frames):
         if frame:
             best[frame] = best[frame - 1] + log_probs[frame - 1, : count + 1, 0]
-        for place in range(1, count + 1):
-            way = best[frame, place - 1] + log_probs[frame, place - 1, 1]
-            if way > best[frame, place]:
-                best[frame, place], said[frame, place] = way, True
-    places, frame, place = [0] * count, frames - 1, count
-    while place:
-        if said[frame, place]:
-            place -= 1
-            places[place] = frame
+        for index in range(1, count + 1):
+            way = best[frame, index - 1] + log_probs[frame, index - 1, 1]
+            if way > best[frame, index]:
+                best[frame, index], said[frame, index] = way, True
+    indices, frame, index = [0] * count, frames - 1, count
+    while index:
+        if said[frame, index]:
+            index -= 1
+            indices[index] = frame
         else:
             frame -= 1
-    return places
+    return indices
 
 
 def forward_alignment(weights: np.ndarray) -> list[tuple[float, float]]:
@@ -183,14 +183,14 @@ def forward_alignment(weights: np.ndarray) -> list[tuple[float, float]]:
     the next one begins."""
     frames, count = weights.shape
     best, came = weights[:, 0], np.zeros((count, frames), "int64")
-    for place in range(1, count):
+    for index in range(1, count):
         reachable = np.maximum.accumulate(best)
         is_best = best >= reachable
-        came[place] = np.maximum.accumulate(np.where(is_best, np.arange(frames), 0))
-        best = reachable + weights[:, place]
+        came[index] = np.maximum.accumulate(np.where(is_best, np.arange(frames), 0))
+        best = reachable + weights[:, index]
     starts = [int(best.argmax())]
-    for place in range(count - 1, 0, -1):
-        starts.append(int(came[place, starts[-1]]))
+    for index in range(count - 1, 0, -1):
+        starts.append(int(came[index, starts[-1]]))
     starts.reverse()
     ends = [max(after, start + 1) for start, after in zip(starts, [*starts[1:], starts[-1] + 1])]
     return list(zip(map(float, starts), map(float, ends)))

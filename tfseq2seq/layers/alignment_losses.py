@@ -29,7 +29,7 @@ def label_tokens(labels: Any) -> tuple[Any, Any]:
 
 
 def positions_needed(tokens: Any) -> Any:
-    """[B] int32: the fewest positions that can say tokens [B, T] in CTC, a blank between equal neighbours included."""
+    """[B] int32: the fewest positions that can say tokens [B, T] in CTC, a blank between equal neighbors included."""
     counts = ops.sum(ops.cast(ops.not_equal(tokens, PAD), "int32"), axis=1)
     repeated = ops.logical_and(ops.equal(tokens[:, 1:], tokens[:, :-1]), ops.not_equal(tokens[:, 1:], PAD))
     return counts + ops.sum(ops.cast(repeated, "int32"), axis=1)
@@ -79,12 +79,12 @@ class TransducerLoss(keras.losses.Loss):
         normalizer = ops.logsumexp(logits, axis=-1)
         blank = logits[..., BLANK] - normalizer
         chosen = ops.broadcast_to(ops.expand_dims(ops.expand_dims(tokens, 1), -1), (*ops.shape(blank), 1))
-        said = ops.squeeze(ops.take_along_axis(logits, chosen, axis=-1), -1) - normalizer
-        said = ops.where(ops.expand_dims(ops.not_equal(tokens, PAD), 1), said, _LOWEST)
-        return _per_token(-_lattice_sum(blank, said, counts), counts)
+        label = ops.squeeze(ops.take_along_axis(logits, chosen, axis=-1), -1) - normalizer
+        label = ops.where(ops.expand_dims(ops.not_equal(tokens, PAD), 1), label, _LOWEST)
+        return _per_token(-_lattice_sum(blank, label, counts), counts)
 
 
-def _lattice_sum(blank: Any, said: Any, counts: Any) -> Any:
+def _lattice_sum(blank: Any, label: Any, counts: Any) -> Any:
     """Log-probability summed over the paths from (0, 0) to the blank at (F - 1, counts).
 
     Args:
@@ -101,16 +101,16 @@ def _lattice_sum(blank: Any, said: Any, counts: Any) -> Any:
     edge = ops.full((batch, 1), _LOWEST, dtype="float32")
 
     def advance(reached: Any, now: Any) -> tuple[Any, Any]:
-        said_one_more = (reached + now[1])[:, :-1]
-        reached = ops.logaddexp(reached + now[0], ops.concatenate([edge, said_one_more], axis=1))
+        one_more_label = (reached + now[1])[:, :-1]
+        reached = ops.logaddexp(reached + now[0], ops.concatenate([edge, one_more_label], axis=1))
         return reached, reached
 
     # The last diagonal holds nothing but the end of the longest utterance, from which only a blank leads on.
-    _, later = ops.scan(advance, first, ops.stack([_diagonals(blank)[:-1], _diagonals(said)[:-1]], axis=1))
+    _, later = ops.scan(advance, first, ops.stack([_diagonals(blank)[:-1], _diagonals(label)[:-1]], axis=1))
     reached = ops.concatenate([ops.expand_dims(first, 0), later], axis=0)
     rows = ops.arange(batch, dtype="int32")
-    places = ((positions - 1 + counts) * batch + rows) * width + counts
-    last = ops.take(ops.reshape(reached, (-1,)), places)
+    indices = ((positions - 1 + counts) * batch + rows) * width + counts
+    last = ops.take(ops.reshape(reached, (-1,)), indices)
     final = ops.take(ops.reshape(blank, (-1,)), (rows * positions + positions - 1) * width + counts)
     return last + final
 

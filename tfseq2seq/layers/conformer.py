@@ -2,7 +2,7 @@
 
     x ── + ½ feed-forward ── + self-attention ── + convolution ── + ½ feed-forward ── norm ──>
 
-Each part normalises its input and drops some of its output. Inside the convolution a layer norm stands where the paper
+Each part normalizes its input and drops some of its output. Inside the convolution a layer norm stands where the paper
 has batch norm: statistics of a batch would let padding and batch mates change an utterance, and serving differ from
 training.
 """
@@ -26,7 +26,7 @@ class ConvolutionPart(keras.layers.Layer):
     Args:
         width: D.
         kernel: positions under the depthwise convolution.
-        causal: they end at the position itself instead of being centred on it.
+        causal: they end at the position itself instead of being centered on it.
         initializer: of the weights.
     """
 

@@ -1,4 +1,4 @@
-"""Gated convolutions over a sequence (Gehring et al. 2017), and neighbouring positions made one."""
+"""Gated convolutions over a sequence (Gehring et al. 2017), and neighboring positions made one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GatedConvolution(keras.layers.Layer):
 
 
 def masked_pool(inputs: Any, mask: Any, size: int) -> tuple[Any, Any]:
-    """Averages each `size` neighbouring real positions into one.
+    """Averages each `size` neighboring real positions into one.
 
     Args:
         inputs: [B, S, D].
@@ -62,7 +62,7 @@ def masked_pool(inputs: Any, mask: Any, size: int) -> tuple[Any, Any]:
 
 
 def join_pairs(inputs: Any, mask: Any) -> tuple[Any, Any]:
-    """Puts each two neighbouring positions side by side.
+    """Puts each two neighboring positions side by side.
 
     Args:
         inputs: [B, S, D]; what stands where the mask is False does not matter.

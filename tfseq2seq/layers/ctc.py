@@ -17,7 +17,7 @@ from tfseq2seq.spec import BLANK
 _LOWEST = -1e9
 # The blank's bias before training: it starts as the likeliest label by far (80 % among six). From an even start
 # trainings with a handful of labels can settle in saying one of them everywhere and parting words by blanks, where
-# what distinguishes the words is never learnt.
+# what distinguishes the words is never learned.
 _BLANK_BIAS = 3.0
 
 

@@ -29,8 +29,8 @@ def chunk_mask(length: Any, chunk: int, left: int) -> Any:
 
 def causal_mask(length: Any) -> Any:
     """[1, T, T] bool: position t sees positions up to and including t."""
-    places = ops.arange(length, dtype="int32")
-    return ops.expand_dims(ops.expand_dims(places, 1) >= ops.expand_dims(places, 0), 0)
+    indices = ops.arange(length, dtype="int32")
+    return ops.expand_dims(ops.expand_dims(indices, 1) >= ops.expand_dims(indices, 0), 0)
 
 
 def attention_bias(mask: Any, dtype: str | None = None) -> Any:

@@ -54,8 +54,8 @@ class PositionedEmbedding(keras.layers.Layer):
             outputs = outputs + ops.expand_dims(ops.cast(rows, inputs.dtype), 0)
         elif self.positions == "learned":
             # Past the end of the table the last row is repeated rather than read out of bounds.
-            places = ops.minimum(self._places(inputs, start), self.max_positions - 1)
-            outputs = outputs + ops.expand_dims(ops.take(ops.cast(self.table, inputs.dtype), places, axis=0), 0)
+            indices = ops.minimum(self._places(inputs, start), self.max_positions - 1)
+            outputs = outputs + ops.expand_dims(ops.take(ops.cast(self.table, inputs.dtype), indices, axis=0), 0)
         return self.dropout(outputs, training=training)
 
     @staticmethod
@@ -74,21 +74,21 @@ class PositionedEmbedding(keras.layers.Layer):
         }
 
 
-def sinusoids(places: Any, width: int) -> Any:
+def sinusoids(indices: Any, width: int) -> Any:
     """[T] places to [T, D] float32: sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi
     (Vaswani et al. 2017, section 3.5)."""
     columns = np.arange(width)
     rates = ops.convert_to_tensor(10000.0 ** (-2.0 * (columns // 2) / width), "float32")
-    angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
+    angles = ops.expand_dims(ops.cast(indices, "float32"), 1) * rates
     return ops.where(ops.convert_to_tensor(columns % 2 == 0, "bool"), ops.sin(angles), ops.cos(angles))
 
 
-def rotate(inputs: Any, places: Any) -> Any:
+def rotate(inputs: Any, indices: Any) -> Any:
     """Queries or keys [B, H, T, d] at places [T], each pair of columns (i, i + d / 2) turned by place * 10000^(-2i / d)
     (Su et al. 2021): their products then depend on the distance of the places alone."""
     half = inputs.shape[-1] // 2
     rates = ops.convert_to_tensor(10000.0 ** (-np.arange(half) / half), "float32")
-    angles = ops.expand_dims(ops.cast(places, "float32"), 1) * rates
+    angles = ops.expand_dims(ops.cast(indices, "float32"), 1) * rates
     sines, cosines = ops.sin(angles), ops.cos(angles)
     first, second = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
     turned = ops.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)

@@ -14,47 +14,47 @@ STATES = {"simple": 1, "lstm": 2, "gru": 1}
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
 
 
-def _simple(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
-    return [ops.tanh(read + recalled)]
+def _simple(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
+    return [ops.tanh(projected + recurrent)]
 
 
-def _lstm(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
+def _lstm(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
     """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000. Gates in the order i, f, c, o."""
-    entered, kept, candidate, shown = ops.split(read + recalled, 4, axis=-1)
-    memory = ops.sigmoid(kept) * states[1] + ops.sigmoid(entered) * ops.tanh(candidate)
-    return [ops.sigmoid(shown) * ops.tanh(memory), memory]
+    input_gate, forget_gate, candidate, output_gate = ops.split(projected + recurrent, 4, axis=-1)
+    memory = ops.sigmoid(forget_gate) * states[1] + ops.sigmoid(input_gate) * ops.tanh(candidate)
+    return [ops.sigmoid(output_gate) * ops.tanh(memory), memory]
 
 
-def _gru(read: Any, recalled: Any, states: Sequence[Any]) -> list[Any]:
+def _gru(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
     """Cho et al. 2014, the reset gate after the recurrent product as in cuDNN. Gates in the order z, r, h."""
-    kept_x, reset_x, candidate_x = ops.split(read, 3, axis=-1)
-    kept_h, reset_h, candidate_h = ops.split(recalled, 3, axis=-1)
-    kept = ops.sigmoid(kept_x + kept_h)
+    update_x, reset_x, candidate_x = ops.split(projected, 3, axis=-1)
+    update_h, reset_h, candidate_h = ops.split(recurrent, 3, axis=-1)
+    update_gate = ops.sigmoid(update_x + update_h)
     candidate = ops.tanh(candidate_x + ops.sigmoid(reset_x + reset_h) * candidate_h)
-    return [kept * states[0] + (1.0 - kept) * candidate]
+    return [update_gate * states[0] + (1.0 - update_gate) * candidate]
 
 
-MOVES = {"simple": _simple, "lstm": _lstm, "gru": _gru}
+CELLS = {"simple": _simple, "lstm": _lstm, "gru": _gru}
 
 
 class _SimpleCell(keras.layers.SimpleRNNCell):
-    """Of Keras's cells with the input already read; the same weights under the same names."""
+    """Of Keras's cells whose input is already projected; the same weights under the same names."""
 
-    def call(self, read: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
-        following = _simple(read, ops.matmul(states[0], self.recurrent_kernel), states)
-        return following[0], following
+    def call(self, projected: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
+        new_states = _simple(projected, ops.matmul(states[0], self.recurrent_kernel), states)
+        return new_states[0], new_states
 
 
 class _LSTMCell(keras.layers.LSTMCell):
-    def call(self, read: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
-        following = _lstm(read, ops.matmul(states[0], self.recurrent_kernel), states)
-        return following[0], following
+    def call(self, projected: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
+        new_states = _lstm(projected, ops.matmul(states[0], self.recurrent_kernel), states)
+        return new_states[0], new_states
 
 
 class _GRUCell(keras.layers.GRUCell):
-    def call(self, read: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
-        following = _gru(read, ops.matmul(states[0], self.recurrent_kernel) + self.bias[1], states)
-        return following[0], following
+    def call(self, projected: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
+        new_states = _gru(projected, ops.matmul(states[0], self.recurrent_kernel) + self.bias[1], states)
+        return new_states[0], new_states
 
 
 _CELLS: dict[Any, Any] = {
@@ -74,7 +74,7 @@ _USUAL = {
 }
 
 
-class _ReadsAtOnce(keras.layers.RNN):
+class _ProjectsAtOnce(keras.layers.RNN):
     """How a recurrent layer of Keras runs where the backend has no kernel for its whole loop, as cuDNN has.
 
     The product with the input matrix is one for all positions, and only the recurrent one is in the loop. Keras has
@@ -92,28 +92,28 @@ class _ReadsAtOnce(keras.layers.RNN):
         cell.__class__ = _CELLS[type(cell)]
         super().__init__(cell, **kwargs)
 
-    def read(self, inputs: Any) -> Any:
+    def project_input(self, inputs: Any) -> Any:
         """[..., D] to its share of the gates, [..., G], which the cell takes."""
         bias = self.cell.bias
         # Keras's GRU has two rows of biases, the second one behind its recurrent product.
         return ops.matmul(inputs, self.cell.kernel) + (bias[0] if len(bias.shape) == 2 else bias)
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        return super().inner_loop(self.read(sequences), initial_state, mask, training)
+        return super().inner_loop(self.project_input(sequences), initial_state, mask, training)
 
 
 @keras.saving.register_keras_serializable(package="tfseq2seq")
-class SimpleRNN(keras.layers.SimpleRNN, _ReadsAtOnce):
+class SimpleRNN(keras.layers.SimpleRNN, _ProjectsAtOnce):
     """`keras.layers.SimpleRNN`, faster."""
 
 
 @keras.saving.register_keras_serializable(package="tfseq2seq")
-class LSTM(keras.layers.LSTM, _ReadsAtOnce):
+class LSTM(keras.layers.LSTM, _ProjectsAtOnce):
     """`keras.layers.LSTM`, faster on CPUs."""
 
 
 @keras.saving.register_keras_serializable(package="tfseq2seq")
-class GRU(keras.layers.GRU, _ReadsAtOnce):
+class GRU(keras.layers.GRU, _ProjectsAtOnce):
     """`keras.layers.GRU`, faster on CPUs."""
 
 
@@ -131,8 +131,8 @@ def _forget_gate_open(shape: Any, dtype: Any = None) -> Any:
 class CellStack(keras.layers.Layer):
     """One time step through a stack of recurrent cells.
 
-    What the first cell reads is given as its share of the gates, `read(x)`, not as x: of inputs known beforehand the
-    product with the input matrix is computed for all steps at once, of an input that never changes, only once.
+    The first cell takes its input projected to the gates, `project_input(x)`, instead of x: inputs that are known
+    beforehand are projected for all steps in one product, an input that never changes only once.
 
     Args:
         cell: simple, lstm or gru.
@@ -144,16 +144,16 @@ class CellStack(keras.layers.Layer):
 
     def __init__(self, cell: str, layers: int, units: int, input_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units, self.input_width, self.states_each, self.move = units, input_width, STATES[cell], MOVES[cell]
+        self.units, self.input_width, self.states_each, self.cell = units, input_width, STATES[cell], CELLS[cell]
         self.gates_width = GATES[cell] * units
         bias = _forget_gate_open if cell == "lstm" else "zeros"
-        self.read_dense = [
+        self.input_dense = [
             SequenceDense(
                 self.gates_width, kernel_initializer=initializer, bias_initializer=bias, name=f"input_{depth}"
             )
             for depth in range(layers)
         ]
-        self.recall_dense = [
+        self.recurrent_dense = [
             # The GRU's candidate has its recurrent bias behind the reset gate; elsewhere one bias is enough.
             SequenceDense(
                 self.gates_width, use_bias=cell == "gru", kernel_initializer="orthogonal", name=f"recurrent_{depth}"
@@ -162,32 +162,32 @@ class CellStack(keras.layers.Layer):
         ]
 
     def build(self, input_shape: Any) -> None:
-        for depth, (read, recall) in enumerate(zip(self.read_dense, self.recall_dense)):
-            read.build((None, self.units if depth else self.input_width))
-            recall.build((None, self.units))
+        for depth, (input_dense, recurrent_dense) in enumerate(zip(self.input_dense, self.recurrent_dense)):
+            input_dense.build((None, self.units if depth else self.input_width))
+            recurrent_dense.build((None, self.units))
 
-    def read(self, inputs: Any) -> Any:
+    def project_input(self, inputs: Any) -> Any:
         """[..., input_width] to its share of the first cell's gates, [..., G]."""
-        return self.read_dense[0](inputs)
+        return self.input_dense[0](inputs)
 
-    def call(self, gates: Any, states: Sequence[Any], noise: Any = None) -> tuple[Any, list[Any]]:
+    def call(self, gates: Any, states: Sequence[Any], dropout_masks: Any = None) -> tuple[Any, list[Any]]:
         """The first cell's gates [N, G] and states [N, U] each to the top cell's output [N, U] and the next states.
 
         Args:
-            gates: what `read` gave, and whatever else the first cell reads added to it.
-            noise: dropout masks [N, (layers - 1) * U] between cells. They come from outside because random numbers
-                cannot be drawn inside a loop on every backend.
+            gates: from `project_input`, with whatever else enters the first cell added.
+            dropout_masks: [N, (layers - 1) * U], between cells. The caller draws them, because not every backend
+                draws random numbers inside a loop.
         """
-        following: list[Any] = []
-        for depth, recall in enumerate(self.recall_dense):
+        new_states: list[Any] = []
+        for depth, recurrent in enumerate(self.recurrent_dense):
             if depth:
-                below = following[-self.states_each]
-                if noise is not None:
-                    below = below * noise[:, (depth - 1) * self.units : depth * self.units]
-                gates = self.read_dense[depth](below)
+                below = new_states[-self.states_each]
+                if dropout_masks is not None:
+                    below = below * dropout_masks[:, (depth - 1) * self.units : depth * self.units]
+                gates = self.input_dense[depth](below)
             own = states[depth * self.states_each : (depth + 1) * self.states_each]
-            following.extend(self.move(gates, recall(own[0]), own))
-        return following[-self.states_each], following
+            new_states.extend(self.cell(gates, recurrent(own[0]), own))
+        return new_states[-self.states_each], new_states
 
 
 def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
@@ -211,8 +211,8 @@ def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs:
         for name, width in widths.items():
             parts[name] = now[..., begin : begin + width]
             begin += width
-        following = advance(carry, parts)
-        return following, following
+        new_states = advance(carry, parts)
+        return new_states, new_states
 
     return ops.scan(body, first, joined)
 

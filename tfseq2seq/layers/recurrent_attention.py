@@ -23,7 +23,7 @@ from tfseq2seq.layers.masks import attention_bias
 from tfseq2seq.spec import RecurrentDecoderSpec
 
 
-class Alignment(keras.layers.Layer):
+class RecurrentAttention(keras.layers.Layer):
     """Attention weights over the memory and the context vector they give.
 
     What depends on the memory alone is computed once by `prepare`; it is never repeated per hypothesis or step.

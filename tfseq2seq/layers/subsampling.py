@@ -23,8 +23,8 @@ def subsampled(frames: Any, factor: int) -> Any:
 class ConvolutionSubsampling(keras.layers.Layer):
     """Convolutions of stride 2 over time and frequency, then a projection (Dong et al. 2018, Gulati et al. 2020).
 
-    Each is centred on every second frame, by its own padding: "same" of Keras would shift with the parity of the
-    batch's length, so that padding changed the result. Outputs are normalised and of deviation D^-0.5, as embeddings
+    Each is centered on every second frame, by its own padding: "same" of Keras would shift with the parity of the
+    batch's length, so that padding changed the result. Outputs are normalized and of deviation D^-0.5, as embeddings
     are, because encoders scale what they read.
 
     Args:

@@ -36,11 +36,11 @@ class PredictionNetwork(keras.layers.Layer):
 
     def call(self, embedded: Any, training: bool | None = None) -> Any:
         """[B, U, D] to [B, U, units]."""
-        read = self.cells.read(self.embedding(embedded, training=training))
+        projected = self.cells.project_input(self.embedding(embedded, training=training))
         _, states = over_time(
-            lambda states, now: self.cells(now["read"], states)[1],
+            lambda states, now: self.cells(now["projected"], states)[1],
             self.start(ops.shape(embedded)[0]),
-            {"read": time_major(read)},
+            {"projected": time_major(projected)},
         )
         return self.dropout(time_major(states[-self.cells.states_each]), training=training)
 
@@ -51,8 +51,8 @@ class PredictionNetwork(keras.layers.Layer):
 
     def step(self, embedded: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         """One token [N, D] to [N, units] and the next states."""
-        read = self.cells.read(self.embedding(ops.expand_dims(embedded, 1), training=False))
-        return self.cells(ops.squeeze(read, 1), states)
+        projected = self.cells.project_input(self.embedding(ops.expand_dims(embedded, 1), training=False))
+        return self.cells(ops.squeeze(projected, 1), states)
 
 
 class JointNetwork(keras.layers.Layer):
@@ -76,13 +76,13 @@ class JointNetwork(keras.layers.Layer):
             "initializer": initializer,
         }
         self.supports_masking = True
-        self.heard = SequenceDense(width, kernel_initializer=initializer, name="heard")
-        self.said = SequenceDense(width, use_bias=False, kernel_initializer=initializer, name="said")
+        self.encoder_projection = SequenceDense(width, kernel_initializer=initializer, name="heard")
+        self.predictor_projection = SequenceDense(width, use_bias=False, kernel_initializer=initializer, name="said")
         self.output_dense = SequenceDense(size, kernel_initializer=initializer, name="output")
 
     def build(self, input_shape: Any) -> None:
-        self.heard.build((None, None, self.settings["memory_width"]))
-        self.said.build((None, None, self.settings["units"]))
+        self.encoder_projection.build((None, None, self.settings["memory_width"]))
+        self.predictor_projection.build((None, None, self.settings["units"]))
         self.output_dense.build((None, None, self.settings["width"]))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
@@ -92,12 +92,16 @@ class JointNetwork(keras.layers.Layer):
         """Memory [B, F, M], mask [B, F] and predictions [B, U, units] to float32 logits [B, F, U, V], blank for certain
         past the end."""
         return blank_past_end(
-            self.join(ops.expand_dims(self.heard(memory), 2), ops.expand_dims(self.said(predicted), 1)), mask
+            self.join(
+                ops.expand_dims(self.encoder_projection(memory), 2),
+                ops.expand_dims(self.predictor_projection(predicted), 1),
+            ),
+            mask,
         )
 
-    def join(self, heard: Any, said: Any) -> Any:
+    def join(self, encoded: Any, predicted: Any) -> Any:
         """Projections [..., J] that broadcast against each other to logits [..., V]."""
-        return self.output_dense(ops.tanh(heard + said))
+        return self.output_dense(ops.tanh(encoded + predicted))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.settings}

@@ -1,4 +1,4 @@
-"""Transformer blocks (Vaswani et al. 2017), with layer normalisation before (Xiong et al. 2020) or after each part."""
+"""Transformer blocks (Vaswani et al. 2017), with layer normalization before (Xiong et al. 2020) or after each part."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FeedForward(keras.layers.Layer):
 
 
 class TransformerBlock(keras.layers.Layer):
-    """Self-attention, attention to a memory where there is one, and feed-forward, each with residual and normalisation.
+    """Self-attention, attention to a memory where there is one, and feed-forward, each with residual and normalization.
 
     The same call serves the encoder (no memory), teacher-forced decoding (no cache) and one decoding step (a cache), so
     that training and search cannot drift apart.
@@ -83,24 +83,26 @@ class TransformerBlock(keras.layers.Layer):
             name="self_attention",
             **shared,
         )
-        self.memory_attention: Any = None
+        self.cross_attention: Any = None
         if memory_width:
-            self.memory_attention = MultiHeadAttention(
+            self.cross_attention = MultiHeadAttention(
                 width, spec.heads, spec.kv_heads, memory_width, name="memory_attention", **shared
             )
         self.feed_forward = FeedForward(
             width, spec.ffn, spec.activation, spec.ffn_dropout, initializer, name="feed_forward"
         )
         self.self_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="self_norm")
-        self.memory_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm") if memory_width else None
+        self.cross_attention_norm = (
+            keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm") if memory_width else None
+        )
         self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm")
         self.dropout = keras.layers.Dropout(spec.dropout)
 
     def build(self, input_shape: Any) -> None:
-        for part in (self.self_attention, self.memory_attention, self.feed_forward):
+        for part in (self.self_attention, self.cross_attention, self.feed_forward):
             if part is not None:
                 part.build((None, None, self.width))
-        for norm in (self.self_norm, self.memory_norm, self.feed_forward_norm):
+        for norm in (self.self_norm, self.cross_attention_norm, self.feed_forward_norm):
             if norm is not None:
                 norm.build((None, None, self.width))
 
@@ -145,13 +147,13 @@ class TransformerBlock(keras.layers.Layer):
 
         def attend_memory(x: Any) -> Any:
             nonlocal weights
-            queries = self.memory_attention.queries(x)
-            output, weights = self.memory_attention(queries, *memory, memory_bias, training=training)
+            queries = self.cross_attention.queries(x)
+            output, weights = self.cross_attention(queries, *memory, memory_bias, training=training)
             return output
 
         x = self._part(inputs, attend_self, self.self_norm, training)
-        if self.memory_attention is not None:
-            x = self._part(x, attend_memory, self.memory_norm, training)
+        if self.cross_attention is not None:
+            x = self._part(x, attend_memory, self.cross_attention_norm, training)
         x = self._part(x, lambda y: self.feed_forward(y, training=training), self.feed_forward_norm, training)
         return x, weights, cache
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from tfseq2seq.models.ctc import CTC
+from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.models.language import LanguageModel
 from tfseq2seq.models.seq2seq import Seq2Seq
-from tfseq2seq.models.transducer import Transducer
+from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.spec import AudioSpec, CTCDecoderSpec, ModelSpec, SourceSpec, TransducerDecoderSpec
 
 
@@ -27,7 +27,7 @@ def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_si
     if not isinstance(source, AudioSpec):
         return Seq2Seq(spec, source_size, target_size, **kwargs)
     if isinstance(spec.decoder, CTCDecoderSpec):
-        return CTC(spec, source, target_size, **kwargs)
+        return CTCModel(spec, source, target_size, **kwargs)
     if isinstance(spec.decoder, TransducerDecoderSpec):
-        return Transducer(spec, source, target_size, **kwargs)
+        return TransducerModel(spec, source, target_size, **kwargs)
     return Seq2Seq(spec, 0, target_size, source, **kwargs)

@@ -14,7 +14,7 @@ from tfseq2seq.spec import AudioSpec, ModelSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class CTC(SpeechModel):
+class CTCModel(SpeechModel):
     """Called on {"source": [B, N] samples, "source_length": [B]} it gives float32 logits [B, F, V], blank being 0.
 
     Args:

@@ -24,7 +24,7 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
-from tfseq2seq.layers.recurrent_attention import Alignment
+from tfseq2seq.layers.recurrent_attention import RecurrentAttention
 from tfseq2seq.layers.transformer import TransformerBlock, cache_rows
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
 
@@ -108,7 +108,7 @@ class TransformerDecoder(keras.layers.Layer):
 
     def _fixed(self, memory: Any, memory_mask: Any) -> dict[str, Any]:
         bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
-        return {"memory": [block.memory_attention.keys_values(memory) for block in self.blocks], "bias": bias}
+        return {"memory": [block.cross_attention.keys_values(memory) for block in self.blocks], "bias": bias}
 
     def _finish(self, x: Any, weights: Any) -> Any:
         hidden = x if self.norm is None else self.norm(x)
@@ -130,7 +130,7 @@ class RecurrentDecoder(keras.layers.Layer):
         memory_width: int,
         summary_width: int,
         initializer: str,
-        walks: bool = False,
+        stepwise: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -138,7 +138,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.fixed_context = spec.attention == "none"
         # Where a step needs the one before's output, time has to be walked; otherwise all steps attend at once.
         fed = not self.fixed_context and spec.input_feeding
-        self.walks = walks or fed or spec.coverage or spec.attention == "location"
+        self.stepwise = stepwise or fed or spec.coverage or spec.attention == "location"
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
         self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
         # What the first cell reads beside the embedding: the last attentional vector, or the fixed context.
@@ -148,9 +148,9 @@ class RecurrentDecoder(keras.layers.Layer):
                 self.cells.gates_width, use_bias=False, kernel_initializer=initializer, name="feed"
             )
         self.context_width = summary_width if self.fixed_context else memory_width
-        self.alignment: Any = None
+        self.attention_layer: Any = None
         if not self.fixed_context:
-            self.alignment = Alignment(spec, memory_width, initializer, name="alignment")
+            self.attention_layer = RecurrentAttention(spec, memory_width, initializer, name="alignment")
         # tanh(W [state; context]) as tanh(W1 state + W2 context): a fixed context has its product once.
         self.combine = SequenceDense(width, kernel_initializer=initializer, name="combine")
         self.combine_context = SequenceDense(
@@ -165,8 +165,8 @@ class RecurrentDecoder(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         self.embedding.build((None, None, self.width))
         self.cells.build(None)
-        if self.alignment is not None:
-            self.alignment.build(None)
+        if self.attention_layer is not None:
+            self.attention_layer.build(None)
         if self.feed is not None:
             self.feed.build((None, None, self.summary_width if self.fixed_context else self.width))
         self.combine.build((None, None, self.spec.units))
@@ -179,13 +179,16 @@ class RecurrentDecoder(keras.layers.Layer):
     ) -> tuple[Any, Any]:
         """[B, T, D] to hidden [B, T, D] and attention [B, T, S] (uniform for a fixed context)."""
         fixed, cache = self.start(memory, memory_mask, summary, 1, 1)
-        inputs = {"read": time_major(self.read(embedded, fixed, training)), **self.noise(embedded, training)}
-        if self.walks:
+        inputs = {
+            "projected": time_major(self.project_input(embedded, fixed, training)),
+            **self.dropout_masks(embedded, training),
+        }
+        if self.stepwise:
             _, carries = over_time(lambda carry, now: self.advance(carry, now, fixed), cache["state"], inputs)
             return self.collect(carries, target_mask, training)
 
         def advance(states: Any, now: Any) -> Any:
-            return self._move(ops.expand_dims(now["read"], 1), states, now.get("noise"))
+            return self._move(ops.expand_dims(now["projected"], 1), states, now.get("dropout_masks"))
 
         _, states = over_time(advance, cache["state"]["cells"], inputs)
         top = time_major(ops.squeeze(states[-self.cells.states_each], 2))
@@ -203,7 +206,7 @@ class RecurrentDecoder(keras.layers.Layer):
             count = self.spec.layers * self.cells.states_each
             cells = [ops.zeros((batch, self.spec.units), dtype=self.compute_dtype) for _ in range(count)]
         state: dict[str, Any] = {"cells": [ops.repeat(ops.expand_dims(cell, 1), beam, axis=1) for cell in cells]}
-        if self.walks:
+        if self.stepwise:
             state["hidden"] = ops.zeros((batch, beam, self.width), dtype=self.compute_dtype)
             state["weights"] = ops.zeros((batch, beam, source), dtype=self.compute_dtype)
             if self.spec.coverage:
@@ -211,12 +214,12 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.fixed_context:
             context = ops.expand_dims(summary, 1)
             fixed = {
-                "read": self.feed(context),
+                "projected": self.feed(context),
                 "combined": self.combine_context(context),
                 "bias": ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1),
             }
         else:
-            fixed = self.alignment.prepare(memory, memory_mask)
+            fixed = self.attention_layer.prepare(memory, memory_mask)
         return fixed, {"state": state, "history": {}}
 
     def step(
@@ -224,36 +227,36 @@ class RecurrentDecoder(keras.layers.Layer):
     ) -> tuple[Any, dict[str, Any], Any]:
         """[B, K, D] to hidden [B, K, D], the next cache and attention [B, K, S]. A state holds all the past there is,
         so `index` and `visible` do not matter here."""
-        read, state = self.read(embedded, fixed, training=False), cache["state"]
-        if self.walks:
-            state = self.advance(state, {"read": read}, fixed)
+        projected, state = self.project_input(embedded, fixed, training=False), cache["state"]
+        if self.stepwise:
+            state = self.advance(state, {"projected": projected}, fixed)
             return state["hidden"], {"state": state, "history": {}}, state["weights"]
-        cells = self._move(read, state["cells"], None)
+        cells = self._move(projected, state["cells"], None)
         hidden, attention, _ = self._attend(cells[-self.cells.states_each], fixed, {})
         return hidden, {"state": {"cells": cells}, "history": {}}, attention
 
-    def read(self, embedded: Any, fixed: dict[str, Any], training: bool | None) -> Any:
+    def project_input(self, embedded: Any, fixed: dict[str, Any], training: bool | None) -> Any:
         """[B, T, D] to what the first cell reads of it, and of a fixed context: [B, T, G]."""
-        read = self.cells.read(self.embedding(embedded, training=training))
-        return read + fixed["read"] if self.fixed_context else read
+        projected = self.cells.project_input(self.embedding(embedded, training=training))
+        return projected + fixed["projected"] if self.fixed_context else projected
 
-    def noise(self, embedded: Any, training: bool | None) -> dict[str, Any]:
+    def dropout_masks(self, embedded: Any, training: bool | None) -> dict[str, Any]:
         """Dropout masks between layers for every step, [T, B, (layers - 1) * U], where there are any."""
         if self.spec.layers == 1 or not self.spec.dropout or training is False:
             return {}
         shape = (ops.shape(embedded)[1], ops.shape(embedded)[0], (self.spec.layers - 1) * self.spec.units)
-        return {"noise": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
+        return {"dropout_masks": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
 
     def advance(self, carry: dict[str, Any], now: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """One step of decoders that walk: cells, attention and attentional vector. `now["read"]` is [B, G] in a walk
+        """One step of decoders that walk: cells, attention and attentional vector. `now["projected"]` is [B, G] in a walk
         and [B, K, G] in a step."""
-        read = now["read"] if len(now["read"].shape) == 3 else ops.expand_dims(now["read"], 1)
+        projected = now["projected"] if len(now["projected"].shape) == 3 else ops.expand_dims(now["projected"], 1)
         if self.spec.input_feeding and not self.fixed_context:
-            read = read + self.feed(carry["hidden"])
-        cells = self._move(read, carry["cells"], now.get("noise"))
+            projected = projected + self.feed(carry["hidden"])
+        cells = self._move(projected, carry["cells"], now.get("dropout_masks"))
         hidden, weights, coverage = self._attend(cells[-self.cells.states_each], fixed, carry)
-        following = {"cells": cells, "hidden": hidden, "weights": weights}
-        return following if coverage is None else {**following, "coverage": coverage}
+        new_states = {"cells": cells, "hidden": hidden, "weights": weights}
+        return new_states if coverage is None else {**new_states, "coverage": coverage}
 
     def collect(self, carries: dict[str, Any], target_mask: Any, training: bool | None) -> tuple[Any, Any]:
         """From the stacked carries [T, B, 1, ...] to hidden and attention, adding the coverage loss on the way."""
@@ -266,20 +269,20 @@ class RecurrentDecoder(keras.layers.Layer):
             self.add_loss(self.spec.coverage_loss * ops.sum(overlap * real) / ops.maximum(ops.sum(real), 1.0))
         return self.dropout(hidden, training=training), weights
 
-    def _move(self, read: Any, states: Any, noise: Any) -> list[Any]:
+    def _move(self, projected: Any, states: Any, dropout_masks: Any) -> list[Any]:
         """The cells over [B, K, ...], a row per hypothesis."""
-        beam = ops.shape(read)[1]
+        beam = ops.shape(projected)[1]
         rows = [ops.reshape(state, (-1, self.spec.units)) for state in states]
-        _, following = self.cells(ops.reshape(read, (-1, self.cells.gates_width)), rows, noise)
-        return [ops.reshape(state, (-1, beam, self.spec.units)) for state in following]
+        _, new_states = self.cells(ops.reshape(projected, (-1, self.cells.gates_width)), rows, dropout_masks)
+        return [ops.reshape(state, (-1, beam, self.spec.units)) for state in new_states]
 
     def _attend(self, top: Any, fixed: dict[str, Any], carry: dict[str, Any]) -> tuple[Any, Any, Any]:
         coverage = carry.get("coverage")
-        if self.alignment is None:
+        if self.attention_layer is None:
             combined = fixed["combined"]
             weights = ops.repeat(ops.softmax(fixed["bias"], axis=-1), ops.shape(top)[1], axis=1)
         else:
-            context, weights = self.alignment(top, fixed, carry.get("weights"), coverage)
+            context, weights = self.attention_layer(top, fixed, carry.get("weights"), coverage)
             combined = self.combine_context(context)
         hidden = ops.tanh(self.combine(top) + combined)
         return hidden, weights, None if coverage is None else coverage + weights
@@ -289,12 +292,12 @@ BUILDERS = {TransformerDecoderSpec: TransformerDecoder, RecurrentDecoderSpec: Re
 
 
 def build_decoder(
-    spec: DecoderSpec, width: int, memory_width: int, summary_width: int, initializer: str, walks: bool = False
+    spec: DecoderSpec, width: int, memory_width: int, summary_width: int, initializer: str, stepwise: bool = False
 ) -> keras.layers.Layer:
     """The decoder a spec asks for, over a memory of the given width.
 
     Args:
-        walks: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
+        stepwise: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
     """
-    extra = {"walks": walks} if isinstance(spec, RecurrentDecoderSpec) else {}
+    extra = {"stepwise": stepwise} if isinstance(spec, RecurrentDecoderSpec) else {}
     return BUILDERS[type(spec)](spec, width, memory_width, summary_width, initializer, name="decoder", **extra)

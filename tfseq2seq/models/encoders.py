@@ -176,28 +176,28 @@ class ConformerEncoder(Encoder):
         """The cache before the first chunk, for an encoder with `spec.chunk`."""
         past = self.spec.chunk * self.spec.left_chunks
         blocks = [block.start_stream(batch, past) for block in self.blocks]
-        return {"blocks": blocks, "heard": ops.zeros((), dtype="int32")}
+        return {"blocks": blocks, "frames_seen": ops.zeros((), dtype="int32")}
 
     def stream(self, inputs: Any, mask: Any, cache: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """One chunk [B, C, D] with mask [B, C], C being `spec.chunk`, to its memory [B, C, M] and the next cache."""
         chunk = self.spec.chunk
-        past, heard = chunk * self.spec.left_chunks, cache["heard"]
+        past, frames_seen = chunk * self.spec.left_chunks, cache["frames_seen"]
         x = self.embedding(inputs, training=False)
-        positions = heard + ops.arange(chunk, dtype="int32")
-        key_positions = heard - past + ops.arange(past + chunk, dtype="int32")
+        positions = frames_seen + ops.arange(chunk, dtype="int32")
+        key_positions = frames_seen - past + ops.arange(past + chunk, dtype="int32")
         # Before the start there is nothing; behind the end only the chunk's own positions can lie.
         kept = ops.broadcast_to(ops.expand_dims(key_positions[:past] >= 0, 0), (ops.shape(inputs)[0], past))
         seen = ops.expand_dims(ops.concatenate([kept, mask], axis=1), 1)
         bias = attention_bias(seen, self.compute_dtype)
         blocks = []
         for block, own in zip(self.blocks, cache["blocks"], strict=True):
-            x, following = block.stream(x, mask, bias, positions, key_positions, own)
-            blocks.append(following)
-        return x, {"blocks": blocks, "heard": heard + chunk}
+            x, new_cache = block.stream(x, mask, bias, positions, key_positions, own)
+            blocks.append(new_cache)
+        return x, {"blocks": blocks, "frames_seen": frames_seen + chunk}
 
 
 class PyramidEncoder(_Recurrent):
-    """Bidirectional recurrent layers, of which the upper ones read two neighbours as one (Chan et al. 2016, eq. 5).
+    """Bidirectional recurrent layers, of which the upper ones read two neighbors as one (Chan et al. 2016, eq. 5).
 
     The summary is the top layer's last state in both directions.
     """

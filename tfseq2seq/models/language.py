@@ -64,9 +64,9 @@ class LanguageModel(keras.Model):
 
     def step(self, ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         """Last tokens [N] to logits [N, V] and the next states, of a recurrent one."""
-        hidden, following = self.network.step(self.target_embedding(ids), states)
+        hidden, new_states = self.network.step(self.target_embedding(ids), states)
         logits = self.output_layer(self.combine(keras.ops.expand_dims(hidden, 1)))
-        return keras.ops.squeeze(logits, 1), following
+        return keras.ops.squeeze(logits, 1), new_states
 
     def get_config(self) -> dict[str, Any]:
         return {"spec": to_dict(self.spec), "target_size": self.target_size, "name": self.name}

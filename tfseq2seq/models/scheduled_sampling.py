@@ -49,7 +49,7 @@ class StepSampling(_Sampling):
     """Runs a recurrent decoder through time, feeding back its own predictions.
 
     Args:
-        decoder: a `RecurrentDecoder` built with `walks`.
+        decoder: a `RecurrentDecoder` built with `stepwise`.
         embed: ids to vectors.
         output: the output layer, hidden vectors to logits.
     """
@@ -68,17 +68,19 @@ class StepSampling(_Sampling):
         if not training:
             return self.decoder(embedded, memory, memory_mask, summary, target_mask, training=training)
         fixed, cache = self.decoder.start(memory, memory_mask, summary, 1, 1)
-        read = time_major(self.decoder.read(embedded, fixed, training))
-        coins = self.coins((ops.shape(read)[0], ops.shape(read)[1], 1))
-        later = ops.reshape(ops.arange(ops.shape(read)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced
-        inputs = {"read": read, "own": ops.cast(ops.logical_and(coins, later), read.dtype)}
-        inputs.update(self.decoder.noise(embedded, training))
+        projected = time_major(self.decoder.project_input(embedded, fixed, training))
+        coins = self.coins((ops.shape(projected)[0], ops.shape(projected)[1], 1))
+        later = ops.reshape(ops.arange(ops.shape(projected)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced
+        inputs = {"projected": projected, "own": ops.cast(ops.logical_and(coins, later), projected.dtype)}
+        inputs.update(self.decoder.dropout_masks(embedded, training))
         columns = self.output_layer.columns()
 
         def advance(carry: Any, now: Any) -> Any:
             predicted = ops.argmax(self.output_layer(carry["hidden"], columns), axis=-1)
-            own = ops.squeeze(self.decoder.read(self.embed(predicted), fixed, training=False), 1)
-            return self.decoder.advance(carry, {**now, "read": ops.where(now["own"] > 0, own, now["read"])}, fixed)
+            own = ops.squeeze(self.decoder.project_input(self.embed(predicted), fixed, training=False), 1)
+            return self.decoder.advance(
+                carry, {**now, "projected": ops.where(now["own"] > 0, own, now["projected"])}, fixed
+            )
 
         _, carries = over_time(advance, cache["state"], inputs)
         return self.decoder.collect(carries, target_mask, training)

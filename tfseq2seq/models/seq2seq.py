@@ -58,7 +58,7 @@ class Seq2Seq(keras.Model):
         encoder = build_encoder(spec.encoder, spec.width, spec.initializer)
         sampled = spec.scheduled_sampling.schedule != "none"
         decoder = build_decoder(
-            spec.decoder, spec.width, encoder.memory_width, encoder.summary_width, spec.initializer, walks=sampled
+            spec.decoder, spec.width, encoder.memory_width, encoder.summary_width, spec.initializer, stepwise=sampled
         )
         tied = target_embedding if spec.tie_output else None
         output = Output(spec.width, target_size, spec.initializer, tied, name="output")
@@ -104,14 +104,16 @@ class Seq2Seq(keras.Model):
 
     # What training sets where there is more to learn from than labels: a function of the loss over the labels, the
     # inputs, the logits and the sample weights.
-    taught: Any = None
+    distillation_loss: Any = None
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The compiled loss; in training, as changed by `taught`."""
+        """The compiled loss; in training, as changed by `distillation_loss`."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        return loss if self.taught is None or not training else self.taught(loss, x, y_pred, sample_weight)
+        if self.distillation_loss is None or not training:
+            return loss
+        return self.distillation_loss(loss, x, y_pred, sample_weight)
 
     def with_attention(self) -> keras.Model:
         """The same model with two outputs: "logits" [B, T, V] and "attention" [B, T, S'], each row summing to 1."""

@@ -19,7 +19,7 @@ from tfseq2seq.spec import AudioSpec, ModelSpec, TransducerDecoderSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class Transducer(SpeechModel):
+class TransducerModel(SpeechModel):
     """Called on {"source": [B, N] samples, "source_length": [B], "target": [B, U] ids beginning with <bos>} it gives
     float32 logits [B, F, U, V]: of what comes at each position after each number of tokens, blank being 0.
 
@@ -52,19 +52,19 @@ class Transducer(SpeechModel):
         self.frontend, self.encoder, self.target_embedding = frontend, encoder, embedding
         self.prediction, self.joint = prediction, joint
 
-    def heard(self, memory: Any) -> Any:
+    def project_memory(self, memory: Any) -> Any:
         """Memory [B, F, M] as `logits` takes it, [B, F, J]."""
-        return self.joint.heard(memory)
+        return self.joint.encoder_projection(memory)
 
     def start(self, rows: Any) -> list[Any]:
         """The prediction network's states [N, units] before the first token."""
         return self.prediction.start(rows)
 
-    def say(self, ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+    def predictor_step(self, ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         """Last tokens [N] to what `logits` takes, [N, J], and the next states."""
-        predicted, following = self.prediction.step(self.target_embedding(ids), states)
-        return self.joint.said(predicted), following
+        predicted, new_states = self.prediction.step(self.target_embedding(ids), states)
+        return self.joint.predictor_projection(predicted), new_states
 
-    def logits(self, heard: Any, said: Any) -> Any:
+    def logits(self, encoded: Any, predicted: Any) -> Any:
         """[..., J] of positions and of predictions, which broadcast, to logits [..., V]."""
-        return self.joint.join(heard, said)
+        return self.joint.join(encoded, predicted)

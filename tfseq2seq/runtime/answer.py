@@ -95,8 +95,8 @@ def cores() -> int:
 def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows padded with zeros to one array, and their lengths."""
     values = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
-    for place, row in enumerate(rows):
-        values[place, : len(row)] = row
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = row
     return values, np.array([len(row) for row in rows], "int32")
 
 
@@ -106,7 +106,7 @@ def main(folder: str, asked_path: str, answers_path: str) -> None:
         if "texts" in asked:
             rows = json.loads(str(asked["texts"]))
         else:
-            rows = [asked[f"row_{place}"] for place in range(len(asked.files) - 1)]
+            rows = [asked[f"row_{index}"] for index in range(len(asked.files) - 1)]
     kinds = {"model.tflite": tflite, "model.bin": ctranslate2, "saved_model.pb": saved_model}
     ask = next(kind for name, kind in kinds.items() if os.path.exists(os.path.join(folder, name)))(folder)
     answers: list[Any] = []

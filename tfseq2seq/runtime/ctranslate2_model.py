@@ -43,7 +43,7 @@ class CTranslate2Model:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"{folder}: not a whole CTranslate2 export: {error}") from None
         self.batch_size = batch_size
-        self._places = {token: place for place, token in enumerate(self.target.vocabulary.tokens)}
+        self._places = {token: index for index, token in enumerate(self.target.vocabulary.tokens)}
 
     def generate(self, inputs: Sequence[str]) -> list[Output]:
         """Outputs for each text, in the order given. Nothing in gives nothing out."""
@@ -51,12 +51,12 @@ class CTranslate2Model:
         count = self.config["search"]["n_best"]
         outputs = [Output.nothing(count) for _ in inputs]
         # An empty text has <eos> alone.
-        places = [place for place, row in enumerate(rows) if len(row) > 1]
+        indices = [index for index, row in enumerate(rows) if len(row) > 1]
         options = {"max_batch_size": self.batch_size, **self.config["options"]}
-        results = self._translator.translate_batch([rows[place] for place in places], **options)
-        for place, result in zip(places, results, strict=True):
+        results = self._translator.translate_batch([rows[index] for index in indices], **options)
+        for index, result in zip(indices, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
-            outputs[place] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))
+            outputs[index] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))
         return outputs
 
     def _log_probs(self, scores: Sequence[float], hypotheses: Sequence[Sequence[str]]) -> list[float]:
@@ -72,7 +72,7 @@ def search_options(search: dict[str, Any]) -> dict[str, Any]:
     Ours never say <pad> or <bos>. Barring them here would share out their probability among the other tokens and change
     every score; a model that has been trained does not say them anyway.
     """
-    # It searches among the candidates of a whole batch, so that an output would depend on its neighbours.
+    # It searches among the candidates of a whole batch, so that an output would depend on its neighbors.
     shortlist = {"use_vmap": True, "max_batch_size": 1} if search["shortlist"] else {}
     return {
         **shortlist,

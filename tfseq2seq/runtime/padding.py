@@ -12,6 +12,6 @@ def padded_rows(rows: Sequence[np.ndarray], dtype: Any) -> tuple[np.ndarray, np.
     """Rows [N] each as [B, longest N], zeros behind their ends, and their lengths [B] int32."""
     lengths = np.array([len(row) for row in rows], "int32")
     values = np.zeros((len(rows), lengths.max(initial=0)), dtype)
-    for place, row in enumerate(rows):
-        values[place, : len(row)] = row
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = row
     return values, lengths

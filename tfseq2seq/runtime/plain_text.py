@@ -23,7 +23,7 @@ class PlainText:
     """Strings to ids and back.
 
     Args:
-        spec: scheme, normalisation, case.
+        spec: scheme, normalization, case.
         vocabulary: from `load_vocabulary`.
     """
 
@@ -31,10 +31,10 @@ class PlainText:
         self.spec, self.vocabulary = spec, vocabulary
         self._surfaces = surfaces(vocabulary, spec.scheme)
         # Text that spells a special token is text.
-        self._ids = {token: place for place, token in enumerate(vocabulary.tokens) if place >= len(SPECIAL_TOKENS)}
+        self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if index >= len(SPECIAL_TOKENS)}
 
     def normalize(self, text: str) -> str:
-        """After Unicode normalisation, case folding where asked for, and without space at either end."""
+        """After Unicode normalization, case folding where asked for, and without space at either end."""
         if self.spec.normalization != "none":
             text = unicodedata.normalize(_FORMS[self.spec.normalization], text)
         if self.spec.lowercase:
@@ -63,7 +63,7 @@ class PlainText:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens other than <unk> give nothing."""
-        text = b"".join(self._surfaces[place] for place in ids).decode("utf-8", "replace")
+        text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.spec.scheme not in ("characters", "bytes") else text
 
     @cached_property
@@ -74,15 +74,15 @@ class PlainText:
 
     def _pieces(self, word: str) -> list[int]:
         """The longest piece at each place (Wu et al. 2016); a word that no pieces make up is one <unk>."""
-        found, place = [], 0
-        while place < len(word):
-            inner = "##" if place else ""
-            for end in range(len(word), place, -1):
-                piece = inner + word[place:end]
+        found, index = [], 0
+        while index < len(word):
+            inner = "##" if index else ""
+            for end in range(len(word), index, -1):
+                piece = inner + word[index:end]
                 # "##..." at the start of a word is text, not an inner piece.
-                if piece in self._ids and (place or not re.match("##.", piece)) and piece != "##":
+                if piece in self._ids and (index or not re.match("##.", piece)) and piece != "##":
                     found.append(self._ids[piece])
-                    place = end
+                    index = end
                     break
             else:
                 return [UNK]

@@ -72,14 +72,14 @@ class TFLiteModel:
         least = 1 if self.source else 0
         outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]
         order = sorted(
-            (place for place, row in enumerate(rows) if len(row) > least), key=lambda place: -len(rows[place])
+            (index for index, row in enumerate(rows) if len(row) > least), key=lambda index: -len(rows[index])
         )
         for begin in range(0, len(order), self.batch_size):
-            places = order[begin : begin + self.batch_size]
-            found = self._ask(**self._packed([rows[place] for place in places]))
-            for row, place in enumerate(places):
+            indices = order[begin : begin + self.batch_size]
+            found = self._ask(**self._packed([rows[index] for index in indices]))
+            for row, index in enumerate(indices):
                 texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
-                outputs[place] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
+                outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
         return outputs
 
     def _one(self, one: Any) -> Output:

@@ -81,7 +81,7 @@ class NgramModel:
     def log_prob(self, words: Sequence[str], with_end: bool = True) -> float:
         """Log-probability in nats of a sentence, after `<s>`, with its end unless told otherwise."""
         sentence = [START, *map(self.known, words)] + [END] * with_end
-        return sum(self.conditional(sentence[:place], sentence[place]) for place in range(1, len(sentence)))
+        return sum(self.conditional(sentence[:index], sentence[index]) for index in range(1, len(sentence)))
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> tuple[float, int, int]:
         """Of text: perplexity with sentence ends and unknown words, tokens (ends counted), and unknown words in them.
@@ -148,7 +148,7 @@ def _counts(sentences: Iterable[Sequence[str]], order: int) -> list[collections.
             if word in words[1:-1]:
                 raise UserError(f"sentence {number} has the word {word!r}, which a language model cannot learn")
         for n, grams in enumerate(counts, start=1):
-            grams.update(zip(*(words[place:] for place in range(n))))
+            grams.update(zip(*(words[index:] for index in range(n))))
     if not counts[0]:
         raise UserError("there is no sentence to learn a language model from")
     return counts

@@ -80,13 +80,13 @@ class Automaton(tf.Module):
     def advance(self, states: Any, tokens: Any) -> tf.Tensor:
         shape = tf.shape(states)
         token = tf.reshape(tokens, [-1])
-        following = tf.gather(self._targets, token)
+        next_states = tf.gather(self._targets, token)
         for level in reversed(self._chain(tf.reshape(states, [-1]))):
             key = tf.cast(level, tf.int64) * self.size + tf.cast(token, tf.int64)
-            place = tf.searchsorted(self._keys, key, out_type=tf.int32)
-            found = tf.logical_and(tf.equal(tf.gather(self._keys, place), key), level > 0)
-            following = tf.where(found, tf.gather(self._next, place), following)
-        return tf.reshape(following, shape)
+            index = tf.searchsorted(self._keys, key, out_type=tf.int32)
+            found = tf.logical_and(tf.equal(tf.gather(self._keys, index), key), level > 0)
+            next_states = tf.where(found, tf.gather(self._next, index), next_states)
+        return tf.reshape(next_states, shape)
 
     def _chain(self, states: Any) -> list[tf.Tensor]:
         """[R] states, the ones they fail to, and so on; 0 stays 0."""
@@ -101,9 +101,9 @@ class Automaton(tf.Module):
         counts = tf.gather(self._begins, states + 1) - begins
         rows = tf.repeat(tf.range(tf.shape(states)[0]), counts)
         within = tf.range(tf.shape(rows)[0]) - tf.gather(tf.cumsum(counts, exclusive=True), rows)
-        places = tf.gather(begins, rows) + within
-        tokens = tf.cast(tf.gather(self._keys, places) % self.size, tf.int32)
-        return tf.tensor_scatter_nd_update(total, tf.stack([rows, tokens], axis=1), tf.gather(self._values, places))
+        indices = tf.gather(begins, rows) + within
+        tokens = tf.cast(tf.gather(self._keys, indices) % self.size, tf.int32)
+        return tf.tensor_scatter_nd_update(total, tf.stack([rows, tokens], axis=1), tf.gather(self._values, indices))
 
 
 def token_bonus(size: int) -> Automaton:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, continuations
-from tfseq2seq.search.fusion import Opinion, gathered
-from tfseq2seq.search.growing_cache import loop_with_room
+from tfseq2seq.search.fusion import JointScorer, gathered
+from tfseq2seq.search.growing_cache import loop_with_growing_cache
 from tfseq2seq.search.penalties import coverage_penalty, length_penalty
 from tfseq2seq.search.ranking import at_most
 from tfseq2seq.spec import EOS, PAD, SearchSpec
@@ -69,7 +69,7 @@ def beam_search(
     prefix: Any = None,
     memory_mask: Any = None,
     with_attention: bool = False,
-    opinion: Opinion | None = None,
+    joint_scorer: JointScorer | None = None,
 ) -> Hypotheses:
     """The `spec.n_best` best sequences a beam of `spec.beam` finds.
 
@@ -104,29 +104,38 @@ def beam_search(
     )
     weights = tf.zeros(tf.stack([length if with_attention else 0, batch, beam, width]))
 
-    opinions = opinion.start(batch, beam) if opinion else {}
+    scorer_states = joint_scorer.start(batch, beam) if joint_scorer else {}
 
     def unfinished(index: Any, live: Any, finished: Any, done: Any, *_: Any) -> tf.Tensor:
         return tf.logical_not(tf.reduce_all(done))
 
     def body(
-        room: Any, index: Any, live: _Live, finished: _Finished, done: Any, cache: Any, weights: Any, opinions: Any
+        capacity: Any,
+        index: Any,
+        live: _Live,
+        finished: _Finished,
+        done: Any,
+        cache: Any,
+        weights: Any,
+        scorer_states: Any,
     ) -> Any:
         # A step writes its own entry before it looks back.
         own = tf.broadcast_to(tf.range(beam)[tf.newaxis, :, tf.newaxis], tf.stack([batch, beam, 1]))
         slots = _put(live.slots, own, index)
-        seen = tf.equal(tf.expand_dims(slots[:, :, :room], 3), tf.range(beam))
-        seen = tf.logical_and(seen, tf.expand_dims(tf.range(room) <= index, 1))
-        visible = tf.reshape(seen, tf.stack([batch, beam, room * beam]))
+        seen = tf.equal(tf.expand_dims(slots[:, :, :capacity], 3), tf.range(beam))
+        seen = tf.logical_and(seen, tf.expand_dims(tf.range(capacity) <= index, 1))
+        visible = tf.reshape(seen, tf.stack([batch, beam, capacity * beam]))
         logits, cache, attention = step(live.last, index, visible, fixed, cache)
         if with_attention:
             weights = tf.tensor_scatter_nd_update(weights, [[index]], [tf.cast(attention, tf.float32)])
         coverage = live.coverage + tf.cast(attention, tf.float32) if follows_coverage else live.coverage
 
         pending: Any = []
-        if opinion:
-            logits, pending = opinion.ranked(tf.nn.log_softmax(tf.cast(logits, tf.float32)), opinions)
-        tokens, parents, sums = _candidates(logits, live, index, limits, spec, prefix, normalized=opinion is not None)
+        if joint_scorer:
+            logits, pending = joint_scorer.ranked(tf.nn.log_softmax(tf.cast(logits, tf.float32)), scorer_states)
+        tokens, parents, sums = _candidates(
+            logits, live, index, limits, spec, prefix, normalized=joint_scorer is not None
+        )
         ends = tf.equal(tokens, EOS)
         finished = _finish(
             finished,
@@ -154,13 +163,13 @@ def beam_search(
             live_sums,
             tf.gather(coverage, parents, batch_dims=1),
         )
-        if opinion:
-            opinions = opinion.moved(opinions, pending, parents, tokens)
+        if joint_scorer:
+            scorer_states = joint_scorer.moved(scorer_states, pending, parents, tokens)
         done = tf.logical_or(done, _is_done(moved, finished, index + 1, limits, spec))
-        return index + 1, moved, finished, done, cache, weights, opinions
+        return index + 1, moved, finished, done, cache, weights, scorer_states
 
-    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, opinions)
-    _, _, finished, _, _, weights, _ = loop_with_room(unfinished, body, first, spec.max_length, length, beam)
+    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, scorer_states)
+    _, _, finished, _, _, weights, _ = loop_with_growing_cache(unfinished, body, first, spec.max_length, length, beam)
     return _best(finished, weights if with_attention else None, spec.n_best)
 
 
@@ -182,8 +191,8 @@ def _candidates(
     each = values.shape[2]
     flat = tf.stack([tf.shape(values)[0], spec.beam * each])
     sums = tf.reshape(values + tf.expand_dims(live.sums, 2), flat)
-    sums, places = tf.math.top_k(sums, min(2 * spec.beam, spec.beam * each))
-    return tf.gather(tf.reshape(tokens, flat), places, batch_dims=1), places // each, sums
+    sums, indices = tf.math.top_k(sums, min(2 * spec.beam, spec.beam * each))
+    return tf.gather(tf.reshape(tokens, flat), indices, batch_dims=1), indices // each, sums
 
 
 def _finish(

@@ -117,9 +117,9 @@ def _repeated_ngrams(ids: Any, index: Any, size: Any, n: int) -> tf.Tensor:
     """[B, K, V] bool: tokens that would complete an n-gram the hypothesis already holds."""
     shape = tf.shape(ids)
     batch, beam, length = shape[0], shape[1], shape[2]
-    places = tf.range(length)
+    indices = tf.range(length)
     # ends[t]: an n-gram's first n - 1 tokens, at t - n + 1 .. t - 1, equal the hypothesis's last n - 1.
-    ends = tf.broadcast_to(tf.logical_and(places >= n - 1, places < index), shape)
+    ends = tf.broadcast_to(tf.logical_and(indices >= n - 1, indices < index), shape)
     for back in range(1, n):
         shifted = tf.pad(ids, [[0, 0], [0, 0], [back, 0]])[:, :, :length]
         last = tf.gather(ids, tf.maximum(index - back, 0), axis=2)

@@ -36,9 +36,9 @@ def transcript_of(tokens: Any, total: Any, longest: int) -> Hypotheses:
     """The transcript, at most `longest` tokens of it, of alignments [B, F] with log-probabilities [B]."""
     before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=BLANK)
     said = tf.logical_and(tf.not_equal(tokens, BLANK), tf.not_equal(tokens, before))
-    places = tf.cumsum(tf.cast(said, tf.int32), axis=1) - 1
+    indices = tf.cumsum(tf.cast(said, tf.int32), axis=1) - 1
     # One more column takes what is not said and what is too long.
-    columns = tf.where(said, tf.minimum(places, longest), longest)
+    columns = tf.where(said, tf.minimum(indices, longest), longest)
     batch, frames = tf.shape(tokens)[0], tf.shape(tokens)[1]
     rows = tf.repeat(tf.expand_dims(tf.range(batch), 1), frames, axis=1)
     shape = tf.stack([batch, longest + 1])
@@ -132,12 +132,12 @@ def _next_frame(now: PrefixBeam, frame: Any, length: Any, size: int, fusion: Fus
     waiting = tf.where(prefixes.used, log_add(blank, token) + now.added, FORBIDDEN)
     saying = tf.where(tf.expand_dims(prefixes.used, 2), said + opinions, FORBIDDEN)
     ranked = tf.concat([waiting, tf.reshape(saying, tf.stack([-1, beam * size]))], axis=1)
-    best, places = tf.math.top_k(ranked, beam)
-    longer = places >= beam
-    parents = tf.where(longer, (places - beam) // size, places)
-    tokens = tf.where(longer, (places - beam) % size, PAD)
+    best, indices = tf.math.top_k(ranked, beam)
+    longer = indices >= beam
+    parents = tf.where(longer, (indices - beam) // size, indices)
+    tokens = tf.where(longer, (indices - beam) % size, PAD)
     flat = tf.reshape(said, tf.stack([-1, beam * size]))
-    said_sum = tf.gather(flat, tf.maximum(places - beam, 0), batch_dims=1)
+    said_sum = tf.gather(flat, tf.maximum(indices - beam, 0), batch_dims=1)
     states = fusion.moved(now.states, parents, tokens, longer)
     added = tf.where(longer, best - said_sum, tf.gather(now.added, parents, batch_dims=1)) if fusion else now.added
     return PrefixBeam(

@@ -19,9 +19,9 @@ def ensemble_step(steps: Sequence[StepFunction]) -> StepFunction:
 
     def step(ids: Any, index: Any, visible: Any, fixed: Any, cache: dict[str, Any]) -> tuple[Any, Any, Any]:
         logs, caches, attentions = [], [], []
-        for place, one in enumerate(steps):
-            own = {"state": cache["state"][place], "history": cache["history"][place]}
-            logits, own, attention = one(ids, index, visible, fixed[place], own)
+        for number, one in enumerate(steps):
+            own = {"state": cache["state"][number], "history": cache["history"][number]}
+            logits, own, attention = one(ids, index, visible, fixed[number], own)
             logs.append(tf.nn.log_softmax(tf.cast(logits, tf.float32)))
             caches.append(own)
             attentions.append(tf.cast(attention, tf.float32))

@@ -75,7 +75,7 @@ class _Pending(NamedTuple):
     prefix: tf.Tensor  # [B, K, C]
 
 
-class Opinion:
+class JointScorer:
     """What a beam search over tokens ranks by beside the model's own log-probabilities.
 
     With a CTC output of weight w a hypothesis has (1 - w) times its log-probability by attention and w times the one by
@@ -125,20 +125,20 @@ class Opinion:
         pending = self._extended(held, tokens)
         ends = log_add(held["token_sums"][..., -1], held["blank_sums"][..., -1])
         gains = tf.concat([pending.prefix, tf.expand_dims(ends, 2)], axis=2) - tf.expand_dims(held["prefix"], 2)
-        places = tf.concat([tokens, tf.fill(tf.shape(tokens[..., :1]), EOS)], axis=2)
-        values = tf.gather(total, places, batch_dims=2) + self.weight * gains
-        return _scattered(values, places, size), pending
+        indices = tf.concat([tokens, tf.fill(tf.shape(tokens[..., :1]), EOS)], axis=2)
+        values = tf.gather(total, indices, batch_dims=2) + self.weight * gains
+        return _scattered(values, indices, size), pending
 
     def moved(self, states: dict[str, Any], pending: Any, parents: tf.Tensor, tokens: tf.Tensor) -> dict[str, Any]:
         """States of hypotheses `parents` [B, K] followed by `tokens` [B, K]."""
         after: dict[str, Any] = {"fusion": self.fusion.moved(states["fusion"], parents, tokens)}
         if self.weight:
             found = _Pending(*gathered(tuple(pending), parents))
-            place = tf.argmax(tf.equal(found.tokens, tf.expand_dims(tokens, 2)), axis=2, output_type=tf.int32)
+            index = tf.argmax(tf.equal(found.tokens, tf.expand_dims(tokens, 2)), axis=2, output_type=tf.int32)
             after["ctc"] = {
-                "token_sums": tf.gather(found.token_sums, place, batch_dims=2),
-                "blank_sums": tf.gather(found.blank_sums, place, batch_dims=2),
-                "prefix": tf.gather(found.prefix, place, batch_dims=2),
+                "token_sums": tf.gather(found.token_sums, index, batch_dims=2),
+                "blank_sums": tf.gather(found.blank_sums, index, batch_dims=2),
+                "prefix": tf.gather(found.prefix, index, batch_dims=2),
                 "last": tokens,
             }
         return after
@@ -191,11 +191,11 @@ def gathered(states: Any, parents: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda part: tf.gather(part, parents, batch_dims=1), states)
 
 
-def _scattered(values: Any, places: Any, size: int) -> tf.Tensor:
+def _scattered(values: Any, indices: Any, size: int) -> tf.Tensor:
     """[B, K, C] at `places` of [B, K, V], a large negative number elsewhere."""
-    beam, count = places.shape[1], places.shape[2]
-    rows = tf.shape(places)[0] * beam
-    where = tf.reshape(places, tf.stack([rows, count])) + tf.expand_dims(tf.range(rows) * size, 1)
+    beam, count = indices.shape[1], indices.shape[2]
+    rows = tf.shape(indices)[0] * beam
+    where = tf.reshape(indices, tf.stack([rows, count])) + tf.expand_dims(tf.range(rows) * size, 1)
     flat = tf.tensor_scatter_nd_update(
         tf.fill([rows * size], FORBIDDEN), tf.reshape(where, [-1, 1]), tf.reshape(values, [-1])
     )

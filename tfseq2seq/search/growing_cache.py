@@ -16,7 +16,7 @@ import tensorflow as tf
 FIRST, GROWTH = 16, 4
 
 
-def loop_with_room(
+def loop_with_growing_cache(
     unfinished: Callable[..., Any], body: Callable[..., Any], first: tuple, most: int, length: Any, beam: int
 ) -> tuple:
     """Turns `body` until `unfinished` says no or `length` positions are written.
@@ -30,21 +30,21 @@ def loop_with_room(
         length: scalar, positions there are at most here; a forced prefix can make it more than `most`.
         beam: slots of each position.
     """
-    rooms = [length]
+    capacities = [length]
     if any(tf.nest.flatten(part["history"]) for part in first if _is_cache(part)):
         size = FIRST
         while size < most:
-            rooms.insert(-1, tf.minimum(size, length))
+            capacities.insert(-1, tf.minimum(size, length))
             size *= GROWTH
     variables = first
-    for room in rooms:
-        variables = tuple(_widened(part, room * beam) if _is_cache(part) else part for part in variables)
+    for capacity in capacities:
+        variables = tuple(_widened(part, capacity * beam) if _is_cache(part) else part for part in variables)
 
-        def turns(index: Any, *others: Any, room: Any = room) -> tf.Tensor:
-            return tf.logical_and(index < room, unfinished(index, *others))
+        def turns(index: Any, *others: Any, capacity: Any = capacity) -> tf.Tensor:
+            return tf.logical_and(index < capacity, unfinished(index, *others))
 
-        def turn(index: Any, *others: Any, room: Any = room, before: tuple = variables) -> tuple:
-            return _keep_shapes(before, body(room, index, *others))
+        def turn(index: Any, *others: Any, capacity: Any = capacity, before: tuple = variables) -> tuple:
+            return _keep_shapes(before, body(capacity, index, *others))
 
         variables = tf.while_loop(turns, turn, variables)
     return variables

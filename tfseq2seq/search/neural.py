@@ -38,7 +38,7 @@ class NeuralScorer:
         return self._moved(tf.reshape(tokens, [-1]), flat, tokens.shape[1])
 
     def _moved(self, tokens: Any, network: list[Any], beam: int) -> dict[str, Any]:
-        logits, following = self.step(tokens, network)
+        logits, new_states = self.step(tokens, network)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-        parts = {"network": following, "log_probs": log_probs}
+        parts = {"network": new_states, "log_probs": log_probs}
         return tf.nest.map_structure(lambda part: tf.reshape(part, tf.stack([-1, beam, part.shape[1]])), parts)

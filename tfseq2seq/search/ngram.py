@@ -35,12 +35,12 @@ def ngram_scorer(model: NgramModel, tokens: Sequence[str], where: str) -> Automa
             "learn one with `tfseq2seq ngram train --run RUN`"
         )
     ids: dict[str, list[int]] = {}
-    for place, word in enumerate(words):
-        ids.setdefault(word, []).append(place)
+    for index, word in enumerate(words):
+        ids.setdefault(word, []).append(index)
     # Contexts with words outside the vocabulary can never come up.
-    usable = {*ids, START} - {END}
-    contexts = [gram for grams in model.entries[:-1] for gram in grams if usable.issuperset(gram)]
-    numbers: dict[Gram, int] = {(): 0, **{gram: place for place, gram in enumerate(contexts, start=1)}}
+    filter_utterances = {*ids, START} - {END}
+    contexts = [gram for grams in model.entries[:-1] for gram in grams if filter_utterances.issuperset(gram)]
+    numbers: dict[Gram, int] = {(): 0, **{gram: index for index, gram in enumerate(contexts, start=1)}}
 
     def after(gram: Gram) -> int:
         """The longest context that such a past ends with."""
@@ -60,6 +60,6 @@ def ngram_scorer(model: NgramModel, tokens: Sequence[str], where: str) -> Automa
         for gram, (probability, _) in grams.items():
             if gram[:-1] in numbers:
                 for token in ids.get(gram[-1], ()):
-                    following = 0 if gram[-1] == END else after(gram)
-                    automaton.arcs[numbers[gram[:-1]], token] = (probability, following)
+                    next_states = 0 if gram[-1] == END else after(gram)
+                    automaton.arcs[numbers[gram[:-1]], token] = (probability, next_states)
     return Automaton(automaton, name="ngram")

@@ -24,7 +24,7 @@ class _Node:
     complete: bool = False
     weight: float = 0.0
     pending: float = 0.0
-    following: dict[int, int] = field(default_factory=dict)
+    next_states: dict[int, int] = field(default_factory=dict)
 
 
 def phrase_scorer(phrases: Sequence[tuple[Sequence[int], float]], size: int, opening: Sequence[int] = ()) -> Automaton:
@@ -41,51 +41,51 @@ def phrase_scorer(phrases: Sequence[tuple[Sequence[int], float]], size: int, ope
     """
     nodes = [_Node(())]
     for tokens, weight in phrases:
-        place = 0
+        index = 0
         for token in tokens:
-            if token not in nodes[place].following:
-                nodes[place].following[token] = len(nodes)
-                nodes.append(_Node((*nodes[place].path, token)))
-            place = nodes[place].following[token]
+            if token not in nodes[index].next_states:
+                nodes[index].next_states[token] = len(nodes)
+                nodes.append(_Node((*nodes[index].path, token)))
+            index = nodes[index].next_states[token]
             # What opens words is no sign of a phrase.
-            if nodes[place].path != tuple(opening):
-                nodes[place].weight = max(nodes[place].weight, weight)
-        nodes[place].complete = True
-    by_path = {node.path: place for place, node in enumerate(nodes)}
+            if nodes[index].path != tuple(opening):
+                nodes[index].weight = max(nodes[index].weight, weight)
+        nodes[index].complete = True
+    by_path = {node.path: index for index, node in enumerate(nodes)}
     # Parents stand before their children.
     for node in nodes[1:]:
         node.pending = 0.0 if node.complete else nodes[by_path[node.path[:-1]]].pending + node.weight
     failures = {}
-    for place, node in enumerate(nodes[1:], start=1):
+    for index, node in enumerate(nodes[1:], start=1):
         # Up to here a whole phrase has been said, whose bonus is pending no more, and whose tokens begin no other.
         path = node.path
         done = max((cut for cut in range(1, len(path) + 1) if nodes[by_path[path[:cut]]].complete), default=0)
         suffix = next(path[cut:] for cut in range(max(done, 1), len(path) + 1) if path[cut:] in by_path)
         kept = _inside(path[max(done, 1) : len(path) - len(suffix)], nodes, by_path) + _bonus(suffix, nodes, by_path)
-        failures[place] = (by_path[suffix], kept - node.pending)
+        failures[index] = (by_path[suffix], kept - node.pending)
 
     arcs = {
-        (place, token): (nodes[following].weight, following)
-        for place, node in enumerate(nodes)
-        if place
-        for token, following in node.following.items()
+        (index, token): (nodes[next_states].weight, next_states)
+        for index, node in enumerate(nodes)
+        if index
+        for token, next_states in node.next_states.items()
     }
     scores, targets = np.zeros(size), np.zeros(size, "int32")
-    for token, following in nodes[0].following.items():
-        scores[token], targets[token] = nodes[following].weight, following
+    for token, next_states in nodes[0].next_states.items():
+        scores[token], targets[token] = nodes[next_states].weight, next_states
     start = by_path.get(tuple(opening), 0)
     return Automaton(Arcs(scores, targets, arcs, failures, start), name="phrases")
 
 
 def _inside(path: _Path, nodes: list[_Node], by_path: dict[_Path, int]) -> float:
     """The bonus of whole phrases inside a path that is given up: they have been said all the same."""
-    place, kept = 0, 0.0
-    while place < len(path):
-        stops = range(place + 1, len(path) + 1)
-        found = [stop for stop in stops if (inner := by_path.get(path[place:stop])) and nodes[inner].complete]
+    index, kept = 0, 0.0
+    while index < len(path):
+        stops = range(index + 1, len(path) + 1)
+        found = [stop for stop in stops if (inner := by_path.get(path[index:stop])) and nodes[inner].complete]
         if found:
-            kept += _bonus(path[place : found[-1]], nodes, by_path)
-        place = found[-1] if found else place + 1
+            kept += _bonus(path[index : found[-1]], nodes, by_path)
+        index = found[-1] if found else index + 1
     return kept
 
 

@@ -92,7 +92,7 @@ def grown(prefixes: Prefixes, parents: tf.Tensor, tokens: tf.Tensor, longer: tf.
 
 def sayable(size: int) -> tf.Tensor:
     """[V] float32: 0 for tokens a transcript may hold and a large negative number for the blank and special ones."""
-    return tf.constant([FORBIDDEN if place in (BLANK, BOS, EOS) else 0.0 for place in range(size)])
+    return tf.constant([FORBIDDEN if index in (BLANK, BOS, EOS) else 0.0 for index in range(size)])
 
 
 def log_add(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The best entries of large rows, and what their logits are normalised by, several times faster over a vocabulary on a
+"""The best entries of large rows, and what their logits are normalized by, several times faster over a vocabulary on a
 CPU than `tf.math.top_k` and `tf.reduce_logsumexp`."""
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     grouped = tf.reshape(rows, tf.concat([leading, [height, count]], axis=0))
     _, groups = tf.math.top_k(tf.reduce_max(grouped, axis=-2), k)
     candidates = tf.gather(grouped, groups, axis=-1, batch_dims=batch_dims)
-    values, places = tf.math.top_k(tf.reshape(candidates, tf.concat([leading, [height * k]], axis=0)), k)
-    column = tf.gather(groups, places % k, batch_dims=batch_dims)
-    return values, places // k * count + column
+    values, indices = tf.math.top_k(tf.reshape(candidates, tf.concat([leading, [height * k]], axis=0)), k)
+    column = tf.gather(groups, indices % k, batch_dims=batch_dims)
+    return values, indices // k * count + column
 
 
 def _group_size(size: int, k: int) -> int:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.beam import Hypotheses, StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN, Limits, constrain
-from tfseq2seq.search.growing_cache import loop_with_room
+from tfseq2seq.search.growing_cache import loop_with_growing_cache
 from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 
@@ -63,7 +63,7 @@ def sample(
     sums = tf.zeros(tf.stack([batch, count]))
     done = tf.fill(tf.stack([batch, count]), False)
     first = (tf.constant(0), last, ids, sums, done, cache, weights)
-    _, _, ids, sums, _, _, weights = loop_with_room(unfinished, body, first, spec.max_length, length, count)
+    _, _, ids, sums, _, _, weights = loop_with_growing_cache(unfinished, body, first, spec.max_length, length, count)
     lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=2)
     return Hypotheses(ids, lengths, sums, sums, weights if with_attention else None)
 

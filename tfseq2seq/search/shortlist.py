@@ -48,13 +48,13 @@ class Candidates(NamedTuple):
     """What may come in the outputs of a batch.
 
     ids [C] int32, ascending, special tokens first; barred [B, 1, C] float32, 0 for those of the example itself and a
-    large negative number for those of others in the batch, so that no example's output depends on its neighbours;
+    large negative number for those of others in the batch, so that no example's output depends on its neighbors;
     places [V] int32, where among `ids` a token is.
     """
 
     ids: tf.Tensor
     barred: tf.Tensor
-    places: tf.Tensor
+    indices: tf.Tensor
 
 
 class Shortlist(tf.Module):
@@ -89,8 +89,8 @@ class Shortlist(tf.Module):
         if prefix is not None:
             chosen = tf.concat([chosen, prefix], axis=1)
         rows = tf.broadcast_to(tf.expand_dims(tf.range(batch), 1), tf.shape(chosen))
-        places = tf.reshape(tf.stack([rows, chosen], axis=2), [-1, 2])
-        counts = tf.scatter_nd(places, tf.ones_like(places[:, 0]), tf.stack([batch, self.size]))
+        indices = tf.reshape(tf.stack([rows, chosen], axis=2), [-1, 2])
+        counts = tf.scatter_nd(indices, tf.ones_like(indices[:, 0]), tf.stack([batch, self.size]))
         own = counts + self.always > 0
         anyone = tf.reduce_any(own, axis=0)
         ids = tf.cast(tf.reshape(tf.where(anyone), [-1]), tf.int32)
@@ -162,10 +162,10 @@ def learn_translations(
         counts = np.zeros(len(keys))
         for chunk in chunks:
             links, tokens = _links(chunk, source_size, target_size)
-            places = np.searchsorted(keys, links)
-            shares = chances[places]
+            indices = np.searchsorted(keys, links)
+            shares = chances[indices]
             shares /= np.bincount(tokens, shares)[tokens]
-            counts += np.bincount(places, shares, len(keys))
+            counts += np.bincount(indices, shares, len(keys))
         chances = counts / np.bincount(sources, counts, source_size + 1)[sources]
     order = np.lexsort((targets, -chances, sources))
     rank = np.arange(len(order)) - np.searchsorted(sources, sources[order])
@@ -231,7 +231,7 @@ def read_shortlist(path: str | Path, source: Sequence[str], target: Sequence[str
     Raises:
         UserError: the file cannot be read, or a line is not of such a file or of these vocabularies.
     """
-    source_ids, target_ids = ({token: place for place, token in enumerate(side)} for side in (source, target))
+    source_ids, target_ids = ({token: index for index, token in enumerate(side)} for side in (source, target))
     found, always = {}, None
     for number, raw in enumerate(iterate_lines(path), start=1):
         token, tab, rest = raw.decode("utf-8").partition("\t")

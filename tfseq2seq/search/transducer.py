@@ -23,7 +23,7 @@ class _Beam(NamedTuple):
     prefixes: Prefixes
     sums: tf.Tensor  # [B, K]
     added: tf.Tensor  # [B, K]: what scorers gave
-    said: tf.Tensor  # [B, K, J]: the prediction network's output after each prefix
+    predicted: tf.Tensor  # [B, K, J]: the prediction network's output after each prefix
     network: list[tf.Tensor]  # its states [B, K, units]
     states: list[tf.Tensor]  # of the scorers
 
@@ -56,27 +56,33 @@ class TransducerSearch:
 
     def __init__(
         self,
-        say: Callable[[Any, list[Any]], tuple[Any, list[Any]]],
+        predictor_step: Callable[[Any, list[Any]], tuple[Any, list[Any]]],
         join: Callable[[Any, Any], Any],
         longest: int,
         beam: int,
         fusion: Fusion | None = None,
     ):
-        self.say, self.join, self.longest, self.beam, self.fusion = say, join, longest, beam, fusion or Fusion()
+        self.predictor_step, self.join, self.longest, self.beam, self.fusion = (
+            predictor_step,
+            join,
+            longest,
+            beam,
+            fusion or Fusion(),
+        )
 
     def begin(self, batch: Any, network: list[Any]) -> Progress:
         """Nothing heard; `network` are states [B * beam, units] before the first token."""
         beam = self.beam
         prefixes = empty_prefixes(batch, beam, tf.constant(self.longest))
         states = [_rows(state, beam) for state in network]
-        said, network = _say(self.say, tf.fill(tf.shape(prefixes.last), BOS), states)
+        predicted, network = _predictor_step(self.predictor_step, tf.fill(tf.shape(prefixes.last), BOS), states)
         start = tf.where(prefixes.used, 0.0, FORBIDDEN)
-        first = _Beam(prefixes, start, tf.zeros_like(start), said, network, self.fusion.start(batch, beam))
+        first = _Beam(prefixes, start, tf.zeros_like(start), predicted, network, self.fusion.start(batch, beam))
         none = tf.fill(tf.shape(start), FORBIDDEN)
         return Progress(tf.constant(0), first, _Finished(prefixes.ids, prefixes.lengths, none, none))
 
     def go_on(
-        self, progress: Progress, heard: Any, frames: Any, count: int, first: Any = 0, known: Any = None
+        self, progress: Progress, encoded: Any, frames: Any, count: int, first: Any = 0, known: Any = None
     ) -> Progress:
         """Takes steps until nothing can become better than the `count` best, or a hypothesis has come to where no more
         is known.
@@ -101,12 +107,12 @@ class TransducerSearch:
             return tf.logical_and(tf.reduce_any(open_ones), furthest(step, now.prefixes) < known)
 
         def body(step: Any, now: _Beam, finished: _Finished) -> Any:
-            places = step - now.prefixes.lengths
-            position = tf.gather(heard, tf.clip_by_value(places - first, 0, tf.shape(heard)[1] - 1), batch_dims=1)
-            log_probs = tf.nn.log_softmax(tf.cast(self.join(position, now.said), tf.float32))
-            ends = places >= tf.expand_dims(frames, 1) - 1
+            indices = step - now.prefixes.lengths
+            position = tf.gather(encoded, tf.clip_by_value(indices - first, 0, tf.shape(encoded)[1] - 1), batch_dims=1)
+            log_probs = tf.nn.log_softmax(tf.cast(self.join(position, now.predicted), tf.float32))
+            ends = indices >= tf.expand_dims(frames, 1) - 1
             finished = _finish(finished, now, log_probs[:, :, BLANK], ends, fusion)
-            return step + 1, _next(now, log_probs, ends, length, self.say, fusion), finished
+            return step + 1, _next(now, log_probs, ends, length, self.predictor_step, fusion), finished
 
         return Progress(*tf.while_loop(unfinished, body, tuple(progress)))
 
@@ -119,7 +125,9 @@ class TransducerSearch:
         return Hypotheses(ids, tf.where(exists, found.lengths, 0), found.sums, scores, None)
 
 
-def transducer_search(search: TransducerSearch, heard: Any, frames: Any, network: list[Any], count: int) -> Hypotheses:
+def transducer_search(
+    search: TransducerSearch, encoded: Any, frames: Any, network: list[Any], count: int
+) -> Hypotheses:
     """The `count` likeliest transcripts of whole utterances.
 
     Args:
@@ -128,7 +136,7 @@ def transducer_search(search: TransducerSearch, heard: Any, frames: Any, network
         frames: [B] how many of them are real.
         network: states [B * beam, units] before the first token.
     """
-    progress = search.go_on(search.begin(tf.shape(heard)[0], network), heard, frames, count)
+    progress = search.go_on(search.begin(tf.shape(encoded)[0], network), encoded, frames, count)
     return search.best(progress, count)
 
 
@@ -155,7 +163,7 @@ def _finish(finished: _Finished, now: _Beam, blank: Any, ends: Any, fusion: Fusi
     return _Finished(*(tf.gather(part, best, batch_dims=1) for part in both))
 
 
-def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, say: Any, fusion: Fusion) -> _Beam:
+def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, predictor_step: Any, fusion: Fusion) -> _Beam:
     prefixes = now.prefixes
     beam, size = log_probs.shape[1], log_probs.shape[2]
     waited = tf.where(tf.logical_or(ends, tf.logical_not(prefixes.used)), FORBIDDEN, now.sums + log_probs[:, :, BLANK])
@@ -168,30 +176,32 @@ def _next(now: _Beam, log_probs: Any, ends: Any, length: Any, say: Any, fusion: 
     if fusion:
         opinions = opinions + fusion.scores(now.states)
     saying = tf.reshape(spoken + opinions, tf.stack([-1, beam * size]))
-    best, places = tf.math.top_k(tf.concat([waited + now.added, saying], axis=1), beam)
-    longer = places >= beam
-    parents = tf.where(longer, (places - beam) // size, places)
-    tokens = tf.where(longer, (places - beam) % size, PAD)
+    best, indices = tf.math.top_k(tf.concat([waited + now.added, saying], axis=1), beam)
+    longer = indices >= beam
+    parents = tf.where(longer, (indices - beam) // size, indices)
+    tokens = tf.where(longer, (indices - beam) % size, PAD)
     flat = tf.concat([waited, tf.reshape(spoken, tf.stack([-1, beam * size]))], axis=1)
-    sums = tf.gather(flat, places, batch_dims=1)
+    sums = tf.gather(flat, indices, batch_dims=1)
     network = gathered(now.network, parents)
-    said, following = _say(say, tokens, network)
+    predicted, new_states = _predictor_step(predictor_step, tokens, network)
     extended = tf.expand_dims(longer, 2)
     return _Beam(
         grown(prefixes, parents, tokens, longer, best > FORBIDDEN / 2),
         sums,
         best - sums if fusion else now.added,
-        tf.where(extended, said, tf.gather(now.said, parents, batch_dims=1)),
-        [tf.where(extended, new, old) for new, old in zip(following, network)],
+        tf.where(extended, predicted, tf.gather(now.predicted, parents, batch_dims=1)),
+        [tf.where(extended, new, old) for new, old in zip(new_states, network)],
         fusion.moved(now.states, parents, tokens, longer),
     )
 
 
-def _say(say: Any, tokens: Any, network: list[Any]) -> tuple[Any, list[Any]]:
+def _predictor_step(predictor_step: Any, tokens: Any, network: list[Any]) -> tuple[Any, list[Any]]:
     """`say` over [B, K]."""
     beam = tokens.shape[1]
-    said, following = say(tf.reshape(tokens, [-1]), [tf.reshape(state, [-1, state.shape[2]]) for state in network])
-    return _rows(said, beam), [_rows(state, beam) for state in following]
+    predicted, new_states = predictor_step(
+        tf.reshape(tokens, [-1]), [tf.reshape(state, [-1, state.shape[2]]) for state in network]
+    )
+    return _rows(predicted, beam), [_rows(state, beam) for state in new_states]
 
 
 def _rows(flat: Any, beam: int) -> Any:

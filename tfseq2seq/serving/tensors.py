@@ -89,15 +89,15 @@ def _named_rows(rows: Any, signature: Signature) -> dict[str, Any]:
     names = set(signature.inputs)
     if not _is_named(rows[0]):
         name = _only(signature, ROWS, "a list of objects")
-        wrong = next((place for place, row in enumerate(rows) if _is_named(row)), None)
+        wrong = next((position for position, row in enumerate(rows) if _is_named(row)), None)
         if wrong is not None:
             raise Refusal(400, f"{ROWS}[{wrong}] is an object, and the rows before it are not")
         return {name: rows}
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if not _is_named(row):
-            raise Refusal(400, f"{ROWS}[{place}] is {_kind(row)}, and the rows before it are objects")
+            raise Refusal(400, f"{ROWS}[{position}] is {_kind(row)}, and the rows before it are objects")
         if set(row) != names:
-            raise Refusal(400, f"{ROWS}[{place}] has {_listed(row)}; {_listed(names)} is expected")
+            raise Refusal(400, f"{ROWS}[{position}] has {_listed(row)}; {_listed(names)} is expected")
     return {name: [row[name] for row in rows] for name in names}
 
 
@@ -144,7 +144,7 @@ def _array(value: Any, tensor: Tensor, name: str) -> np.ndarray:
         raise Refusal(400, f"input {name!r} has no row; at least one is expected")
     if kind is np.object_:
         array = np.empty(len(flat), kind)
-        array[:] = [_bytes(one, place, shape, name, tensor) for place, one in enumerate(flat)]
+        array[:] = [_bytes(one, position, shape, name, tensor) for position, one in enumerate(flat)]
     else:
         array = _numbers(flat, shape, name, tensor, kind)
     return array.reshape(shape)
@@ -172,13 +172,13 @@ def _numbers(flat: list[Any], shape: tuple[int, ...], name: str, tensor: Tensor,
     elif issubclass(kind, np.integer):
         wanted = {int}
     if not set(map(type, flat)) <= wanted:
-        place = next(place for place, one in enumerate(flat) if type(one) not in wanted)
-        raise _mistyped(flat[place], place, shape, name, tensor)
+        position = next(position for position, one in enumerate(flat) if type(one) not in wanted)
+        raise _mistyped(flat[position], position, shape, name, tensor)
     if issubclass(kind, np.integer):
         limits = np.iinfo(kind)
-        for place, one in enumerate(flat):
+        for position, one in enumerate(flat):
             if not limits.min <= one <= limits.max:
-                raise _mistyped(one, place, shape, name, tensor)
+                raise _mistyped(one, position, shape, name, tensor)
         return np.array(flat, kind)
     if kind is np.bool_:
         return np.array(flat, kind)
@@ -194,30 +194,32 @@ def _numbers(flat: list[Any], shape: tuple[int, ...], name: str, tensor: Tensor,
     return array
 
 
-def _bytes(value: Any, place: int, shape: tuple[int, ...], name: str, tensor: Tensor) -> bytes:
+def _bytes(value: Any, position: int, shape: tuple[int, ...], name: str, tensor: Tensor) -> bytes:
     if isinstance(value, str):
         if "\0" in value:
-            raise Refusal(400, f"{_at(name, place, shape)} has a NUL character; bytes are given as {{'b64': ...}}")
+            raise Refusal(400, f"{_at(name, position, shape)} has a NUL character; bytes are given as {{'b64': ...}}")
         try:
             return value.encode("utf-8")
         except UnicodeEncodeError:
-            raise Refusal(400, f"{_at(name, place, shape)} has half a surrogate pair, which is no character") from None
+            raise Refusal(
+                400, f"{_at(name, position, shape)} has half a surrogate pair, which is no character"
+            ) from None
     if not _is_base64(value):
-        raise _mistyped(value, place, shape, name, tensor)
+        raise _mistyped(value, position, shape, name, tensor)
     # As TensorFlow Serving, which needs no padding and takes no notice of white space.
     text = "".join(value["b64"].split()).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(400, f"{_at(name, place, shape)} is no base64 in 'b64'") from None
+        raise Refusal(400, f"{_at(name, position, shape)} is no base64 in 'b64'") from None
 
 
-def _mistyped(value: Any, place: int, shape: tuple[int, ...], name: str, tensor: Tensor) -> Refusal:
-    return Refusal(400, f"{_at(name, place, shape)} is {_kind(value)}; a value for {tensor.dtype} is expected")
+def _mistyped(value: Any, position: int, shape: tuple[int, ...], name: str, tensor: Tensor) -> Refusal:
+    return Refusal(400, f"{_at(name, position, shape)} is {_kind(value)}; a value for {tensor.dtype} is expected")
 
 
-def _at(name: str, place: int, shape: tuple[int, ...]) -> str:
-    return f"input {name!r}" + "".join(f"[{index}]" for index in np.unravel_index(place, shape))
+def _at(name: str, position: int, shape: tuple[int, ...]) -> str:
+    return f"input {name!r}" + "".join(f"[{index}]" for index in np.unravel_index(position, shape))
 
 
 def _values(array: np.ndarray, as_bytes: bool) -> Any:

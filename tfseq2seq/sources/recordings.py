@@ -38,17 +38,17 @@ class Recordings:
 def read_recordings(utterances: Sequence[Utterance], source: AudioSpec) -> Recordings:
     """Reads all recordings; one that cannot be read or has nothing in it does not keep the others from being read."""
     noted = Faults()
-    named = [Utterance(str(place), one.path, one.text, one.start, one.seconds) for place, one in enumerate(utterances)]
+    named = [Utterance(str(index), one.path, one.text, one.start, one.seconds) for index, one in enumerate(utterances)]
     samples = [np.zeros(0, "float32")] * len(named)
     found = manifest_utterances(named, source.sample_rate, noted)
     faults = {}
     for values, _, name in found.as_numpy_iterator():
-        place = int(name)
+        index = int(name)
         fault = sample_faults(values[np.newaxis], np.array([len(values)], "int32"), source)[0].numpy()
         if fault:
-            faults[place] = f"{named[place].path}: {fault.decode('utf-8')}"
+            faults[index] = f"{named[index].path}: {fault.decode('utf-8')}"
         else:
-            samples[place] = values
+            samples[index] = values
     faults.update({int(name): message for name, message in noted.found})
     return Recordings(samples, sorted(faults.items()))
 

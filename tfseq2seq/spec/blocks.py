@@ -21,7 +21,7 @@ class TransformerSpec(Spec):
     heads: int = setting(8, "attention heads; the width is divisible by it", low=1)
     kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
     ffn: int = setting(2048, "inner width of the feed-forward part", low=1)
-    norm: Literal["pre", "post"] = setting("pre", "layer normalisation before or after each part")
+    norm: Literal["pre", "post"] = setting("pre", "layer normalization before or after each part")
     activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "feed-forward activation")
     positions: Positions = setting("sinusoidal", "how positions enter")
     max_positions: int = setting(1024, "longest input learned positions cover", low=1)

@@ -42,7 +42,7 @@ class ConvolutionEncoderSpec(Spec):
     layers: int = setting(6, "gated convolutions", low=1)
     filters: int = setting(256, "channels of each convolution", low=1)
     kernel: int = setting(3, "positions under each convolution; odd", low=1)
-    pooling: int = setting(1, "neighbouring positions averaged into one at the end (1: none)", low=1)
+    pooling: int = setting(1, "neighboring positions averaged into one at the end (1: none)", low=1)
     max_positions: int = setting(1024, "longest input the learned positions cover", low=1)
     dropout: float = setting(0.2, "dropout before each convolution", low=0, high=0.99)
 
@@ -99,7 +99,7 @@ class PyramidEncoderSpec(Spec):
     kind: Literal["pyramid"] = setting("pyramid", "names this encoder")
     cell: Cell = setting("lstm", "recurrent cell")
     layers: int = setting(3, "recurrent layers", low=1)
-    joins: int = setting(2, "so many of the upper layers read two neighbouring positions as one", low=0)
+    joins: int = setting(2, "so many of the upper layers read two neighboring positions as one", low=0)
     units: int = setting(256, "units of each direction", low=1)
     dropout: float = setting(0.2, "dropout on the input and between layers", low=0, high=0.99)
 

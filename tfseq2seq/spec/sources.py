@@ -18,8 +18,8 @@ class TextSpec(Spec):
     scheme: Scheme = setting("unigram", "unigram and bpe by SentencePiece, wordpiece, words, characters or bytes")
     vocabulary_size: int = setting(8000, "entries in the vocabulary, the four special ones included", low=5)
     min_count: int = setting(1, "words and characters seen less often become <unk>", low=1)
-    normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalisation of the input")
-    lowercase: bool = setting(False, "fold case, after Unicode normalisation")
+    normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalization of the input")
+    lowercase: bool = setting(False, "fold case, after Unicode normalization")
     vocabulary: str = setting("", "an existing vocabulary file to use instead of learning one")
 
 

@@ -19,7 +19,7 @@ from tfseq2seq.spec import DistillationSpec
 
 
 def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, Any], Any]:
-    """What `Seq2Seq.taught` is set to.
+    """What `Seq2Seq.distillation_loss` is set to.
 
     Of the loss L over the labels it makes (1 - w) L + w T^2 C, where C is the cross entropy of the student's softmax
     with the teacher's at temperature T, the mean over real tokens. T^2 keeps the size of its gradient (Hinton et al.
@@ -44,7 +44,7 @@ def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, A
     teacher: keras.Model = run.load_model()
     teacher.trainable = False
 
-    def taught(loss: Any, inputs: Any, logits: Any, weights: Any) -> Any:
+    def distillation_loss(loss: Any, inputs: Any, logits: Any, weights: Any) -> Any:
         wanted = ops.softmax(ops.cast(teacher(inputs, training=False), "float32") / spec.temperature)
         found = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
         each = -ops.sum(ops.stop_gradient(wanted) * found, axis=-1)
@@ -52,4 +52,4 @@ def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, A
         mean = ops.sum(each * weights) / ops.maximum(ops.sum(weights), 1.0)
         return (1.0 - spec.weight) * loss + spec.weight * spec.temperature**2 * mean
 
-    return taught
+    return distillation_loss

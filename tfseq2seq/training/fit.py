@@ -25,14 +25,14 @@ from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.tasks import open_task
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = print) -> Run:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
     """Trains what a recipe describes and leaves it in `folder`.
 
     Args:
         recipe: see `tfseq2seq recipe --schema`.
         folder: of the run; see `run.py` for what it will hold.
         resume: continue the run in `folder` from its last evaluation, with this recipe's training limits.
-        say: gets lines for the user.
+        log: gets lines for the user.
 
     Returns:
         The finished run.
@@ -50,13 +50,13 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
             raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
         run = Run(folder, recipe, *task.learn_features())
     source = f"source {run.source.size:,}, " if run.source else ""
-    say(f"vocabulary: {source}target {run.target.size:,}")
+    log(f"vocabulary: {source}target {run.target.size:,}")
 
     model = run.build_model()
-    batches, validation = task.batches(run, model, say)
+    batches, validation = task.batches(run, model, log)
     compile_model(model, recipe)
     if recipe.training.distillation.teacher:
-        model.taught = teaching(recipe.training.distillation, run)
+        model.distillation_loss = teaching(recipe.training.distillation, run)
     progress = run.load_resume(model) if resume else {}
     if progress and recipe.training.pruning.sparsity:
         check_resumed(model, recipe.training.pruning, progress["step"])
@@ -64,14 +64,14 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, say: Any = p
         # The saved state holds the rate as it was; a recipe with another one means it.
         model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
     if not progress:
-        task.prepare(model, run, batches, say)
-    say(f"model: {count_parameters(model):,} parameters")
+        task.prepare(model, run, batches, log)
+    log(f"model: {count_parameters(model):,} parameters")
     if not resume:
         # Not before: what is wrong in the recipe or its files has come up by now, and leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
     score = task.score(model, run) if recipe.training.monitor != "loss" else None
     fit(model, run, batches.skip(progress.get("step", 0)), validation, progress, score)
-    finish(model, run, say)
+    finish(model, run, log)
     return run
 
 
@@ -174,7 +174,7 @@ def _resumed(recipe: Recipe, folder: str | Path) -> Run:
     return run
 
 
-def finish(model: Any, run: Run, say: Any = print) -> None:
+def finish(model: Any, run: Run, log: Any = print) -> None:
     """Sets the final weights, the best checkpoint's or the mean of the last ones, and writes them."""
     progress, spec = run.progress(), run.recipe.training
     if not progress.get("best"):
@@ -182,15 +182,15 @@ def finish(model: Any, run: Run, say: Any = print) -> None:
     last = progress["kept"][-spec.average :]
     if spec.average > 1:
         set_average(model, run, last)
-        say(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
+        log(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
     else:
         load_weights(model, run.checkpoint_file(progress["best"]))
         best = f"step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
-        say(f"final weights: best checkpoint, {best}")
+        log(f"final weights: best checkpoint, {best}")
     if spec.pruning.sparsity:
-        say(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
+        log(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
         if progress["step"] < spec.pruning.end:
-            say(f"training ended before update {spec.pruning.end}, up to which pruning goes on")
+            log(f"training ended before update {spec.pruning.end}, up to which pruning goes on")
     save_weights(model, run.folder / FINAL)
 
 

@@ -66,9 +66,9 @@ class TokenCrossEntropy(keras.losses.Loss):
                 spread = (found.probabilities - smoothing / size) * ops.expand_dims(upstream, -1)
                 flat = ops.reshape(spread, (-1, size))
                 rows = ops.arange(ops.shape(flat)[0], dtype="int32")
-                places = ops.stack([rows, ops.reshape(labels, (-1,))], axis=1)
+                indices = ops.stack([rows, ops.reshape(labels, (-1,))], axis=1)
                 own = ops.reshape((smoothing - 1.0) * upstream, (-1,))
-                flat = ops.scatter_update(flat, places, own, reduction="add")
+                flat = ops.scatter_update(flat, indices, own, reduction="add")
                 return ops.cast(ops.reshape(flat, ops.shape(logits)), logits.dtype)
 
             return loss, gradient

@@ -1,7 +1,7 @@
 """Magnitude pruning while training: of every weight matrix the smallest numbers become zero and stay so.
 
 Their share grows by the cubic schedule of Zhu & Gupta 2017, fast while much is superfluous and slower at the end; it is
-the same for each matrix. Biases, and scales of normalisation, are few and are left alone.
+the same for each matrix. Biases, and scales of normalization, are few and are left alone.
 
 What is pruned is told by the zeros themselves, so a checkpoint needs nothing beside its weights.
 """

@@ -67,7 +67,7 @@ def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimize
         return keras.optimizers.Adam(**adam, **shared)
     if spec.name == "adamw":
         optimizer = keras.optimizers.AdamW(weight_decay=spec.weight_decay, **adam, **shared)
-        # Decay pulls weight matrices to zero; biases and normalisation have no business there.
+        # Decay pulls weight matrices to zero; biases and normalization have no business there.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
     if spec.name == "sgd":

@@ -11,13 +11,13 @@ import tensorflow as tf
 from tfseq2seq.data.batching import (
     CorpusReport,
     batch_by_tokens,
-    drop_unfit,
+    filter_pairs,
     shuffled_epochs,
     tokenize,
     training_example,
 )
 from tfseq2seq.data.corpora import iterate_side, line_corpora, training_corpora
-from tfseq2seq.data.recordings import SpeechReport, batch_by_seconds, speech_corpora, speech_example, usable
+from tfseq2seq.data.recordings import SpeechReport, batch_by_seconds, filter_utterances, speech_corpora, speech_example
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.features.text import TextFeatures
@@ -32,7 +32,7 @@ from tfseq2seq.spec import AudioSpec, DataSpec, Recipe, SearchSpec, TextSpec, Tr
 
 Score = Callable[[], float]
 Batches = tuple[tf.data.Dataset, tf.data.Dataset]
-# Recordings that the statistics of global normalisation are taken from: far more than their precision needs.
+# Recordings that the statistics of global normalization are taken from: far more than their precision needs.
 _ADAPTED_TO = 2000
 
 
@@ -46,17 +46,17 @@ class TextTask:
         """Text features of both sides, one object where the vocabulary is shared."""
         return learn_features(self.recipe, self.corpora.held)
 
-    def batches(self, run: Run, model: Any, say: Any) -> Batches:
+    def batches(self, run: Run, model: Any, log: Any) -> Batches:
         """Training batches without end, shuffled anew each epoch, and the validation corpus once."""
         batches, report = training_batches(self.corpora.train, run, self.recipe.data)
-        say(f"training: {report}")
+        log(f"training: {report}")
         validation, report = validation_batches(self.corpora.validation, run, self.recipe.data)
-        say(f"validation: {report}")
+        log(f"validation: {report}")
         return batches, validation
 
-    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, say: Any) -> None:
+    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, log: Any) -> None:
         """Starts embeddings from vector files where the recipe names some."""
-        load_vectors(model, run, say)
+        load_vectors(model, run, log)
 
     def score(self, model: Any, run: Run) -> Score:
         """A function that generates the targets of validation pairs greedily and scores them as the monitor asks."""
@@ -77,20 +77,20 @@ class LanguageTask:
         lines = iterate_side(self.recipe.data.train, "target", self.corpora.held)
         return None, _learned("target", self.recipe.target, lines)
 
-    def batches(self, run: Run, model: Any, say: Any) -> Batches:
+    def batches(self, run: Run, model: Any, log: Any) -> Batches:
         """Training batches without end, shuffled anew each epoch, and the validation corpus once."""
         spec = self.recipe.data
         parts = []
         for name, lines in (("training", self.corpora.train), ("validation", self.corpora.validation)):
-            kept, report = drop_unfit(tokenize(run.target, run.target)(lines), spec, f"data.{name}")
-            say(f"{name}: {report.kept:,} lines, {report.target_tokens:,} tokens")
+            kept, report = filter_pairs(tokenize(run.target, run.target)(lines), spec, f"data.{name}")
+            log(f"{name}: {report.kept:,} lines, {report.target_tokens:,} tokens")
             parts.append((kept, report.kept))
         (train, count), (validation, _) = parts
         shuffled = shuffled_epochs(train, count, spec, self.recipe.seed)
         batches = batch_by_tokens(spec)(shuffled).map(_language_example).prefetch(8)
         return batches, _sized(batch_by_tokens(spec)(validation).map(_language_example).cache())
 
-    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, say: Any) -> None:
+    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, log: Any) -> None:
         """Nothing."""
 
     def score(self, model: Any, run: Run) -> Score:
@@ -109,23 +109,23 @@ class SpeechTask:
         """There is no source vocabulary; text features of the transcripts."""
         return None, _learned("target", self.recipe.target, self.corpora.texts())
 
-    def batches(self, run: Run, model: Any, say: Any) -> Batches:
+    def batches(self, run: Run, model: Any, log: Any) -> Batches:
         """Training batches without end, shuffled anew each epoch, and the validation corpus once."""
         spec, rate = self.recipe.data, self.source.sample_rate
         train, report = self._usable(self.corpora.train, self.corpora.train_faults, "data.train", run, model)
-        say(f"training: {report}")
+        log(f"training: {report}")
         validation, checked = self._usable(
             self.corpora.validation, self.corpora.validation_faults, "data.validation", run, model
         )
-        say(f"validation: {checked}")
+        log(f"validation: {checked}")
         attends, transduces = model.spec.attends, isinstance(model.spec.decoder, TransducerDecoderSpec)
         example = speech_example(attends, attends or transduces, transduces or model.spec.has_ctc)
         shuffled = shuffled_epochs(train, report.kept, spec, self.recipe.seed)
         batches = batch_by_seconds(spec, rate)(shuffled).map(example).prefetch(4)
         return batches, _sized(batch_by_seconds(spec, rate)(validation).map(example).cache())
 
-    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, say: Any) -> None:
-        """Sets the statistics of global normalisation from the first training recordings."""
+    def prepare(self, model: Any, run: Run, batches: tf.data.Dataset, log: Any) -> None:
+        """Sets the statistics of global normalization from the first training recordings."""
         features = model.frontend.features
         if features.adapted:
             return
@@ -142,7 +142,7 @@ class SpeechTask:
             if heard >= _ADAPTED_TO:
                 break
         features.adapt_statistics(count, total, squares)
-        say(f"global normalisation: from {heard:,} recordings, {count:,.0f} frames")
+        log(f"global normalization: from {heard:,} recordings, {count:,.0f} frames")
 
     def score(self, model: Any, run: Run) -> Score:
         """A function that transcribes validation recordings greedily and scores them by the recipe's monitor."""
@@ -157,7 +157,9 @@ class SpeechTask:
             return model.encoder.positions(model.frontend.positions(samples))
 
         rate = self.source.sample_rate
-        return usable(utterances, run.target, self.recipe.data, rate, name, positions, model.spec.has_ctc, faults)
+        return filter_utterances(
+            utterances, run.target, self.recipe.data, rate, name, positions, model.spec.has_ctc, faults
+        )
 
 
 def open_task(recipe: Recipe) -> TextTask | LanguageTask | SpeechTask:
@@ -200,18 +202,18 @@ def _learned(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFeatures:
 
 def training_batches(pairs: tf.data.Dataset, run: Run, spec: DataSpec) -> tuple[tf.data.Dataset, CorpusReport]:
     """Batches of pairs of lines without end, shuffled anew each epoch, and what the corpus holds."""
-    kept, report = drop_unfit(tokenize(run.source, run.target)(pairs), spec, "data.train")
+    kept, report = filter_pairs(tokenize(run.source, run.target)(pairs), spec, "data.train")
     shuffled = shuffled_epochs(kept, report.kept, spec, run.recipe.seed)
     return batch_by_tokens(spec)(shuffled).map(training_example).prefetch(8), report
 
 
 def validation_batches(pairs: tf.data.Dataset, run: Run, spec: DataSpec) -> tuple[tf.data.Dataset, CorpusReport]:
     """Pairs of lines once, in batches."""
-    kept, report = drop_unfit(tokenize(run.source, run.target)(pairs), spec, "data.validation")
+    kept, report = filter_pairs(tokenize(run.source, run.target)(pairs), spec, "data.validation")
     return _sized(batch_by_tokens(spec)(kept).map(training_example).cache()), report
 
 
-def load_vectors(model: Seq2Seq, run: Run, say: Any = print) -> None:
+def load_vectors(model: Seq2Seq, run: Run, log: Any = print) -> None:
     """Starts embeddings from the vector files the recipe names; tokens without a vector keep a random one."""
     spec, seed = run.recipe.model, run.recipe.seed
     sides: Any = (
@@ -226,7 +228,7 @@ def load_vectors(model: Seq2Seq, run: Run, say: Any = print) -> None:
                 tokens, read_vectors(expanded_path(path), set(tokens)), spec.width, seed, spec.width**-0.5
             )
             embedding.embeddings.assign(matrix)
-            say(f"{side} vectors: {found:,} of {len(tokens):,} tokens found in {path}")
+            log(f"{side} vectors: {found:,} of {len(tokens):,} tokens found in {path}")
 
 
 def _generated_score(model: Any, run: Run, sources: list[Any], references: list[str]) -> Score:

@@ -56,8 +56,8 @@ def write_joined(
         raise UserError("there is no utterance to join")
     generator = np.random.default_rng(seed)
     speakers: dict[str, list[int]] = {}
-    for place, utterance in enumerate(utterances):
-        speakers.setdefault(utterance.speaker, []).append(place)
+    for index, utterance in enumerate(utterances):
+        speakers.setdefault(utterance.speaker, []).append(index)
     faults = Faults()
     samples = [values for values, _, _ in manifest_utterances(utterances, rate, faults).as_numpy_iterator()]
     if faults.found:
@@ -67,8 +67,8 @@ def write_joined(
         for _ in range(count):
             speaker = sorted(speakers)[generator.integers(len(speakers))]
             chosen = generator.choice(speakers[speaker], size=generator.integers(least, most, endpoint=True))
-            joined = _joined([samples[place] for place in chosen], generator, pause, rate)
-            yield split, speaker, joined, " ".join(utterances[place].text for place in chosen)
+            joined = _joined([samples[index] for index in chosen], generator, pause, rate)
+            yield split, speaker, joined, " ".join(utterances[index].text for index in chosen)
 
     return write_recordings(Path(folder) / f"{split}.tsv", recordings(), rate)
 

@@ -149,8 +149,8 @@ def chinese_number(number: int) -> str:
 def _below_ten_thousand(number: int) -> str:
     """A group of four digits: one 零 for each run of zeros between digits, none at either end."""
     said, skipped = "", False
-    for place, unit in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
-        digit = number // place % 10
+    for index, unit in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit = number // index % 10
         if digit:
             said += (_DIGITS[0] if skipped and said else "") + _DIGITS[digit] + unit
         skipped = digit == 0

@@ -1,4 +1,4 @@
-"""Generated text normalisation data, for the quick start: written forms and how they are said.
+"""Generated text normalization data, for the quick start: written forms and how they are said.
 
     on Nov 21, 2026    on november twenty-first twenty twenty-six
     costs £3.99        costs three pounds and ninety-nine pence

@@ -1,4 +1,4 @@
-"""The written forms of the generated text normalisation data, each with how it is said.
+"""The written forms of the generated text normalization data, each with how it is said.
 
 No input comes from two forms, nor twice from one.
 """
@@ -101,9 +101,9 @@ def _fraction_style(style: Style, parts: int) -> Style:
     return lambda index: style(100 // parts * (index + index // (parts - 1) + 1))
 
 
-def _amount(hundredths: int, places: int, comma: str) -> str:
+def _amount(hundredths: int, decimals: int, comma: str) -> str:
     whole, part = divmod(hundredths, 100)
-    return f"{whole:{comma}}" + ("", f".{part // 10}", f".{part:02}")[places]
+    return f"{whole:{comma}}" + ("", f".{part // 10}", f".{part:02}")[decimals]
 
 
 # ---- English --------------------------------------------------------------------------------------------------------
@@ -167,8 +167,8 @@ def _hour(moment: time) -> Pair:
     return f"{_twelve(moment.hour)} {_half(moment)}", spoken_forms.english_time(moment.hour)
 
 
-def _price(hundredths: int, symbol: str, places: int, comma: str = "") -> Pair:
-    return symbol + _amount(hundredths, places, comma), spoken_forms.english_money(hundredths, symbol)
+def _price(hundredths: int, symbol: str, decimals: int, comma: str = "") -> Pair:
+    return symbol + _amount(hundredths, decimals, comma), spoken_forms.english_money(hundredths, symbol)
 
 
 def _cardinal(number: int, comma: str = "") -> Pair:
@@ -199,8 +199,8 @@ def _english(dates: Sequence[date], days: Sequence[date]) -> Iterator[Form]:
     yield Form(EN_TIME, (_clock_of_twelve,), TIMES, weight=2)
     yield Form(EN_TIME, (_clock, _clock_of_twelve, _hour), HOURS)
 
-    whole = tuple(partial(_price, symbol=symbol, places=0) for symbol in "$€£")
-    exact = tuple(partial(_price, symbol=symbol, places=2) for symbol in "$€£")
+    whole = tuple(partial(_price, symbol=symbol, decimals=0) for symbol in "$€£")
+    exact = tuple(partial(_price, symbol=symbol, decimals=2) for symbol in "$€£")
     yield from _number_forms(Form(EN_MONEY, whole + exact), whole + exact, scale=100)
     yield from _fraction_forms(Form(EN_MONEY, exact), 100, exact)
     yield from _number_forms(Form(EN_ORDINAL, (_ordinal,), weight=3), (_ordinal,))
@@ -241,8 +241,8 @@ def _zh_half_day(moment: time, colon: bool) -> Pair:
     return f"{part}{hour}{minutes}", part + spoken_forms.chinese_time(hour, moment.minute)
 
 
-def _zh_price(fen: int, pattern: str, places: int, comma: str = "") -> Pair:
-    return pattern.format(_amount(fen, places, comma)), spoken_forms.chinese_money(fen)
+def _zh_price(fen: int, pattern: str, decimals: int, comma: str = "") -> Pair:
+    return pattern.format(_amount(fen, decimals, comma)), spoken_forms.chinese_money(fen)
 
 
 def _zh_count(number: int, unit: str = "") -> Pair:
@@ -273,11 +273,11 @@ def _chinese(dates: Sequence[date], days: Sequence[date]) -> Iterator[Form]:
 
     in_units = partial(_zh_price, pattern="{}元")
     symbol = partial(_zh_price, pattern="¥{}")
-    whole = (partial(in_units, places=0), partial(symbol, places=0), partial(symbol, places=2))
-    exact = (partial(in_units, places=2), partial(symbol, places=2))
+    whole = (partial(in_units, decimals=0), partial(symbol, decimals=0), partial(symbol, decimals=2))
+    exact = (partial(in_units, decimals=2), partial(symbol, decimals=2))
     yield from _number_forms(form(ZH_MONEY, whole), whole[1:], scale=100)
     yield from _fraction_forms(form(ZH_MONEY, exact), 100, exact[1:])
-    yield from _fraction_forms(form(ZH_MONEY, (partial(in_units, places=1),)), 10)
+    yield from _fraction_forms(form(ZH_MONEY, (partial(in_units, decimals=1),)), 10)
     foreign = tuple(partial(_zh_count, unit=unit) for unit in ("美元", "欧元", "英镑"))
     yield from _number_forms(form(ZH_MONEY, foreign))
     yield from _number_forms(form(ZH_ORDINAL, (_zh_ordinal,)))
