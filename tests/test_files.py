@@ -1,4 +1,4 @@
-"""Reading lines with faults told by place, and writing that never shows half a file."""
+"""Reading of lines with errors that name the line, and writing without partial files."""
 
 import gzip
 
@@ -39,7 +39,7 @@ def test_gz_of_several_members_is_read_to_its_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "place"),
+    ("name", "content", "message"),
     [
         ("latin1.txt", "gut\nsch\u00f6n\n".encode("latin1"), "line 2: byte 4 (0xf6)"),
         ("cut.txt", "gut\n\u6211".encode()[:-1], "line 2: byte 1 (0xe6)"),
@@ -54,13 +54,13 @@ def test_gz_of_several_members_is_read_to_its_end(tmp_path):
         ("deflate.gz", ZIPPED[:15] + bytes([ZIPPED[15] ^ 0xFF]) + ZIPPED[16:], "damaged after line 0"),
     ],
 )
-def test_fault_is_told_with_its_place(tmp_path, name, content, index):
+def test_errors_name_the_line(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
         list(iterate_lines(path))
     assert str(caught.value).startswith(str(path))
-    assert index in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -116,13 +116,13 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, stop):
     assert names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("place", ["folder", "file/below", "x" * 250])
-def test_unwritable_path(tmp_path, index):
+@pytest.mark.parametrize("name", ["folder", "file/below", "x" * 250])
+def test_unwritable_path(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot write") as caught:
-        write_whole(tmp_path / index, b"content")
-    assert str(tmp_path / index) in str(caught.value)
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        write_whole(tmp_path / name, b"content")
+    assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == ["file", "folder"]
 

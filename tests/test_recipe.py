@@ -5,9 +5,12 @@ import itertools
 import json
 import re
 import typing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import yaml
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS
@@ -29,6 +32,8 @@ from tfseq2seq.spec import (
     SpecError,
     TextSpec,
     TransformerEncoderSpec,
+    group,
+    setting,
 )
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -558,9 +563,307 @@ def test_schema_defaults_can_be_set(row):
 
 
 def test_schema_types_are_those_of_the_values():
-    python = {"integer": int, "number": float, "boolean": bool, "text": str, "choice": str}
+    python = {"integer": int, "number": float, "boolean": bool, "text": str, "choice": str, "list of text": list}
     values = dict(entry for recipe in variants() for entry in keys_of(to_dict(recipe)))
     for key, kind, default, help in schema():
         assert type(values[key]) is python[kind], key
         if kind == "choice" and not key.endswith(".kind"):
             assert default in re.search(r"\(([^()]+)\)$", help).group(1).split(" | "), key
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point(Spec):
+    name: str = setting("", "what it is called")
+    weight: float = setting(1.0, "how much it counts", low=0)
+
+    def check(self) -> None:
+        if self.name == "nobody":
+            raise SpecError("name", "must be that of somebody, got 'nobody'")
+
+
+@dataclass(frozen=True)
+class Short(Spec):
+    kind: Literal["short"] = setting("short", "names this kind")
+    width: int = setting(1, "its width", low=1, high=9)
+
+
+@dataclass(frozen=True)
+class Long(Spec):
+    kind: Literal["long"] = setting("long", "names this kind")
+    units: int = setting(5, "its units")
+
+
+@dataclass(frozen=True)
+class Lists(Spec):
+    words: tuple[str, ...] = setting((), "some words")
+    sizes: tuple[int, ...] = setting((3, 4), "some sizes", low=1, high=9)
+    shares: tuple[float, ...] = setting((), "some shares", low=0)
+    modes: tuple[Literal["fast", "slow", "none"], ...] = setting((), "some modes")
+    points: tuple[Point, ...] = setting((), "some points")
+    parts: tuple[Short | Long, ...] = setting((Short(width=2),), "some parts")
+
+
+@dataclass(frozen=True)
+class Outer(Spec):
+    title: str = setting("", "plain text")
+    inner: Lists = group(Lists, "lists")
+
+
+FULL = Outer(
+    inner=Lists(
+        words=("<2de>", "yes", "1e3", "", "a: b", "日本"),
+        sizes=(),
+        shares=(0.5, 1.0),
+        modes=("slow", "none"),
+        points=(Point(), Point("x", 2.0)),
+        parts=(Long(units=7), Short(), Long()),
+    )
+)
+FULL_VALUES = {
+    "title": "",
+    "inner": {
+        "words": ["<2de>", "yes", "1e3", "", "a: b", "日本"],
+        "sizes": [],
+        "shares": [0.5, 1.0],
+        "modes": ["slow", "none"],
+        "points": [{"name": "", "weight": 1.0}, {"name": "x", "weight": 2.0}],
+        "parts": [{"kind": "long", "units": 7}, {"kind": "short", "width": 1}, {"kind": "long", "units": 5}],
+    },
+}
+
+
+def overridden(values, *overrides):
+    return from_dict(Outer, apply_overrides(values, overrides, Outer))
+
+
+def fault_of(call, *arguments):
+    """The message, of one line, with which a call is refused."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_lists_become_tuples_and_lists_again():
+    assert from_dict(Outer, FULL_VALUES) == FULL
+    assert to_dict(FULL) == FULL_VALUES
+    assert from_dict(Outer, json.loads(json.dumps(to_dict(FULL)))) == FULL
+    # A dict made in Python may hold tuples.
+    assert from_dict(Lists, {"sizes": (1, 2), "points": ({"name": "x"},)}) == Lists(sizes=(1, 2), points=(Point("x"),))
+    assert hash(FULL) == hash(from_dict(Outer, FULL_VALUES))
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("spec", [Outer(), FULL], ids=["default", "full"])
+def test_lists_round_trip_through_yaml(spec, everything):
+    text = dump_recipe(spec, everything)
+    assert "!!" not in text and "&" not in text
+    assert from_dict(Outer, yaml.safe_load(text)) == spec
+
+
+def test_a_list_is_dumped_with_all_its_entries_where_it_differs():
+    assert dump_recipe(Outer(), everything=False) == "{}\n"
+    lists = Lists(words=("b", "a"), sizes=(), points=(Point(), Point("x")), parts=(Short(), Long(units=7)))
+    assert dump_recipe(lists, everything=False) == (
+        "words:\n- b\n- a\nsizes: []\npoints:\n- {}\n- name: x\nparts:\n- kind: short\n- kind: long\n  units: 7\n"
+    )
+
+
+def test_numbers_in_lists_are_converted_as_those_outside():
+    found = from_dict(Lists, {"shares": [1, "1e-3"]}).shares
+    assert found == (1.0, 1e-3) and all(isinstance(share, float) for share in found)
+
+
+def test_null_is_the_empty_list():
+    assert from_dict(Lists, {"sizes": None, "parts": None}) == Lists(sizes=(), parts=())
+    assert overridden({}, "inner.sizes=").inner.sizes == ()
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("words", ["a", 3], "inner.words[1]: expected text, got 3; quotes make it text"),
+        ("words", ["a", None], "inner.words[1]: expected text, got None"),
+        ("words", [["a"]], "inner.words[0]: expected text, got ['a']"),
+        ("words", "<sep>", "inner.words: expected a list, got '<sep>'; write it in brackets: [<sep>]"),
+        ("words", "<a>, b c", "inner.words: expected a list, got '<a>, b c'; write it in brackets: [<a>, b c]"),
+        ("words", "yes", "inner.words: expected a list, got 'yes'; write it in brackets: ['yes']"),
+        ("sizes", 3, "inner.sizes: expected a list, got 3; write it in brackets: [3]"),
+        ("sizes", [3, True], "inner.sizes[1]: expected a whole number, got True"),
+        ("sizes", [3, 0], "inner.sizes[1]: must be at least 1, got 0"),
+        ("sizes", [10, 3], "inner.sizes[0]: must be at most 9, got 10"),
+        ("shares", [float("nan")], "inner.shares[0]: must be a finite number, got nan"),
+        ("modes", ["fast", "slwo"], "inner.modes[1]: 'slwo' is not one of fast, slow, none; did you mean 'slow'?"),
+        (
+            "points",
+            {"name": "x"},
+            "inner.points: expected a list, got {'name': 'x'}; begin each entry with a dash",
+        ),
+        ("points", [{}, "x"], "inner.points[1]: expected keys and values, got 'x'"),
+        ("points", [{}, {"nane": "x"}], "inner.points[1].nane: unknown key, did you mean 'name'?"),
+        ("points", [{"weight": -1}], "inner.points[0].weight: must be at least 0, got -1.0"),
+        ("points", [{}, {"name": "nobody"}], "inner.points[1].name: must be that of somebody, got 'nobody'"),
+        (
+            "parts",
+            [{}, {"kind": "logn"}],
+            "inner.parts[1].kind: 'logn' is not one of short, long; did you mean 'long'?",
+        ),
+        ("parts", [{"kind": "long", "width": 1}], "inner.parts[0].width: unknown key; valid keys: kind, units"),
+    ],
+)
+def test_messages_name_the_entry(key, value, message):
+    assert fault_of(from_dict, Outer, {"inner": {key: value}}) == message
+
+
+def test_overrides_set_lists_and_entries():
+    values = {"inner": {"words": ["a", "b"], "points": [{"name": "x"}, {"name": "y"}]}}
+    inner = overridden(
+        values,
+        "inner.words=[<sep>, 'yes']",
+        "inner.words[1]=no one",
+        "inner.points[1].weight=2",
+        "inner.points[0]={name: z}",
+        "inner.sizes=[1, 2, 3]",
+        "inner.sizes[2]=9",
+    ).inner
+    assert inner == Lists(
+        words=("<sep>", "no one"), points=(Point("z"), Point("y", 2.0)), sizes=(1, 2, 9), parts=Lists().parts
+    )
+    assert values == {"inner": {"words": ["a", "b"], "points": [{"name": "x"}, {"name": "y"}]}}
+
+
+def test_overrides_reach_entries_of_the_default():
+    assert overridden({}, "inner.sizes[1]=7", "inner.parts[0].width=3").inner == Lists(
+        sizes=(3, 7), parts=(Short(width=3),)
+    )
+    assert Lists().parts == (Short(width=2),)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["inner.parts[0].kind=long", "inner.parts[0].units=3"],
+        ["inner.parts[0].units=3", "inner.parts[0].kind=long"],
+        ["inner.parts=[{width: 4}]", "inner.parts[0].units=3", "inner.parts[0].kind=long"],
+        ["inner.parts[0].units=3", "inner.parts[0].kind=short", "inner.parts[0].kind=long", "inner.parts[0].units=3"],
+    ],
+)
+def test_another_kind_of_an_entry_drops_its_keys(overrides):
+    assert overridden({"inner": {"parts": [{"width": 4}]}}, *overrides).inner.parts == (Long(units=3),)
+
+
+@pytest.mark.parametrize("said", [{}, {"kind": "short"}])
+def test_the_same_kind_of_an_entry_drops_nothing(said):
+    values = {"inner": {"parts": [{**said, "width": 4}]}}
+    assert overridden(values, "inner.parts[0].kind=short").inner.parts == (Short(width=4),)
+
+
+@pytest.mark.parametrize(
+    "override, reason",
+    [
+        ("inner.sizes[2]=1", "inner.sizes has 2 entries, the last of which is inner.sizes[1]"),
+        ("inner.words[0]=a", "inner.words has no entries: set the list as a whole, such as inner.words=[a, b]"),
+        ("inner.points[0].name=a", "inner.points has no entries: set the list as a whole, such as inner.points=[a, b]"),
+        ("inner.sizes.first=1", "inner.sizes is a list: name one of its entries, such as inner.sizes[0]"),
+        ("inner.sizes[0].first=1", "inner.sizes[0] holds a value, not further keys"),
+        ("title[0]=a", "title is not a list"),
+        ("inner[0].sizes=1", "inner is not a list"),
+        ("inner.size[0]=1", "inner.size: unknown key, did you mean 'sizes'?"),
+        ("inner.sizes[-1]=1", "brackets must hold the index of a list entry, such as [0], got sizes[-1]"),
+        ("inner.sizes[]=1", "brackets must hold the index of a list entry, such as [0], got sizes[]"),
+        ("inner.parts[short].width=1", "brackets must hold the index of a list entry, such as [0], got parts[short]"),
+        ("[0]=1", "brackets must hold the index of a list entry, such as [0], got [0]"),
+    ],
+)
+def test_overrides_of_entries_that_cannot_work(override, reason):
+    values = {"inner": {"sizes": [1, 2]}, "title": "a"}
+    assert fault_of(apply_overrides, values, [override], Outer) == f"--set {override}: {reason}"
+
+
+def test_schema_of_lists():
+    rows = {key: (kind, default, help) for key, kind, default, help in schema(Lists, "a")}
+    assert rows == {
+        "a.words": ("list of text", "[]", "some words"),
+        "a.sizes": ("list of integers", "[3, 4]", "some sizes"),
+        "a.shares": ("list of numbers", "[]", "some shares"),
+        "a.modes": ("list of choices", "[]", "some modes (fast | slow | none)"),
+        "a.points": ("list of mappings", "[]", "some points"),
+        "a.points[].name": ("text", "''", "what it is called"),
+        "a.points[].weight": ("number", "1.0", "how much it counts"),
+        "a.parts": ("list of mappings", "[{kind: short, width: 2}]", "some parts"),
+        "a.parts[][short].kind": ("choice", "short", "names this kind"),
+        "a.parts[][short].width": ("integer", "1", "its width"),
+        "a.parts[][long].kind": ("choice", "long", "names this kind"),
+        "a.parts[][long].units": ("integer", "5", "its units"),
+    }
+    for key, (_, default, _) in rows.items():
+        if "[]" not in key:
+            assert overridden({}, f"inner{key[1:]}={default}") == Outer()
+
+
+# ---- reserved tokens ------------------------------------------------------------------------------------------------
+
+
+def test_reserved_tokens_in_a_recipe(tmp_path):
+    path = written(tmp_path, 'source: {reserved: ["<2de>", <sep>], begin: <2de>}\n')
+    recipe = load_recipe(path, ["target.reserved=[<a>]"])
+    assert recipe.source == TextSpec(reserved=("<2de>", "<sep>"), begin="<2de>")
+    assert recipe.target == TextSpec(reserved=("<a>",))
+    for everything in (True, False):
+        assert load_recipe(written(tmp_path, dump_recipe(recipe, everything))) == recipe
+    assert "source:\n  kind: text\n  reserved:\n  - <2de>\n  - <sep>\n  begin: <2de>\n" in dump_recipe(recipe, False)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"reserved": "<sep>"}, "reserved: expected a list, got '<sep>'; write it in brackets: [<sep>]"),
+        ({"reserved": ["<a>", 3]}, "reserved[1]: expected text, got 3; quotes make it text"),
+        ({"reserved": ["<a>", ""]}, "reserved[1]: must have at least two characters, got ''"),
+        ({"reserved": ["a"]}, "reserved[0]: must have at least two characters, got 'a'"),
+        *(
+            ({"reserved": [token]}, f"reserved[0]: must be of printable characters without white space, got {token!r}")
+            for token in ("a b", "a\n", "\ta", "a\u00a0b", "a\u2028b", "\u2581a", "a\x00b", "\ufeffa", "a\ud800")
+        ),
+        ({"reserved": ["<eos>"]}, "reserved[0]: must not be one of <pad>, <unk>, <bos>, <eos>, got '<eos>'"),
+        ({"reserved": ["<0x0A>"]}, "reserved[0]: must not be the name of a byte, got '<0x0A>'"),
+        (
+            {"reserved": ["##a"], "scheme": "wordpiece"},
+            "reserved[0]: must not begin with ##, the mark of pieces inside words, got '##a'",
+        ),
+        ({"reserved": ["<a>", "<b>", "<a>"]}, "reserved[2]: must come once, got '<a>'"),
+        (
+            {"reserved": ["<a>", "<b>"], "vocabulary_size": 6},
+            "vocabulary_size: must be at least 7, one more than 4 special and 2 reserved tokens, got 6",
+        ),
+        ({"begin": "<a>"}, "begin: must be one of the tokens in reserved, got '<a>'; reserved is empty"),
+        (
+            {"reserved": ["<2de>", "<sep>"], "begin": "<2d>"},
+            "begin: must be one of the tokens in reserved, got '<2d>'; did you mean '<2de>'?",
+        ),
+        (
+            {"reserved": ["<2de>", "<sep>"], "begin": "xyz"},
+            "begin: must be one of the tokens in reserved, got 'xyz'; reserved has <2de>, <sep>",
+        ),
+    ],
+)
+def test_reserved_tokens_that_cannot_work(values, message):
+    assert fault_of(from_dict, TextSpec, values, "source") == f"source.{message}"
+
+
+def test_ids_of_reserved_tokens():
+    spec = TextSpec(reserved=("<2de>", "<sep>"))
+    assert [spec.reserved_id(token) for token in spec.reserved] == [4, 5]
+    assert (spec.first_ordinary_id, TextSpec().first_ordinary_id) == (6, 4)
+    assert spec.leading_tokens == ("<pad>", "<unk>", "<bos>", "<eos>", "<2de>", "<sep>")
+    assert fault_of(spec.reserved_id, "<spe>") == ("a reserved token is expected, got '<spe>'; did you mean '<sep>'?")
+    assert fault_of(TextSpec().reserved_id, "<sep>") == "a reserved token is expected, got '<sep>'; reserved is empty"
+
+
+def test_recipes_without_reserved_tokens_load():
+    values = to_dict(TextSpec())
+    old = {key: value for key, value in values.items() if key not in ("reserved", "begin")}
+    assert from_dict(TextSpec, old) == TextSpec() and (values["reserved"], values["begin"]) == ([], "")

@@ -1,4 +1,4 @@
-"""Reading text with faults told by file and line, and writing so that no half file is ever seen."""
+"""Reading of text files with errors that name file and line, and writing of files without partial results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 
 def iterate_lines(path: str | Path) -> Iterator[bytes]:
-    r"""The lines of a plain or .gz file as bytes, each known to be UTF-8.
+    r"""Yields the lines of a plain or .gz file as bytes, each checked to be UTF-8.
 
-    Lines end at "\n" only: `str.splitlines` would also split at form feeds, U+2028 and others, which occur inside real
-    sentences and would shift every later line. A "\r" before the "\n" and a byte order mark at the start are no text.
+    Lines end only at "\n". `str.splitlines` would also split at form feeds, U+2028 and other characters, which occur
+    inside of real sentences and would shift all following lines. A "\r" before the "\n" and a byte order mark at the
+    start of the file are removed.
 
     Raises:
-        UserError: the file is missing, empty, cut short, or has bytes that are not UTF-8 (with the line's number).
+        UserError: the file is missing, empty or truncated, or has bytes that are not UTF-8; the message has the line.
     """
     path = Path(path)
     opened = gzip.open if path.suffix == ".gz" else open
@@ -48,33 +49,39 @@ def iterate_lines(path: str | Path) -> Iterator[bytes]:
             "for example with `iconv -f latin1 -t utf-8`"
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged after line {number}: {error}") from None
+        raise UserError(f"{path}: damaged after line {number} ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from None
     if not number:
-        raise UserError(f"{path}: the file is empty; it needs one line for each example")
+        raise UserError(f"{path}: must have one line per example, but the file is empty")
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a file as text; see `iterate_lines`."""
+    """Returns the lines of a file as text, see `iterate_lines`."""
     return [line.decode("utf-8") for line in iterate_lines(path)]
 
 
 def check_parallel(source: str | Path, sources: int, target: str | Path, targets: int) -> None:
-    """Tells of two files that should correspond line by line, and have so many lines.
+    """Checks that two parallel files have the same number of lines.
+
+    Args:
+        source: the source file.
+        sources: its number of lines.
+        target: the target file.
+        targets: its number of lines.
 
     Raises:
-        UserError: one has more.
+        UserError: the numbers of lines differ.
     """
     if sources != targets:
         raise UserError(
-            f"{source} has {sources:,} lines and {target} has {targets:,}; line i of one must belong to line i "
-            "of the other"
+            f"{source} has {sources:,} lines and {target} has {targets:,}; both must have the same number of lines "
+            "(line i of the source belongs to line i of the target)"
         )
 
 
 def expanded_path(path: str) -> str:
-    """A path with `~` and `$VARIABLES` replaced.
+    """Returns a path with `~` and `$VARIABLES` replaced.
 
     Raises:
         UserError: a variable is not set.
@@ -86,15 +93,16 @@ def expanded_path(path: str) -> str:
 
 
 def partial_name(path: Path) -> Path:
-    """Where a file or folder is written before it takes its name."""
+    """Returns the temporary name of a file or folder while it is written."""
     return path.with_name(f".partial-{os.getpid()}-{path.name}")
 
 
 @contextlib.contextmanager
 def written_aside(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to, with its suffixes; it takes the place of `path` once whole.
+    """Yields a temporary name to write to, and renames it to `path` when it is complete.
 
-    No reader ever meets half a file. Missing folders are made.
+    The temporary file is in the same folder and has the same suffixes. Readers never see a partial file. Missing
+    folders are created.
 
     Raises:
         UserError: the file cannot be written.
@@ -106,7 +114,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
@@ -114,51 +122,61 @@ def written_aside(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def folder_aside(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write to, which takes its name once whole; where anything is raised it is deleted.
+    """Yields a temporary folder to write to, and renames it to `folder` when it is complete.
+
+    If an exception is raised, the temporary folder is deleted.
 
     Raises:
         UserError: the folder cannot be written.
     """
     aside = partial_name(folder)
     try:
-        # A killed process leaves it, and in a container the next one has the same number.
+        # A killed process may have left this folder. In a container the next process can have the same process id.
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
         aside.rename(folder)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes a file so that `path` never holds half of it."""
+    """Writes a file. Readers never see a partial file under the name `path`."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
 
 @contextlib.contextmanager
 def generated_folder(folder: str | Path) -> Iterator[Path]:
-    """Makes a folder for generated data and gives another, inside it, to write to first: a run that is cut off then
-    leaves no half file behind under its final name. The body moves the files to their places.
+    """Creates a folder for generated data, and yields a temporary folder inside it to write to first.
+
+    The body of the `with` statement moves the complete files from there to `folder`. An interrupted run therefore
+    leaves no partial file under a final name.
 
     Raises:
-        UserError: `folder` is a file, or something cannot be written.
+        UserError: `folder` is a file, or a file cannot be written.
     """
     folder = Path(folder)
     try:
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file: name a folder to write the generated data to")
+            raise UserError(f"{folder}: is a file; give a folder to write the generated data to")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".generated-", dir=folder) as aside:
             yield Path(aside)
     except OSError as error:
-        raise UserError(f"cannot write the generated data to {folder}: {error}") from error
+        raise UserError(f"{folder}: the generated data cannot be written ({error})") from error
 
 
 def write_wave(path: Path | BinaryIO, samples: np.ndarray, rate: int) -> None:
-    """Writes samples [N] in [-1, 1] as a WAV file of one channel and 16 bits."""
+    """Writes samples [N] in [-1, 1] as a WAV file with one channel and 16 bits.
+
+    Args:
+        path: the file to write.
+        samples: [N] float.
+        rate: the sample rate in Hz.
+    """
     with wave.open(str(path) if isinstance(path, Path) else path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -18,6 +18,7 @@ from tfseq2seq.spec import (
     DataSpec,
     GuidedAttentionSpec,
     ModelSpec,
+    NoSourceSpec,
     OptimizerSpec,
     PyramidEncoderSpec,
     Recipe,
@@ -88,6 +89,27 @@ def convolution_attention() -> Recipe:
     return dataclasses.replace(recipe, model=model)
 
 
+def transformer_language_model() -> Recipe:
+    """A language model: 4 Transformer blocks, width 256, on the lines of data.train.target; it continues prompts."""
+    decoder = TransformerDecoderSpec(layers=4, heads=4, ffn=1024)
+    return Recipe(
+        name="transformer_language_model", source=NoSourceSpec(), model=ModelSpec(decoder=decoder), search=SEARCH
+    )
+
+
+def lstm_language_model() -> Recipe:
+    """A language model: 2 LSTM layers, width 256, which can rank inside the beam of another model."""
+    decoder = RecurrentDecoderSpec(layers=2, units=512, attention="none")
+    training = TrainingSpec(optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500))
+    return Recipe(
+        name="lstm_language_model",
+        source=NoSourceSpec(),
+        model=ModelSpec(decoder=decoder),
+        training=training,
+        search=SEARCH,
+    )
+
+
 def conformer_ctc() -> Recipe:
     """Speech: Conformer encoder (Gulati et al. 2020), 6 blocks of width 144, and CTC (Graves et al. 2006)."""
     return _speech("conformer_ctc", ModelSpec(width=144, encoder=conformer(), decoder=CTCDecoderSpec()))
@@ -140,6 +162,8 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         gru_attention,
         lstm_fixed,
         convolution_attention,
+        transformer_language_model,
+        lstm_language_model,
         conformer_ctc,
         conformer_joint,
         conformer_transducer,
@@ -181,7 +205,6 @@ def _speech(
     batch_seconds: float = 160.0,
     max_length: int = 512,
 ) -> Recipe:
-    attends = model.attends
     return Recipe(
         name=name,
         data=DataSpec(max_target_length=512, batch_seconds=batch_seconds),
@@ -193,8 +216,8 @@ def _speech(
             evaluate_every=1000,
             optimizer=OptimizerSpec(clip_norm=1.0),
             schedule=ScheduleSpec(name="cosine", warmup=1000),
-            label_smoothing=0.1 if attends else 0.0,
+            label_smoothing=0.1 if model.autoregressive else 0.0,
             monitor="wer",
         ),
-        search=dataclasses.replace(SEARCH if attends else SearchSpec(), beam=8, max_length=max_length),
+        search=dataclasses.replace(SEARCH if model.autoregressive else SearchSpec(), beam=8, max_length=max_length),
     )

@@ -32,7 +32,8 @@ from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, voca
 from tfseq2seq.files import write_whole, written_aside
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import dump_recipe, load_run_recipe
-from tfseq2seq.spec import Recipe, TextSpec
+from tfseq2seq.sources import Source, source_class
+from tfseq2seq.spec import Recipe
 
 FINAL = "model.weights.h5"
 
@@ -54,15 +55,16 @@ class Run:
     Args:
         folder: where it is.
         recipe: what it was made from.
-        source, target: text features of both sides, one object where the vocabulary is shared; of audio, and for a
-            language model, there is no source.
+        source: what the model reads, with its vocabulary where it has one.
+        target: text features of what the model writes.
     """
 
-    def __init__(self, folder: str | Path, recipe: Recipe, source: TextFeatures | None, target: TextFeatures):
+    def __init__(self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures):
         self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
+        source.with_target(target)
 
     @classmethod
-    def create(cls, folder: str | Path, recipe: Recipe, source: TextFeatures | None, target: TextFeatures) -> Run:
+    def create(cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures) -> Run:
         """Makes the folder and writes recipe and vocabularies.
 
         Raises:
@@ -72,9 +74,8 @@ class Run:
         if (run.folder / "recipe.yaml").exists():
             raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        if source is not None:
-            save_vocabulary(source.vocabulary, run.folder / "vocabulary" / "source.txt")
-        if target is not source:
+        source.save(run.folder / "vocabulary")
+        if not recipe.share_vocabulary:
             save_vocabulary(target.vocabulary, run.folder / "vocabulary" / "target.txt")
         write_whole(run.folder / "recipe.yaml", dump_recipe(recipe).encode("utf-8"))
         return run
@@ -89,15 +90,13 @@ class Run:
         folder = Path(folder)
         recipe = load_run_recipe(folder, overrides)
 
-        def features(side: str, spec: TextSpec) -> TextFeatures:
-            return TextFeatures(spec, load_vocabulary(vocabulary_file(folder / "vocabulary", side, spec), spec))
-
-        source = None
-        if isinstance(recipe.source, TextSpec) and not recipe.model.is_language_model:
-            source = features("source", recipe.source)
-        if recipe.share_vocabulary and source is not None:
-            return cls(folder, recipe, source, source)
-        return cls(folder, recipe, source, features("target", recipe.target))
+        vocabularies = folder / "vocabulary"
+        source = source_class(recipe.source).load(recipe.source, vocabularies)
+        if recipe.share_vocabulary:
+            return cls(folder, recipe, source, shared_target(source, recipe))
+        spec = recipe.target
+        target = TextFeatures(spec, load_vocabulary(vocabulary_file(vocabularies, "target", spec), spec))
+        return cls(folder, recipe, source, target)
 
     @property
     def checkpoints(self) -> Path:
@@ -105,7 +104,7 @@ class Run:
 
     def build_model(self) -> Any:
         """A new model of the recipe, with fresh weights."""
-        sizes = self.source.size if self.source else 0, self.target.size
+        sizes = self.source.size, self.target.size
         return build_model(self.recipe.model, self.recipe.source, *sizes, name=_identifier(self.recipe.name))
 
     def load_model(self, weights: str | Path | None = None) -> Any:
@@ -194,6 +193,14 @@ class Run:
         return [json.loads(line) for line in lines]
 
 
+def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
+    """Text features of a target that shares the source's vocabulary; one object where their begin tokens agree."""
+    features = source.features
+    assert features is not None
+    same = recipe.target.begin == features.spec.begin
+    return features if same else features.with_begin(recipe.target.begin)
+
+
 def _state(model: keras.Model) -> dict[str, Any]:
     """Every variable that training moves, random states included, by a name that does not depend on the process."""
     named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
@@ -245,6 +252,8 @@ def _renamed(path: Path) -> Iterator[Path]:
     names: list[str] = []
     with h5py.File(path) as file:
         file.visit(lambda name: names.append(name) if name.rsplit("/", 1)[-1] in _EARLIER_NAMES else None)
+        # Earlier recurrent language models had a prediction network and a dense layer of their own.
+        is_language_model = "layers/prediction_network" in file and "layers/joint_network" not in file
     if not names:
         yield path
         return
@@ -256,6 +265,9 @@ def _renamed(path: Path) -> Iterator[Path]:
             for name in sorted(names, key=len, reverse=True):
                 parent, _, last = name.rpartition("/")
                 file.move(name, f"{parent}/{_EARLIER_NAMES[last]}")
+            if is_language_model:
+                file.move("layers/prediction_network", "layers/recurrent_decoder")
+                file.move("layers/sequence_dense", "layers/recurrent_decoder/combine")
         yield copy
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
@@ -399,7 +400,7 @@ def test_recipe_schema_has_a_line_for_each_key(tfseq2seq):
     printed, rows = output.splitlines(), list(schema())
     assert code == 0 and len(printed) == len(rows)
     for line, (key, kind, default, help) in zip(printed, rows, strict=True):
-        assert line.split(maxsplit=3) == [key, kind, default, help]
+        assert re.split("  +", line, maxsplit=3) == [key, kind, default, help]
     # Columns: each begins at one place.
     columns = {
         (line.index(f" {row[1]} "), line.index(f" {row[2]} ", line.index(f" {row[1]} ")))

@@ -178,33 +178,36 @@ FAULTS = [
     (b"text, not audio", "first bytes"),
     (b"fLaC", "FLAC"),
     (FLAC[:30], "FLAC"),
-    (FLAC[: len(FLAC) // 2], "cut short"),
+    (FLAC[: len(FLAC) // 2], "truncated"),
     (bytes(STATED), "20000 of 40000"),
     (FLAC[:3000] + bytes(3000) + FLAC[6000:], "FLAC"),
     (packed(tone(), 8000, "OGG", "VORBIS")[:60], "Ogg"),
     (packed(tone(), 8000, "MP3")[:3], "first bytes"),
-    (packed(tone(0), 8000, "WAV"), "without samples"),
+    (packed(tone(0), 8000, "WAV"), "has no samples"),
     (packed(tone(0), 8000, "AIFF"), "no samples"),
-    (holding(np.nan, "AIFF"), "not numbers"),
-    (holding(np.inf, "AIFF"), "infinite"),
-    (holding(np.nan, "WAV"), "not numbers"),
+    (holding(np.nan, "AIFF"), "must be finite numbers"),
+    (holding(np.inf, "AIFF"), "must be finite numbers"),
+    (holding(np.nan, "WAV"), "must be finite numbers"),
     (packed(tone(), 8000, "WAV", "ULAW"), "WAV format 7"),
-    (packed(tone(), 8000, "WAV").replace(struct.pack("<I", 8000), struct.pack("<I", 0)), "sample rate of 0 Hz"),
-    (packed(tone(), 500, "AIFF"), "sample rate of 500 Hz"),
+    (
+        packed(tone(), 8000, "WAV").replace(struct.pack("<I", 8000), struct.pack("<I", 0)),
+        "sample rate must be from 1000 to 768000 Hz, got 0 Hz",
+    ),
+    (packed(tone(), 500, "AIFF"), "sample rate must be from 1000 to 768000 Hz, got 500 Hz"),
 ]
 
 
 # Not named by their bytes: an encoder draws its serial numbers anew in each process.
-@pytest.mark.parametrize("place", range(len(FAULTS)))
+@pytest.mark.parametrize("index", range(len(FAULTS)))
 def test_faults(index):
     contents, reason = FAULTS[index]
     assert reason in fault_of(contents)
 
 
-@pytest.mark.parametrize("place", [index for index, fault in enumerate(FAULTS) if fault[0][:4] in (b"fLaC", b"OggS")])
+@pytest.mark.parametrize("index", [index for index, fault in enumerate(FAULTS) if fault[0][:4] in (b"fLaC", b"OggS")])
 def test_faults_without_soundfile(index, without_soundfile):
     contents, reason = FAULTS[index]
-    assert any(word in fault_of(contents) for word in (reason, "cut short"))
+    assert any(word in fault_of(contents) for word in (reason, "truncated"))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -262,7 +265,7 @@ def test_without_utterances_there_is_nothing():
     assert list(manifest_utterances([], 8000)) == []
 
 
-def test_stretches_of_a_recording(files):
+def test_segments_of_a_recording(files):
     path = files["zeros.wav"]
     whole = read_audio(path, 8000)
     stretches = [(0.25, 0.5), (0.5, 0.0), (0.0, 0.125), (0.75, 0.5)]
@@ -274,9 +277,9 @@ def test_stretches_of_a_recording(files):
 
 
 @pytest.mark.parametrize("stretch", [(1.0, 0.0), (5.0, 1.0), (0.5, 1.1), (0.5, 1e-6)])
-def test_a_stretch_that_is_not_there_is_a_fault(files, stretch):
+def test_a_segment_outside_of_the_recording_is_an_error(files, stretch):
     faults = Faults()
     utterances = [Utterance("u", files["zeros.wav"], "", *stretch)]
     assert list(manifest_utterances(utterances, 16000, faults)) == []
-    assert f"no stretch from {stretch[0]:.2f}" in faults.found[0][1]
+    assert f"no segment from {stretch[0]:.2f}" in faults.found[0][1]
     assert "ends at 1.00 s" in faults.found[0][1]

@@ -63,7 +63,7 @@ def test_table(write, folder, name):
 def test_only_the_split_asked_for_is_looked_at(write):
     path = write("m.tsv", TABLE + "other\tmissing.wav\t1\tx\ntest\twav/a.wav\t1\tx\n")
     assert [utterance.name for utterance in read_manifest(path, "test")] == ["wav/b.wav", "wav/a.wav"]
-    assert "line 6: there is no audio file" in fault_of(path)
+    assert "missing.wav does not exist" in fault_of(path) and "line 6: the audio file" in fault_of(path)
 
 
 def test_absolute_paths(write, folder):
@@ -74,17 +74,20 @@ def test_absolute_paths(write, folder):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("path\twords\nwav/a.wav\tx\n", "line 1: no column 'text'"),
-        ("text\nx\n", "line 1: no column 'path'"),
-        ("path\ttext\ttext\nwav/a.wav\tx\ty\n", "line 1: more than one column 'text'"),
-        ("path\ttext\nwav/a.wav\n", "line 2: 1 columns, and the header line names 2"),
-        ("path\ttext\nwav/a.wav\tx\ty\n", "line 2: 3 columns"),
-        ("path\ttext\n\tx\n", "line 2: the column 'path' is empty"),
-        ("path\ttext\nwav/a.wav\tx\n\nwav/missing.wav\ty\n", "line 4: there is no audio file"),
-        ("path\ttext\nwav\tx\n", "line 2: there is no audio file"),
-        ("path\ttext\nwav/a.wav\tx\nwav/b.wav\tx\nwav/a.wav\ty\n", "line 4: wav/a.wav is there twice, first in"),
-        ("path\ttext\n", "no utterance"),
-        ("\n\n", "no column 'path'"),
+        ("path\twords\nwav/a.wav\tx\n", "line 1: the header line must have one column 'text', got none"),
+        ("text\nx\n", "line 1: the header line must have one column 'path', got none"),
+        (
+            "path\ttext\ttext\nwav/a.wav\tx\ty\n",
+            "line 1: the header line must have one column 'text', got more than one",
+        ),
+        ("path\ttext\nwav/a.wav\n", "line 2: expected 2 columns (the header line names 2), got 1"),
+        ("path\ttext\nwav/a.wav\tx\ty\n", "line 2: expected 2 columns (the header line names 2), got 3"),
+        ("path\ttext\n\tx\n", "line 2: the column 'path' must not be empty"),
+        ("path\ttext\nwav/a.wav\tx\n\nwav/missing.wav\ty\n", "line 4: the audio file"),
+        ("path\ttext\nwav\tx\n", "line 2: the audio file"),
+        ("path\ttext\nwav/a.wav\tx\nwav/b.wav\tx\nwav/a.wav\ty\n", "line 4: wav/a.wav is listed twice, first in"),
+        ("path\ttext\n", "must have at least one utterance"),
+        ("\n\n", "must have one column 'path', got none"),
         ("", "empty"),
         (b"path\ttext\nwav/a.wav\tsch\xf6n\n", "line 2: byte 14 (0xf6) is not UTF-8"),
     ],
@@ -94,13 +97,16 @@ def test_faults_in_tables(write, content, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
+    assert "audio file" not in reason or message.endswith("does not exist")
 
 
 def test_an_unknown_split_names_those_there(write):
     message = fault_of(write("m.tsv", TABLE), "dev")
-    assert "no row of split 'dev'" in message
+    assert "no row has the split 'dev'" in message
     assert message.endswith("test, train")
-    assert "line 1: no column 'split'" in fault_of(write("n.tsv", "path\ttext\nwav/a.wav\tx\n"), "dev")
+    assert "line 1: the header line must have one column 'split', got none" in fault_of(
+        write("n.tsv", "path\ttext\nwav/a.wav\tx\n"), "dev"
+    )
 
 
 def test_a_missing_manifest_is_named(folder):
@@ -136,19 +142,22 @@ GOOD = {"audio_filepath": "wav/a.wav", "text": "x"}
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (lines(GOOD) + "{no json}\n", "line 2: not JSON"),
-        (lines(GOOD) + "[1]\n", "line 2: a JSON object is expected"),
+        (lines(GOOD) + "{no json}\n", "line 2: not valid JSON"),
+        (lines(GOOD) + "[1]\n", "line 2: expected a JSON object"),
         (lines(GOOD, {"text": "x"}), "line 2: 'audio_filepath' is missing"),
-        (lines(GOOD, {**GOOD, "audio_filepath": " "}), "line 2: 'audio_filepath' is empty"),
+        (lines(GOOD, {**GOOD, "audio_filepath": " "}), "line 2: 'audio_filepath' must not be empty"),
         (lines({"audio_filepath": "wav/a.wav"}), "line 1: 'text' is missing"),
         (lines({**GOOD, "text": 3}), "line 1: 'text' is missing or not a string"),
-        (lines({**GOOD, "offset": -1}), "line 1: 'offset' is -1"),
-        (lines({**GOOD, "duration": "long"}), "line 1: 'duration' is 'long'"),
-        (lines({**GOOD, "duration": True}), "line 1: 'duration' is True"),
-        (lines({**GOOD, "duration": float("nan")}), "line 1: 'duration' is nan"),
-        (lines({**GOOD, "duration": []}), "line 1: 'duration' is []"),
-        (lines(GOOD, GOOD), "line 2: wav/a.wav is there twice"),
-        (lines(GOOD, {**GOOD, "audio_filepath": "d.wav"}), "line 2: there is no audio file"),
+        (lines({**GOOD, "offset": -1}), "line 1: 'offset' must be a number of seconds, at least 0, got -1"),
+        (lines({**GOOD, "duration": "long"}), "line 1: 'duration' must be a number of seconds, at least 0, got 'long'"),
+        (lines({**GOOD, "duration": True}), "line 1: 'duration' must be a number of seconds, at least 0, got True"),
+        (
+            lines({**GOOD, "duration": float("nan")}),
+            "line 1: 'duration' must be a number of seconds, at least 0, got nan",
+        ),
+        (lines({**GOOD, "duration": []}), "line 1: 'duration' must be a number of seconds, at least 0, got []"),
+        (lines(GOOD, GOOD), "line 2: wav/a.wav is listed twice"),
+        (lines(GOOD, {**GOOD, "audio_filepath": "d.wav"}), "line 2: the audio file"),
     ],
 )
 def test_faults_in_json_lines(write, content, reason):
@@ -156,10 +165,11 @@ def test_faults_in_json_lines(write, content, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
+    assert "audio file" not in reason or message.endswith("does not exist")
 
 
 def test_only_tables_have_splits(write):
-    assert "split 'dev' is asked for" in fault_of(write("m.json", lines(GOOD)), "dev")
+    assert "must be a TSV manifest to select the split 'dev'" in fault_of(write("m.json", lines(GOOD)), "dev")
 
 
 # ---- Kaldi ----------------------------------------------------------------------------------------------------------
@@ -201,18 +211,30 @@ def test_kaldi_segments(kaldi):
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"wav_scp": SCP}, "there is no text"),
-        ({"text": "r1 one\n"}, "there is no wav.scp"),
-        ({"wav_scp": "r1 sph2pipe -f wav a.sph |\n", "text": "r1 x\n"}, "wav.scp, line 1: r1 is a command"),
-        ({"wav_scp": "r1\n", "text": "r1 x\n"}, "wav.scp, line 1: r1 has no path"),
-        ({"wav_scp": SCP + "r1 b.wav\n", "text": "r1 x\n"}, "wav.scp, line 3: r1 is there twice"),
-        ({"wav_scp": SCP, "text": "r1 x\nr1 y\n"}, "text, line 2: r1 is there twice"),
+        ({"wav_scp": SCP}, "text is missing"),
+        ({"text": "r1 one\n"}, "wav.scp is missing"),
+        (
+            {"wav_scp": "r1 sph2pipe -f wav a.sph |\n", "text": "r1 x\n"},
+            "wav.scp, line 1: r1 must be a file, got a command",
+        ),
+        ({"wav_scp": "r1\n", "text": "r1 x\n"}, "wav.scp, line 1: r1 must have a path, got none"),
+        ({"wav_scp": SCP + "r1 b.wav\n", "text": "r1 x\n"}, "wav.scp, line 3: r1 is listed twice"),
+        ({"wav_scp": SCP, "text": "r1 x\nr1 y\n"}, "text, line 2: r1 is listed twice"),
         ({"wav_scp": SCP, "text": "r1 x\nr3 y\n"}, "text, line 2: utterance r3 is not in"),
-        ({"wav_scp": "r1 b.wav\n", "text": "\nr1 x\n"}, "text, line 2: there is no audio file"),
-        ({"wav_scp": SCP, "segments": "u1 r1 0\n", "text": "u1 x\n"}, "segments, line 1: an utterance"),
+        ({"wav_scp": "r1 b.wav\n", "text": "\nr1 x\n"}, "text, line 2: the audio file"),
+        (
+            {"wav_scp": SCP, "segments": "u1 r1 0\n", "text": "u1 x\n"},
+            "segments, line 1: expected 4 words (an utterance, its recording, start and end), got 3",
+        ),
         ({"wav_scp": SCP, "segments": "u1 r3 0 1\n", "text": "u1 x\n"}, "segments, line 1: recording r3"),
-        ({"wav_scp": SCP, "segments": "u1 r1 1 1\n", "text": "u1 x\n"}, "segments, line 1: u1 ends at 1"),
-        ({"wav_scp": SCP, "segments": "u1 r1 a 1\n", "text": "u1 x\n"}, "segments, line 1: 'start' is 'a'"),
+        (
+            {"wav_scp": SCP, "segments": "u1 r1 1 1\n", "text": "u1 x\n"},
+            "segments, line 1: the end of u1 must be after its start, got 1 to 1",
+        ),
+        (
+            {"wav_scp": SCP, "segments": "u1 r1 a 1\n", "text": "u1 x\n"},
+            "segments, line 1: 'start' must be a number of seconds, at least 0, got 'a'",
+        ),
         ({"wav_scp": SCP, "segments": "u1 r1 0 1\n", "text": "r1 x\n"}, "text, line 1: utterance r1 is not in"),
         ({"wav_scp": SCP, "text": b"r1 \xff\n"}, "text, line 1: byte 4"),
     ],
@@ -222,6 +244,7 @@ def test_faults_in_kaldi_folders(kaldi, files, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
+    assert "audio file" not in reason or message.endswith("does not exist")
 
 
 # ---- real data ------------------------------------------------------------------------------------------------------

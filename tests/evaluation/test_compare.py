@@ -76,11 +76,11 @@ def test_prints_and_serializes():
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        ((["a"], ["a", "b"], [["a"]], "bleu"), "system has 1 lines but baseline has 2"),
-        ((["a"], ["a"], [["a", "b"]], "bleu"), r"references\[0\] has 2 lines"),
-        ((["a"], [], [["a"]], "bleu"), "baseline: there is nothing to score"),
+        ((["a"], ["a", "b"], [["a"]], "bleu"), "system and baseline: must have the same number of lines, got 1 and 2"),
+        ((["a"], ["a"], [["a", "b"]], "bleu"), r"references\[0\]: must have one line per hypothesis \(1\), got 2"),
+        ((["a"], [], [["a"]], "bleu"), "baseline: must have at least one line, got none"),
         ((["a"], ["a"], [["a"]], "blue"), "did you mean 'bleu'"),
-        ((["a"], ["a"], [["a"]], "bleu", 0), "resamples"),
+        ((["a"], ["a"], [["a"]], "bleu", 0), "resamples: must be at least 40"),
     ],
 )
 def test_bad_input_is_refused(arguments, reason):

@@ -149,14 +149,14 @@ def test_own_font_that_is_none(matplotlib, tmp_path, monkeypatch, content):
     if content:
         font.write_bytes(content)
     monkeypatch.setenv(pictures.FONT_VARIABLE, str(font))
-    with pytest.raises(UserError, match=r"TFSEQ2SEQ_FONT names .*own\.ttf"):
+    with pytest.raises(UserError, match=r"TFSEQ2SEQ_FONT: .*own\.ttf cannot be read as a font"):
         attention_png([[1.0]], ["a"], ["b"], tmp_path / "a.png")
 
 
 def test_own_font_of_bitmaps(matplotlib, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.font_manager.get_font", lambda path: SimpleNamespace(scalable=False))
     monkeypatch.setenv(pictures.FONT_VARIABLE, "emoji.ttf")
-    with pytest.raises(UserError, match=r"TFSEQ2SEQ_FONT names emoji\.ttf, which is a font of bitmaps"):
+    with pytest.raises(UserError, match=r"TFSEQ2SEQ_FONT: emoji\.ttf must be an outline font, got a bitmap font"):
         attention_png([[1.0]], ["a"], ["b"], tmp_path / "a.png")
 
 
@@ -203,7 +203,7 @@ def test_a_failed_write_leaves_the_old_file(matplotlib, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", spoilt)
-    with pytest.raises(UserError, match=r"cannot write .*a\.png: No space left"):
+    with pytest.raises(UserError, match=r"a\.png: cannot be written \(No space left"):
         attention_png([[1.0]], ["a"], ["b"], path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
     assert path.read_text() == "before"
@@ -211,9 +211,9 @@ def test_a_failed_write_leaves_the_old_file(matplotlib, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("show", [attention_text, lambda *pair: attention_png(*pair, "a.png")])
 def test_weights_that_do_not_fit(show):
-    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3, 2\).*got \(2, 3\)"):
         show(np.zeros((2, 3)), ["a", "b"], ["x", "y", "z"])
-    with pytest.raises(ValueError, match=r"\(1, 2, 3\).*\(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3\).*got \(1, 2, 3\)"):
         show(np.zeros((1, 2, 3)), list("abc"), list("xy"))
     with pytest.raises(ValueError, match=r"\(0, 2\)"):
         show(np.zeros((0, 2)), ["a", "b"], [])
@@ -316,9 +316,9 @@ def test_embeddings_png_refuses(tmp_path):
         embeddings_png(np.eye(3), list("abc"), path, method="tsne")
     with pytest.raises(ValueError, match="got 4"):
         embeddings_png(np.eye(5), list("abcde"), path, dimensions=4)
-    with pytest.raises(ValueError, match=r"\(3, 3\).*\(2,\)"):
+    with pytest.raises(ValueError, match=r"\[2, D\].*got \(3, 3\)"):
         embeddings_png(np.eye(3), list("ab"), path)
-    with pytest.raises(ValueError, match=r"\(3, 2\) have no 3"):
+    with pytest.raises(ValueError, match=r"3 principal components .*got shape \(3, 2\)"):
         embeddings_png(np.ones((3, 2)), list("abc"), path, dimensions=3)
     with pytest.raises(ValueError, match="finite"):
         embeddings_png([[1, np.inf], [0, 1]], list("ab"), path)
@@ -363,12 +363,12 @@ def test_projector_config_is_read_by_tensorboard(tmp_path):
 
 
 def test_write_projector_refuses(tmp_path):
-    with pytest.raises(ValueError, match=r"\(2, 2\).*\(3,\)"):
+    with pytest.raises(ValueError, match=r"\[3, D\].*got \(2, 2\)"):
         write_projector(np.eye(2), list("abc"), tmp_path)
     with pytest.raises(ValueError, match=r"\(2, 1\)"):
         write_projector([[1.0], [2.0]], list("ab"), tmp_path)
     with pytest.raises(ValueError, match="finite"):
         write_projector([[np.nan, 1.0]], ["a"], tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_projector(np.eye(2), list("ab"), tmp_path / "file")

@@ -136,10 +136,10 @@ def test_all_right_and_all_empty():
     [
         ((["a"], ["a", "b"]), "1 hypotheses, 2 references and 2 names"),
         ((["a"], ["a"], ["x", "y"]), "1 hypotheses, 1 references and 2 names"),
-        (([], []), "nothing to score"),
-        ((["a"], [None]), "references: line 1 is NoneType"),
-        ((["a"], ["a"], None, 0), "worst: 0"),
-        ((["a"], ["a"], None, 1, "phone"), "unit 'phone' is unknown; choose one of word, character"),
+        (([], []), "hypotheses: must have at least one line, got none"),
+        ((["a"], [None]), "references: line 1: expected a string, got NoneType"),
+        ((["a"], ["a"], None, 0), "worst: must be at least 1, got 0"),
+        ((["a"], ["a"], None, 1, "phone"), "unit: must be one of word, character, got 'phone'"),
     ],
 )
 def test_bad_input_is_refused(arguments, reason):

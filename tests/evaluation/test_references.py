@@ -63,9 +63,9 @@ def test_uneven_files_name_files_and_counts(tmp_path):
 
 
 def test_no_file_and_an_empty_separator(tmp_path):
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="references: must have at least one file"):
         read_references([])
-    with pytest.raises(UserError, match="separator"):
+    with pytest.raises(UserError, match="separator: must not be empty"):
         read_references(write(tmp_path / "a", b"x\n"), separator="")
 
 
@@ -77,15 +77,15 @@ def test_missing_references_are_dropped_and_an_only_blank_one_is_kept():
 @pytest.mark.parametrize(
     "hypotheses, references, reason",
     [
-        ([], [[]], "nothing to score"),
+        ([], [[]], "hypotheses: must have at least one line, got none"),
         ("text", [["text"]], r"write \[text\]"),
-        ([b"text"], [["text"]], "line 1 is bytes"),
-        (["a"], [], "no reference set"),
+        ([b"text"], [["text"]], "line 1: expected a string, got bytes"),
+        (["a"], [], "must have at least one reference set"),
         (["a"], ["a"], r"write \[references\]"),
         (["a"], "a", r"write \[references\]"),
-        (["a"], [[b"a"]], "example 1 has a reference that is not a string"),
-        (["a", "b"], [["a", "b"], ["a"]], r"references\[1\] has 1 lines but there are 2 hypotheses"),
-        (["a", "b"], [["a", None], ["b", None]], "example 2 has no reference"),
+        (["a"], [[b"a"]], "example 1: references must be strings"),
+        (["a", "b"], [["a", "b"], ["a"]], r"references\[1\]: must have one line per hypothesis \(2\), got 1"),
+        (["a", "b"], [["a", None], ["b", None]], "example 2: must have at least one reference, got 2 times None"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(hypotheses, references, reason):

@@ -57,13 +57,13 @@ def test_files_and_their_faults(tmp_path):
     assert rules(tf.constant(["anna ran 5 kilometers"])).numpy() == [b"Anna ran 5 km"]
     assert not load_rules(RulesSpec())
     for content, message in (
-        ("a(\tb\n", r"rules\.tsv, line 1: 'a\(' is no regular expression"),
-        ("a\tb\nno tab\n", r"rules\.tsv, line 2: 1 columns"),
-        ("(a)\t\\2\n", r"rules\.tsv, line 1: .* names group 2"),
+        ("a(\tb\n", r"rules\.tsv, line 1: 'a\(' is not a valid regular expression"),
+        ("a\tb\nno tab\n", r"rules\.tsv, line 2: expected 2 columns \(.*\), separated by a tab, got 1"),
+        ("(a)\t\\2\n", r"rules\.tsv, line 1: .* refers to group 2, but the number of groups in '\(a\)' is 1"),
     ):
         patterns.write_text(content)
         with pytest.raises(UserError, match=message):
             load_rules(RulesSpec(patterns=str(patterns)))
     lexicon.write_text("anna\t\n")
-    with pytest.raises(UserError, match=r"names\.tsv, line 1: nothing on one side"):
+    with pytest.raises(UserError, match=r"names\.tsv, line 1: both columns must not be empty"):
         load_rules(RulesSpec(lexicon=str(lexicon)))

@@ -11,6 +11,7 @@ import pytest
 import sentencepiece
 import tensorflow as tf
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
@@ -39,11 +40,22 @@ LEARNED_FROM = [
 ] * 12
 KNOWN = sorted(set("".join(LEARNED_FROM)))
 
+# One of them is a word of the text.
+RESERVED = ("<2de>", "<sep>", "cat", "[a,b]")
+SPELLED = ["<2de>", "<sep>", "a<sep>b", "the cat", "cats cat", "<2de> <sep><sep> x", "[a,b]", "<2d", "<sep", "cat<eos>"]
+
 
 @functools.cache
 def features(scheme, **settings):
     spec = TextSpec(scheme=scheme, **{"vocabulary_size": 400, **settings})
     return TextFeatures(spec, learn_vocabulary(LEARNED_FROM, spec))
+
+
+@functools.cache
+def reserving(scheme, begin=""):
+    """Features with reserved tokens, learned from text that spells them and has their characters elsewhere too."""
+    spec = TextSpec(scheme=scheme, vocabulary_size=400, reserved=RESERVED, begin=begin)
+    return TextFeatures(spec, learn_vocabulary([*LEARNED_FROM, *SPELLED * 3, "[ 2 d , e ] c a t s"], spec))
 
 
 def tokens_of(layer, text):
@@ -308,3 +320,94 @@ def test_model_that_spells_unknown_characters_in_bytes(tmp_path):
     spec = TextSpec(scheme="bpe")
     layer = TextFeatures(spec, load_vocabulary(path, spec))
     assert back(layer, "the \u6211 cat") == "the \u6211 cat"
+
+
+# ---- reserved tokens ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_reserved_tokens_have_the_ids_after_the_special_ones(scheme):
+    layer = reserving(scheme)
+    assert layer.vocabulary.tokens[:8] == (*SPECIAL_TOKENS, *RESERVED)
+    assert [layer.reserved_id(token) for token in RESERVED] == [4, 5, 6, 7]
+    assert layer.size == len(set(layer.vocabulary.tokens))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_cannot_spell_a_reserved_token(scheme):
+    layer = reserving(scheme)
+    rows = layer.tokenize(SPELLED).to_list()
+    assert all(row for row in rows)
+    assert {index for row in rows for index in row}.isdisjoint({PAD, BOS, EOS, 4, 5, 6, 7})
+    if scheme == "words":
+        assert tokens_of(layer, "the cat <sep>") == [layer.vocabulary.tokens.index("the"), UNK, UNK]
+        return
+    for text, row in zip(SPELLED, rows):
+        assert UNK not in row and back(layer, text) == text
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_rest_of_the_text_is_tokenized_as_without_reserved_tokens(scheme):
+    layer = reserving(scheme)
+    for text in TEXTS[3:]:
+        normal = unicodedata.normalize("NFKC", text).strip(" ")
+        assert back(layer, text) == (normal if scheme in EXACT else " ".join(normal.split()))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_reserved_ids_give_no_text(scheme):
+    layer = reserving(scheme)
+    ids = tokens_of(layer, "the mat sat")
+    text = layer.detokenize(tf.constant([[4, 5, BOS, *ids, 6, EOS, 7, PAD], [7, 6, 5, 4, *[PAD] * (len(ids) + 3)]]))
+    assert text.numpy().tolist() == [b"the mat sat", b""]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_begin_token_comes_first_and_once(scheme):
+    plain, layer = reserving(scheme), reserving(scheme, begin="<sep>")
+    texts = ["the mat", "", "<sep>", "  ", "the cats sat"]
+    rows = [[5, *ids] if ids else [] for ids in plain.tokenize(texts).to_list()]
+    assert layer.tokenize(texts).to_list() == plain.tokenize(texts).to_list()
+    assert layer.ids(texts, end=False).to_list() == rows
+    assert layer.ids(texts).to_list() == [[*ids, EOS] for ids in rows]
+    traced = tf.function(layer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    for ids in (layer(tf.constant(texts)), traced(tf.constant(texts))):
+        assert [[index for index in row if index != PAD] for row in ids.numpy().tolist()] == [[*r, EOS] for r in rows]
+        # As callers tell that a text is empty.
+        assert (ids[:, :1] == EOS).numpy()[:, 0].tolist() == [False, True, False, True, False]
+        assert layer.detokenize(ids).numpy().tolist() == plain.detokenize(plain(tf.constant(texts))).numpy().tolist()
+    assert traced(tf.constant([], tf.string)).shape == layer(tf.constant([], tf.string)).shape == (0, 1)
+    assert plain.ids(texts).to_list() == [[*ids, EOS] for ids in plain.tokenize(texts).to_list()]
+
+
+def test_the_other_side_of_a_shared_vocabulary_begins_with_another_token():
+    both = reserving("bpe", begin="<2de>")
+    other, none = both.with_begin("<sep>"), both.with_begin("")
+    assert both.with_begin("<2de>") is both and other.vocabulary is both.vocabulary
+    rows = [layer(tf.constant(["the mat"])).numpy()[0].tolist() for layer in (both, other, none)]
+    assert [row[0] for row in rows[:2]] == [4, 5]
+    assert rows[0][1:] == rows[1][1:] == rows[2]
+    with pytest.raises(UserError, match="begin: must be one of the tokens in reserved, got '<spe>'; did you mean"):
+        both.with_begin("<spe>")
+
+
+def test_unknown_reserved_token_names_the_nearest():
+    with pytest.raises(UserError, match="got '<2d>'; did you mean '<2de>'"):
+        reserving("words").reserved_id("<2d>")
+    with pytest.raises(UserError, match="got '<eos>'; reserved is empty"):
+        features("words").reserved_id("<eos>")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_config_round_trip_with_reserved_tokens(scheme):
+    layer = reserving(scheme, begin="<2de>")
+    copy = TextFeatures.from_config(json.loads(json.dumps(layer.get_config())))
+    assert copy.spec == layer.spec and copy.vocabulary == layer.vocabulary
+    assert copy(tf.constant(SPELLED)).numpy().tolist() == layer(tf.constant(SPELLED)).numpy().tolist()
+
+
+def test_config_of_an_earlier_version_loads():
+    layer = features("words")
+    config = json.loads(json.dumps(layer.get_config()))
+    del config["spec"]["reserved"], config["spec"]["begin"]
+    assert TextFeatures.from_config(config).spec == layer.spec

@@ -269,3 +269,120 @@ def test_foreign_sentencepiece_model(tmp_path):
     ours = load_vocabulary(tmp_path / "ours.model", spec("bpe"))
     assert ours.tokens[:4] == SPECIAL_TOKENS, "its <s> and </s> go by our names"
     assert len(ours.tokens) == 30
+
+
+# ---- reserved tokens ------------------------------------------------------------------------------------------------
+
+RESERVED = ("<2de>", "<sep>")
+LEADING = (*SPECIAL_TOKENS, *RESERVED)
+
+
+@pytest.mark.parametrize("scheme", [*LEARNED, "bytes"])
+def test_learned_vocabularies_start_with_the_reserved_tokens(scheme):
+    tokens = learned(scheme, [*LINES, "<sep> a<sep>b <2de><2de>"] * 9, reserved=RESERVED)
+    assert tokens[:6] == LEADING
+    assert len(set(tokens)) == len(tokens)
+    assert learned(scheme, LINES * 9, reserved=()) == learned(scheme, LINES * 9)
+
+
+def test_vocabulary_of_bytes_after_reserved_tokens():
+    assert learned("bytes", [], reserved=RESERVED) == LEADING + learned("bytes", [])[4:]
+
+
+@pytest.mark.parametrize("scheme", ["bpe", "wordpiece", "words"])
+@pytest.mark.parametrize("reserved", [(), RESERVED, tuple(f"<{i}>" for i in range(20))])
+def test_vocabulary_size_counts_reserved_tokens(scheme, reserved):
+    text = [f"{chr(97 + i % 26)}{chr(97 + i * 7 % 26)}{chr(97 + i // 26)}" for i in range(300)]
+    assert len(learned(scheme, text, vocabulary_size=90, reserved=reserved)) == 90
+
+
+def test_text_of_nothing_but_reserved_tokens():
+    lines = ["<sep> <2de>"] * 9
+    for scheme in ("words", "wordpiece"):
+        assert "there is no text" in fault_of(learn_vocabulary, lines, spec(scheme, reserved=RESERVED))
+    assert set(learned("characters", lines, reserved=RESERVED)[6:]) == set("<sep> <2de>")
+
+
+@pytest.mark.parametrize("scheme", [*LEARNED, "bytes"])
+def test_saved_vocabulary_with_reserved_tokens_loads_as_it_was(tmp_path, scheme):
+    text = spec(scheme, reserved=RESERVED)
+    vocabulary = learn_vocabulary(LINES, text)
+    save_vocabulary(vocabulary, tmp_path / "source.txt")
+    assert (tmp_path / "source.txt").read_text(encoding="utf-8").split("\n")[:6] == list(LEADING)
+    assert load_vocabulary(vocabulary_file(tmp_path, "source", text), text) == vocabulary
+
+
+@pytest.mark.parametrize("scheme", [*LEARNED, "bytes"])
+@pytest.mark.parametrize("kept", [(), ("<sep>",)])
+def test_vocabulary_without_the_reserved_tokens_is_refused(tmp_path, scheme, kept):
+    save_vocabulary(learn_vocabulary(LINES, spec(scheme, reserved=kept)), tmp_path / "source.txt")
+    text = spec(scheme, reserved=RESERVED)
+    path = vocabulary_file(tmp_path, "source", text)
+    fault = fault_of(load_vocabulary, path, text)
+    found = (tmp_path / "source.txt").read_text(encoding="utf-8").split("\n")[4:6]
+    if scheme in ("unigram", "bpe"):
+        shown = [f"{token!r}{'' if token in kept else ' (an ordinary piece)'}" for token in found]
+        assert fault == (
+            f"{path}: pieces 4 to 5 must be the reserved tokens '<2de>', '<sep>' as control symbols, got "
+            f"{', '.join(shown)}; train it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3 "
+            "--control_symbols=<2de>,<sep>"
+        )
+    else:
+        assert fault == (
+            f"{path}: lines 5 to 6 must be the reserved tokens '<2de>', '<sep>', got {found[0]!r}, {found[1]!r}; "
+            "set reserved as in the file, or learn the vocabulary anew"
+        )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (SPECIAL + b"<2de>\n", "lines 5 to 6 must be the reserved tokens '<2de>', '<sep>', got '<2de>'; set"),
+        (SPECIAL, "must be the reserved tokens '<2de>', '<sep>', got no more lines; set"),
+        (SPECIAL + b"<2de>\n<sep>\n", "no token but the special ones"),
+        (
+            SPECIAL + b"<2de>\n<sep>\na\n<sep>\n",
+            "token '<sep>' comes more than once; <pad>, <unk>, <bos>, <eos>, <2de>",
+        ),
+        (b"a\n<sep>\n", "token '<sep>' comes more than once; <pad>, <unk>, <bos>, <eos>, <2de>, <sep> come first"),
+    ],
+)
+def test_faulty_file_with_reserved_tokens(tmp_path, content, reason):
+    path = tmp_path / "vocabulary"
+    path.write_bytes(content)
+    fault = fault_of(load_vocabulary, path, spec("words", reserved=RESERVED))
+    assert fault.startswith(f"{path}: ") and reason in fault
+
+
+@pytest.mark.parametrize("content", [b"a\nb\n", b"<2de>\n<sep>\na\nb\n", SPECIAL + b"<2de>\n<sep>\na\nb\n"])
+def test_token_file_may_leave_out_what_comes_first(tmp_path, content):
+    path = tmp_path / "tokens.txt"
+    path.write_bytes(content)
+    assert load_vocabulary(path, spec("words", reserved=RESERVED)) == Vocabulary((*LEADING, "a", "b"))
+
+
+def test_foreign_sentencepiece_model_with_reserved_tokens(tmp_path):
+    common = {
+        "model_type": "bpe",
+        "vocab_size": 34,
+        "minloglevel": 2,
+        "pad_id": 0,
+        "unk_id": 1,
+        "bos_id": 2,
+        "eos_id": 3,
+    }
+    kinds = {"ours": "control_symbols", "spellable": "user_defined_symbols"}
+    for name, kind in kinds.items():
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat sat on the mat"] * 9),
+            model_prefix=str(tmp_path / name),
+            **common,
+            **{kind: list(RESERVED)},
+        )
+    text = spec("bpe", reserved=RESERVED)
+    assert load_vocabulary(tmp_path / "ours.model", text).tokens[:6] == LEADING
+    fault = fault_of(load_vocabulary, tmp_path / "spellable.model", text)
+    assert "as control symbols, got '<2de>' (an ordinary piece), '<sep>' (an ordinary piece); train it with" in fault
+    # Control symbols that the spec does not list give no text either, as in SentencePiece itself.
+    layer = TextFeatures(spec("bpe"), load_vocabulary(tmp_path / "ours.model", spec("bpe")))
+    assert layer.detokenize([[4, *layer.tokenize(["the cat"])[0].numpy(), 5]]).numpy().tolist() == [b"the cat"]

@@ -76,22 +76,22 @@ def test_wanted_pieces_keep_their_words(tmp_path):
 @pytest.mark.parametrize(
     "text, line, message",
     [
-        ("a 1 2 3\nb 1 2\n", 2, "2 numbers, where 3 are expected"),
-        ("a 1 2 3\nb 1 2 3 4\n", 2, "more than the 3 numbers"),
-        ("2 3\na 1 2 3 4\n", 2, "more than the 3 numbers"),
-        ("2 3\n\na 1 2\n", 3, "2 numbers, where 3 are expected"),
-        ("a 1 2\nb\n", 2, "0 numbers, where 2 are expected"),
-        ("a 1 2 3\nb 1 x 3\n", 2, "'x' is not a number"),
-        ("a 1 x 3\nb 1 2 3\n", 1, "'x' is not a number"),
-        ("a 1 2 x\n", 1, "'x' is not a number"),
-        ("1 3\na 1 2 二\n", 2, "'二' is not a number"),
-        ("1 2\na 1 nan\n", 2, "'nan' is not a finite"),
-        ("1 2\na 1e39 1\n", 2, "'1e39' is not a finite"),
-        ("only words here\n", 1, "a word and its numbers"),
-        ("word\n", 1, "a word and its numbers"),
-        ("5 0\na\n", 1, "no numbers"),
+        ("a 1 2 3\nb 1 2\n", 2, "expected 3 numbers, got 2"),
+        ("a 1 2 3\nb 1 2 3 4\n", 2, "expected 3 numbers, got more"),
+        ("2 3\na 1 2 3 4\n", 2, "expected 3 numbers, got more"),
+        ("2 3\n\na 1 2\n", 3, "expected 3 numbers, got 2"),
+        ("a 1 2\nb\n", 2, "expected 2 numbers, got 0"),
+        ("a 1 2 3\nb 1 x 3\n", 2, "expected a number, got 'x'"),
+        ("a 1 x 3\nb 1 2 3\n", 1, "expected a number, got 'x'"),
+        ("a 1 2 x\n", 1, "expected a number, got 'x'"),
+        ("1 3\na 1 2 二\n", 2, "expected a number, got '二'"),
+        ("1 2\na 1 nan\n", 2, "expected a finite float32 number, got 'nan'"),
+        ("1 2\na 1e39 1\n", 2, "expected a finite float32 number, got '1e39'"),
+        ("only words here\n", 1, "expected a word and its numbers"),
+        ("word\n", 1, "expected a word and its numbers"),
+        ("5 0\na\n", 1, "the header must have a width of at least 1, got 0"),
         (b"a 1 2\n\xff\xfe 1 2\n", 2, "not UTF-8"),
-        (b"a 1 2\nb 1 \xff\n", 2, "is not a number"),
+        (b"a 1 2\nb 1 \xff\n", 2, "expected a number, got"),
     ],
 )
 def test_spoilt_lines_are_named(tmp_path, text, line, message):
@@ -102,20 +102,20 @@ def test_spoilt_lines_are_named(tmp_path, text, line, message):
 
 @pytest.mark.parametrize("text", ["", "\n\n", "0 3\n"])
 def test_empty_files(tmp_path, text):
-    with pytest.raises(UserError, match="no vectors"):
+    with pytest.raises(UserError, match="must have at least one vector, found no vectors"):
         read_vectors(file_of(tmp_path, text))
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.txt: No such file"):
+    with pytest.raises(UserError, match=r"absent\.txt: cannot be read \(No such file"):
         read_vectors(tmp_path / "absent.txt")
     plain = tmp_path / "plain.gz"
     plain.write_text(PLAIN)
-    with pytest.raises(UserError, match=r"plain\.gz: Not a gzipped file"):
+    with pytest.raises(UserError, match=r"plain\.gz: cannot be read \(Not a gzipped file"):
         read_vectors(plain)
     short = tmp_path / "short.gz"
     short.write_bytes(gzip.compress(PLAIN.encode())[:-12])
-    with pytest.raises(UserError, match=r"cannot read .*short\.gz"):
+    with pytest.raises(UserError, match=r"short\.gz: cannot be read"):
         read_vectors(short)
 
 
@@ -144,7 +144,7 @@ def test_noise_is_normal_and_seeded():
 
 
 def test_width_mismatch_names_both():
-    with pytest.raises(UserError, match=r"300 numbers.*512 wide"):
+    with pytest.raises(UserError, match=r"width of the embedding, 512, got 300 numbers"):
         embedding_matrix(["<pad>", "a"], {"b": np.zeros(300, np.float32)}, width=512, seed=0, deviation=1.0)
 
 
@@ -170,7 +170,7 @@ def test_words_that_cannot_be_written(tmp_path, word):
 
 
 def test_matrices_that_do_not_fit(tmp_path):
-    with pytest.raises(ValueError, match=r"\(3, 2\).*\(2,\)"):
+    with pytest.raises(ValueError, match=r"\[2, D\] of the vocabulary, got \(3, 2\)"):
         write_vectors(tmp_path / "v.txt", ["a", "b"], np.zeros((3, 2)))
     with pytest.raises(ValueError, match="finite"):
         write_vectors(tmp_path / "v.txt", ["a"], [[np.nan, 1.0]])
@@ -179,9 +179,9 @@ def test_matrices_that_do_not_fit(tmp_path):
 
 def test_a_path_that_cannot_be_written(tmp_path):
     file_of(tmp_path, "a file", "file")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_vectors(tmp_path / "file" / "v.txt", ["a"], np.zeros((1, 2)))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_vectors(tmp_path / "folder", ["a"], np.zeros((1, 2)))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]

@@ -29,7 +29,7 @@ def step_by_step(model, source, target, beam, shuffled=False):
     """Logits [B, K, T, V] from `step`, all hypotheses fed the same target; `shuffled` makes them change slots."""
     batch, length = target.shape
     random = np.random.default_rng(1)
-    fixed, cache = model.start(model.encode(source), beam, length)
+    fixed, cache = model.start(model.encode({"source": source}), beam, length)
     slots = np.zeros((batch, beam, length), "int64")
     logits = []
     for index in range(length):

@@ -108,7 +108,7 @@ def test_the_best_path_keeps_a_token_said_twice_with_a_blank_between():
 
 
 def transducer(seed):
-    """A random transducer: `say`, `join`, heard positions, and the log-probability of any transcript by hand."""
+    """A random transducer: `step`, `join`, encoder projections, and the log-probability of any transcript by hand."""
     random, width = np.random.default_rng(seed), 5
     words, inner, outer = (
         random.normal(size=size).astype("float32") for size in ((SIZE, width), (width, width), (width, SIZE))
@@ -165,7 +165,7 @@ def test_transducer_search_as_wide_as_the_space_is_exact(seed, fusion):
 
 def test_greedy_transducer_search_takes_the_likeliest_edge():
     step, join, encoded, _, width = transducer(5)
-    search = TransducerSearch(step, join, longest=4, beam=1)
+    search = TransducerSearch(step, join, max_length=4, beam=1)
     found = transducer_search(search, tf.constant(encoded), tf.constant([3, 3]), [tf.zeros([2, width])], count=1)
     for row in range(2):
         states, tokens, position = [tf.zeros([1, width])], [], 0

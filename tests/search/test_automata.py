@@ -55,7 +55,9 @@ def test_whole_texts_are_scored_as_token_by_token():
 
 def test_a_model_of_other_units_is_refused():
     model = train_ngram([["the", "cat"], ["a", "dog"]], 2)
-    with pytest.raises(UserError, match=r"model\.arpa: 1 of its 4 words are tokens"):
+    with pytest.raises(
+        UserError, match=r"model\.arpa: at least half of its words must be tokens of the vocabulary, got 1 of 4"
+    ):
         ngram_scorer(model, TOKENS, "model.arpa")
 
 

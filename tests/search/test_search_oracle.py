@@ -115,8 +115,8 @@ def test_a_beam_as_wide_as_the_space_is_exhaustive_search(penalty, alpha, stop):
         assert [tokens_of(result, rank=r) for r in range(5)] == [s for _, s in ranked]
 
 
-def test_room_grows_with_the_output():
-    """Through all loops of a search: the score is still that of the tokens, and more room changes nothing."""
+def test_the_cache_grows_with_the_output():
+    """Through all loops of a search: the score is still that of the tokens, and a larger capacity changes nothing."""
     mask = tf.fill([1, SOURCE], True)
     for seed in range(2):
         model = RandomModel(seed)
@@ -131,18 +131,18 @@ def test_room_grows_with_the_output():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_room_grows_in_a_graph_too(compiled):
+def test_the_cache_grows_in_a_graph_too(compiled):
     model, spec = RandomModel(1), SearchSpec(beam=2, n_best=2, min_length=20, max_length=80)
     graph = tf.function(lambda: run(model, spec), jit_compile=compiled, autograph=False)
     np.testing.assert_array_equal(graph().ids, run(model, spec).ids)
 
 
-def test_samples_and_long_prefixes_have_room():
+def test_the_cache_grows_for_samples_and_long_prefixes():
     model = RandomModel(3)
     spec = SearchSpec(sample=True, n_best=3, min_length=20, max_length=40)
     limits = length_limits(spec, 1)
-    for room in (1, 30):  # as much as is needed is made, and more to begin with does no harm
-        fixed, cache = model.start(1, 3, room)
+    for capacity in (1, 30):  # the capacity grows as needed; a larger initial capacity does no harm
+        fixed, cache = model.start(1, 3, capacity)
         found = sample(model.step, fixed, cache, tf.fill([1], BOS), limits, spec)
         for rank in range(3):
             tokens = tokens_of(found, rank=rank)

@@ -84,17 +84,17 @@ def test_numbers_and_bytes(client):
 def test_refusals_tell_why(client):
     with pytest.raises(UserError, match="404|NOT_FOUND"):
         type(client)(client.address, "other", timeout=30).generate(["a"])
-    with pytest.raises(UserError, match="no answer|UNAVAILABLE"):
+    with pytest.raises(UserError, match="no response|UNAVAILABLE"):
         type(client)(client.address.rsplit(":", 1)[0] + ":9", "small", timeout=5).generate(["a"])
 
 
 @pytest.mark.parametrize(
     ("sent", "told"),
     [
-        (b"", "no answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "no answer"),
+        (b"", "no response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "no response"),
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{", "400: Bad Request"),
-        (b"nonsense\r\n\r\n", "no answer"),
+        (b"nonsense\r\n\r\n", "no response"),
     ],
 )
 def test_an_answer_that_breaks_off_is_told(sent, told):

@@ -76,7 +76,7 @@ def test_a_version_that_does_not_load_is_told_and_leaves_the_others(folder, repo
         repository.refresh()
     # Once, not at every look.
     assert [record.getMessage() for record in caplog.records] == [
-        "model small version 4 does not load: variables are missing at line 5"
+        "model small version 4 cannot be loaded: variables are missing at line 5"
     ]
     assert repository.find("small")[0] == 3
     (four, _) = repository.status("small")
@@ -122,16 +122,16 @@ def test_a_folder_of_one_model_bears_its_name(folder, repository):
 
 
 @pytest.mark.parametrize(
-    "place, told",
+    "location, message",
     [
-        ("nowhere", "no such folder"),
-        ("saved/small/3", "is a version itself"),
-        ("saved/small/3/variables", "holds no version"),
+        ("nowhere", "the folder does not exist"),
+        ("saved/small/3", "is the folder of a version"),
+        ("saved/small/3/variables", "found no version of a model"),
     ],
 )
-def test_a_folder_without_versions_is_refused(folder, index, told):
-    with pytest.raises(UserError, match=told):
-        Repository(folder.parent / index)
+def test_a_folder_without_versions_is_refused(folder, location, message):
+    with pytest.raises(UserError, match=message):
+        Repository(folder.parent / location)
 
 
 def test_a_running_server_takes_new_versions(folder, serving, save_small):

@@ -46,7 +46,7 @@ def ask_all(servable, signature, requests, **settings):
     """The outcomes of requests that arrive together at one worker, which waits long enough for all of them."""
 
     async def main():
-        batcher = Batcher(**{"workers": 1, "wait": 0.05, "largest": 64, **settings})
+        batcher = Batcher(**{"workers": 1, "wait": 0.05, "max_batch": 64, **settings})
         try:
             asked = (batcher.submit(servable, servable.signatures[signature], inputs) for inputs in requests)
             return await asyncio.gather(*asked, return_exceptions=True)
@@ -70,7 +70,7 @@ def test_joined_requests_get_their_own_rows(servable):
 
 
 def test_a_batch_has_no_more_rows_than_allowed(servable):
-    found = ask_all(servable, "serving_default", [strings("a", "b", "c")] * 7, largest=8)
+    found = ask_all(servable, "serving_default", [strings("a", "b", "c")] * 7, max_batch=8)
     assert [len(answer["text"]) for answer in found] == [3] * 7
     assert [call["text"] for call in servable.calls] == [(6,), (6,), (6,), (3,)]
 
@@ -102,7 +102,7 @@ def test_other_shapes_and_signatures_are_not_joined(servable):
 
 def test_parts_of_a_request_that_are_not_as_wide_are_asked_as_one(servable):
     for _ in range(2):
-        (found,) = ask_all(servable, "wide", [strings("a", "bc", "def")], largest=2)
+        (found,) = ask_all(servable, "wide", [strings("a", "bc", "def")], max_batch=2)
         assert [b"".join(row) for row in found["bytes"]] == [b"a", b"bc", b"def"]
     assert servable.calls == 2 * [{"text": (2,)}, {"text": (1,)}, {"text": (3,)}]
     # Requests of their own are joined as before.

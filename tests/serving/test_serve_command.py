@@ -102,7 +102,7 @@ def test_a_stop_answers_what_was_accepted(small_version):
     for index, (status, body) in answers.items():
         assert (status, json.loads(body)) == (200, {"predictions": [steps, index]})
     assert "Traceback" not in rest
-    assert rest.splitlines()[-1].endswith("INFO stopped; what was accepted is answered")
+    assert rest.splitlines()[-1].endswith("INFO stopped; all accepted requests are answered")
     assert rest.count('predict HTTP/1.1" 200') >= 12
 
 
@@ -130,13 +130,13 @@ def test_a_large_body_is_refused_and_never_held(small_version):
 
 
 def test_mistakes_cost_one_line(small_version, tmp_path):
-    assert "no such folder" in refused(tmp_path / "nowhere")
-    assert "holds no version" in refused(tmp_path)
+    assert "the folder does not exist" in refused(tmp_path / "nowhere")
+    assert "found no version of a model" in refused(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} of 127.0.0.1 cannot be had" in refused(small_version.parent, "--port", port)
+        assert f"--port {port}: not available on 127.0.0.1" in refused(small_version.parent, "--port", port)
     with pytest.raises(UserError, match=r"nowhere\.invalid"):
         serve(Repository(small_version.parent), Settings(host="nowhere.invalid"))
 

@@ -40,7 +40,8 @@ def data_records(source: str, target: str, output: str) -> None:
     from tfseq2seq.spec import CorpusSpec
 
     pairs, _ = corpus_pairs(CorpusSpec(source=source, target=target), "records")
-    click.echo(f"{output}: {write_records(pairs.as_numpy_iterator(), output)} pairs")
+    count = write_records(((one["source"], one["target"]) for one in pairs.as_numpy_iterator()), output)
+    click.echo(f"{output}: {count} pairs")
 
 
 @data.command("morse")

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from tfseq2seq.cli.exit import one_line, report
-from tfseq2seq.cli.inputs import utterances_of
+from tfseq2seq.cli.inputs import Request, read_inputs
 from tfseq2seq.cli.options import COUNT, POSITIVE, settings_option, split_option, weights_option, workers_option
-from tfseq2seq.cli.runs import open_endpoint, source_of
+from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 
 
@@ -20,20 +20,22 @@ from tfseq2seq.errors import UserError
 @click.option("--run", "runs", multiple=True, help="Folder of a run to generate with; several make an ensemble.")
 @weights_option
 @settings_option("Change search.*, as search.beam=8.")
-@click.option("--source", type=click.Path(), help="File of source lines, with --run.")
-@click.option("--manifest", type=click.Path(), help="Of speech, with --run: manifest of recordings and references.")
+@click.option("--source", type=click.Path(), help="File with one source text per line, with --run.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings and references, with --run.")
 @split_option
 @click.option("--hypotheses", type=click.Path(), help="File of outputs to score instead of generating them.")
 @click.option("--reference", "references", multiple=True, help="File of references; may be repeated.")
-@click.option("--separator", help="What separates several accepted references on one line, as '|'.")
-@click.option("--metric", "metrics", multiple=True, help="May be repeated.  [default: bleu, chrf; of speech wer, cer]")
+@click.option("--separator", help="Separator between several accepted references on one line, such as '|'.")
+@click.option(
+    "--metric", "metrics", multiple=True, help="May be repeated.  [default: bleu, chrf; with --manifest wer, cer]"
+)
 @click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
 @click.option("--lowercase", is_flag=True, help="Lower-case both sides before scoring.")
 @click.option("--bootstrap", default=1000, show_default=True, help="Resamples for the confidence interval; 0 for none.")
-@click.option("--output", type=click.Path(), help="Keep the generated outputs in this file.")
-@click.option("--worst", type=COUNT, default=0, help="Show the alignment of so many worst outputs.")
+@click.option("--output", type=click.Path(), help="Write the generated outputs to this file.")
+@click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many worst outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs per batch.")
 @workers_option()
 def evaluate(
     runs: tuple[str, ...],
@@ -57,7 +59,7 @@ def evaluate(
 ) -> None:
     """Score outputs against references, with confidence intervals and signatures.
 
-    Of speech a --manifest holds both recordings and references, and the real-time factor goes to standard error.
+    A --manifest holds both recordings and references. The real-time factor goes to standard error.
     """
     from tfseq2seq.evaluation.references import read_references
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
@@ -66,7 +68,7 @@ def evaluate(
     metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
     if not references and not manifest:
-        raise UserError("give --reference, or of speech --manifest")
+        raise UserError("give --reference, or --manifest for recordings")
     if manifest and (references or source or hypotheses):
         raise UserError("--manifest holds inputs and references: leave out --source, --reference and --hypotheses")
     settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
@@ -81,15 +83,12 @@ def evaluate(
     elif runs and (source or manifest):
         # A setting that cannot be is told now, not after an hour of generating.
         corpus_scores([""], [[""]], metrics, **settings)
+        request = Request(lines=source, manifest=manifest, split=split)
+        outputs, own, faults = _generated(runs, weights, overrides, request, batch, workers)
         if manifest:
-            outputs, answers, faults = _transcribed(runs, weights, overrides, manifest, split, batch, workers)
+            answers = [own]
         else:
-            texts = read_lines(str(source))
-            check_parallel(str(source), len(texts), references[0], len(answers[0]))
-            model = open_endpoint(runs, weights, overrides, -(-len(texts) // batch), workers)
-            from tfseq2seq.inference.generator import Generator
-
-            outputs = [one_line(found.texts[0]) for found in Generator(model, batch, workers).generate(texts)]
+            check_parallel(str(source), len(outputs), references[0], len(answers[0]))
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
@@ -107,45 +106,37 @@ def evaluate(
     report(faults)
 
 
-def _transcribed(
-    runs: Sequence[str],
-    weights: str | None,
-    overrides: Sequence[str],
-    manifest: str,
-    split: str,
-    batch: int,
-    workers: int,
-) -> tuple[list[str], list[list[str]], Sequence[tuple[int, str]]]:
-    """Transcripts of a manifest's recordings, its own texts as references, and what could not be read."""
-    audio = source_of(runs)
-    if audio is None:
-        raise UserError(f"--manifest is for models of speech, and {runs[0]} is one of text")
-    utterances = utterances_of((), manifest, split)
-    model = open_endpoint(runs, weights, overrides, -(-len(utterances) // batch), workers)
+def _generated(
+    runs: Sequence[str], weights: str | None, overrides: Sequence[str], request: Request, batch: int, workers: int
+) -> tuple[list[str], list[str] | None, Sequence[tuple[int, str]]]:
+    """Outputs for what a request names, the references that come with it, and what could not be read."""
+    opened = open_runs(runs, overrides)
+    inputs = read_inputs(opened[0].recipe.source, request)
+    model = open_predictor(opened, weights, -(-len(inputs.values) // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
-    from tfseq2seq.sources.recordings import read_recordings
 
-    recordings = read_recordings(utterances, audio)
     generator = Generator(model, batch, workers)
-    # The first call prepares the graph, which is no part of the work.
-    generator.generate(recordings.samples[:1])
+    if inputs.seconds:
+        # The first call prepares the graph, which is no part of the work that is timed.
+        generator.generate(inputs.values[:1])
     began = time.perf_counter()
-    outputs = [one_line(found.texts[0]) for found in generator.generate(recordings.samples)]
-    spent, seconds = time.perf_counter() - began, recordings.seconds(audio.sample_rate)
-    click.echo(
-        f"{len(outputs)} recordings, {seconds:,.0f} s in {spent:,.1f} s: "
-        f"real-time factor {real_time_factor(seconds, spent):.4f}",
-        err=True,
-    )
-    return outputs, [[utterance.text for utterance in utterances]], recordings.faults
+    outputs = [one_line(found.texts[0]) for found in generator.generate(inputs.values)]
+    if inputs.seconds:
+        spent, seconds = time.perf_counter() - began, inputs.seconds
+        click.echo(
+            f"{len(outputs)} recordings, {seconds:,.0f} s in {spent:,.1f} s: "
+            f"real-time factor {real_time_factor(seconds, spent):.4f}",
+            err=True,
+        )
+    return outputs, inputs.references, inputs.faults
 
 
 @click.command()
 @click.argument("system")
 @click.argument("baseline")
 @click.option("--reference", "references", multiple=True, required=True, help="File of references; may be repeated.")
-@click.option("--separator", help="What separates several accepted references on one line, as '|'.")
+@click.option("--separator", help="Separator between several accepted references on one line, such as '|'.")
 @click.option("--metric", default="bleu", show_default=True)
 @click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
 @click.option("--resamples", default=1000, show_default=True)

@@ -1,17 +1,16 @@
-"""Outputs of a trained model, all at once or as sound comes in, and how probable given ones are."""
+"""Outputs of a trained model, for all inputs or while a recording arrives, and log-probabilities of given outputs."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfseq2seq.cli.exit import one_line, report
-from tfseq2seq.cli.inputs import standard_input, utterances_of
+from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
@@ -22,42 +21,45 @@ from tfseq2seq.cli.options import (
     weights_option,
     workers_option,
 )
-from tfseq2seq.cli.runs import import_tensorflow, open_endpoint, recipe_of, source_of
+from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
+    from tfseq2seq.run import Run
     from tfseq2seq.runtime.outputs import Output
 
 
 @click.command()
 @run_options(required=False)
-@click.option("--artefact", type=click.Path(), help="Folder of a TFLite or CTranslate2 export to ask instead.")
+@click.option(
+    "--model", "folder", type=click.Path(), help="Folder of a TFLite or CTranslate2 export, instead of --run."
+)
 @click.argument("files", nargs=-1, type=click.Path())
-@click.option("--input", "source", type=click.Path(), help="File of source lines; standard input by default.")
-@click.option("--manifest", type=click.Path(), help="Of speech: manifest of recordings instead of FILES.")
+@click.option("--input", "lines", type=click.Path(), help="File with one input per line; standard input by default.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings, instead of FILES.")
 @split_option
 @click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
-@click.option("--prefix", type=click.Path(), help="File with, on each line, text the output begins with.")
+@click.option("--prefix", type=click.Path(), help="File with the text that each output begins with, one per line.")
 @click.option(
-    "--batch", type=POSITIVE, default=64, show_default=True, help="Inputs at once; of a TFLite file of strings one."
+    "--batch", type=POSITIVE, default=64, show_default=True, help="Inputs per batch; 1 for a TFLite file of strings."
 )
-@workers_option("Batches at a time; 0: one per core, at most 8. Of TFLite: threads of one batch; 0: one.")
-@click.option("--scores", is_flag=True, help="Put score and log-probability before each output, with tabs.")
+@workers_option("Batches at a time; 0: one per core, at most 8. For TFLite: threads of one batch; 0: one thread.")
+@click.option("--scores", is_flag=True, help="Print score and log-probability before each output, with tabs between.")
 @click.option(
     "--times",
     type=click.Choice(["srt", "vtt", "json"]),
-    help="Of speech: when words are said, as subtitles or JSON lines; subtitles of several go to the folder --output.",
+    help="Print times of words: subtitles or JSON lines. Subtitles of several recordings need a folder --output.",
 )
-@click.option("--window", type=ABOVE_ZERO, help="Of speech: hear longer recordings in windows of so many seconds.")
+@click.option("--window", type=ABOVE_ZERO, help="Transcribe longer recordings in windows of this many seconds.")
 @click.option("--overlap", type=ABOVE_ZERO, help="Seconds that windows share.  [default: a sixth of --window]")
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
-    exported: str | None,
+    folder: str | None,
     files: tuple[str, ...],
-    source: str | None,
+    lines: str | None,
     manifest: str | None,
     split: str,
     output: str | None,
@@ -69,104 +71,75 @@ def generate(
     window: float | None,
     overlap: float | None,
 ) -> None:
-    """Write an output line for each input, in the same order (n_best lines where more are asked for).
+    """Write an output line for each input, in the same order (n_best lines if more are asked for).
 
-    Of text an input is a line. Of speech it is one of the audio FILES, a row of --manifest, or one audio file on
-    standard input. A recording that cannot be used has an empty line and is named on standard error; exit code 2 then.
+    A model of text reads lines. A language model reads lines too and continues each of them. A model of recordings
+    reads the audio FILES, the rows of --manifest, or one audio file on standard input. The output of a recording that
+    cannot be used is an empty line; standard error names the recording, and the exit code is 2.
     """
-    from tfseq2seq.files import read_lines, write_whole
+    from tfseq2seq.files import read_lines
 
-    if bool(runs) == bool(exported):
-        raise UserError("give --run, or --artefact in its place")
-    exported = None
-    if exported:
-        settled = {"weights": weights, "set": overrides, "prefix": prefix}
-        for name, given in {**settled, "times": times, "window": window, "overlap": overlap}.items():
+    if bool(runs) == bool(folder):
+        raise UserError("give either --run or --model")
+    if (times or window) and scores:
+        raise UserError("--scores: goes with neither --times nor --window; --times json has the scores")
+    if (times or window) and workers:
+        raise UserError("--workers: goes with neither --times nor --window")
+    if overlap and not window:
+        raise UserError("--overlap: needs --window")
+    request = Request(files, lines, manifest, split, standard_input=True)
+    if folder:
+        fixed = {"weights": weights, "set": overrides, "prefix": prefix, "times": times, "window": window}
+        for name, given in fixed.items():
             if given:
-                raise UserError(f"--{name} is for a run; what {exported} does is settled")
-        exported = _exported(exported, batch, workers)
-    asked = exported or runs[0]
-    audio = exported.audio if exported else source_of(runs)
-    inputs: Sequence[Any]
-    faults: Sequence[tuple[int, str]] = ()
-    if audio is not None:
-        if source or prefix:
-            raise UserError(f"--{'input' if source else 'prefix'} is for text, and {asked} is a model of speech")
-        utterances = utterances_of(files, manifest, split)
-        if overlap and not window:
-            raise UserError("--overlap is of --window, and none is given")
-        if (times or window) and scores:
-            raise UserError("--scores goes with neither --times nor --window; json has the scores")
-        if (times or window) and workers:
-            raise UserError("--workers goes with neither --times nor --window")
-        names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
-        import_tensorflow()
-        from tfseq2seq.sources.recordings import read_recordings
+                raise UserError(f"--{name}: needs --run; an exported model does what it was exported for")
+        from tfseq2seq.export.formats import format_of
 
-        recordings = read_recordings(utterances, audio)
-        inputs, faults = recordings.samples, recordings.faults
-        if times or window:
-            model = open_endpoint(runs, weights, overrides)
-            _write_timed(model, utterances, names, inputs, times, window, overlap, output, batch)
-            report(faults)
-            return
-    elif files or manifest or split or times or window or overlap:
-        raise UserError(
-            "audio files, manifests, --times, --window and --overlap are for models of speech, and "
-            f"{asked} is one of text; use --input"
-        )
-    else:
-        inputs = read_lines(source) if source else standard_input()
+        exported = format_of(folder).open(folder, batch, workers)
+        inputs = read_inputs(exported.source.spec, request)
+        found = exported.generate(inputs.values) if inputs.values else []
+        _write(_lines(found, scores), output)
+        report(inputs.faults)
+        return
+    opened = open_runs(runs, overrides)
+    inputs = read_inputs(opened[0].recipe.source, request)
+    if times or window:
+        _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
+        report(inputs.faults)
+        return
     prefixes = read_lines(prefix) if prefix else None
-    if prefixes is not None and len(prefixes) != len(inputs):
-        raise UserError(f"{prefix}: {len(prefixes)} lines for {len(inputs)} source lines")
+    if prefixes is not None and len(prefixes) != len(inputs.values):
+        raise UserError(f"{prefix}: must have a line for each of {len(inputs.values)} inputs, got {len(prefixes)}")
+    found = []
+    if inputs.values:
+        model = open_predictor(opened, weights, -(-len(inputs.values) // batch), workers)
+        from tfseq2seq.inference.generator import Generator
+
+        found = Generator(model, batch, workers).generate(inputs.values, prefixes)
+    _write(_lines(found, scores), output)
+    report(inputs.faults)
+
+
+def _lines(outputs: Sequence[Output], scores: bool) -> list[str]:
+    """A line for each hypothesis, with its scores where asked for."""
     lines = []
-    if inputs:
-        for found in (
-            exported.generate(inputs)
-            if exported
-            else _generated(runs, weights, overrides, inputs, prefixes, batch, workers)
-        ):
-            for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
-                line = one_line(text)
-                lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
+    for found in outputs:
+        for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
+            line = one_line(text)
+            lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
+    return lines
+
+
+def _write(lines: Sequence[str], output: str | None) -> None:
+    """Writes lines to a file, or to standard output."""
+    from tfseq2seq.files import write_whole
+
     content = "".join(f"{line}\n" for line in lines).encode("utf-8")
     if output:
         write_whole(output, content)
     else:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-    report(faults)
-
-
-def _exported(folder: str, batch: int, workers: int) -> Any:
-    """An artefact that is asked without TensorFlow."""
-    if any(any(Path(folder).glob(name)) for name in ("saved_model.pb", "*/saved_model.pb")):
-        raise UserError(
-            f"{folder}: a SavedModel; --artefact is for TFLite and CTranslate2, ask it by `tfseq2seq serve`"
-        )
-    if (Path(folder) / "model.bin").exists():
-        from tfseq2seq.runtime.ctranslate2_model import CTranslate2Model
-
-        return CTranslate2Model(folder, batch, workers or os.cpu_count() or 1)
-    from tfseq2seq.runtime.tflite_model import TFLiteModel
-
-    return TFLiteModel(folder, batch, workers or 1)
-
-
-def _generated(
-    runs: Sequence[str],
-    weights: str | None,
-    overrides: Sequence[str],
-    inputs: Sequence[Any],
-    prefixes: Sequence[str] | None,
-    batch: int,
-    workers: int,
-) -> list[Output]:
-    model = open_endpoint(runs, weights, overrides, -(-len(inputs) // batch), workers)
-    from tfseq2seq.inference.generator import Generator
-
-    return Generator(model, batch, workers).generate(inputs, prefixes)
 
 
 def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
@@ -182,20 +155,21 @@ def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict
 
 
 def _write_timed(
-    model: Any,
-    utterances: Sequence[Utterance],
-    names: Mapping[str, str],
-    recordings: Sequence[Any],
+    runs: Sequence[Run],
+    weights: str | None,
+    inputs: Inputs,
     times: str | None,
     window: float | None,
     overlap: float | None,
     output: str | None,
     batch: int,
 ) -> None:
-    """Transcripts of recordings by windows, as lines, or with the times of words, counted from the beginning of a file.
-
-    `names` of the files of subtitles, by path, where those are asked for.
-    """
+    """Writes transcripts of recordings, by windows where asked for, as lines or with the times of words."""
+    utterances = inputs.utterances
+    if not utterances:
+        raise UserError("--times and --window: need recordings, and the model reads text")
+    names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
+    model = open_predictor(runs, weights)
     from tfseq2seq.files import write_whole
     from tfseq2seq.inference.long_audio import transcribe_long
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
@@ -203,9 +177,9 @@ def _write_timed(
 
     transcriber = Transcriber(model, batch)
     if window:
-        found = transcribe_long(transcriber, recordings, window, window / 6 if overlap is None else overlap)
+        found = transcribe_long(transcriber, inputs.values, window, window / 6 if overlap is None else overlap)
     else:
-        found = transcriber.transcribe(recordings)
+        found = transcriber.transcribe(inputs.values)
     found = [moved(one, utterance.start) for one, utterance in zip(found, utterances)]
     if times in ("srt", "vtt"):
         words: dict[str, list[Any]] = {path: [] for path in names}
@@ -231,33 +205,37 @@ def _write_timed(
 @run_option
 @weights_option
 @settings_option("Change search.*, as search.beam=1.")
-@click.option("--seconds", type=ABOVE_ZERO, default=0.2, show_default=True, help="Sound to wait for at a time.")
-@click.option("--quiet", is_flag=True, help="Only the final text.")
+@click.option(
+    "--seconds", type=ABOVE_ZERO, default=0.2, show_default=True, help="Seconds of audio to wait for at a time."
+)
+@click.option("--quiet", is_flag=True, help="Print only the final text.")
 def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds: float, quiet: bool) -> None:
-    """Transcribe standard input as it comes: raw samples of signed 16 bits, one channel, at the model's rate.
+    """Transcribe standard input while it arrives: raw samples of signed 16 bits, one channel, at the model's rate.
 
-    The text so far goes to standard error, the final text to standard output when the input ends. For models whose
-    encoder hears in chunks (model.encoder.chunk), as from a microphone:
+    The text so far goes to standard error, the final text to standard output when the input ends. The encoder must read
+    recordings in chunks (model.encoder.chunk). For example, from a microphone:
 
         arecord -t raw -f S16_LE -c 1 -r 16000 | tfseq2seq stream --run RUN
     """
-    audio = source_of([folder])
-    if audio is None:
-        raise UserError(f"stream is for models of speech, and {folder} is one of text")
+    opened = open_runs([folder], overrides)
+    source = opened[0].recipe.source
+    rate = getattr(source, "sample_rate", None)
+    if not rate:
+        raise UserError(f"stream: needs a model of recordings, and {folder} has source.kind {source.kind}")
     import numpy as np
 
-    model = open_endpoint([folder], weights, overrides)
     from tfseq2seq.inference.streaming import Streaming
 
+    model = open_predictor(opened, weights)
     live = Streaming(model).open()
-    said, odd = "", b""
-    while block := sys.stdin.buffer.read(2 * max(round(seconds * audio.sample_rate), 1)):
+    shown, odd = "", b""
+    while block := sys.stdin.buffer.read(2 * max(round(seconds * rate), 1)):
         block, odd = odd + block, b""
         if len(block) % 2:
             block, odd = block[:-1], block[-1:]
         text = one_line(live.accept(np.frombuffer(block, "<i2").astype("float32") / 32768))
-        if text != said and not quiet:
-            said = text
+        if text != shown and not quiet:
+            shown = text
             click.echo(text, err=True)
     if odd:
         raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
@@ -266,9 +244,9 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
 
 @click.command()
 @run_options()
-@click.option("--source", type=click.Path(), help="File of source lines; not for a language model.")
-@click.option("--target", required=True, type=click.Path(), help="File of target lines.")
-@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs at once.")
+@click.option("--source", type=click.Path(), help="File with one source text per line; not for a language model.")
+@click.option("--target", required=True, type=click.Path(), help="File with one target text per line.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs per batch.")
 @workers_option()
 def score(
     runs: tuple[str, ...],
@@ -279,30 +257,31 @@ def score(
     batch: int,
     workers: int,
 ) -> None:
-    """Print the log-probability (nats, <eos> included) and the token count of each given pair, or of each line by a
-    language model."""
+    """Print the log-probability (nats, <eos> included) and the token count of each given pair.
+
+    A language model scores the lines of --target alone.
+    """
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
 
     targets = read_lines(target)
-    if recipe_of(runs).model.is_language_model:
-        if source or overrides or len(runs) > 1:
-            raise UserError(f"{runs[0]} is a language model: it takes --target alone, neither --source nor --set")
-        import_tensorflow()
-        from tfseq2seq.inference.external_scorers import score_lines
-        from tfseq2seq.run import Run
-
-        run = Run.open(runs[0])
-        totals, counts = score_lines(run.load_model(weights), run.target, targets, batch)
-    else:
+    opened = open_runs(runs, overrides)
+    recipe = opened[0].recipe
+    if "vocabulary" in recipe.provides:
         if not source:
-            raise UserError("give --source, the file of source lines")
+            raise UserError("--source: give the file of source lines")
         sources = read_lines(source)
         check_parallel(source, len(sources), target, len(targets))
-        model = open_endpoint(runs, weights, overrides, -(-len(sources) // batch), workers)
-        from tfseq2seq.inference.generator import Generator
+    elif source or "source" in recipe.provides:
+        raise UserError(
+            f"score: needs source text or a language model, and {runs[0]} has source.kind {recipe.source.kind}"
+        )
+    else:
+        sources = [""] * len(targets)
+    model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
+    from tfseq2seq.inference.generator import Generator
 
-        totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
+    totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
     for total, count in zip(totals, counts, strict=True):
         click.echo(f"{total:.6f}\t{count}")
     value = perplexity(float(totals.sum()), int(counts.sum()))

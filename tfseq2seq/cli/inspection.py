@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tfseq2seq.cli.options import POSITIVE, run_option, run_options, weights_option
-from tfseq2seq.cli.runs import import_tensorflow, open_endpoint
+from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 
 
@@ -23,15 +23,17 @@ def attention(
     png: str | None,
 ) -> None:
     """Show where the model looks in TEXT for each token of its output."""
-    model = open_endpoint(runs, weights, overrides)
+    model = open_predictor(open_runs(runs, overrides), weights)
     from tfseq2seq.evaluation.pictures import attention_png, attention_text
     from tfseq2seq.inference.inspection import attention_of
 
     found = attention_of(model, text, target)
     if png:
-        attention_png(found.weights, found.source_tokens, found.target_tokens, png)
+        attention_png(found.weights, found.source_labels, found.target_tokens, png)
         click.echo(png, err=True)
-    click.echo(attention_text(found.weights, found.source_tokens, found.target_tokens))
+    if found.stride > 1:
+        click.echo(f"each column covers {found.stride} source tokens", err=True)
+    click.echo(attention_text(found.weights, found.source_labels, found.target_tokens))
 
 
 @click.command()
@@ -56,12 +58,11 @@ def embeddings(
     """Picture the vectors of chosen words, or write them for the TensorBoard projector."""
     if not png and not projector:
         raise UserError("give --png, --projector or both")
-    import_tensorflow()
+    (run,) = open_runs([folder])
     from tfseq2seq.evaluation.pictures import embeddings_png, write_projector
     from tfseq2seq.inference.inspection import word_vectors
-    from tfseq2seq.run import Run
 
-    labels, vectors = word_vectors(Run.open(folder), side, None if words is None else words.split(), count, weights)
+    labels, vectors = word_vectors(run, side, None if words is None else words.split(), count, weights)
     if png:
         if min(vectors.shape) < dimensions:
             raise UserError(

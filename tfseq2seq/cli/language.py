@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tfseq2seq.cli.options import POSITIVE
-from tfseq2seq.cli.runs import import_tensorflow
+from tfseq2seq.cli.runs import open_runs
 from tfseq2seq.errors import UserError
 
 
@@ -51,11 +51,10 @@ def _tokens_of(folder: str, text: str) -> list[list[str]]:
     from tfseq2seq.files import read_lines
 
     lines = read_lines(text)
-    import_tensorflow()
+    (run,) = open_runs([folder])
     from tfseq2seq.inference.external_scorers import tokens_of
-    from tfseq2seq.run import Run
 
-    return tokens_of(Run.open(folder).target, lines)
+    return tokens_of(run.target, lines)
 
 
 @click.command()
@@ -76,16 +75,15 @@ def shortlist(folder: str, source: str, target: str, output: str, each: int, fre
 
     lines = read_lines(source), read_lines(target)
     check_parallel(source, len(lines[0]), target, len(lines[1]))
-    import_tensorflow()
+    (run,) = open_runs([folder])
     from tfseq2seq.inference.external_scorers import ids_of
-    from tfseq2seq.run import Run
     from tfseq2seq.search.shortlist import learn_translations, write_shortlist
 
-    run = Run.open(folder)
-    if run.source is None:
-        raise UserError(f"{folder}: has no source text; a shortlist goes by source tokens")
-    pairs = zip(ids_of(run.source, lines[0]), ids_of(run.target, lines[1]), strict=True)
-    found = learn_translations(pairs, run.source.size, run.target.size, each, frequent)
-    write_shortlist(found, output, run.source.vocabulary.tokens, run.target.vocabulary.tokens)
+    features = run.source.features
+    if not features:
+        raise UserError(f"{folder}: needs source text, as a shortlist goes by source tokens")
+    pairs = zip(ids_of(features, lines[0]), ids_of(run.target, lines[1]), strict=True)
+    found = learn_translations(pairs, features.size, run.target.size, each, frequent)
+    write_shortlist(found, output, features.vocabulary.tokens, run.target.vocabulary.tokens)
     mean = sum(map(len, found.of.values())) / max(len(found.of), 1)
     click.echo(f"{output}: {len(found.of):,} source tokens, {mean:.1f} target tokens each", err=True)

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
-    from tfseq2seq.inference.endpoints import TextToText
-    from tfseq2seq.inference.speech import SpeechToText
+    from tfseq2seq.inference.predictor import Predictor
     from tfseq2seq.run import Run
-    from tfseq2seq.spec import AudioSpec, Recipe
 
 NO_LOG = "3"  # TensorFlow's level at which its C++ parts log nothing
 
@@ -39,50 +37,35 @@ def import_tensorflow() -> None:
             os.close(standard_error)
 
 
-def recipe_of(runs: Sequence[str]) -> Recipe:
-    from tfseq2seq.recipe import load_run_recipe
+def open_runs(runs: Sequence[str], overrides: Sequence[str] = ()) -> list[Run]:
+    """Opens the runs that a command names, once; `overrides` change the search of the first.
 
-    return load_run_recipe(runs[0])
-
-
-def source_of(runs: Sequence[str]) -> AudioSpec | None:
-    """How recordings become features in the model of the first run, or None where its source is text."""
-    from tfseq2seq.spec import AudioSpec
-
-    source = recipe_of(runs).source
-    return source if isinstance(source, AudioSpec) else None
-
-
-def open_endpoint(
-    runs: Sequence[str], weights: str | None, overrides: Sequence[str], batches: int = 0, workers: int = 0
-) -> TextToText | SpeechToText:
-    """The models of one or several runs as one endpoint, with the first run's search settings, changed by overrides.
-
-    Args:
-        batches: to generate in all, where this process does nothing else.
-        workers: of them at a time.
+    Raises:
+        UserError: a run is missing or damaged, or an override is of something else than the search.
     """
     for override in overrides:
         if not override.startswith("search."):
             raise UserError(f"--set {override}: only search.* can change after training")
-    if weights and len(runs) > 1:
-        raise UserError("--weights goes with a single --run")
     import_tensorflow()
-    from tfseq2seq.inference.generator import share_cores
     from tfseq2seq.run import Run
+
+    return [Run.open(folder, overrides) for folder in runs]
+
+
+def open_predictor(runs: Sequence[Run], weights: str | None = None, batches: int = 0, workers: int = 0) -> Predictor:
+    """The models of one or several runs as one predictor.
+
+    Args:
+        runs: from `open_runs`.
+        weights: a weights file instead of the finished ones.
+        batches: to generate in all, where this process does nothing else.
+        workers: batches at a time.
+    """
+    if weights and len(runs) > 1:
+        raise UserError("--weights: goes with a single --run")
+    from tfseq2seq.inference.generator import share_cores
+    from tfseq2seq.inference.predictor import Predictor
 
     if batches:
         share_cores(batches, workers)
-    opened: list[Run] = [Run.open(folder, overrides) for folder in runs]
-    first = opened[0]
-    for run in opened[1:]:
-        for side in ("source", "target"):
-            own, other = getattr(run, side), getattr(first, side)
-            if (own is None) != (other is None) or own is not None and own.vocabulary != other.vocabulary:
-                raise UserError(
-                    f"{run.folder}: its {side} vocabulary is not that of {first.folder}; ensembles share both"
-                )
-    from tfseq2seq.inference.endpoints import endpoint
-
-    models = [run.load_model(weights) for run in opened]
-    return endpoint(models, first.source, first.target, first.recipe.search)
+    return Predictor.of_runs(runs, weights)

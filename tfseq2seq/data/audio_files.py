@@ -1,8 +1,8 @@
-"""Reading recordings: whatever their format, mono float32 samples in [-1, 1] at the rate asked for.
+"""Reading of recordings of all supported formats as mono float32 samples in [-1, 1] at a given sample rate.
 
-WAV is decoded by the same function as inside the exported model (`features.wav`), and every recording is resampled by
-the same one (`features.resampling`). FLAC, MP3, Ogg and AIFF are unpacked by soundfile or, where that is not installed,
-by tensorflow-io.
+WAV files are decoded by the same function as in exported models (`features.wav`), and all recordings are resampled by
+the same function (`features.resampling`). FLAC, MP3, Ogg and AIFF files are decoded by soundfile, or by tensorflow-io if
+soundfile is not installed.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.wav import HIGHEST_RATE, LOWEST_RATE, NO_SAMPLES, NOT_FINITE, decode_wav, rate_fault
 
 _READ_FRAMES = 1 << 20
-# Seconds that the end of a stretch may lie behind the end of its recording: times in manifests are rounded.
+# A segment may end this number of seconds after the end of its recording, because times in manifests are rounded.
 _OVERSHOOT = 0.5
 _NEEDS_SOUNDFILE = "needs the package soundfile: `pip install soundfile`"
 
 
 def decode_audio(contents: bytes, name: str, rate: int) -> np.ndarray:
-    """Samples of a recording given as the bytes of its file.
+    """Decodes a recording from the bytes of its file.
 
     Args:
-        contents: a WAV, FLAC, MP3, Ogg (Vorbis or Opus) or AIFF file, told by its first bytes.
-        name: what to call it in messages, such as its path.
-        rate: samples a second of the result.
+        contents: a WAV, FLAC, MP3, Ogg (Vorbis or Opus) or AIFF file. The format is detected from the first bytes.
+        name: the name of the file in messages, such as its path.
+        rate: the sample rate of the result in Hz.
 
     Returns:
         float32 [N] in [-1, 1]: the mean of the channels, at `rate`.
 
     Raises:
-        UserError: it is damaged, holds no samples or ones that are not numbers, is of another format, or of one that
-            needs a package which is not installed.
+        UserError: the file is damaged, has no samples or samples that are not finite, has an unsupported format, or has
+            a format that needs a package which is not installed.
     """
-    samples, fault = _samples(*_opened(contents), 0.0, 0.0, rate)
+    samples, fault = _samples(*_open_contents(contents), 0.0, 0.0, rate)
     if message := fault.numpy().decode("utf-8"):
         raise UserError(f"{name}: {message}")
     return samples.numpy()
 
 
 def read_audio(path: str | Path, rate: int) -> np.ndarray:
-    """Samples [N] of an audio file; see `decode_audio`.
+    """Reads the samples [N] of an audio file, see `decode_audio`.
 
     Raises:
-        UserError: as `decode_audio`, or the file cannot be read.
+        UserError: as for `decode_audio`, or the file cannot be read.
     """
     try:
         contents = Path(path).read_bytes()
@@ -62,59 +62,59 @@ def read_audio(path: str | Path, rate: int) -> np.ndarray:
 
 
 class Faults:
-    """Utterances that could not be read, as a dataset comes upon them; each once, however often it is read."""
+    """Collects the utterances that a dataset could not read. Each one is listed once, even after several passes."""
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[str, str]] = {}
 
     def add(self, index: int, name: str, message: str) -> None:
-        """Notes a fault of the utterance at `place` in its manifest."""
+        """Adds an error message for the utterance at `index` in its manifest."""
         self._found[index] = (name, message)
 
     @property
     def found(self) -> list[tuple[str, str]]:
-        """(name of the utterance, message that names the file), in the order of the manifest."""
+        """Pairs of the name of the utterance and a message that names the file, in the order of the manifest."""
         return [fault for _, fault in sorted(self._found.items())]
 
 
 def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faults | None = None) -> tf.data.Dataset:
-    """The utterances of a manifest, read as they are asked for, several at a time, in order.
+    """Returns a dataset that reads the utterances of a manifest on demand, several in parallel, in order.
 
-    What cannot be read is left out; every pass over the dataset gives the same elements.
+    Utterances that cannot be read are skipped. Every pass over the dataset has the same elements.
 
     Args:
-        utterances: from `read_manifest`.
-        rate: samples a second of the result.
-        faults: takes what is left out, and why.
+        utterances: the utterances from `read_manifest`.
+        rate: the sample rate of the result in Hz.
+        faults: collects the skipped utterances and the reasons.
 
     Returns:
         A dataset of (samples float32 [N] in [-1, 1], text string scalar, name string scalar).
     """
-    noted = Faults() if faults is None else faults
+    collected = Faults() if faults is None else faults
 
     def opened(index: int) -> tuple[Any, np.ndarray, np.int32, bytes]:
         try:
-            contents, samples, own_rate, fault = _opened(Path(utterances[index].path).read_bytes())
+            contents, samples, file_rate, fault = _open_contents(Path(utterances[index].path).read_bytes())
         except OSError as error:
-            contents, samples, own_rate, fault = b"", _NOTHING, 0, _unreadable(error).encode()
-        # As an object: an array of bytes would lose the zeros at its end.
-        return np.array(contents, object), samples, np.int32(own_rate), fault
+            contents, samples, file_rate, fault = b"", _NOTHING, 0, _unreadable(error).encode()
+        # An object array, because a numpy array of bytes would lose trailing zeros.
+        return np.array(contents, object), samples, np.int32(file_rate), fault
 
     def note(index: int, fault: bytes) -> np.bool_:
         utterance = utterances[index]
-        noted.add(int(index), utterance.name, f"{utterance.path}: {fault.decode('utf-8')}")
+        collected.add(int(index), utterance.name, f"{utterance.path}: {fault.decode('utf-8')}")
         return np.bool_(False)
 
     def read(index: tf.Tensor, start: tf.Tensor, seconds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        contents, samples, own_rate, fault = tf.numpy_function(
+        contents, samples, file_rate, fault = tf.numpy_function(
             opened, [index], [tf.string, tf.float32, tf.int32, tf.string]
         )
-        contents, own_rate, fault = (tf.ensure_shape(scalar, []) for scalar in (contents, own_rate, fault))
+        contents, file_rate, fault = (tf.ensure_shape(scalar, []) for scalar in (contents, file_rate, fault))
         samples, fault = _samples(
-            contents, tf.ensure_shape(samples, [None, None]), own_rate, fault, start, seconds, rate
+            contents, tf.ensure_shape(samples, [None, None]), file_rate, fault, start, seconds, rate
         )
-        good = tf.cond(fault == b"", lambda: True, lambda: tf.numpy_function(note, [index, fault], tf.bool))
-        return samples, tf.ensure_shape(good, [])
+        decoded = tf.cond(fault == b"", lambda: True, lambda: tf.numpy_function(note, [index, fault], tf.bool))
+        return samples, tf.ensure_shape(decoded, [])
 
     columns = (
         np.array([utterance.start for utterance in utterances], np.float64),
@@ -130,8 +130,8 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        .filter(lambda samples, good, text, name: good)
-        .map(lambda samples, good, text, name: (samples, text, name))
+        .filter(lambda samples, decoded, text, name: decoded)
+        .map(lambda samples, decoded, text, name: (samples, text, name))
     )
 
 
@@ -139,12 +139,14 @@ _Opened = tuple[bytes, np.ndarray, int, bytes]
 _NOTHING = np.zeros([0, 1], np.float32)
 
 
-def _opened(contents: bytes) -> _Opened:
-    """A file made ready for `_samples`: a WAV file's bytes, or samples [N, C] and their rate, or a fault."""
+def _open_contents(contents: bytes) -> _Opened:
+    """Prepares a file for `_samples`: returns the bytes of a WAV file, or samples [N, C] and their rate, or an error
+    message.
+    """
     if contents[:4] == b"RIFF":
         return contents, _NOTHING, 0, b""
     try:
-        samples, rate = _unpacked(contents)
+        samples, rate = _decode_compressed(contents)
         if not len(samples):
             raise UserError(NO_SAMPLES)
         if not np.isfinite(samples).all():
@@ -171,25 +173,30 @@ def _opened(contents: bytes) -> _Opened:
 def _samples(
     contents: tf.Tensor,
     samples: tf.Tensor,
-    own_rate: tf.Tensor,
+    file_rate: tf.Tensor,
     fault: tf.Tensor,
     start: tf.Tensor,
     seconds: tf.Tensor,
     rate: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What `_opened` gives to samples [N] at `rate`, from `start` on for `seconds` (0: all), and a fault or ""."""
-    samples, own_rate, fault = tf.cond(
-        tf.strings.length(contents) > 0, lambda: decode_wav(contents), lambda: (samples, own_rate, fault)
+    """Converts the result of `_open_contents` to samples [N] at `rate`, and an error message or "".
+
+    The samples begin at `start` and last `seconds`; 0 means up to the end of the recording.
+    """
+    samples, file_rate, fault = tf.cond(
+        tf.strings.length(contents) > 0, lambda: decode_wav(contents), lambda: (samples, file_rate, fault)
     )
-    each, there = tf.cast(own_rate, tf.float64), tf.shape(samples, tf.int64)[0]
-    end = tf.cast(there, tf.float64) / tf.maximum(each, 1.0)
+    samples_per_second, available = tf.cast(file_rate, tf.float64), tf.shape(samples, tf.int64)[0]
+    end = tf.cast(available, tf.float64) / tf.maximum(samples_per_second, 1.0)
     stop = tf.where(seconds > 0.0, start + seconds, tf.maximum(start, end))
-    first, last = (tf.minimum(tf.cast(tf.round(time * each), tf.int64), there) for time in (start, stop))
-    message = ("no stretch from ", _shown(start), " to ", _shown(stop), " s is in it: it ends at ", _shown(end), " s")
+    first, last = (
+        tf.minimum(tf.cast(tf.round(time * samples_per_second), tf.int64), available) for time in (start, stop)
+    )
+    message = ("no segment from ", _shown(start), " to ", _shown(stop), " s: the recording ends at ", _shown(end), " s")
     missing = (fault == b"") & ((first >= last) | (stop > end + _OVERSHOOT))
     fault = tf.where(missing, tf.strings.join(message), fault)
     last = tf.where(missing, first, last)
-    return standardized(samples[first:last], own_rate, rate), fault
+    return standardized(samples[first:last], file_rate, rate), fault
 
 
 def _shown(seconds: tf.Tensor) -> tf.Tensor:
@@ -203,19 +210,19 @@ def _unreadable(error: OSError) -> str:
 # ---- compressed formats ---------------------------------------------------------------------------------------------
 
 
-def _unpacked(contents: bytes) -> tuple[np.ndarray, int]:
-    """Samples [N, C] and their rate, of whatever is no WAV file. This is where soundfile or tensorflow-io is chosen."""
-    form = _format(contents)
+def _decode_compressed(contents: bytes) -> tuple[np.ndarray, int]:
+    """Decodes samples [N, C] and their rate from a file that is not WAV, with soundfile or tensorflow-io."""
+    format_name = _format(contents)
     if _soundfile() is not None:
-        return _by_soundfile(contents, form)
-    return _by_tensorflow_io(contents, form)
+        return _by_soundfile(contents, format_name)
+    return _by_tensorflow_io(contents, format_name)
 
 
 def _format(contents: bytes) -> str:
     if not contents:
         raise UserError("the file is empty (0 bytes)")
     if contents[:7] == b"NIST_1A":
-        raise UserError("SPHERE files are not read; convert it, for example with `sox old.sph new.wav`")
+        raise UserError("SPHERE files are not supported; convert the file, for example with `sox old.sph new.wav`")
     if contents[:4] == b"fLaC":
         return "FLAC"
     if contents[:4] == b"OggS":
@@ -225,75 +232,75 @@ def _format(contents: bytes) -> str:
     if contents[:3] == b"ID3" or _mp3_rate(contents[:4]):
         return "MP3"
     raise UserError(
-        "not a WAV, FLAC, MP3, Ogg or AIFF file by its first bytes (samples without a header are not read); "
-        "convert it, for example with `ffmpeg -i old new.wav`"
+        "must be a WAV, FLAC, MP3, Ogg or AIFF file, got other first bytes (samples without a header are not "
+        "supported); convert the file, for example with `ffmpeg -i old new.wav`"
     )
 
 
 def _soundfile() -> Any:
     try:
         import soundfile
-    except (ImportError, OSError):  # the second where its library is missing
+    except (ImportError, OSError):  # OSError if the libsndfile library is missing
         return None
     return soundfile
 
 
-def _by_soundfile(contents: bytes, form: str) -> tuple[np.ndarray, int]:
+def _by_soundfile(contents: bytes, format_name: str) -> tuple[np.ndarray, int]:
     soundfile = _soundfile()
     blocks = []
     try:
         with soundfile.SoundFile(io.BytesIO(contents)) as file:
-            # A header may state any number of frames, or none: read in blocks, and without the seeking to the place
-            # behind each block, which fails at the end of such a file.
+            # The header may declare a wrong number of frames, or none. The file is therefore read in blocks. Seeking to
+            # the position after each block is disabled, because it fails at the end of such a file.
             file.seekable = lambda: False
             while len(block := file.read(_READ_FRAMES, dtype="float32", always_2d=True)):
                 blocks.append(block)
             rate, channels = file.samplerate, file.channels
     except (soundfile.LibsndfileError, ValueError) as error:
         reason = getattr(error, "error_string", "")
-        raise UserError(f"a {form} file that is damaged or cut short{f' ({reason})' if reason else ''}") from None
+        raise UserError(f"the {format_name} file is damaged or truncated{f' ({reason})' if reason else ''}") from None
     samples = np.concatenate(blocks) if blocks else np.zeros([0, channels], np.float32)
-    _check_whole(contents, form, len(samples))
+    _check_complete(contents, format_name, len(samples))
     return samples, rate
 
 
-def _by_tensorflow_io(contents: bytes, form: str) -> tuple[np.ndarray, int]:
-    """FLAC, MP3 and Ogg Vorbis. The operations do not tell the rate: it is read from the headers."""
-    if form not in ("FLAC", "MP3", "Ogg"):
-        raise UserError(f"{form} {_NEEDS_SOUNDFILE}")
+def _by_tensorflow_io(contents: bytes, format_name: str) -> tuple[np.ndarray, int]:
+    """Decodes FLAC, MP3 and Ogg Vorbis. The operations do not return the rate, so it is read from the headers."""
+    if format_name not in ("FLAC", "MP3", "Ogg"):
+        raise UserError(f"{format_name} {_NEEDS_SOUNDFILE}")
     try:
         import tensorflow_io
 
         audio, scale = tensorflow_io.audio, 1.0
         decode: Callable[..., tf.Tensor]
-        if form == "FLAC":
+        if format_name == "FLAC":
             if len(contents) < 42:
-                raise UserError("a FLAC file that is cut short, within its header")
+                raise UserError("the FLAC file is truncated within its header")
             bits = contents[20] % 2 * 16 + contents[21] // 16 + 1
-            if bits not in (16, 24) or not _stated_frames(contents):
-                raise UserError(f"FLAC of {bits} bits, or one that does not state its length, {_NEEDS_SOUNDFILE}")
+            if bits not in (16, 24) or not _declared_frames(contents):
+                raise UserError(f"FLAC with {bits} bits, or without a declared length, {_NEEDS_SOUNDFILE}")
             kind, scale = (tf.int16, 2.0**-15) if bits == 16 else (tf.int32, 2.0**-31)
             decode, rate = functools.partial(audio.decode_flac, dtype=kind), int.from_bytes(contents[18:21], "big") >> 4
             contents += _start_of_frame(contents)
-        elif form == "MP3":
+        elif format_name == "MP3":
             decode, rate = audio.decode_mp3, _mp3_rate(contents[_tag_size(contents) :][:4])
         else:
             head = contents.find(b"\x01vorbis")
             decode, rate = audio.decode_vorbis, int.from_bytes(contents[head + 12 : head + 16], "little")
         samples = decode(contents).numpy().astype(np.float32) * np.float32(scale)
-    except (ImportError, NotImplementedError):  # the second where its operations do not fit this TensorFlow
-        raise UserError(f"{form} {_NEEDS_SOUNDFILE}") from None
+    except (ImportError, NotImplementedError):  # NotImplementedError if tensorflow-io does not match this TensorFlow
+        raise UserError(f"{format_name} {_NEEDS_SOUNDFILE}") from None
     except (tf.errors.OpError, ValueError):
-        raise UserError(f"a {form} file that is damaged or cut short") from None
-    _check_whole(contents, form, len(samples))
+        raise UserError(f"the {format_name} file is damaged or truncated") from None
+    _check_complete(contents, format_name, len(samples))
     return samples, rate
 
 
 def _start_of_frame(contents: bytes) -> bytes:
-    """The first bytes of a FLAC file's first frame.
+    """Returns the first bytes of the first frame of a FLAC file, which are appended to the file.
 
-    Put behind a whole file, they are not reached. Behind one that lacks frames which its header counts, tensorflow-io
-    finds in them a frame that is cut short, and reports it; with nothing there it would wait for more for ever.
+    After a complete file they are not read. If the file has fewer frames than its header declares, tensorflow-io finds
+    an incomplete frame in them and reports an error. Without these bytes it would wait for more data forever.
     """
     index, last = 4, False
     while not last and index < len(contents):
@@ -302,25 +309,25 @@ def _start_of_frame(contents: bytes) -> bytes:
     return contents[index : index + 32]
 
 
-def _check_whole(contents: bytes, form: str, frames: int) -> None:
-    if form == "FLAC" and _stated_frames(contents) > frames:
-        raise UserError(f"a FLAC file that is cut short: {frames} of {_stated_frames(contents)} samples are there")
+def _check_complete(contents: bytes, format_name: str, frames: int) -> None:
+    if format_name == "FLAC" and _declared_frames(contents) > frames:
+        raise UserError(f"the FLAC file is truncated: it has {frames} of {_declared_frames(contents)} samples")
 
 
-def _stated_frames(contents: bytes) -> int:
-    """How many frames a FLAC header counts; 0 where it was not known."""
+def _declared_frames(contents: bytes) -> int:
+    """Returns the number of frames that a FLAC header declares; 0 if it is unknown."""
     return int.from_bytes(contents[21:26], "big") % (1 << 36)
 
 
 def _tag_size(contents: bytes) -> int:
-    """Bytes of the ID3 tag at the beginning."""
+    """Returns the size in bytes of the ID3 tag at the beginning."""
     if contents[:3] != b"ID3" or len(contents) < 10:
         return 0
     return 10 + sum((byte & 0x7F) << (7 * power) for power, byte in enumerate(reversed(contents[6:10])))
 
 
 def _mp3_rate(head: bytes) -> int:
-    """The rate that the four bytes of an MPEG audio frame state, or 0 where they are no such frame."""
+    """Returns the sample rate in the four header bytes of an MPEG audio frame, or 0 if they are not such a header."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3

@@ -1,13 +1,14 @@
-"""From pairs of raw lines to padded batches for `fit`. Each step is a function from Dataset to Dataset:
+"""From raw texts to padded batches. Each step is a function from Dataset to Dataset of dictionaries: it changes the
+fields it knows and passes on the rest.
 
-chunks = tokenize(source_features, target_features)(lines)
-pairs, report = drop_unfit(chunks, spec, "training")
-batches = batch_by_tokens(spec)(shuffled_epochs(pairs, ...)).map(training_example)
+chunks = tokenize({"source": source_features, "target": target_features})(lines)
+pairs, report = filter_pairs(chunks, {"source": 128, "target": 128}, spec.cache, "data.train")
+batches = batch_by_tokens(spec)(shuffled_epochs(pairs, ...))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,68 +24,86 @@ Step = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What a corpus holds and what was left out of it.
+    """What a corpus of texts holds and what was left out of it.
 
-    kept pairs; empty ones (nothing on a side); too_long ones; tokens kept on each side, <eos> included.
+    Attributes:
+        kept: examples.
+        empty: examples left out because a field has no token.
+        too_long: examples left out because a field has too many tokens.
+        tokens: tokens kept of each field, <eos> included.
     """
 
     kept: int
     empty: int
     too_long: int
-    source_tokens: int
-    target_tokens: int
+    tokens: Mapping[str, int]
 
     def __str__(self) -> str:
-        text = f"{self.kept:,} pairs, {self.source_tokens:,} source and {self.target_tokens:,} target tokens"
+        noun = "pairs" if len(self.tokens) > 1 else "lines"
+        counts = " and ".join(f"{count:,} {name}" for name, count in self.tokens.items())
+        text = f"{self.kept:,} {noun}, {counts} tokens"
         if self.empty:
-            text += f"; {self.empty:,} left out because a side is empty"
+            text += f"; {self.empty:,} left out because {'a side' if len(self.tokens) > 1 else 'the line'} is empty"
         if self.too_long:
-            text += f"; {self.too_long:,} left out because they are longer than max_source_length or max_target_length"
+            limits = " or ".join(f"max_{name}_length" for name in self.tokens)
+            text += f"; {self.too_long:,} left out because they are longer than {limits}"
         return text
 
 
-def tokenize(source: Any, target: Any) -> Step:
-    """Pairs of strings to chunks of pairs of ids, [C, (tokens)] on each side, each row ending with <eos>."""
+def tokenize(features: Mapping[str, Any]) -> Step:
+    """Examples of strings to chunks of ids: each field named in `features` becomes [C, (tokens)], rows ending with
+    <eos>; other fields become [C, ...]."""
 
-    def encode(sources: tf.Tensor, targets: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        return _with_end(source.tokenize(sources)), _with_end(target.tokenize(targets))
+    def encode(lines: dict[str, tf.Tensor]) -> dict[str, Any]:
+        return {**lines, **{name: side.ids(lines[name]) for name, side in features.items()}}
 
     # A chunk at a time: a call for each line would cost more than the tokenizing.
     return lambda lines: lines.batch(_CHUNK).map(encode)
 
 
-def filter_pairs(chunks: tf.data.Dataset, spec: DataSpec, name: str) -> tuple[tf.data.Dataset, CorpusReport]:
-    """Chunks of pairs to single pairs of ids, [S] and [T], without those with an empty side or too many tokens.
+def filter_pairs(
+    chunks: tf.data.Dataset, most: Mapping[str, int], cache: bool, name: str
+) -> tuple[tf.data.Dataset, CorpusReport]:
+    """Chunks to single examples of ids, without those that have an empty field or one of too many tokens.
 
-    The corpus is tokenized here once to count, and again as the pairs are read: with `spec.cache` the first time only.
+    The corpus is tokenized here once to count, and again as the examples are read: with `cache` the first time only.
+
+    Args:
+        most: most tokens of each tokenized field, <eos> included.
+        cache: keep the examples in memory after the first pass.
+        name: what the corpus is, for messages.
 
     Raises:
-        UserError: no pair is left.
+        UserError: no example is left.
     """
+    names = list(most)
 
-    def sift(source: tf.RaggedTensor, target: tf.RaggedTensor) -> tuple[Any, Any, tf.Tensor]:
-        lengths = tf.stack([source.row_lengths(), target.row_lengths()], axis=1)
+    def sift(chunk: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
+        lengths = tf.stack([chunk[each].row_lengths() for each in names], axis=1)
+        # A text without any token has <eos> alone.
         empty = tf.reduce_any(lengths < 2, axis=1)
-        long = tf.reduce_any(lengths > [spec.max_source_length, spec.max_target_length], axis=1) & ~empty
+        long = tf.reduce_any(lengths > list(most.values()), axis=1) & ~empty
         kept = ~empty & ~long
         counts = tf.math.count_nonzero(tf.stack([kept, empty, long]), axis=1)
         rows = tf.where(kept)[:, 0]
         tokens = tf.reduce_sum(tf.gather(lengths, rows), axis=0)
-        return tf.gather(source, rows), tf.gather(target, rows), tf.concat([counts, tokens], axis=0)
+        return {each: tf.gather(value, rows) for each, value in chunk.items()}, tf.concat([counts, tokens], axis=0)
 
-    def dense(*rows: Any) -> tuple[tf.Tensor, ...]:
-        return tuple(tf.ensure_shape(row, [None]) for row in rows)
+    def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
+        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
 
     sifted = chunks.map(sift)
-    total = sifted.map(lambda source, target, numbers: numbers).reduce(tf.zeros([5], tf.int64), tf.add)
-    report = CorpusReport(*(int(number) for number in total))
+    start = tf.zeros([3 + len(names)], tf.int64)
+    totals = sifted.map(lambda _, numbers: numbers).reduce(start, tf.add)
+    kept, empty, long, *tokens = (int(number) for number in totals)
+    report = CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
     if not report.kept:
-        raise UserError(f"{name}: no pair is left to use: {report}")
-    pairs = sifted.map(lambda source, target, numbers: (source, target)).unbatch().map(dense)
-    return pairs.cache() if spec.cache else pairs, report
+        raise UserError(f"{name}: no example is left to use: {report}")
+    examples = sifted.map(lambda chunk, _: chunk).unbatch().map(dense)
+    return examples.cache() if cache else examples, report
 
 
-def shuffled_epochs(pairs: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> tf.data.Dataset:
+def shuffled_epochs(examples: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> tf.data.Dataset:
     """The corpus again and again without end, each epoch in an order of its own that seed and epoch decide."""
     buffer = spec.shuffle_pairs or count
 
@@ -92,47 +111,62 @@ def shuffled_epochs(pairs: tf.data.Dataset, count: int, spec: DataSpec, seed: in
         # The program's global seed would take part in the order; this sets that of this function's graph alone.
         # Not 0, which `shuffle` would compare with the epoch's seed, a tensor.
         tf.random.set_seed(1)
-        return pairs.shuffle(buffer, seed=number + seed * 1_000_003, reshuffle_each_iteration=False)
+        return examples.shuffle(buffer, seed=number + seed * 1_000_003, reshuffle_each_iteration=False)
 
     return tf.data.Dataset.counter(dtype=tf.int64).flat_map(epoch)
 
 
-def batch_by_tokens(spec: DataSpec) -> Step:
-    """Batches of pairs of similar length, of at most `spec.batch_tokens` tokens on the longer side with padding.
+def batch_by_tokens(spec: DataSpec, fields: Mapping[str, int]) -> Step:
+    """Batches of examples of similar length, of at most `spec.batch_tokens` tokens on the longest side with padding.
 
-    A batch is padded to its own longest pair.
+    A batch is padded to its own longest example.
+
+    Args:
+        spec: limits of a batch.
+        fields: most tokens of each tokenized field.
     """
-    most = max(spec.max_source_length, spec.max_target_length)
+    most = max(fields.values())
     bounds = list(range(spec.bucket_width, most + spec.bucket_width, spec.bucket_width))
     sizes = [max(1, spec.batch_tokens // bound) for bound in bounds]
-    if spec.batch_pairs:
-        sizes = [min(size, spec.batch_pairs) for size in sizes]
 
-    def length(source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        return tf.maximum(tf.size(source), tf.size(target))
+    def length(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.reduce_max(tf.stack([tf.size(example[name]) for name in fields]))
 
-    # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
-    return lambda pairs: pairs.bucket_by_sequence_length(
-        length,
-        [bound + 1 for bound in bounds],
-        [*sizes, sizes[-1]],
-        padded_shapes=([None], [None]),
-        padding_values=(PAD, PAD),
-    )
+    return batch_by_length(length, bounds, sizes, spec.batch_pairs)
 
 
-def training_example(source: tf.Tensor, target: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """(source [B, S], target [B, T]) to what `fit` takes: inputs, labels [B, T] and weights [B, T], 1 on tokens."""
-    weights = tf.cast(tf.not_equal(target, PAD), tf.float32)
-    return {"source": source, "target": decoder_input(target)}, target, weights
+def batch_by_length(
+    length: Callable[[dict[str, tf.Tensor]], tf.Tensor], bounds: list[int], sizes: list[int], most: int = 0
+) -> Step:
+    """Padded batches of examples whose `length` lies in the same bucket.
+
+    Args:
+        length: of an example, a scalar.
+        bounds: greatest length in each bucket, rising; no example is longer than the last.
+        sizes: examples in a batch of each bucket.
+        most: most examples in any batch; 0 for no limit.
+    """
+    sizes = [min(size, most) for size in sizes] if most else sizes
+
+    def batches(examples: tf.data.Dataset) -> tf.data.Dataset:
+        spec = examples.element_spec
+        # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
+        return examples.bucket_by_sequence_length(
+            length,
+            [bound + 1 for bound in bounds],
+            [*sizes, sizes[-1]],
+            padded_shapes={name: value.shape for name, value in spec.items()},
+            padding_values={name: _padding(value.dtype) for name, value in spec.items()},
+        )
+
+    return batches
+
+
+def _padding(dtype: tf.DType) -> Any:
+    return "" if dtype == tf.string else tf.constant(PAD, dtype)
 
 
 def decoder_input(labels: tf.Tensor) -> tf.Tensor:
-    """Labels [B, T] moved one place, with <bos> first and without their <eos>."""
+    """Labels [B, T] moved right by one, with <bos> first and without their <eos>."""
     begun = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=BOS)
     return tf.where(tf.equal(begun, EOS), PAD, begun)
-
-
-def _with_end(ids: tf.RaggedTensor) -> tf.RaggedTensor:
-    end = tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)
-    return tf.concat([ids, end], axis=1)

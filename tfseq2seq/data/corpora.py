@@ -44,7 +44,7 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
         name: what it is, for messages, such as "data.train".
 
     Returns:
-        A dataset of (source, target) string scalars, and how many there are.
+        A dataset of {"source": string, "target": string}, and how many there are.
 
     Raises:
         UserError: nothing is given, or something is wrong in a file; the message says what and where.
@@ -56,19 +56,20 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
         if not count:
             raise UserError(f"{name}.records: {spec.records} holds no record")
         records = _parsed(tf.data.TFRecordDataset(files), _CHUNK)
-        return records.map(lambda source, target, length: (source, target)).unbatch(), count
+        pairs = records.map(lambda source, target, length: {"source": source, "target": target})
+        return pairs.unbatch(), count
     if spec.table:
-        return _dataset(lambda: _table_rows(spec.table)), sum(1 for _ in _table_rows(spec.table))
+        return _pairs(lambda: _table_rows(spec.table)), sum(1 for _ in _table_rows(spec.table))
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
     counts = [sum(1 for _ in iterate_lines(path)) for path in (spec.source, spec.target)]
     check_parallel(f"{name}: {spec.source}", counts[0], spec.target, counts[1])
-    return _dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
+    return _pairs(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingCorpora:
-    """The pairs to train on and those to validate with, each a dataset of string scalars and its size.
+    """The pairs to train on and those to validate with, each a dataset of dictionaries of strings and its size.
 
     `held` are the places of those training pairs that were kept out to validate with.
     """
@@ -98,25 +99,35 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
             "data.validation: no corpus is given; set data.validation.source and data.validation.target, or table, or "
             "records, or let data.holdout take pairs out of the training corpus"
         )
+    return _held_out(train, count, spec, seed)
+
+
+def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> TrainingCorpora:
     held = held_places(count, spec.holdout, seed)
     kept, taken = without_and_with(train, count, held)
     return TrainingCorpora(kept, count - spec.holdout, taken, spec.holdout, held)
 
 
 def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
-    """As `training_corpora`, of lines for a language model: each is a pair with itself.
+    """As `training_corpora`, of the target lines alone: datasets of {"target": string}.
 
     Raises:
         UserError: as there.
     """
-    if not spec.train.target:
-        raise UserError("data.train.target: no file is given; a language model learns from the lines of one")
-    train, validation = (
-        CorpusSpec(source=corpus.target, target=corpus.target) for corpus in (spec.train, spec.validation)
-    )
-    if not validation.given and not spec.holdout:
+
+    def lines(corpus: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
+        if not corpus.target:
+            raise UserError(f"{name}.target: no file is given; a model without a source learns from its lines")
+        path = expanded(corpus).target
+        dataset = _dataset(lambda: ({"target": line} for line in iterate_lines(path)), ["target"])
+        return dataset, sum(1 for _ in iterate_lines(path))
+
+    train, count = lines(spec.train, "data.train")
+    if spec.validation.given:
+        return TrainingCorpora(train, count, *lines(spec.validation, "data.validation"))
+    if not spec.holdout:
         raise UserError("data.validation.target: no file is given; give one, or let data.holdout take training lines")
-    return training_corpora(dataclasses.replace(spec, train=train, validation=validation), seed)
+    return _held_out(train, count, spec, seed)
 
 
 def held_places(count: int, holdout: int, seed: int) -> frozenset[int]:
@@ -173,20 +184,24 @@ def write_records(pairs: Iterable[tuple[bytes | str, bytes | str]], path: str | 
     return count
 
 
-def _dataset(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
-    """What `read` gives, as (source, target) scalars.
+def _pairs(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
+    return _dataset(lambda: ({"source": source, "target": target} for source, target in read()), ["source", "target"])
 
-    Pairs checked and counted in one way must not be read in another: `tf.data.TextLineDataset` drops every "\\r" and
-    keeps a byte order mark.
+
+def _dataset(read: Callable[[], Iterable[dict[str, bytes]]], names: list[str]) -> tf.data.Dataset:
+    """What `read` gives, dictionaries of strings under `names`.
+
+    Lines that were checked and counted in one way must not be read in another: `tf.data.TextLineDataset` drops every
+    "\\r" and keeps a byte order mark.
     """
 
-    def chunks() -> Iterator[tuple[list[bytes], list[bytes]]]:
-        pairs = iter(read())
-        while chunk := list(itertools.islice(pairs, _CHUNK)):
-            yield [source for source, _ in chunk], [target for _, target in chunk]
+    def chunks() -> Iterator[dict[str, list[bytes]]]:
+        examples = iter(read())
+        while chunk := list(itertools.islice(examples, _CHUNK)):
+            yield {name: [example[name] for example in chunk] for name in names}
 
-    strings = tf.TensorSpec([None], tf.string)
-    return tf.data.Dataset.from_generator(chunks, output_signature=(strings, strings)).unbatch()
+    signature = {name: tf.TensorSpec([None], tf.string) for name in names}
+    return tf.data.Dataset.from_generator(chunks, output_signature=signature).unbatch()
 
 
 def _table_rows(path: str) -> Iterator[tuple[bytes, bytes]]:

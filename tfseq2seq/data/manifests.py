@@ -1,7 +1,7 @@
-"""Lists of recordings with what is said in them: TSV tables, JSON lines as NeMo has them, Kaldi folders.
+"""Manifests, which list recordings with transcripts: TSV tables, JSON lines as in NeMo, and Kaldi folders.
 
-A manifest is checked whole before anything is read from a recording: every fault names its file and line. Audio files
-are only looked for, not opened.
+A complete manifest is checked before any recording is read. Errors name the file and the line. The check only tests
+that audio files exist; it does not open them.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording, or a stretch of one, and its text.
+    """A recording, or a segment of one, and its transcript.
 
     Attributes:
-        name: unique in its manifest.
+        name: the name, unique in the manifest.
         path: the audio file.
-        text: what is said.
-        start: seconds into the file at which it begins.
-        seconds: how long it is (0: up to the end of the file).
-        speaker: who says it, where the manifest tells.
+        text: the transcript.
+        start: the start of the segment in the file, in seconds.
+        seconds: the duration of the segment; 0 means up to the end of the file.
+        speaker: the speaker, or "" if the manifest does not name one.
     """
 
     name: str
@@ -44,24 +44,24 @@ class Utterance:
 
 
 def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
-    """The utterances a manifest lists, in its order. Audio paths in it are relative to its own folder.
+    """Reads the utterances of a manifest, in its order. Audio paths are relative to the folder of the manifest.
 
-    Three forms, told apart by what is there:
+    There are three formats, which are detected from the content:
 
-    - a folder as Kaldi has it: `wav.scp` (id, path), `text` (id, words) and, where utterances are stretches of longer
-      recordings, `segments` (id, recording's id, start, end; an end of -1 is that of the recording). What has no line
-      in `text` is left out;
-    - JSON lines: objects with "audio_filepath", "text", and optionally "offset" and "duration" in seconds. Names are
-      the paths, with @ and the offset where there is one;
-    - TSV: a header line names the columns, of which `path` and `text` are needed, `split` is used where a split is
-      asked for, `speaker` is kept, and others are left alone. Names are the paths.
+    - A Kaldi folder: `wav.scp` (id, path), `text` (id, words) and, if utterances are segments of longer recordings,
+      `segments` (id, id of the recording, start, end). An end of -1 is the end of the recording. Utterances without a
+      line in `text` are ignored.
+    - JSON lines: objects with "audio_filepath", "text", and optionally "offset" and "duration" in seconds. The name of
+      an utterance is the path, followed by @ and the offset if there is one.
+    - TSV: a header line names the columns. `path` and `text` are required. `split` is used to select a split, `speaker`
+      is stored, and other columns are ignored. The name of an utterance is the path.
 
     Args:
         path: the file, plain or .gz, or the folder.
-        split: rows of a TSV manifest to take, by their column `split`; empty takes all rows.
+        split: selects the rows of a TSV manifest with this value in the column `split`; "" selects all rows.
 
     Raises:
-        UserError: something in the manifest is wrong, or an audio file is missing; the message says which and where.
+        UserError: the manifest is not valid, or an audio file is missing; the message has the place.
     """
     path = Path(path)
     if path.is_dir():
@@ -71,30 +71,31 @@ def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
     else:
         return _checked(_table_rows(path, split), path)
     if split:
-        raise UserError(f"{path}: split {split!r} is asked for, and only a TSV manifest has a column for it")
+        raise UserError(f"{path}: must be a TSV manifest to select the split {split!r}; other manifests have no splits")
     return _checked(rows, path)
 
 
-# What readers yield: a place for messages, such as "file, line 3", and the utterance there.
+# Readers yield a location for messages, such as "file, line 3", and the utterance at this location.
 _Rows = Iterator[tuple[str, Utterance]]
 
 
 def write_recordings(table: Path, recordings: Iterable[tuple[str, str, np.ndarray, str]], rate: int) -> Path:
     """Writes recordings, and a table of them with the columns split, speaker, path, seconds, sample_rate and text.
 
-    A recording becomes `recordings/<split>_<number>.wav` beside the table. Files of the same names are replaced, once
-    all are written; the table comes last, so that one that is there tells of whole recordings.
+    Recordings are written to `recordings/<split>_<number>.wav` in the folder of the table. Existing files are replaced
+    only when all recordings are written. The table is written last, so an existing table lists only complete
+    recordings.
 
     Args:
-        table: a .tsv file.
-        recordings: split, speaker (may be empty), float32 samples [S] from -1 to 1, and text, of each.
-        rate: samples a second.
+        table: the .tsv file to write.
+        recordings: split, speaker (may be empty), samples [S] float32 from -1 to 1, and transcript of each recording.
+        rate: the sample rate in Hz.
 
     Returns:
         The table.
 
     Raises:
-        UserError: something cannot be written.
+        UserError: a file cannot be written.
     """
     lines, counts = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], collections.Counter[str]()
     with generated_folder(table.parent) as aside:
@@ -117,23 +118,23 @@ def write_recordings(table: Path, recordings: Iterable[tuple[str, str, np.ndarra
 
 def _checked(rows: _Rows, path: Path) -> list[Utterance]:
     locations: dict[str, str] = {}
-    utterances, found = [], set()
+    utterances, existing_files = [], set()
     for location, utterance in rows:
         if utterance.name in locations:
-            raise UserError(f"{location}: {utterance.name} is there twice, first in {locations[utterance.name]}")
+            raise UserError(f"{location}: {utterance.name} is listed twice, first in {locations[utterance.name]}")
         locations[utterance.name] = location
-        # Segments share files.
-        if utterance.path not in found and not os.path.isfile(utterance.path):
-            raise UserError(f"{location}: there is no audio file {utterance.path}")
-        found.add(utterance.path)
+        # Segments can share a file, which is then checked only once.
+        if utterance.path not in existing_files and not os.path.isfile(utterance.path):
+            raise UserError(f"{location}: the audio file {utterance.path} does not exist")
+        existing_files.add(utterance.path)
         utterances.append(utterance)
     if not utterances:
-        raise UserError(f"{path}: the manifest has no utterance")
+        raise UserError(f"{path}: the manifest must have at least one utterance, found no utterances")
     return utterances
 
 
 def _numbered(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, each with its place for messages."""
+    """Yields the lines that are not blank, each with its location for messages."""
     for number, line in enumerate(iterate_lines(path), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.decode("utf-8")
@@ -146,34 +147,36 @@ def _table_rows(path: Path, split: str) -> _Rows:
     lines = _numbered(path)
     location, header = next(lines, (f"{path}, line 1", ""))
     names = [name.strip() for name in header.split("\t")]
-    for needed in ("path", "text", "split") if split else ("path", "text"):
-        if names.count(needed) != 1:
-            times = "no" if needed not in names else "more than one"
+    for required in ("path", "text", "split") if split else ("path", "text"):
+        if names.count(required) != 1:
+            times = "none" if required not in names else "more than one"
             raise UserError(
-                f"{location}: {times} column {needed!r}; the header line names the columns, with tabs between them, here "
-                f"{', '.join(names)[:200]}"
+                f"{location}: the header line must have one column {required!r}, got {times}; the columns, separated "
+                f"by tabs, are {', '.join(names)[:200]}"
             )
     splits: set[str] = set()
-    chosen = False
+    any_selected = False
     for location, line in lines:
         cells = line.split("\t")
         if len(cells) != len(names):
-            raise UserError(f"{location}: {len(cells)} columns, and the header line names {len(names)}")
+            raise UserError(
+                f"{location}: expected {len(names)} columns (the header line names {len(names)}), got {len(cells)}"
+            )
         row = dict(zip(names, cells))
         splits.add(row.get("split", ""))
         if split and row["split"] != split:
             continue
-        chosen = True
+        any_selected = True
         if not row["path"].strip():
-            raise UserError(f"{location}: the column 'path' is empty")
+            raise UserError(f"{location}: the column 'path' must not be empty")
         yield (
             location,
             Utterance(
                 row["path"], _beside(path, row["path"]), row["text"].strip(), speaker=row.get("speaker", "").strip()
             ),
         )
-    if split and splits and not chosen:
-        raise UserError(f"{path}: no row of split {split!r}; there are {', '.join(sorted(splits))}")
+    if split and splits and not any_selected:
+        raise UserError(f"{path}: no row has the split {split!r}; the splits are {', '.join(sorted(splits))}")
 
 
 # ---- JSON lines -----------------------------------------------------------------------------------------------------
@@ -184,27 +187,27 @@ def _json_rows(path: Path) -> _Rows:
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{location}: not JSON ({error})") from None
+            raise UserError(f"{location}: not valid JSON ({error})") from None
         if not isinstance(row, dict):
-            raise UserError(f"{location}: a JSON object is expected")
+            raise UserError(f"{location}: expected a JSON object")
         for key in ("audio_filepath", "text"):
             if not isinstance(row.get(key), str):
                 raise UserError(f"{location}: {key!r} is missing or not a string")
         if not row["audio_filepath"].strip():
-            raise UserError(f"{location}: 'audio_filepath' is empty")
+            raise UserError(f"{location}: 'audio_filepath' must not be empty")
         start, seconds = (_seconds(row.get(key), location, key) for key in ("offset", "duration"))
         name = f"{row['audio_filepath']}@{start:g}" if start else row["audio_filepath"]
         yield location, Utterance(name, _beside(path, row["audio_filepath"]), row["text"].strip(), start, seconds)
 
 
 def _seconds(value: Any, location: str, key: str) -> float:
-    """A number of seconds given as a number or as text; 0 for None."""
+    """Converts a number of seconds, given as a number or as text, to a float; None becomes 0."""
     try:
         seconds = 0.0 if value is None else float(value)
     except (TypeError, ValueError):
         seconds = math.nan
     if isinstance(value, bool) or not 0.0 <= seconds < math.inf:
-        raise UserError(f"{location}: {key!r} is {value!r}; a number of seconds from 0 on is expected")
+        raise UserError(f"{location}: {key!r} must be a number of seconds, at least 0, got {value!r}")
     return seconds
 
 
@@ -212,39 +215,40 @@ def _seconds(value: Any, location: str, key: str) -> float:
 
 
 def _kaldi_rows(folder: Path) -> _Rows:
-    for needed in ("wav.scp", "text"):
-        if not (folder / needed).is_file():
-            raise UserError(f"{folder}: a Kaldi folder has the files wav.scp and text; there is no {needed}")
+    for required in ("wav.scp", "text"):
+        if not (folder / required).is_file():
+            raise UserError(f"{folder}: a Kaldi folder must have the files wav.scp and text; {required} is missing")
     recordings: dict[str, str] = {}
     for location, key, path in _kaldi_table(folder / "wav.scp"):
         if path.endswith("|"):
             raise UserError(
-                f"{location}: {key} is a command, and commands are not run; write its output to a file and give the path"
+                f"{location}: {key} must be a file, got a command, which is not supported; write its output to a file "
+                "and give the path"
             )
         if not path:
-            raise UserError(f"{location}: {key} has no path")
+            raise UserError(f"{location}: {key} must have a path, got none")
         recordings[key] = _beside(folder / "wav.scp", path)
-    segmented = (folder / "segments").is_file()
-    stretches = dict(_kaldi_segments(folder, recordings)) if segmented else {}
+    has_segments = (folder / "segments").is_file()
+    segments = dict(_kaldi_segments(folder, recordings)) if has_segments else {}
     for location, key, text in _kaldi_table(folder / "text"):
-        if segmented and key in stretches:
-            recording, start, seconds = stretches[key]
+        if has_segments and key in segments:
+            recording, start, seconds = segments[key]
             yield location, Utterance(key, recordings[recording], text, start, seconds)
-        elif not segmented and key in recordings:
+        elif not has_segments and key in recordings:
             yield location, Utterance(key, recordings[key], text)
         else:
             raise UserError(
-                f"{location}: utterance {key} is not in {folder / ('segments' if segmented else 'wav.scp')}"
+                f"{location}: utterance {key} is not in {folder / ('segments' if has_segments else 'wav.scp')}"
             )
 
 
 def _kaldi_table(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Place, first word and rest of each line; no first word occurs twice."""
+    """Yields location, first word and rest of each line. Raises UserError if a first word occurs twice."""
     locations: dict[str, str] = {}
     for location, line in _numbered(path):
         key, *rest = line.split(None, 1)
         if key in locations:
-            raise UserError(f"{location}: {key} is there twice, first in {locations[key]}")
+            raise UserError(f"{location}: {key} is listed twice, first in {locations[key]}")
         locations[key] = location
         yield location, key, rest[0].strip() if rest else ""
 
@@ -253,7 +257,9 @@ def _kaldi_segments(folder: Path, recordings: dict[str, str]) -> Iterator[tuple[
     for location, key, rest in _kaldi_table(folder / "segments"):
         words = rest.split()
         if len(words) != 3:
-            raise UserError(f"{location}: an utterance, its recording, start and end are expected")
+            raise UserError(
+                f"{location}: expected 4 words (an utterance, its recording, start and end), got {len(words) + 1}"
+            )
         recording, start, end = words[0], _seconds(words[1], location, "start"), words[2]
         if recording not in recordings:
             raise UserError(f"{location}: recording {recording} is not in {folder / 'wav.scp'}")
@@ -262,10 +268,10 @@ def _kaldi_segments(folder: Path, recordings: dict[str, str]) -> Iterator[tuple[
             continue
         seconds = _seconds(end, location, "end") - start
         if seconds <= 0:
-            raise UserError(f"{location}: {key} ends at {end}, which is not after its start at {words[1]}")
+            raise UserError(f"{location}: the end of {key} must be after its start, got {words[1]} to {end}")
         yield key, (recording, start, seconds)
 
 
 def _beside(manifest: Path, path: str) -> str:
-    """An audio path as a manifest gives it, relative to the manifest's folder."""
+    """Returns an audio path of a manifest, relative to the folder of the manifest."""
     return str(manifest.parent / path.strip())

@@ -1,7 +1,7 @@
 """From recordings and their transcripts to padded batches for `fit`. Each step is a function from Dataset to Dataset:
 
-kept, report = usable(utterances, target_features, spec, rate, "training", ...)
-batches = batch_by_seconds(spec, rate)(shuffled_epochs(kept, ...)).map(speech_example(...))
+kept, report = filter_utterances(utterances, target_features, spec, rate, "data.train", ...)
+batches = batch_by_seconds(spec, rate)(shuffled_epochs(kept, ...))
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
-from tfseq2seq.data.batching import Step, decoder_input
+from tfseq2seq.data.batching import Step, batch_by_length
 from tfseq2seq.data.corpora import expanded, held_places, without_and_with
 from tfseq2seq.data.manifests import Utterance, read_manifest
 from tfseq2seq.data.shards import shard_utterances
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import EOS, PAD, CorpusSpec, DataSpec
+from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _NAMED = 5
 _LENGTHS_APART = 1.1
@@ -63,8 +63,8 @@ class SpeechReport:
 
 @dataclass(frozen=True)
 class SpeechCorpora:
-    """Utterances to train on and to validate with, each a dataset of (samples [N] float32, text, name) and what could
-    not be read of it so far. `texts` gives the training transcripts."""
+    """Utterances to train on and to validate with, each a dataset of {"source": samples [N] float32, "target": text,
+    "name"} and what could not be read of it so far. `texts` gives the training transcripts."""
 
     train: tf.data.Dataset
     train_faults: Faults
@@ -101,7 +101,7 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
         parts: tuple[list[Utterance], list[Utterance]] = ([], [])
         for index, utterance in enumerate(utterances):
             parts[index in held].append(utterance)
-        train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
+        train, validation = (_named(manifest_utterances(part, rate, own)) for part, own in zip(parts, faults))
         return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
     whole, count, texts = _opened(spec.train, rate, "data.train", faults[0])
     held = held_places(count, spec.holdout, seed)
@@ -117,7 +117,7 @@ def _opened(
     if spec.manifest:
         utterances = read_manifest(spec.manifest, spec.split)
         return (
-            manifest_utterances(utterances, rate, faults),
+            _named(manifest_utterances(utterances, rate, faults)),
             len(utterances),
             lambda held: (one.text.encode() for index, one in enumerate(utterances) if index not in held),
         )
@@ -125,11 +125,15 @@ def _opened(
         records, count = shard_utterances(spec.records, rate)
         texts = records.map(lambda samples, text, name: text)
         return (
-            records,
+            _named(records),
             count,
             lambda held: (text for index, text in enumerate(texts.as_numpy_iterator()) if index not in held),
         )
     raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
+
+
+def _named(utterances: tf.data.Dataset) -> tf.data.Dataset:
+    return utterances.map(lambda samples, text, name: {"source": samples, "target": text, "name": name})
 
 
 def filter_utterances(
@@ -142,7 +146,8 @@ def filter_utterances(
     aligned: bool,
     faults: Faults,
 ) -> tuple[tf.data.Dataset, SpeechReport]:
-    """(samples, text, name) to (samples [N], ids [T] ending with <eos>), without what cannot be trained on.
+    """Examples {"source": samples, "target": text, "name"} to {"source": samples [N], "target": ids [T]}, without those
+    that cannot be trained on. Ids end with <eos>.
 
     The corpus is read through once here; with `spec.cache` that is the only time.
 
@@ -157,8 +162,8 @@ def filter_utterances(
         UserError: no utterance is left.
     """
 
-    def judged(samples: tf.Tensor, text: tf.Tensor, name: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        ids = tf.concat([target.tokenize(tf.expand_dims(text, 0)).flat_values, [EOS]], axis=0)
+    def judged(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        samples, ids = example["source"], target.ids(tf.expand_dims(example["target"], 0)).flat_values
         count, seconds = tf.size(samples), tf.cast(tf.size(samples), tf.float32) / rate
         needed = tf.constant(1)
         if aligned:
@@ -168,14 +173,14 @@ def filter_utterances(
         verdict = tf.where(seconds > spec.max_seconds, _LONG, verdict)
         verdict = tf.where(seconds < spec.min_seconds, _SHORT, verdict)
         verdict = tf.where(tf.size(ids) < 2, _EMPTY, verdict)
-        return samples, ids, name, verdict
+        return {**example, "target": ids, "verdict": verdict}
 
     checked = utterances.map(judged, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if spec.cache:
         checked = checked.cache()
     left_out: list[list[str]] = [[] for _ in range(6)]
     kept, seconds, tokens = 0, 0.0, 0
-    sizes = checked.map(lambda samples, ids, name, verdict: (tf.size(samples), tf.size(ids), name, verdict))
+    sizes = checked.map(lambda one: (tf.size(one["source"]), tf.size(one["target"]), one["name"], one["verdict"]))
     for samples, ids, utterance, verdict in sizes.as_numpy_iterator():
         if verdict == _KEPT:
             kept, seconds, tokens = kept + 1, seconds + float(samples) / rate, tokens + int(ids)
@@ -185,53 +190,24 @@ def filter_utterances(
     report = SpeechReport(kept, seconds, tokens, unreadable, *(tuple(names) for names in left_out[_EMPTY:]))
     if not kept:
         raise UserError(f"{name}: no utterance is left to use: {report}")
-    chosen = checked.filter(lambda samples, ids, name, verdict: tf.equal(verdict, _KEPT))
-    return chosen.map(lambda samples, ids, name, verdict: (samples, ids)), report
+    chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
+    # The name has told what was left out; a batch has no use for it.
+    return chosen.map(lambda example: {name: example[name] for name in ("source", "target")}), report
 
 
 def batch_by_seconds(spec: DataSpec, rate: int) -> Step:
-    """(samples, ids) to batches (samples [B, N], lengths [B], ids [B, T]) of recordings of similar length, of at most
-    `spec.batch_seconds` seconds with padding."""
+    """Batches {"source": samples [B, N], "source_length": [B], "target": ids [B, T]} of recordings of similar length.
+
+    A batch has at most `spec.batch_seconds` seconds with padding.
+    """
     bounds = [max(spec.min_seconds, 0.25)]
     while bounds[-1] < spec.max_seconds:
         bounds.append(bounds[-1] * _LENGTHS_APART)
     bounds[-1] = max(spec.max_seconds, bounds[0])
     sizes = [max(1, int(spec.batch_seconds / bound)) for bound in bounds]
-    if spec.batch_pairs:
-        sizes = [min(size, spec.batch_pairs) for size in sizes]
-
-    def batches(pairs: tf.data.Dataset) -> tf.data.Dataset:
-        with_lengths = pairs.map(lambda samples, ids: (samples, tf.size(samples), ids))
-        # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
-        return with_lengths.bucket_by_sequence_length(
-            lambda samples, length, ids: length,
-            [int(bound * rate) + 1 for bound in bounds],
-            [*sizes, sizes[-1]],
-            padded_shapes=([None], [], [None]),
-            padding_values=(0.0, 0, PAD),
-        )
-
-    return batches
-
-
-def speech_example(attends: bool, reads_target: bool, aligned: bool) -> Callable[..., tuple[Any, Any, Any]]:
-    """What makes (samples [B, N], lengths [B], ids [B, T]) what `fit` takes: inputs, labels and weights.
-
-    Args:
-        attends: the model has an attention decoder: labels [B, T] are weighed token by token.
-        reads_target: the model reads the target so far, <bos> first.
-        aligned: the model has an output that sums over alignments: labels are weighed by utterance, with their tokens.
-            With both outputs, labels and weights are dictionaries.
-    """
-
-    def example(samples: tf.Tensor, lengths: tf.Tensor, ids: tf.Tensor) -> tuple[Any, Any, Any]:
-        inputs = {"source": samples, "source_length": lengths}
-        if reads_target:
-            inputs["target"] = decoder_input(ids)
-        real = tf.cast(tf.not_equal(ids, PAD), tf.float32)
-        tokens = tf.reduce_sum(real, axis=1) - 1.0
-        if attends and aligned:
-            return inputs, {"attention": ids, "ctc": ids}, {"attention": real, "ctc": tokens}
-        return inputs, ids, real if attends else tokens
-
-    return example
+    batches = batch_by_length(
+        lambda example: example["source_length"], [int(bound * rate) for bound in bounds], sizes, spec.batch_pairs
+    )
+    return lambda examples: batches(
+        examples.map(lambda example: {**example, "source_length": tf.size(example["source"])})
+    )

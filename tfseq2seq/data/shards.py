@@ -1,8 +1,8 @@
-"""TFRecord shards of recordings: decoded and resampled once, read fast ever after.
+"""TFRecord shards of recordings, which are decoded and resampled only once, when the shards are written.
 
-Each record has the features "audio" (little-endian int16 samples), "rate" (samples a second), "target" (text) and
-"name". Samples of 16 bits lose at most half a quantum, 2^-16 of full scale, of what decoding gave, and a whole one at
-the very top: recordings that were of 16 bits and at the rate wanted lose nothing.
+Each record has the features "audio" (little-endian int16 samples), "rate" (the sample rate in Hz), "target" (the
+transcript) and "name". Rounding to 16 bits changes decoded samples by at most half a quantization step, 2^-16 of full
+scale, and by one step at the maximum. Recordings that have 16 bits and the desired sample rate do not change.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.files import partial_name
 
 _FULL_SCALE = 32768
-# Bytes around each TFRecord: its length, and checksums of the length and of the data.
+# The number of bytes around each TFRecord: its length, and checksums of the length and of the data.
 _FRAME = 16
 _FEATURES = {"audio": "bytes_list", "rate": "int64_list", "target": "bytes_list", "name": "bytes_list"}
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What `write_shards` wrote.
+    """The result of `write_shards`.
 
     Attributes:
         shards: the files.
-        utterances: how many are in them.
-        seconds: how long they are together.
-        faults: (name of the utterance, message that names the file) of each one that could not be read.
+        utterances: the number of utterances in the files.
+        seconds: the total duration of the utterances in seconds.
+        faults: the name and the error message, with the file, of each utterance that could not be read.
     """
 
     shards: tuple[Path, ...]
@@ -59,37 +59,38 @@ def write_shards(
     log: Callable[[str], None] | None = None,
     progress: bool | None = None,
 ) -> ShardReport:
-    """Writes utterances to `00000-of-0000N.tfrecord` and so on, in their order; see the top of this module.
+    """Writes utterances to the shards `00000-of-0000N.tfrecord` and so on, in order. See the module docstring.
 
-    The files come to `folder` once all of them are whole. An utterance that cannot be read is left out.
+    The files are moved to `folder` when all of them are complete. Utterances that cannot be read are skipped.
 
     Args:
-        utterances: from `read_manifest`.
-        folder: where to; made if missing. It must have no shards yet.
-        rate: samples a second in the shards.
-        shard_seconds: a shard ends with the utterance that brings it to this length.
-        log: takes a line for each utterance left out, and one at the end that sums up.
-        progress: whether to show a bar on standard error; None: where that is a terminal.
+        utterances: the utterances from `read_manifest`.
+        folder: the folder to write to. It is created if it does not exist, and must not have shards.
+        rate: the sample rate of the shards in Hz.
+        shard_seconds: a shard ends after the utterance with which it reaches this duration in seconds.
+        log: called with a line for each skipped utterance, and with a summary at the end.
+        progress: whether to show a progress bar on standard error. None shows it if standard error is a terminal.
 
     Raises:
-        UserError: `folder` has shards or cannot be written to, or no utterance can be read.
+        UserError: `folder` has shards or cannot be written, or no utterance can be read.
     """
     folder = Path(folder)
     if any(folder.glob("*.tfrecord")):
-        raise UserError(f"{folder}: it has shards (*.tfrecord) already; give another folder, or delete them first")
+        raise UserError(f"{folder}: must not have shards (*.tfrecord) yet; give another folder, or delete them first")
     aside, faults = partial_name(folder), Faults()
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        with _bar(len(utterances), sys.stderr.isatty() if progress is None else progress) as advance:
+        with _progress_bar(len(utterances), sys.stderr.isatty() if progress is None else progress) as advance:
             lengths = _write(utterances, aside, rate, shard_seconds, faults, advance)
         if not lengths:
-            reason = faults.found[0][1] if faults.found else "none is given"
+            reason = faults.found[0][1] if faults.found else "there are no utterances"
             raise UserError(
-                f"{folder}: none of {len(utterances)} utterances can be read, and none is written: {reason}"
+                f"{folder}: at least one utterance must be readable, got 0 of {len(utterances)}; no shards are written "
+                f"({reason})"
             )
-        names = _moved(aside, folder, len(lengths))
+        names = _move_shards(aside, folder, len(lengths))
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{folder}: writing it failed: {_reason(error)}") from None
+        raise UserError(f"{folder}: cannot be written ({_reason(error)})") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
@@ -97,32 +98,33 @@ def write_shards(
     if log is not None:
         for _, message in report.faults:
             log(message)
-        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} left out")
+        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} skipped")
     return report
 
 
 def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
-    """Opens shards, after reading all of them once to check them.
+    """Opens shards. All of them are read once first to check them.
 
     Args:
-        pattern: a file or glob of files that `write_shards` wrote.
-        rate: samples a second that they must have.
+        pattern: the name or a glob pattern of files from `write_shards`.
+        rate: the sample rate in Hz that they must have.
 
     Returns:
-        A dataset of (samples float32 [N] in [-1, 1), text string scalar, name string scalar), in the order of the
-        files' names, and how many there are.
+        A dataset of (samples float32 [N] in [-1, 1), text string scalar, name string scalar), in the order of the file
+        names; and the number of utterances.
 
     Raises:
-        UserError: no file matches, one is damaged or of another rate, or a shard of a set is missing.
+        UserError: no file matches the pattern, a file is damaged or has a different rate, or a shard of a set is
+            missing.
     """
     files = sorted(glob.glob(pattern))
     if not files:
-        raise UserError(f"no file matches {pattern}")
+        raise UserError(f"{pattern}: no file matches")
     for file in files:
         _check_set(Path(file))
     count = sum(_checked(file, rate) for file in files)
     if not count:
-        raise UserError(f"{pattern}: there is no utterance in it")
+        raise UserError(f"{pattern}: must have at least one utterance, found no utterances")
     features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("audio", "target", "name")}
 
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -144,22 +146,22 @@ def _write(
     faults: Faults,
     advance: Callable[[int], None],
 ) -> list[tuple[int, int]]:
-    """Writes shards named 0, 1, ...; returns the utterances and the samples in each."""
+    """Writes shards named 0, 1, ... and returns the numbers of utterances and samples in each."""
     lengths: list[tuple[int, int]] = []
     writer: tf.io.TFRecordWriter | None = None
-    written = 0
+    count_written = 0
     try:
         for samples, target, name in manifest_utterances(utterances, rate, faults).as_numpy_iterator():
             if writer is None:
                 writer = tf.io.TFRecordWriter(str(aside / str(len(lengths))))
                 lengths.append((0, 0))
             writer.write(_record(samples, target, name, rate))
-            written += 1
+            count_written += 1
             lengths[-1] = (lengths[-1][0] + 1, lengths[-1][1] + len(samples))
             if lengths[-1][1] >= shard_seconds * rate:
                 writer.close()
                 writer = None
-            advance(written + len(faults.found))
+            advance(count_written + len(faults.found))
     finally:
         if writer is not None:
             writer.close()
@@ -167,17 +169,17 @@ def _write(
 
 
 def _record(samples: np.ndarray, target: bytes, name: bytes, rate: int) -> bytes:
-    quanta = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
+    quantized = np.clip(np.rint(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")
     feature = {
         key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for key, value in (("audio", quanta.tobytes()), ("target", target), ("name", name))
+        for key, value in (("audio", quantized.tobytes()), ("target", target), ("name", name))
     }
     feature["rate"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[rate]))
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _moved(aside: Path, folder: Path, count: int) -> list[str]:
-    """Names the shards, now that it is known how many there are, and brings them to `folder`."""
+def _move_shards(aside: Path, folder: Path, count: int) -> list[str]:
+    """Gives the shards their final names, which have the number of shards, and moves them to `folder`."""
     names = [f"{number:05}-of-{count:05}.tfrecord" for number in range(count)]
     for number, name in enumerate(names):
         os.replace(aside / str(number), aside / name)
@@ -190,7 +192,7 @@ def _moved(aside: Path, folder: Path, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     if not shown:
         yield lambda done: None
         return
@@ -210,52 +212,56 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _check_set(file: Path) -> None:
-    """A shard's name tells how many there are; training on a part of them would go unnoticed."""
-    named = re.fullmatch(r"\d{5}-of-(\d{5})\.tfrecord", file.name)
-    for number in range(int(named.group(1)) if named else 0):
-        other = file.with_name(f"{number:05}-of-{named.group(1)}.tfrecord") if named else file
-        if not other.exists():
-            raise UserError(f"{file}: of its set {other.name} is missing; copy it there, or write the shards again")
+    """Checks that all shards of a set exist, by the number in the file name. A missing shard would not be noticed."""
+    match = re.fullmatch(r"\d{5}-of-(\d{5})\.tfrecord", file.name)
+    for number in range(int(match.group(1)) if match else 0):
+        missing = file.with_name(f"{number:05}-of-{match.group(1)}.tfrecord") if match else file
+        if not missing.exists():
+            raise UserError(
+                f"{file}: {missing.name} of the same set is missing; copy it there, or write the shards again"
+            )
 
 
 def _checked(file: str, rate: int) -> int:
-    """Reads a shard through and returns how many utterances are in it."""
+    """Reads and checks a shard. Returns its number of utterances."""
     count = size = 0
     try:
         for serialized in tf.data.TFRecordDataset(file).as_numpy_iterator():
             count, size = count + 1, size + len(serialized) + _FRAME
             _check_record(serialized, f"{file}, record {count}", rate)
     except tf.errors.OpError as error:
-        raise UserError(f"{file}: damaged after record {count}: {_reason(error)}") from None
+        raise UserError(f"{file}: damaged after record {count} ({_reason(error)})") from None
     if size != os.path.getsize(file):
-        # TensorFlow takes a file cut within the next record's length for one that ends before it.
-        raise UserError(f"{file}: damaged after record {count}: it ends within a record")
+        # If a file is truncated within the length field of a record, TensorFlow reports no error.
+        raise UserError(f"{file}: damaged after record {count} (the file ends within a record)")
     return count
 
 
-def _check_record(serialized: bytes, index: str, rate: int) -> None:
+def _check_record(serialized: bytes, location: str, rate: int) -> None:
     try:
         feature = tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
-        raise UserError(f"{index}: not a tf.train.Example") from None
+        raise UserError(f"{location}: must be a tf.train.Example") from None
     for key, kind in _FEATURES.items():
         if key not in feature or len(getattr(feature[key], kind).value) != 1:
             raise UserError(
-                f"{index}: no utterance: it lacks the feature {key!r}, or holds another kind of value in it"
+                f"{location}: must be an utterance, but the feature {key!r} is missing or has a different type"
             )
-    stated = feature["rate"].int64_list.value[0]
-    if stated != rate:
-        raise UserError(f"{index}: {stated} samples a second, and {rate} are asked for; write the shards at that rate")
+    record_rate = feature["rate"].int64_list.value[0]
+    if record_rate != rate:
+        raise UserError(
+            f"{location}: the sample rate must be {rate} Hz, got {record_rate} Hz; write the shards with this rate"
+        )
     audio = feature["audio"].bytes_list.value[0]
     if not audio or len(audio) % 2:
-        raise UserError(f"{index}: {len(audio)} bytes of audio; two for each sample are expected")
+        raise UserError(f"{location}: the audio must have 2 bytes per sample, got {len(audio)} bytes")
     try:
         feature["target"].bytes_list.value[0].decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{index}: text that is not UTF-8") from None
+        raise UserError(f"{location}: the text is not UTF-8") from None
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:
-    """The cause in one line, without the names of TensorFlow's operations."""
+    """Returns the cause of an error in one line, without the names of TensorFlow's operations."""
     text = str(error.message) if isinstance(error, tf.errors.OpError) else error.strerror or str(error)
     return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", text.split("\n")[0])

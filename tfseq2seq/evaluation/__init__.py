@@ -1,1 +1,1 @@
-"""Corpus scores with confidence intervals, comparisons, and pictures of what a model does."""
+"""Corpus scores with confidence intervals, comparisons of systems, and plots of attention and embeddings."""

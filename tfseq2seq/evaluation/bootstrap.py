@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-# Draws held in memory at once: 32 MB of counts.
+# The maximum number of draws in memory at a time: 32 MB of counts.
 _CHUNK = 4_000_000
 
 
 def resampled_sums(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Sums of the statistics over test sets of the same size drawn with replacement.
+    """Sums the statistics over test sets of the same size that are drawn with replacement.
 
-    The same seed and number of examples give the same draws whatever the statistics, and they are sacrebleu's draws.
+    The draws depend only on the seed and the number of examples. They are equal to sacrebleu's draws.
 
     Args:
         statistics: `[N, C]` float64, C additive statistics of each of N examples.
@@ -33,7 +33,7 @@ def resampled_sums(statistics: np.ndarray, resamples: int, seed: int) -> np.ndar
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         drawn = generator.choice(examples, size=(size, examples), replace=True)
-        # How often each example was drawn, [size, N]: one matrix product in place of gathering [size, N, C].
+        # The counts [size, N] of each example allow one matrix product instead of gathering [size, N, C].
         drawn += np.arange(size)[:, None] * examples
         counts = np.bincount(drawn.ravel(), minlength=size * examples).reshape(size, examples)
         sums.append(counts @ statistics)
@@ -41,7 +41,10 @@ def resampled_sums(statistics: np.ndarray, resamples: int, seed: int) -> np.ndar
 
 
 def confidence_interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of resampled values `[R]`, cut at sacrebleu's ranks: R // 40 from each end."""
+    """Returns the 95 % percentile interval of resampled values `[R]`.
+
+    As in sacrebleu, R // 40 values are cut off at each end.
+    """
     import numpy as np
 
     ordered = np.sort(values)

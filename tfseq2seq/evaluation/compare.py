@@ -1,4 +1,4 @@
-"""Is one output better than another? Paired bootstrap resampling."""
+"""Comparison of two systems by paired bootstrap resampling."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tfseq2seq.evaluation.scores import Score, score
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two outputs for the same test set under one metric.
+    """The comparison of two outputs for the same test set with one metric.
 
     Attributes:
         system: Score of the system, with its interval.
         baseline: Score of the baseline, with its interval.
-        difference: system - baseline, in points. For an error rate less than 0 is an improvement.
+        difference: system - baseline, in points. For an error rate, a negative difference is an improvement.
         low: Lower end of the 95 % bootstrap confidence interval of the difference.
         high: Upper end.
         p_value: Two-sided p-value of "there is no difference"; see `compare`.
@@ -45,7 +45,7 @@ class Comparison:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
+        """Returns the fields as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -59,47 +59,50 @@ def compare(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> Comparison:
-    """Paired bootstrap resampling (Koehn 2004) of the difference between two outputs for the same test set.
+    """Computes the difference between two outputs by paired bootstrap resampling (Koehn 2004).
 
-    Both outputs are scored on the same resampled test sets, which gives differences d_1 ... d_R about their mean m.
-    With d the difference on the whole test set, the p-value is
+    Both outputs are scored on the same resampled test sets. This gives differences d_1 ... d_R with mean m. With d as
+    the difference on the whole test set, the two-sided p-value is
 
         p = (1 + number of r with |d_r - m| >= |d|) / (R + 1)
 
-    two-sided: how often chance alone, which the differences about their own mean stand for, makes a difference as
-    large as the one seen (Noreen 1989; Riezler and Maxwell 2005). Identical outputs have p = 1, and no p is below
-    1 / (R + 1). sacrebleu's paired bootstrap takes |d_r| less its own mean for d_r - m, which makes it in effect
-    one-sided, and "> |d|", by which identical outputs would differ with p = 1 / (R + 1).
+    It estimates how often chance alone gives a difference at least as large as the observed one. The differences around
+    their own mean represent chance (Noreen 1989; Riezler and Maxwell 2005). Identical outputs have p = 1, and p is
+    never below 1 / (R + 1). sacrebleu's paired bootstrap uses |d_r| minus the mean of |d_r| instead of d_r - m, which
+    makes it in effect one-sided. It also uses "> |d|", so identical outputs would have p = 1 / (R + 1).
 
     Args:
-        system: Output of the system, one line for each example.
-        baseline: Output of the baseline, likewise.
-        references: `references[r][i]` as `corpus_scores` takes them.
+        system: Output of the system, one line per example.
+        baseline: Output of the baseline, one line per example.
+        references: `references[r][i]` as in `corpus_scores`.
         metric: A name from `tfseq2seq.evaluation.metrics.METRICS`.
         resamples: R, the number of resampled test sets.
         seed: Seed of the resampling.
         tokenize: sacrebleu's BLEU tokenizer, as in `corpus_scores`.
-        lowercase: Lower-case both sides first.
+        lowercase: Whether to lower-case both sides first.
 
     Raises:
-        UserError: No or uneven input, an unknown metric or tokenizer, or too few resamples.
+        UserError: The input is empty or has different lengths; the metric or tokenizer is unknown; or there are too few
+            resamples.
     """
     import numpy as np
 
     check_metric(metric)
     if resamples == 0:
-        raise UserError("resamples: the paired bootstrap needs them; give 40 or more")
+        raise UserError("resamples: must be at least 40 for the paired bootstrap, got 0")
     settings = Settings(tokenize=tokenize, lowercase=lowercase, resamples=resamples, seed=seed)
     check_hypotheses("system", system)
     check_hypotheses("baseline", baseline)
     if len(system) != len(baseline):
-        raise UserError(f"system has {len(system)} lines but baseline has {len(baseline)}; both are for one test set")
+        raise UserError(
+            f"system and baseline: must have the same number of lines, got {len(system)} and {len(baseline)}"
+        )
     accepted = accepted_references(system, references)
     ours, ours_sampled = score(count(metric, system, accepted, settings), settings)
     theirs, theirs_sampled = score(count(metric, baseline, accepted, settings), settings)
     difference = ours.value - theirs.value
     differences = ours_sampled - theirs_sampled
-    # The slack keeps rounding in the last bit from deciding a tie.
+    # The tolerance keeps rounding errors from deciding ties.
     by_chance = np.abs(differences - differences.mean()) >= abs(difference) - 1e-9
     p_value = (1 + int(by_chance.sum())) / (resamples + 1)
     low, high = confidence_interval(differences)

@@ -1,7 +1,7 @@
-"""What each metric counts in one example, and the corpus score of the summed counts.
+"""The sufficient statistics of each metric per example, and the corpus score of their sums.
 
-Every metric here is a function of sums over examples (its sufficient statistics), so that a bootstrap resample costs a
-row of a matrix product and no text is read twice.
+Every metric here is a function of sums over examples. A bootstrap resample therefore costs one row of a matrix product,
+and no text is processed twice.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ METRICS = (
 )
 LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate", "wer", "cer"})
 
-# What the error rates of speech recognition count.
+# The units that the error rates of speech recognition count.
 RECOGNITION_UNITS = {"wer": "word", "cer": "character"}
 
-# BLEU tokenizers for scripts without spaces, where TER has to split characters to find any word.
+# BLEU tokenizers for scripts without spaces. With them, TER splits text into characters.
 _UNSPACED = ("zh", "char", "ja-mecab")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to score: everything that goes into a signature.
+    """The settings of a score, which are part of its signature.
 
     Attributes:
         tokenize: sacrebleu's tokenizer for BLEU: 13a, intl, zh, char, none and others.
-        lowercase: Compare lower-cased text.
-        resamples: Bootstrap resamples, 0 for none.
+        lowercase: Whether to compare lower-cased text.
+        resamples: Number of bootstrap resamples, 0 for none.
         seed: Seed of the bootstrap.
 
     Raises:
-        UserError: Too few resamples to cut 2.5 % off each end, or a negative seed.
+        UserError: There are too few resamples to cut 2.5 % off at each end, or the seed is negative.
     """
 
     tokenize: str = "13a"
@@ -62,21 +62,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.resamples != 0 and self.resamples < 40:
-            raise UserError(f"bootstrap resamples: {self.resamples} are too few for a 95 % interval; give 40 or more")
+            raise UserError(f"bootstrap resamples: must be at least 40 for a 95 % interval, got {self.resamples}")
         if self.seed < 0:
-            raise UserError(f"seed: {self.seed} is negative; give 0 or more")
+            raise UserError(f"seed: must be at least 0, got {self.seed}")
 
 
 @dataclass(frozen=True)
 class Counted:
-    """A metric counted on a corpus.
+    """The statistics of a metric on a corpus.
 
     Attributes:
         name: Name to print.
-        signature: What a reader needs to compute the same number, in sacrebleu's `key:value|...` style.
+        signature: The settings needed to reproduce the score, in sacrebleu's `key:value|...` style.
         statistics: `[N, C]` float64, the sufficient statistics of each example.
-        score: From sums of the statistics, `[R, C]`, to scores `[R]`, in percent.
-        details: What the sums of the last statistics are called, where they are worth telling beside the score.
+        score: Maps sums of the statistics, `[R, C]`, to scores `[R]`, in percent.
+        details: Names of the last statistics, if their sums are reported with the score.
     """
 
     name: str
@@ -87,16 +87,17 @@ class Counted:
 
 
 def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
-    """Counts one metric.
+    """Computes the statistics of one metric.
 
     Args:
         metric: A name in `METRICS`.
-        hypotheses: One output for each example.
-        accepted: The references of each example, at least one each.
-        settings: How to score.
+        hypotheses: One output per example.
+        accepted: The references of each example, at least one per example.
+        settings: The settings of the score.
 
     Raises:
-        UserError: Unknown metric (with the nearest valid one), or a tokenizer that is unknown or not installed.
+        UserError: The metric is unknown (the message names the nearest valid one), or the tokenizer is unknown or not
+            installed.
     """
     check_metric(metric)
     if metric in ("bleu", "chrf", "ter"):
@@ -109,7 +110,7 @@ def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[st
 
 
 def check_metric(metric: str) -> None:
-    """Raises UserError, naming the nearest valid metric, unless `metric` is in `METRICS`."""
+    """Raises UserError with the nearest valid metric unless `metric` is in `METRICS`."""
     if metric in METRICS:
         return
     lowered = {name.lower(): name for name in METRICS}
@@ -124,8 +125,8 @@ def _count_sacrebleu(
     import numpy as np
 
     scorer = _sacrebleu_scorer(metric, settings)
-    # These two underscored methods are what sacrebleu.significance is built on. Its public functions give neither both
-    # ends of an interval nor a seed other than through the environment.
+    # sacrebleu.significance uses these two private methods. The public functions of sacrebleu do not return both ends
+    # of an interval, and take the seed only from the environment.
     statistics = scorer._extract_corpus_statistics(hypotheses, list(itertools.zip_longest(*accepted)))
 
     def score(sums: np.ndarray) -> np.ndarray:
@@ -149,20 +150,20 @@ def _sacrebleu_scorer(metric: str, settings: Settings) -> Any:
     if metric == "chrf":
         return CHRF(lowercase=settings.lowercase)
     if metric == "ter":
-        # Tercom's settings, as published TER has them: lower-cased, split at spaces. In a script without spaces that
-        # would make each sentence one word.
+        # The settings of Tercom, as in published TER scores: lower-cased, split at spaces. In a script without spaces
+        # each sentence would be one word.
         split = settings.tokenize in _UNSPACED
         return TER(normalized=split, asian_support=split)
     try:
         return BLEU(lowercase=settings.lowercase, tokenize=settings.tokenize)
     except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"tokenize {settings.tokenize!r} is not ready: {' '.join(str(error).split())}") from error
+        raise UserError(f"tokenize {settings.tokenize!r} is not available: {' '.join(str(error).split())}") from error
 
 
 def _count_rouge(
     metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
 ) -> Counted:
-    """Mean over examples of the F1 of Lin (2004), the best over references, from rouge-score."""
+    """Computes the mean over examples of the F1 of Lin (2004) with the best reference, by rouge-score."""
     from importlib.metadata import version
 
     import numpy as np
@@ -182,17 +183,17 @@ def _count_rouge(
 def _count_recognition(
     metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
 ) -> Counted:
-    """Errors, reference length, substitutions, deletions and insertions, against the nearest reference."""
+    """Counts errors, reference length, substitutions, deletions and insertions against the nearest reference."""
     from importlib.metadata import version
 
     import numpy as np
 
     unit = RECOGNITION_UNITS[metric]
-    paired = [hypothesis for hypothesis, answers in zip(hypotheses, accepted, strict=True) for _ in answers]
+    repeated = [hypothesis for hypothesis, answers in zip(hypotheses, accepted, strict=True) for _ in answers]
     flat = [answer for answers in accepted for answer in answers]
     if settings.lowercase:
-        paired, flat = [text.lower() for text in paired], [text.lower() for text in flat]
-    found = align(paired, flat, unit)
+        repeated, flat = [text.lower() for text in repeated], [text.lower() for text in flat]
+    found = align(repeated, flat, unit)
     counts = iter(map(edit_counts, found.alignments, map(len, found.references)))
     best = [
         min(itertools.islice(counts, len(answers)), key=lambda counted: (counted[0], -counted[1]))
@@ -206,31 +207,31 @@ def _count_recognition(
 
 
 def align(hypotheses: Sequence[str], references: Sequence[str], unit: str) -> Any:
-    """jiwer's Levenshtein alignment of each hypothesis with its reference.
+    """Computes jiwer's Levenshtein alignment of each hypothesis with its reference.
 
-    Words are what white space separates, any white space. Characters are code points between the ends of a text
-    stripped of white space, spaces among them.
+    Words are separated by any white space. Characters are the code points of a text without white space at its ends;
+    spaces inside the text count.
 
     Args:
-        hypotheses: One output for each example.
-        references: One reference for each example.
+        hypotheses: One output per example.
+        references: One reference per example.
         unit: "word" or "character".
 
     Returns:
         A `jiwer.WordOutput` or `jiwer.CharacterOutput`: `references` and `hypotheses` are lists of tokens, `alignments`
-        lists of chunks, one list for each example.
+        are lists of chunks, one list per example.
     """
     import jiwer
 
     if unit == "character":
         return jiwer.process_characters(list(references), list(hypotheses))
-    # jiwer splits at the space alone: a tab between two words would make one word of them.
+    # jiwer splits only at spaces, so two words with a tab between them would be one word.
     spaced = [[" ".join(text.split()) for text in texts] for texts in (references, hypotheses)]
     return jiwer.process_words(spaced[0], spaced[1])
 
 
 def edit_counts(chunks: Sequence[Any], length: int) -> tuple[int, int, int, int, int]:
-    """(errors, reference length, substitutions, deletions, insertions) of one alignment of `align`."""
+    """Returns (errors, reference length, substitutions, deletions, insertions) of one alignment from `align`."""
     kinds = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
     for chunk in chunks:
         of_reference, of_hypothesis = chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
@@ -259,7 +260,7 @@ def _count_tokens(
 
 
 def _ratio(sums: np.ndarray, empty: float = 0.0) -> np.ndarray:
-    """100 * first / second statistic; with nothing in the second, 100 if something is in the first, else `empty`."""
+    """Returns 100 * first / second statistic. If the second is 0, returns 100 for a positive first, else `empty`."""
     import numpy as np
 
     counted, total = sums[:, 0], sums[:, 1]
@@ -275,8 +276,8 @@ def _signature(accepted: Sequence[Sequence[str]], settings: Settings, **details:
     return "|".join(f"{key}:{value}" for key, value in (parts | details).items())
 
 
-# ---- one example: (what is counted, out of how many), the best over its references --------------------------------
-# On a tie the longer reference, so that scores do not depend on the order of references.
+# ---- one example: (count, total) with the best of its references --------------------------------------------------
+# Ties are decided for the longer reference, so that scores do not depend on the order of references.
 
 
 def _exact_match(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
@@ -291,9 +292,9 @@ def _token_accuracy(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
     tokens = hypothesis.split()
     counts = []
     for answer in answers:
-        wanted = answer.split()
-        equal = sum(ours == theirs for ours, theirs in zip(tokens, wanted, strict=False))
-        counts.append((equal, max(len(tokens), len(wanted))))
+        reference = answer.split()
+        equal = sum(ours == theirs for ours, theirs in zip(tokens, reference, strict=False))
+        counts.append((equal, max(len(tokens), len(reference))))
     return max(counts, key=lambda pair: (pair[0] / pair[1] if pair[1] else 1.0, pair[1]))
 
 
@@ -301,15 +302,17 @@ def _token_errors(hypothesis: str, answers: Sequence[str]) -> tuple[int, int]:
     tokens = hypothesis.split()
     counts = []
     for answer in answers:
-        wanted = answer.split()
-        counts.append((edit_distance(tokens, wanted), len(wanted)))
+        reference = answer.split()
+        counts.append((edit_distance(tokens, reference), len(reference)))
     return min(counts, key=lambda pair: (pair[0], -pair[1]))
 
 
 def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions that turn `first` into `second`."""
+    """Returns the Levenshtein distance: the minimum number of insertions, deletions and substitutions that turn `first`
+    into `second`.
+    """
     start, end_first, end_second = 0, len(first), len(second)
-    # What is common at both ends costs nothing, and in a good system that is nearly everything.
+    # A common prefix and a common suffix do not change the distance. With a good system they are most of the text.
     while start < min(end_first, end_second) and first[start] == second[start]:
         start += 1
     while min(end_first, end_second) > start and first[end_first - 1] == second[end_second - 1]:
@@ -324,7 +327,7 @@ def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
     return previous[-1]
 
 
-# Counting function, token unit for the signature, and the score when there is nothing to count on either side.
+# The counting function, the token unit in the signature, and the score if both sides are empty.
 _BY_EXAMPLE: dict[str, tuple[Callable[[str, Sequence[str]], tuple[int, int]], str, float]] = {
     "exact_match": (_exact_match, "line", 100.0),
     "wer_any": (_wer_any, "line", 0.0),

@@ -1,7 +1,7 @@
-"""What a model attends to and how its embeddings lie, as PNG files, terminal text and files for TensorBoard.
+"""Plots of attention weights and embeddings, as PNG files, terminal text and files for TensorBoard.
 
-Takes numpy arrays and needs no TensorFlow. matplotlib (the `plot` extra) is imported when a PNG is drawn, and drawn on
-directly, without pyplot, so that a caller's own figures and backend stay as they are.
+The functions take numpy arrays and do not need TensorFlow. matplotlib (the `plot` extra) is imported only to draw a
+PNG. It is used without pyplot, so that the figures and the backend of the caller do not change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 FONT_VARIABLE = "TFSEQ2SEQ_FONT"
 
-# Upright sans-serif families that cover Chinese, best first; the last is what older matplotlib sees of Noto's .ttc.
+# Upright sans-serif font families that cover Chinese, best first. The last one is the name that older versions of
+# matplotlib read from Noto's .ttc file.
 _CHINESE_FAMILIES = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -42,11 +43,11 @@ _CHINESE_FAMILIES = (
     "Arial Unicode MS",
     "Noto Sans CJK JP",
 )
-# matplotlib brings this family along, so that Latin letters, digits and signs can always be drawn.
+# matplotlib includes this font family, so Latin letters, digits and signs can always be drawn.
 _LATIN_FAMILY = "DejaVu Sans"
 
-_CELL = 0.3  # inches a token takes along an axis of the heat map while there are few
-_LONGEST_AXIS = 40.0  # inches, then the cells shrink: 6000 pixels, which image viewers still open
+_CELL = 0.3  # inches per token along an axis of the heat map, as long as the axis is not too long
+_LONGEST_AXIS = 40.0  # inches; with more tokens the cells shrink. Image viewers can still open 6000 pixels
 _LONGEST_LABEL = 40  # terminal cells; longer tokens are cut in a PNG
 _DOTS_PER_INCH = 150
 
@@ -54,20 +55,21 @@ _DOTS_PER_INCH = 150
 def attention_png(
     weights: ArrayLike, source_tokens: Sequence[str], target_tokens: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Draws the attention of one pair as a heat map, source tokens along the top and target tokens down the side.
+    """Draws the attention weights of one pair as a heat map. Source tokens are at the top, target tokens at the side.
 
-    The darkest color is the largest weight of this pair, as the color bar says. Where there are more tokens than
-    names can be read along an axis of 40 inches, every second, third, ... one is named.
+    The darkest color is the largest weight of this pair, see the color bar. If an axis of 40 inches is too short for
+    all names, only every second, third, ... token is named.
 
     Args:
-        weights: attention of every target position over the source, float `[T, S]`.
+        weights: attention weights of every target position over the source, float `[T, S]`.
         source_tokens: S names.
         target_tokens: T names.
-        path: the `.png` to write. Missing folders are made.
+        path: the `.png` file to write. Missing folders are created.
 
     Raises:
         ValueError: `weights` is not `[T, S]`, is empty or is not finite.
-        UserError: not a `.png`, it cannot be written, no font has the characters, or matplotlib is not installed.
+        UserError: the file is not a `.png` or cannot be written, no font has the characters, or matplotlib is not
+            installed.
     """
     weights = _checked_weights(weights, source_tokens, target_tokens)
     path = _checked_png(path)
@@ -77,8 +79,8 @@ def attention_png(
     font_size = min(max(0.6 * 72 * min(cells), 6.0), 10.0)
     style = _text_style([*sources, *targets], font_size)
 
-    # The axes fill the figure exactly, and saving grows it to hold the labels: cells keep their size however long the
-    # tokens are.
+    # The axes fill the figure exactly, and saving enlarges the figure to include the labels. The size of the cells does
+    # not depend on the length of the tokens.
     figure = _figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1))
     image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
@@ -91,7 +93,7 @@ def attention_png(
     axes.set_ylabel("target", **style)
     if max(map(cell_len, sources)) * font_size * 0.6 / 72 > cells[0]:
         axes.tick_params(axis="x", labelrotation=90)
-    # A gap and a bar of fixed inches beside the axes, whose width is 1 in these coordinates.
+    # A gap and a color bar of fixed sizes in inches next to the axes, whose width is 1 in these coordinates.
     bar_height = min(1.0, 3.0 / height)
     scale = figure.add_axes((1 + 0.15 / width, 1 - bar_height, 0.15 / width, bar_height))
     figure.colorbar(image, cax=scale, format="%.2g")
@@ -106,26 +108,26 @@ def attention_text(
     width: int = 80,
     shades: str = " ░▒▓█",
 ) -> str:
-    """The attention of one pair as lines for a terminal, a row for each target token.
+    """Returns the attention weights of one pair as text for a terminal, with one row per target token.
 
-    Source tokens are the column headings. Where they do not fit side by side the columns are numbered, with the
-    names below, and where the numbers do not fit either the columns go on in a further block. Characters two
-    terminal cells wide, as Chinese ones are, count as two.
+    Source tokens are the column headings. If they are too wide for one line, the columns are numbered, and a list of
+    the tokens follows. If the numbers are too wide too, the columns are split into blocks. Wide characters, such as
+    Chinese ones, count as two terminal cells.
 
     Args:
-        weights: attention of every target position over the source, float `[T, S]`.
+        weights: attention weights of every target position over the source, float `[T, S]`.
         source_tokens: S names.
-        target_tokens: T names. Those wider than a third of `width` are cut.
-        width: terminal cells in a line.
-        shades: marks of one terminal cell each, from no weight to the largest weight of this pair. ` 123456789` is
-            for terminals which draw the blocks two cells wide.
+        target_tokens: T names. Names wider than a third of `width` are cut.
+        width: the width of a line in terminal cells.
+        shades: marks of one terminal cell each, from no weight to the largest weight of this pair. Use ` 123456789` for
+            terminals that draw the blocks two cells wide.
 
     Raises:
         ValueError: `weights` is not `[T, S]`, is empty or is not finite, or `shades` are not two or more such marks.
     """
     weights = _checked_weights(weights, source_tokens, target_tokens)
     if len(shades) < 2 or any(cell_len(shade) != 1 for shade in shades):
-        raise ValueError(f"shades are two or more marks of one terminal cell each, got {shades!r}")
+        raise ValueError(f"shades: must be two or more marks of one terminal cell each, got {shades!r}")
     targets = [_readable(token) for token in target_tokens]
     name_width = min(max(map(cell_len, targets)), max(width // 3, 1))
     targets = [_fitted(target, name_width) for target in targets]
@@ -133,13 +135,13 @@ def attention_text(
     levels = np.rint(weights.clip(min=0) / (peak if peak > 0 else 1) * (len(shades) - 1)).astype(int)
 
     headings = [_readable(token) for token in source_tokens]
-    room = width - name_width
-    numbered = sum(1 + cell_len(heading) for heading in headings) > room
+    available_width = width - name_width
+    numbered = sum(1 + cell_len(heading) for heading in headings) > available_width
     names = [f"{number} {heading}" for number, heading in enumerate(headings, 1)]
     if numbered:
         digits = len(str(len(headings)))
         headings = [str(number).rjust(digits) for number in range(1, len(headings) + 1)]
-        per_block = max(1, room // (digits + 1))
+        per_block = max(1, available_width // (digits + 1))
     else:
         per_block = len(headings)
 
@@ -162,27 +164,31 @@ def embeddings_png(
 ) -> None:
     """Draws vectors as labeled points along their principal components.
 
-    Every point is labeled, so a few hundred are readable; `write_projector` is for more. The picture of the same
-    vectors is always the same: each component points to where its largest loading is positive.
+    Every point is labeled, so the plot is readable for a few hundred points; use `write_projector` for more. The plot
+    is deterministic: the sign of each component makes its largest loading positive.
 
     Args:
         vectors: float `[N, D]`.
         labels: N names.
-        path: the `.png` to write. Missing folders are made.
-        dimensions: 2 or 3 axes, no more than N or D.
-        method: "pca", the one there is: the singular value decomposition of the centered vectors.
+        path: the `.png` file to write. Missing folders are created.
+        dimensions: the number of axes, 2 or 3, at most N and at most D.
+        method: "pca", the only one: the singular value decomposition of the centered vectors.
 
     Raises:
-        ValueError: shapes that do not fit, numbers which are not finite, or other `dimensions` or `method`.
-        UserError: not a `.png`, it cannot be written, no font has the characters, or matplotlib is not installed.
+        ValueError: the shapes do not match, numbers are not finite, or `dimensions` or `method` is invalid.
+        UserError: the file is not a `.png` or cannot be written, no font has the characters, or matplotlib is not
+            installed.
     """
     if method != "pca":
-        raise ValueError(f"method is 'pca', got {method!r}")
+        raise ValueError(f"method: must be 'pca', got {method!r}")
     if dimensions not in (2, 3):
-        raise ValueError(f"dimensions are 2 or 3, got {dimensions!r}")
+        raise ValueError(f"dimensions: must be 2 or 3, got {dimensions!r}")
     vectors = _checked_vectors(vectors, labels)
     if min(vectors.shape) < dimensions:
-        raise ValueError(f"vectors of shape {vectors.shape} have no {dimensions} principal components")
+        raise ValueError(
+            f"vectors: {dimensions} principal components need N and D of at least {dimensions}, got shape "
+            f"{vectors.shape}"
+        )
     path = _checked_png(path)
     names = [_cut(_readable(label)) for label in labels]
     points, shares = _principal_components(vectors, dimensions)
@@ -207,30 +213,30 @@ def embeddings_png(
 def write_projector(vectors: ArrayLike, labels: Sequence[str], folder: str | os.PathLike[str]) -> None:
     """Writes vectors for TensorBoard's embedding projector: vectors.tsv, metadata.tsv and projector_config.pbtxt.
 
-    TensorBoard finds them where `folder` is its log folder or the folder of one run in it. The two .tsv files can also
-    be loaded at projector.tensorflow.org.
+    TensorBoard finds them if `folder` is its log folder or the folder of a run in it. The two .tsv files can also be
+    loaded at projector.tensorflow.org.
 
     Args:
-        vectors: float `[N, D]`, D of 2 or more.
+        vectors: float `[N, D]`, with D of at least 2.
         labels: N names. Tabs, line breaks and other characters that would break the lines are written as escapes.
-        folder: made if missing.
+        folder: the folder to write to. It is created if it does not exist.
 
     Raises:
-        ValueError: shapes that do not fit, or numbers which are not finite.
+        ValueError: the shapes do not match, or numbers are not finite.
         UserError: the files cannot be written.
     """
     vectors = _checked_vectors(vectors, labels)
     if vectors.shape[1] < 2:
-        raise ValueError(f"the projector takes vectors [N, D] with D of 2 or more, got shape {vectors.shape}")
+        raise ValueError(f"vectors: must have the shape [N, D] with D of at least 2, got shape {vectors.shape}")
     folder = Path(folder)
     with written_aside(folder / "vectors.tsv") as aside:
-        # Nine digits bring every float32 back exactly.
+        # Nine digits represent every float32 exactly.
         np.savetxt(aside, vectors, fmt="%.9g", delimiter="\t")
     with written_aside(folder / "metadata.tsv") as aside:
-        # A first line without a tab is a label: a file of one column must not have a header. Blank lines are skipped
-        # by the reader and would shift the labels, hence no label is written blank.
+        # A file with one column must not have a header, because the reader takes a first line without a tab as a label.
+        # The reader skips blank lines, which would shift the labels, so no label is written as a blank line.
         aside.write_text("".join(f"{_readable(label)}\n" for label in labels), encoding="utf-8", newline="\n")
-    # Last, so that a TensorBoard already running never follows it to files that are not there.
+    # Written last, so that a running TensorBoard never reads a config whose files do not exist.
     with written_aside(folder / "projector_config.pbtxt") as aside:
         aside.write_text(
             "embeddings {\n"
@@ -243,42 +249,44 @@ def write_projector(vectors: ArrayLike, labels: Sequence[str], folder: str | os.
 
 
 def _checked_weights(weights: ArrayLike, sources: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
-    """`weights` as float64 `[T, S]`; ValueError if they are anything else."""
+    """Returns `weights` as float64 `[T, S]`. Raises ValueError if they are not finite numbers of this shape."""
     weights = np.asarray(weights, dtype=np.float64)
     shape = (len(targets), len(sources))
     if weights.shape != shape:
-        raise ValueError(f"weights of shape {weights.shape} do not fit the target and source tokens, shape {shape}")
+        raise ValueError(f"weights: must have the shape {shape} of target and source tokens, got {weights.shape}")
     if not weights.size:
-        raise ValueError(f"weights of shape {weights.shape} leave nothing to show")
+        raise ValueError(f"weights: must not be empty, got shape {weights.shape}")
     if not np.isfinite(weights).all():
-        raise ValueError("weights are not all finite numbers")
+        raise ValueError("weights: must be finite numbers")
     return weights
 
 
 def _checked_vectors(vectors: ArrayLike, labels: Sequence[str]) -> NDArray[np.float64]:
-    """`vectors` as float64 `[N, D]`; ValueError if they are anything else."""
+    """Returns `vectors` as float64 `[N, D]`. Raises ValueError if they are not finite numbers of this shape."""
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2 or len(vectors) != len(labels):
-        raise ValueError(f"vectors of shape {vectors.shape} do not fit the labels, shape ({len(labels)},)")
+        raise ValueError(f"vectors: must have the shape [{len(labels)}, D] of the labels, got {vectors.shape}")
     if not np.isfinite(vectors).all():
-        raise ValueError("vectors are not all finite numbers")
+        raise ValueError("vectors: must be finite numbers")
     return vectors
 
 
 def _checked_png(path: str | os.PathLike[str]) -> Path:
-    """`path`, if it is one to write a PNG to and there is something to draw it with; UserError if not."""
+    """Returns `path`. Raises UserError if it does not end in .png or if matplotlib is not installed."""
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise UserError(f"pictures are PNG files: give {path} the ending .png")
+        raise UserError(f"{path}: the file name must end in .png")
     if find_spec("matplotlib") is None:
-        raise UserError("drawing needs matplotlib: pip install 'tfseq2seq[plot]'")
+        raise UserError("plots need matplotlib; run `pip install 'tfseq2seq[plot]'`")
     return path
 
 
 def _principal_components(vectors: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates `[N, count]` of `[N, D]` along the first principal components, and their shares of the variance."""
+    """Returns coordinates `[N, count]` of vectors `[N, D]` along the first principal components, and the components'
+    shares of the variance.
+    """
     left, scales, right = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
-    # A decomposition is as good with both signs turned; fix them.
+    # The signs of a decomposition are arbitrary. This makes them deterministic.
     largest = np.take_along_axis(right, np.abs(right).argmax(axis=1)[:, None], axis=1)[:, 0]
     points = left * scales * np.where(largest < 0, -1.0, 1.0)
     variance = scales**2
@@ -286,12 +294,12 @@ def _principal_components(vectors: NDArray[np.float64], count: int) -> tuple[NDA
 
 
 def _readable(token: str) -> str:
-    """`token` on one line and with something to see: what breaks lines, moves the cursor or is blank is escaped."""
+    """Returns `token` as visible text on one line. Line breaks, control characters and blank tokens are escaped."""
     shown = "".join(
         _escaped(character) if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
         for character in token
     )
-    # JavaScript, which reads the labels in the projector, takes U+FEFF for a space too.
+    # The projector reads the labels with JavaScript, which treats U+FEFF as a space.
     if shown.replace("\ufeff", "").strip():
         return shown
     return "".join("␣" if character == " " else _escaped(character) for character in token) or "(empty)"
@@ -306,13 +314,13 @@ def _cut(text: str) -> str:
 
 
 def _fitted(text: str, cells: int) -> str:
-    """`text` padded on the left, or cut, to exactly so many terminal cells."""
+    """Pads `text` on the left, or cuts it, to exactly `cells` terminal cells."""
     missing = cells - cell_len(text)
     return " " * missing + text if missing >= 0 else set_cell_size(text, cells - 1) + "…"
 
 
 def _table(headings: Sequence[str], names: Sequence[str], levels: NDArray[np.int64], shades: str) -> Iterator[str]:
-    """A line of headings and a line for each name, of equal widths, with the shades of its row of `levels` `[T, S]`."""
+    """Returns a line of headings, and a line per name with the shades of its row of `levels` `[T, S]`."""
     yield " ".join([" " * cell_len(names[0]), *headings])
     for name, row in zip(names, levels):
         marks = [_mark(shades[level], cell_len(heading)) for level, heading in zip(row, headings)]
@@ -320,12 +328,12 @@ def _table(headings: Sequence[str], names: Sequence[str], levels: NDArray[np.int
 
 
 def _mark(shade: str, cells: int) -> str:
-    """A shade fills its column; a digit stands once, as repeated digits would read as another number."""
+    """Repeats a shade to fill its column. A digit is not repeated, because it would look like another number."""
     return shade.rjust(cells) if shade.isalnum() else shade * cells
 
 
 def _filled(items: Sequence[str], width: int) -> Iterator[str]:
-    """Lines of items two spaces apart, no wider than `width` terminal cells."""
+    """Wraps items, separated by two spaces, to lines of at most `width` terminal cells."""
     line = ""
     for item in items:
         item = item if cell_len(item) <= width else _fitted(item, width)
@@ -337,7 +345,7 @@ def _filled(items: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that knows no window system."""
+    """Returns a figure with a size in inches. It does not use a window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -352,23 +360,23 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _text_style(texts: Sequence[str], size: float) -> dict[str, Any]:
-    """Keyword arguments for matplotlib texts: fonts that have every character, and nothing taken for TeX."""
+    """Returns keyword arguments for matplotlib texts: fonts that have all characters, without interpretation as TeX."""
     properties = _font_properties([*_own_families(), _LATIN_FAMILY], size)
     missing = {character for text in texts for character in text}
     missing -= _covered(properties, missing)
-    families, left = _covering_families(missing)
-    if left:
-        # matplotlib keeps its list of fonts on disk, where one installed since, on our own advice perhaps, is not.
+    families, uncovered = _covering_families(missing)
+    if uncovered:
+        # matplotlib caches its list of fonts on disk. Fonts that were installed later are not in the list.
         _notice_new_fonts()
-        families, left = _covering_families(missing)
-    if left:
-        raise UserError(_no_font_message(left))
+        families, uncovered = _covering_families(missing)
+    if uncovered:
+        raise UserError(_no_font_message(uncovered))
     properties.set_family([*properties.get_family(), *families])
     return {"fontproperties": properties, "parse_math": False, "usetex": False}
 
 
 def _font_properties(families: Sequence[str], size: float = 10.0) -> FontProperties:
-    """The upright regular face of each family, whatever a user's matplotlibrc prefers."""
+    """Returns the upright regular face of each family, independent of the user's matplotlibrc."""
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(
@@ -377,7 +385,7 @@ def _font_properties(families: Sequence[str], size: float = 10.0) -> FontPropert
 
 
 def _own_families() -> list[str]:
-    """The font file of the environment variable, as a family of its own name beside the installed ones."""
+    """Registers the font file of the environment variable as a separate family, and returns its name in a list."""
     path = os.environ.get(FONT_VARIABLE)
     if not path:
         return []
@@ -386,10 +394,10 @@ def _own_families() -> list[str]:
     try:
         font = get_font(path)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{FONT_VARIABLE} names {path}, which cannot be read as a font: {error}") from error
+        raise UserError(f"{FONT_VARIABLE}: {path} cannot be read as a font ({error})") from error
     if not font.scalable:
-        raise UserError(f"{FONT_VARIABLE} names {path}, which is a font of bitmaps: matplotlib draws outlines only")
-    # addfont would use the family name in the file, which an installed font may have too.
+        raise UserError(f"{FONT_VARIABLE}: {path} must be an outline font, got a bitmap font")
+    # addfont would use the family name in the file, and an installed font may have the same name.
     name = f"{FONT_VARIABLE} {path}"
     if all(entry.name != name for entry in fontManager.ttflist):
         fontManager.ttflist.append(FontEntry(fname=path, name=name, weight=400, size="scalable"))
@@ -397,27 +405,34 @@ def _own_families() -> list[str]:
 
 
 def _covering_families(characters: set[str]) -> tuple[list[str], set[str]]:
-    """The fewest installed families found that together draw `characters`, and the characters that none of them has."""
-    has = {}
+    """Selects installed families that together have `characters`. Also returns the characters that none of them has.
+
+    A single family is preferred. Otherwise families are added greedily.
+    """
+    coverage = {}
     for family in _installed_families() if characters else []:
-        has[family] = _covered(_font_properties([family]), characters)
-        if has[family] == characters:
+        coverage[family] = _covered(_font_properties([family]), characters)
+        if coverage[family] == characters:
             return [family], set()
 
-    # No family has them all: take the one that has most of them, then the one that has most of the rest, ...
+    # No family has all of them: take the family that has most of them, then the one that has most of the rest, ...
     families: list[str] = []
-    left = characters
-    while left and (best := max(has, key=lambda family: len(has[family] & left), default="")) and has[best] & left:
+    uncovered = characters
+    while (
+        uncovered
+        and (best := max(coverage, key=lambda family: len(coverage[family] & uncovered), default=""))
+        and coverage[best] & uncovered
+    ):
         families.append(best)
-        left = left - has[best]
-    return families, left
+        uncovered = uncovered - coverage[best]
+    return families, uncovered
 
 
 def _installed_families() -> list[str]:
-    """The families with an upright regular face: those for Chinese, best first, then the others by name.
+    """Returns the families with an upright regular face: those for Chinese, best first, then the others by name.
 
-    Without those that come with matplotlib: they have symbols in place of letters or a box for every code point, which
-    would pass for glyphs.
+    The fonts included in matplotlib are excluded. Some have symbols instead of letters, or a box for every code point,
+    and would seem to cover the characters.
     """
     import matplotlib
     from matplotlib.font_manager import fontManager
@@ -432,19 +447,19 @@ def _installed_families() -> list[str]:
 
 
 def _notice_new_fonts() -> None:
-    """Adds the font files of the system to those matplotlib knows, for this process."""
+    """Adds new font files of the system to matplotlib's list of fonts, for this process."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {entry.fname for entry in fontManager.ttflist}
     for path in findSystemFonts():
         if path not in known:
-            # Bitmap fonts, such as those of color emoji, are not for matplotlib.
+            # matplotlib does not support bitmap fonts, such as color emoji.
             with suppress(OSError, RuntimeError):
                 fontManager.addfont(path)
 
 
 def _covered(properties: FontProperties, characters: set[str]) -> set[str]:
-    """Those of `characters` with a glyph in one of the fonts that matplotlib takes for `properties`."""
+    """Returns those of `characters` that have a glyph in one of the fonts that matplotlib selects for `properties`."""
     from matplotlib.font_manager import fontManager, get_font
 
     covered: set[str] = set()
@@ -453,7 +468,7 @@ def _covered(properties: FontProperties, characters: set[str]) -> set[str]:
             path = fontManager.findfont(_font_properties([family]), fallback_to_default=False)
             glyphs = get_font(path).get_charmap()
         except (OSError, RuntimeError, ValueError):
-            continue  # listed, but not there any more, not readable, or outside the folders matplotlib is held to
+            continue  # listed but deleted, not readable, or outside of the folders that matplotlib may use
         covered |= {character for character in characters if ord(character) in glyphs}
     return covered
 
@@ -462,6 +477,6 @@ def _no_font_message(characters: set[str]) -> str:
     shown = [f"{character} (U+{ord(character):04X})" for character in sorted(characters)]
     rest = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     return (
-        f"no installed font can draw {', '.join(shown[:8])}{rest}. Install one that can, such as the Debian package "
-        f"fonts-noto-cjk for Chinese, or set {FONT_VARIABLE} to the path of its .ttf, .otf or .ttc file"
+        f"no installed font has the characters {', '.join(shown[:8])}{rest}; install one, such as the Debian package "
+        f"fonts-noto-cjk for Chinese, or set {FONT_VARIABLE} to the path of a .ttf, .otf or .ttc file"
     )

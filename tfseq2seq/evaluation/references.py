@@ -1,4 +1,4 @@
-"""Hypothesis and reference text: files to lists, and the checks every score needs before it can count anything."""
+"""Reading of reference files, and the checks of hypotheses and references that every score needs."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ ReferenceSets = Sequence[Sequence[str | None]]
 def read_references(
     paths: str | Path | Sequence[str | Path], *, separator: str | None = None
 ) -> list[list[str | None]]:
-    """Reads reference files into reference sets, the form that `corpus_scores` and `compare` take.
+    """Reads reference files into reference sets, as `corpus_scores` and `compare` expect them.
 
     Args:
-        paths: One file, or several with line i of each a reference for example i.
+        paths: One file or several. Line i of each is a reference for example i.
         separator: Text between the accepted answers of one line, such as `"|"` in `AH B | EY B`. White space around
-            each answer is dropped. None: the whole line is one reference.
+            each answer is removed. With None the whole line is one reference.
 
     Returns:
-        `references[r][i]`, the r-th reference of example i, or None where example i has fewer than r + 1.
+        `references[r][i]`, the r-th reference of example i, or None if example i has fewer than r + 1 references.
 
     Raises:
-        UserError: No path, an unreadable file, an empty separator, or files of different line counts.
+        UserError: There is no path; a file cannot be read; the separator is empty; or the files have different numbers
+            of lines.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
     if not files:
-        raise UserError("references: no file was given; name at least one")
+        raise UserError("references: must have at least one file, got none")
     if separator == "":
-        raise UserError('separator: it is empty; give the text between accepted answers, for example "|"')
+        raise UserError('separator: must not be empty; give the text between accepted answers, for example "|"')
     columns = [read_lines(path) for path in files]
     if len({len(column) for column in columns}) > 1:
         counts = ", ".join(f"{path} has {len(column)}" for path, column in zip(files, columns, strict=True))
-        raise UserError(f"reference files differ in their number of lines: {counts}; line i of each is for example i")
+        raise UserError(f"reference files: must have the same number of lines (line i is for example i), got {counts}")
     rows = zip(*columns, strict=True)
     if separator is None:
         answers = [list(row) for row in rows]
@@ -46,52 +47,52 @@ def read_references(
 
 
 def accepted_references(hypotheses: Sequence[str], references: ReferenceSets) -> list[list[str]]:
-    """Checks hypotheses against reference sets and turns the sets over: all references of each example.
+    """Checks hypotheses and reference sets, and returns the references of each example.
 
-    None is a missing reference. So is a blank one where the example has another: it is how a file says "no second
-    reference here", and counted as text it would let BLEU drop its brevity penalty and TER halve its denominator.
-    A blank reference that is an example's only one is a real, empty, reference.
+    None is a missing reference. A blank reference is missing too if the example has another one: files mark a missing
+    second reference in this way. As text, it would remove BLEU's brevity penalty and halve the denominator of TER. If
+    the only reference of an example is blank, it is an empty reference.
 
     Args:
-        hypotheses: One output for each example.
+        hypotheses: One output per example.
         references: `references[r][i]`, the r-th reference of example i, or None.
 
     Returns:
-        For each example its references, at least one.
+        The references of each example, at least one per example.
 
     Raises:
-        UserError: Nothing to score, counts that differ, or an example with no reference.
+        UserError: There are no hypotheses; the numbers of lines differ; or an example has no reference.
     """
     check_hypotheses("hypotheses", hypotheses)
     if isinstance(references, str) or any(isinstance(answer_set, str) for answer_set in references):
-        raise UserError("references: expected a list of reference sets, got strings; with one set write [references]")
+        raise UserError("references: expected a list of reference sets, got strings; for one set write [references]")
     if not references:
-        raise UserError("references: there is no reference set; give at least one list of references")
+        raise UserError("references: must have at least one reference set, got none")
     for r, answer_set in enumerate(references):
         if len(answer_set) != len(hypotheses):
             raise UserError(
-                f"references[{r}] has {len(answer_set)} lines but there are {len(hypotheses)} hypotheses; "
+                f"references[{r}]: must have one line per hypothesis ({len(hypotheses)}), got {len(answer_set)}; "
                 "line i of each must be for the same example"
             )
     accepted = []
     for i, answers in enumerate(zip(*references, strict=True)):
         present = [answer for answer in answers if answer is not None]
         if not all(isinstance(answer, str) for answer in present):
-            raise UserError(f"example {i + 1} has a reference that is not a string; decode references to text first")
+            raise UserError(f"example {i + 1}: references must be strings; decode them to text first")
         if not present:
-            raise UserError(f"example {i + 1} has no reference: all {len(references)} are None; give it at least one")
+            raise UserError(f"example {i + 1}: must have at least one reference, got {len(references)} times None")
         accepted.append([answer for answer in present if answer.strip()] or [""])
     return accepted
 
 
 def check_hypotheses(name: str, hypotheses: Sequence[str]) -> None:
-    """Raises UserError, naming `name`, unless `hypotheses` is a non-empty list of strings."""
+    """Raises UserError with `name` as the place unless `hypotheses` is a non-empty list of strings."""
     if isinstance(hypotheses, str):
         raise UserError(f"{name}: expected a list of strings, got one string; for one example write [text]")
     if not hypotheses:
-        raise UserError(f"{name}: there is nothing to score; give at least one line")
+        raise UserError(f"{name}: must have at least one line, got none")
     for i, hypothesis in enumerate(hypotheses):
         if not isinstance(hypothesis, str):
             raise UserError(
-                f"{name}: line {i + 1} is {type(hypothesis).__name__}, not a string; decode it to text first"
+                f"{name}: line {i + 1}: expected a string, got {type(hypothesis).__name__}; decode it to text first"
             )

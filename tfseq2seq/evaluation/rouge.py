@@ -1,12 +1,12 @@
-"""Words for ROUGE in any script."""
+"""A tokenizer for ROUGE that supports all scripts."""
 
 from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
 
-# Scripts written without spaces whose characters ROUGE counts one by one, as the Chinese and Japanese summarization
-# literature does. Hangul is not here: Korean writes spaces.
+# Scripts without spaces. ROUGE counts each of their characters as a token, as usual in Chinese and Japanese
+# summarization. Hangul is not included because Korean is written with spaces.
 _SINGLE = (
     (0x3005, 0x3007),  # ideographic iteration mark, closing mark and zero
     (0x3040, 0x30FF),  # Hiragana, Katakana
@@ -22,21 +22,21 @@ _SINGLE = (
 class ScriptTokenizer:
     """Splits text into lower-cased words, and Han and kana into single characters.
 
-    A word is a longest run of letters, digits and combining marks; everything else separates. On ASCII text these are
-    the tokens of rouge-score's own tokenizer (without its stemmer), which drops every other letter. Text is brought to
-    NFC first, so that two spellings of the same accented letter are equal. rouge-score takes any object with this
-    `tokenize` method.
+    A word is a maximal sequence of letters, digits and combining marks. All other characters are separators. On ASCII
+    text the tokens are those of rouge-score's own tokenizer (without its stemmer), which ignores all non-ASCII letters.
+    Text is normalized to NFC first, so that different encodings of an accented letter are equal. rouge-score accepts
+    any object with this `tokenize` method.
     """
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of `text`, in order."""
-        # Spacing characters out and splitting once is several times faster than collecting runs of characters.
+        """Returns the tokens of `text` in order."""
+        # Inserting spaces and splitting once is several times faster than collecting sequences of characters.
         return "".join(map(_spaced, unicodedata.normalize("NFC", text.lower()))).split()
 
 
 @lru_cache(maxsize=65536)
 def _spaced(character: str) -> str:
-    """`character` as it is inside a word, between spaces if it is a token of its own, or a space if it separates."""
+    """Returns a character of a word unchanged, a single-character token between spaces, and a separator as a space."""
     if unicodedata.category(character)[0] not in "LNM":
         return " "
     code = ord(character)

@@ -1,4 +1,4 @@
-"""Corpus scores of text against references, with confidence intervals and signatures."""
+"""Corpus scores of text with references, with confidence intervals and signatures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric on one test set.
+    """The score of one metric on one test set.
 
     Attributes:
-        name: The metric, as it is printed: BLEU, chrF2, TER, WER, CER, or the name asked for.
-        value: In percent. Error rates can pass 100.
-        low: Lower end of the 95 % bootstrap confidence interval, None if none was asked for.
-        high: Upper end.
-        signature: What a reader needs to compute the same number.
+        name: The printed name of the metric: BLEU, chrF2, TER, WER, CER, or the requested name.
+        value: In percent. Error rates can exceed 100.
+        low: Lower end of the 95 % bootstrap confidence interval, or None without an interval.
+        high: Upper end of the interval, or None.
+        signature: The settings needed to reproduce the score.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Score:
         return ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
+        """Returns the fields as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class DetailedScore(Score):
-    """A score with the counts that it is made of: `wer` and `cer` are one.
+    """A score with its counts, for `wer` and `cer`.
 
     Attributes:
         details: Counts of the whole test set by name: length (of the references), substitutions, deletions, insertions.
-            With several references those of the one that counted.
+            With several references per example, those of the nearest reference.
     """
 
     details: dict[str, int] = dataclasses.field(hash=False)
@@ -71,49 +71,51 @@ def corpus_scores(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> list[Score]:
-    """Scores a system's output against references.
+    """Scores the output of a system with references.
 
-    All scores are in percent. h is a hypothesis, r a reference; tokens are what white space separates.
+    All scores are in percent. h is a hypothesis, r is a reference. Tokens are separated by white space.
 
     - `bleu`: Papineni et al. (2002), by sacrebleu (Post 2018).
     - `chrf`: character n-gram F2, Popovic (2015), by sacrebleu.
     - `ter`: translation edit rate, Snover et al. (2006), by sacrebleu with Tercom's settings: always lower-cased. With
-      `tokenize` zh, char or ja-mecab, Chinese and Japanese characters are words; else white space splits words.
-    - `exact_match`: examples whose h equals any r, both stripped of white space at the ends. Sequence accuracy.
-    - `wer_any`: 100 - `exact_match`, the word error rate of grapheme-to-phoneme work, where an output is wrong if it
-      is none of the accepted pronunciations.
-    - `token_accuracy`: positions j with h_j = r_j, divided by max(|h|, |r|), both summed over the corpus; each example
-      takes the r with the highest ratio, or the longer of equals. One extra token at the start shifts all the rest.
-    - `token_error_rate`, `phoneme_error_rate` (the same under two names; on words it is the word error rate): the
-      Levenshtein distance from h to the nearest r, divided by |r|, both summed over the corpus; of two references
-      equally near, the longer.
-    - `wer`, `cer`: word and character error rate of speech recognition, the same distance in words or in characters,
-      by jiwer, as a `DetailedScore` that tells substitutions, deletions and insertions (an optimal alignment's; there
-      may be others). `cer` strips white space at the ends and drops nothing else: spaces inside, punctuation and every
-      code point count, and text is compared as it is, without Unicode normalization. With no reference token at all the
-      rate is 0 if nothing was inserted, else 100.
+      `tokenize` zh, char or ja-mecab, Chinese and Japanese characters are words; otherwise words are split at white
+      space.
+    - `exact_match`: sequence accuracy, the share of examples whose h equals any r. White space at the ends is ignored.
+    - `wer_any`: 100 - `exact_match`, the word error rate of grapheme-to-phoneme conversion, where an output is wrong if
+      it is not one of the accepted pronunciations.
+    - `token_accuracy`: the number of positions j with h_j = r_j, divided by max(|h|, |r|), both summed over the corpus.
+      Each example uses the r with the highest ratio; of equal ones, the longest. One extra token at the start shifts
+      all other tokens.
+    - `token_error_rate`, `phoneme_error_rate` (two names of the same metric; on words it is the word error rate): the
+      Levenshtein distance from h to the nearest r, divided by |r|, both summed over the corpus. Of equally near
+      references the longest is used.
+    - `wer`, `cer`: word and character error rate of speech recognition, the same distance in words or characters, by
+      jiwer. The score is a `DetailedScore` with substitutions, deletions and insertions of an optimal alignment; there
+      may be other optimal alignments. `cer` removes only white space at the ends: spaces inside, punctuation and every
+      code point count, and text is compared without Unicode normalization. If there are no reference tokens at all, the
+      rate is 0 without insertions and 100 with insertions.
     - `rouge1`, `rouge2`, `rougeL`: Lin (2004), the mean over examples of the F1 with the best r, by rouge-score on
       lower-cased words, with Chinese and Japanese split into characters; no stemmer.
 
-    Intervals are 95 % percentile intervals of the score over test sets resampled with replacement; sacrebleu's
+    Intervals are 95 % percentile intervals of the score over test sets resampled with replacement. sacrebleu's
     "mean +- half width" comes from the same resamples and has the same width.
 
     Args:
-        hypotheses: One output for each example.
-        references: `references[r][i]`, the r-th reference of example i. None is a missing reference, and so is a blank
-            one where the example has another.
+        hypotheses: One output per example.
+        references: `references[r][i]`, the r-th reference of example i. None is a missing reference. A blank reference
+            is missing too if the example has another one.
         metrics: Names from `tfseq2seq.evaluation.metrics.METRICS`.
-        bootstrap: Resamples for the confidence interval, 40 or more; 0 for no interval.
+        bootstrap: Number of resamples for the confidence interval, 40 or more; 0 for no interval.
         seed: Seed of the resampling.
         tokenize: sacrebleu's BLEU tokenizer: 13a, intl, zh, char, none, ...
-        lowercase: Lower-case both sides first (TER and ROUGE always do).
+        lowercase: Whether to lower-case both sides first (TER and ROUGE always do).
 
     Returns:
-        One score for each name in `metrics`, in its order.
+        One score for each name in `metrics`, in the same order.
 
     Raises:
-        UserError: No or uneven input, an example without a reference, an unknown metric or tokenizer, too small a
-            `bootstrap`, or a negative seed.
+        UserError: The input is empty or has different lengths; an example has no reference; the metric or tokenizer is
+            unknown; `bootstrap` is too small; or the seed is negative.
     """
     names = check_metrics(metrics)
     settings = Settings(tokenize=tokenize, lowercase=lowercase, resamples=bootstrap, seed=seed)
@@ -122,24 +124,25 @@ def corpus_scores(
 
 
 def perplexity(total_log_probability: float, tokens: int) -> float:
-    """Perplexity, exp(-log p / n), of a text of n tokens.
+    """Returns the perplexity, exp(-log p / n), of a text of n tokens.
 
     Args:
-        total_log_probability: Natural log-probability of all tokens together, at most 0 (up to rounding).
-        tokens: How many tokens that is, end-of-sentence tokens included if their log-probability is.
+        total_log_probability: Sum of the natural log-probabilities of all tokens, at most 0 (up to rounding).
+        tokens: Number of tokens n. End-of-sentence tokens count if their log-probabilities are part of the sum.
 
     Returns:
-        1 or more; infinite where it is more than a float can hold.
+        1 or more; infinite if it exceeds the range of a float.
 
     Raises:
-        UserError: No tokens, or a log-probability above 0.
+        UserError: There are no tokens, or the log-probability is above 0.
     """
     if tokens <= 0:
-        raise UserError(f"perplexity: tokens is {tokens}; it takes at least one token")
-    # The slack is float32 rounding: the log-probability of a certain token can come out a little above 0.
+        raise UserError(f"perplexity: must have at least one token, got {tokens}")
+    # The tolerance is for float32 rounding: the log-probability of a certain token can be slightly above 0.
     if total_log_probability > 1e-4 * tokens:
         raise UserError(
-            f"perplexity: the log-probability is {total_log_probability}, above 0; a loss has the opposite sign"
+            f"perplexity: the log-probability must be at most 0, got {total_log_probability}; a loss has the opposite "
+            "sign"
         )
     try:
         return math.exp(-total_log_probability / tokens)
@@ -148,20 +151,20 @@ def perplexity(total_log_probability: float, tokens: int) -> float:
 
 
 def check_metrics(metrics: Sequence[str]) -> list[str]:
-    """The names as a list; raises UserError if there is none or one is unknown."""
+    """Returns the names as a list. Raises UserError if there are none or one is unknown."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:
-        raise UserError("metrics: none was given; name at least one, for example bleu")
+        raise UserError("metrics: must have at least one metric, for example bleu, got none")
     for name in names:
         check_metric(name)
     return names
 
 
 def score(counted: Counted, settings: Settings) -> tuple[Score, np.ndarray]:
-    """The score of what was counted, and its values on the resampled test sets, `[R]`, from which the interval comes.
+    """Computes a score from statistics, and its values `[R]` on the resampled test sets, which give the interval.
 
-    Two outputs for one test set see the same resampled test sets, since these depend on the settings and the number
-    of examples alone.
+    The resampled test sets depend only on the settings and the number of examples, so they are the same for two outputs
+    for one test set.
     """
     value = float(counted.score(counted.statistics.sum(0, keepdims=True))[0])
     sampled = counted.score(resampled_sums(counted.statistics, settings.resamples, settings.seed))

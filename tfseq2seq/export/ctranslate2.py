@@ -23,8 +23,7 @@ from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.recipe import to_dict
@@ -38,12 +37,14 @@ Quantization = Literal["float32", "float16", "int16", "int8"]
 _MOST_POSITIONS = 4096
 # Where it looks for a vocabulary map.
 _SHORTLIST = "vmap.txt"
+# Encoders and decoders that it has together, over source text.
+_ARCHITECTURES = {(TransformerEncoderSpec, TransformerDecoderSpec)}
 # What its search does as ours.
 _SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram", "shortlist")
 
 
 def export_ctranslate2(
-    model: TextToText | SpeechToText,
+    model: Predictor,
     folder: str | Path,
     quantization: Quantization = "float32",
     check: Callable[[Path], None] | None = None,
@@ -68,8 +69,9 @@ def export_ctranslate2(
     if folder.exists():
         raise UserError(f"{folder}: exists already; name another folder, or delete it")
     spec = transformer_spec(model)
-    assert isinstance(model, TextToText)
     spec.validate()
+    source = model.source.features
+    assert source is not None
     spec.optimize(quantization=None if quantization == "float32" else quantization)
     config = {
         "package": f"tfseq2seq {__version__}",
@@ -82,17 +84,17 @@ def export_ctranslate2(
     with folder_aside(folder) as aside:
         spec.save(str(aside))
         if model.shortlist is not None:
-            tokens = model.source.vocabulary.tokens, model.target.vocabulary.tokens
+            tokens = source.vocabulary.tokens, model.target.vocabulary.tokens
             write_shortlist(model.shortlist.translations(), aside / _SHORTLIST, *tokens)
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-        save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        save_vocabulary(source.vocabulary, aside / "source.txt")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
         if check is not None:
             check(aside)
     return folder
 
 
-def transformer_spec(model: TextToText | SpeechToText) -> Any:
+def transformer_spec(model: Predictor) -> Any:
     """The model as a `ctranslate2.specs.TransformerSpec` with all its weights.
 
     Raises:
@@ -116,25 +118,21 @@ def transformer_spec(model: TextToText | SpeechToText) -> Any:
     spec.config.layer_norm_epsilon = 1e-6
     for name, index in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
         setattr(spec.config, name, SPECIAL_TOKENS[index])
-    spec.register_source_vocabulary(list(model.source.vocabulary.tokens))  # type: ignore[union-attr]
+    spec.register_source_vocabulary(list(model.source.features.vocabulary.tokens))  # type: ignore[union-attr]
     spec.register_target_vocabulary(list(model.target.vocabulary.tokens))
     return spec
 
 
-def _checked(model: TextToText | SpeechToText) -> tuple[TransformerEncoderSpec, TransformerDecoderSpec]:
+def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecoderSpec]:
     """Encoder and decoder of a model and search that CTranslate2 has."""
     if len(model.models) > 1:
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a CTranslate2 folder; give one run")
     spec = model.models[0].spec
     encoder, decoder = spec.encoder, spec.decoder
-    if (
-        isinstance(model, SpeechToText)
-        or not isinstance(encoder, TransformerEncoderSpec)
-        or not isinstance(decoder, TransformerDecoderSpec)
-    ):
+    if (type(encoder), type(decoder)) not in _ARCHITECTURES or model.source.features is None:
         raise UserError(
-            f"CTranslate2 has no model with encoder {encoder.kind} and decoder {decoder.kind}: it takes "
-            "Transformers of text; export a SavedModel or a TFLite file"
+            f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
+            f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"
         )
     for side, part in (("encoder", encoder), ("decoder", decoder)):
         if part.kv_heads not in (0, part.heads):

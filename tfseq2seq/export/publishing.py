@@ -11,32 +11,24 @@ saved_models/
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfseq2seq import __version__
-from tfseq2seq.data.corpora import iterate_side
-from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.files import expanded_path, write_wave, write_whole
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.files import write_whole
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import dump_recipe
 from tfseq2seq.run import Run
-from tfseq2seq.sources.recordings import read_recordings
-from tfseq2seq.spec import SPECIAL_TOKENS
+from tfseq2seq.sources.text import some_text
 
 WARMUP = "tf_serving_warmup_requests"
 CARD = "model_card.md"
 
-_WARMUP_TOKENS = 8
 # Rows that joined requests are filled up to, so that few shapes of a batch are ever met.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -50,43 +42,25 @@ pad_variable_length_inputs: true
 """
 
 
-def example_inputs(model: Any) -> list[Any]:
-    """A few inputs of a model of text or speech: strings out of its vocabulary, or tones."""
-    if isinstance(model, SpeechToText):
-        time = np.arange(model.rate) / model.rate
-        return [np.sin(2 * np.pi * pitch * time).astype("float32") * 0.3 for pitch in (300, 500)]
-    return [_some_text(model.source, start) for start in (0, 1)]
-
-
-def usual_inputs(run: Run, model: Any, count: int = 20) -> list[Any]:
-    """Inputs to try an artefact of a run with: `example_inputs`, and the first of its validation data where they are
-    at hand."""
-    corpus = run.recipe.data.validation if run.recipe.data.validation.given else run.recipe.data.train
-    found: list[Any] = example_inputs(model)
-    # An artefact can be made where the data is not; then the examples have to do.
+def usual_inputs(run: Run, model: Predictor, count: int = 20) -> list[Any]:
+    """Inputs to try an exported model of a run with: a few examples, and the first of its validation data where they
+    are at hand."""
+    found = model.source.examples()
+    # A model can be exported where its data is not; then the examples have to do.
     with contextlib.suppress(UserError):
-        if isinstance(model, SpeechToText):
-            utterances = read_manifest(expanded_path(corpus.manifest), corpus.split)[:count]
-            found += read_recordings(utterances, model.model.source).whole
-        else:
-            found += [line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "source"), count)]
+        found += model.source.usual_inputs(run.recipe.data, count)
     return found
 
 
-def warmup_requests(name: str, model: Any, signatures: Mapping[str, Any]) -> list[bytes]:
+def warmup_requests(name: str, model: Predictor, signatures: Mapping[str, Any]) -> list[bytes]:
     """Serialized PredictionLog messages, one for each signature that takes strings or samples.
 
     Args:
         name: of the model on the server.
-        model: the endpoint that is exported.
-        signatures: of the artefact, by name.
+        model: the predictor that is exported.
+        signatures: of the exported model, by name.
     """
-    inputs = example_inputs(model)
-    packed = model.pack(inputs[:1])
-    known: dict[str, Any] = dict(zip((spec.name for spec in model.signature), packed, strict=True))
-    known["target"] = tf.constant([_some_text(model.target)])
-    if isinstance(model, SpeechToText):
-        known["wav"] = tf.constant([_wav(inputs[0], model.rate)])
+    known = {**model.source.raw_example(), "target": tf.constant([some_text(model.target)])}
     found = []
     for signature, function in signatures.items():
         names = [spec.name for spec in tf.nest.flatten(function.structured_input_signature)]
@@ -201,13 +175,6 @@ def write_server_files(base: Path) -> None:
         write_whole(batching, _BATCHING.encode("utf-8"))
 
 
-def _some_text(features: TextFeatures, start: int = 0) -> str:
-    """A few tokens from all over a vocabulary."""
-    surfaces = features.surfaces[len(SPECIAL_TOKENS) + start :]
-    chosen = surfaces[:: max(1, len(surfaces) // _WARMUP_TOKENS)][:_WARMUP_TOKENS]
-    return b"".join(chosen).decode("utf-8", "replace").strip() or "a"
-
-
 def _predict_log(name: str, signature: str, inputs: Mapping[str, Any]) -> bytes:
     """tensorflow.serving.PredictionLog with a PredictLog with a PredictRequest. It is written field by field: its
     classes come with another package, that an export should not need."""
@@ -227,9 +194,3 @@ def _field(number: int, content: bytes) -> bytes:
         size >>= 7
     length.append(size)
     return bytes([number << 3 | 2]) + bytes(length) + content
-
-
-def _wav(samples: np.ndarray, rate: int) -> bytes:
-    content = io.BytesIO()
-    write_wave(content, samples, rate)
-    return content.getvalue()

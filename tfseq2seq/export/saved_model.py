@@ -16,8 +16,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.publishing import CARD, server_config, warmup_requests, write_server_files, write_warmup
 from tfseq2seq.export.signatures import signature_graphs
 from tfseq2seq.files import folder_aside
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor
 
 
 class Served(tf.Module):
@@ -27,7 +26,7 @@ class Served(tf.Module):
     Who loads the file as a graph, as TF Serving does, would find the copy restored and the variable not.
     """
 
-    def __init__(self, model: TextToText | SpeechToText):
+    def __init__(self, model: Predictor):
         super().__init__(name="served")
         held = tf.train.TrackableView(model).descendants()
         layers = [part for part in held if isinstance(part, keras.Layer)]
@@ -37,7 +36,7 @@ class Served(tf.Module):
 
 
 def export_saved_model(
-    model: TextToText | SpeechToText,
+    model: Predictor,
     base: str | Path,
     version: int | None = None,
     card: str = "",

@@ -30,10 +30,7 @@ from tfseq2seq.export.tflite_operations import in_tflites_operations
 from tfseq2seq.export.tflite_strings import STRING_OUTPUTS, string_endpoint
 from tfseq2seq.features.vocabulary import save_vocabulary
 from tfseq2seq.files import folder_aside
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
-from tfseq2seq.models.ctc import CTCModel
-from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.tflite_model import CONFIG, MODEL
 from tfseq2seq.spec import FusionSpec, RulesSpec
@@ -48,7 +45,7 @@ OUTPUTS = ("ids", "log_prob", "score")
 
 
 def export_tflite(
-    model: TextToText | SpeechToText,
+    model: Predictor,
     folder: str | Path,
     quantization: Quantization = "float32",
     examples: Sequence[np.ndarray] = (),
@@ -91,18 +88,15 @@ def export_tflite(
         (aside / MODEL).write_bytes(_with_config(content, config))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
-        if isinstance(model, TextToText):
-            save_vocabulary(model.source.vocabulary, aside / "source.txt")
+        model.source.save(aside)
         _pack(aside)
         if check is not None:
             check(aside)
     return folder
 
 
-def _check_integer(model: TextToText | SpeechToText, examples: Sequence[Any]) -> None:
-    network = model.models[0]
-    recurrent = isinstance(network.encoder, RecurrentEncoder | PyramidEncoder)
-    if not isinstance(network, CTCModel) or recurrent or model.spec.beam > 1 or model.spec.fusion != FusionSpec():
+def _check_integer(model: Predictor, examples: Sequence[Any]) -> None:
+    if model.models[0].encoder.recurrent or not model.decoding.loop_free or model.spec.fusion != FusionSpec():
         raise UserError(
             "full_int8: TFLite measures no ranges inside loops, such as recurrent layers, decoders and beams; "
             "take int8, or a CTC model without recurrent layers and search.beam=1"
@@ -111,9 +105,7 @@ def _check_integer(model: TextToText | SpeechToText, examples: Sequence[Any]) ->
         raise UserError("full_int8 needs examples of the input to measure activations on, and there is none")
 
 
-def convert(
-    model: TextToText | SpeechToText, quantization: Quantization, examples: Sequence[Any] = (), strings: bool = False
-) -> bytes:
+def convert(model: Predictor, quantization: Quantization, examples: Sequence[Any] = (), strings: bool = False) -> bytes:
     """The model as the bytes of a TFLite file; arguments as `export_tflite`.
 
     Raises:
@@ -167,7 +159,7 @@ def _representative(examples: Sequence[np.ndarray]) -> Callable[[], Iterator[lis
     return batches
 
 
-def _config(model: TextToText | SpeechToText, quantization: str, strings: bool) -> dict[str, Any]:
+def _config(model: Predictor, quantization: str, strings: bool) -> dict[str, Any]:
     """All that whoever asks the file needs to know."""
     config: dict[str, Any] = {
         "package": f"tfseq2seq {__version__}",
@@ -177,9 +169,10 @@ def _config(model: TextToText | SpeechToText, quantization: str, strings: bool) 
         "search": to_dict(dataclasses.replace(model.spec, n_best=1) if strings else model.spec),
         "special_ids": {"pad": 0, "unk": 1, "bos": 2, "eos": 3},
     }
-    if isinstance(model, TextToText):
-        return {**config, "inputs": ["text" if strings else "ids"], "source": to_dict(model.source.spec)}
-    return {**config, "inputs": ["audio", "length"], "audio": to_dict(model.model.source)}
+    config |= model.source.config()
+    if strings and model.source.reader:
+        config["inputs"] = ["text"]
+    return config
 
 
 def _with_config(content: bytes, config: dict[str, Any]) -> bytes:

@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.features.audio import product
-from tfseq2seq.models.encoders import PyramidEncoder, RecurrentEncoder
 
 
 @contextlib.contextmanager
@@ -25,19 +24,19 @@ def in_tflites_operations(model: Any, rounded: bool = False) -> Iterator[None]:
             then: the powers of a spectrum span more than 8 bits hold, and quiet bands would be lost beside loud ones.
     """
     changed: list[tuple[Any, str, Any]] = []
-    if isinstance(model.encoder, RecurrentEncoder | PyramidEncoder):
+    if model.encoder.recurrent:
         changed.append((model.encoder, "run_layer", run_layer))
-    if getattr(model, "frontend", None) is not None:
-        changed.append((model.frontend.features, "double", False))
+    for features in model.frontend.spectra:
+        changed.append((features, "double", False))
         if rounded:
-            changed.append((model.frontend.features, "multiply", _multiply_unrounded))
-    usual = [(holder, name, getattr(holder, name)) for holder, name, _ in changed]
+            changed.append((features, "multiply", _multiply_unrounded))
+    originals = [(holder, name, getattr(holder, name)) for holder, name, _ in changed]
     for holder, name, value in changed:
         setattr(holder, name, value)
     try:
         yield
     finally:
-        for holder, name, value in usual:
+        for holder, name, value in originals:
             setattr(holder, name, value)
 
 

@@ -16,42 +16,40 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.export.signatures import Endpoint
 from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
-from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK
+from tfseq2seq.inference.decoding import Endpoint
+from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.sources import SourceInputs
+from tfseq2seq.spec import PAD, SPECIAL_TOKENS, UNK
 
 # In the order of their names, as TensorFlow flattens a dictionary.
 STRING_OUTPUTS = ("log_prob", "score", "text")
 
 
-def string_endpoint(model: TextToText | SpeechToText) -> Endpoint:
+def string_endpoint(model: Predictor) -> Endpoint:
     """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1] and "log_prob" [1].
 
     Raises:
         UserError: a side's scheme is not unigram.
     """
-    if isinstance(model, SpeechToText):
-        _check("target", model.target)
-        audio = [tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name) for spec in model.signature]
-
-        def transcribe(audio: Any, length: Any) -> dict[str, Any]:
-            return _answer(model.hypotheses(audio, length), tf.constant(False), written)
-
-        written = _writer(model.target)
-        return Endpoint("strings", transcribe, audio)
-    _check("source", model.source)
     _check("target", model.target)
-    read, written = _reader(model.source), _writer(model.target)
+    source, written = model.source, _writer(model.target)
+    if source.reader is None:
+        one = [tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name) for spec in model.signature]
+        return Endpoint("strings", lambda *raw: _answer(model, source.from_features(*raw), written), one)
+    _check("source", source.reader)
+    read, spec = _reader(source.reader), source.reader.spec
+    begin = source.reader.reserved_id(spec.begin) if spec.begin else 0
 
-    def translate(text: Any) -> dict[str, Any]:
-        ids = read.tokenize(text)
-        count = tf.cast(ids.row_lengths(), tf.int32)
-        ended = tf.concat([tf.reshape(ids.flat_values, [1, -1]), [[EOS]]], axis=1)
-        return _answer(model.search(ended), tf.equal(count[0], 0), written)
+    def answer(text: Any) -> dict[str, Any]:
+        ids = tf.reshape(read.tokenize(text).flat_values, [1, -1])
+        if begin:
+            # An empty text has no begin token either.
+            ids = tf.concat([tf.fill([1, tf.minimum(tf.shape(ids)[1], 1)], begin), ids], axis=1)
+        ids = source.ended(ids)
+        return _answer(model, source.from_features(ids), written)
 
-    return Endpoint("strings", translate, [tf.TensorSpec([1], tf.string, name="text")])
+    return Endpoint("strings", answer, [tf.TensorSpec([1], tf.string, name="text")])
 
 
 def _check(side: str, features: TextFeatures) -> None:
@@ -73,8 +71,9 @@ def _check(side: str, features: TextFeatures) -> None:
         )
 
 
-def _answer(found: Any, empty: Any, written: Any) -> dict[str, Any]:
-    """The best hypothesis of one example; where it is empty, nothing and 0. <pad> is written as nothing."""
+def _answer(model: Predictor, given: SourceInputs, written: Any) -> dict[str, Any]:
+    """The best hypothesis of one example; where the source is empty, nothing and 0. <pad> is written as nothing."""
+    found, empty = model.search(given), given.empty[0]
     ids = tf.where(empty, PAD, found.ids[0, 0])
     text = written.detokenize(tf.RaggedTensor.from_row_splits(ids, tf.stack([0, tf.shape(ids)[0]]), validate=False))
     scores = {"score": found.scores[:, 0], "log_prob": found.log_probs[:, 0]}

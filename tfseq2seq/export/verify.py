@@ -18,12 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.inference.endpoints import TextToText
+from tfseq2seq.export.formats import Asked, Format, format_of
 from tfseq2seq.inference.generator import Generator
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.spec import PAD
 
-_CLIENT = Path(__file__).parents[1] / "runtime" / "answer.py"
 # Nats a token, below which all is improbable alike: one text that cannot be said at all must not be all that counts.
 _LEAST = -50.0
 
@@ -74,7 +73,7 @@ class Verdict:
 
 def verify(
     folder: str | Path,
-    model: TextToText | SpeechToText,
+    model: Predictor,
     inputs: Sequence[Any],
     batches: Sequence[int] = (1, 64),
     tolerance: float = 1e-3,
@@ -104,13 +103,14 @@ def verify(
             "search.sample: what is drawn for an input depends on its place in a batch, so that nothing can be "
             "compared; export with --no-verify"
         )
-    asked = _asked(folder, model, inputs)
+    form = format_of(folder)
+    asked = form.asked(folder, model, inputs)
     live = Generator(model).generate(inputs)
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
     for batch in [1] if asked.singly else batches:
-        texts, scores, found = _answers(folder, model, asked, batch)
+        texts, scores, found = _answers(folder, form, model, asked, batch)
         pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
         differing = [(index + 1, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
         compared = [
@@ -143,77 +143,15 @@ def same_score(live: float, other: float, tolerance: float) -> bool:
     return abs(live - other) <= tolerance * max(1.0, abs(live) / 100)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What an artefact is asked: rows of what it takes; whether it computes in float32; whether it takes one input at a
-    time; tokens from which on an output is cut off and has a score that is not comparable, or 0."""
-
-    rows: list[Any]
-    exact: bool
-    singly: bool = False
-    cut: int = 0
-
-
-def _asked(folder: Path, model: TextToText | SpeechToText, inputs: Sequence[Any]) -> _Asked:
-    if (folder / "saved_model.pb").exists():
-        return _Asked(list(inputs), exact=True)
-    if (folder / "model.tflite").exists():
-        config = _config(folder / "config.json", "quantization", "inputs", "outputs")
-        _check_kind(folder, model, speech="audio" in config["inputs"])
-        rows = _strings(model, inputs) if config["inputs"] == ["text"] else _rows(model, inputs)
-        return _Asked(rows, config["quantization"] == "float32", singly="text" in config["outputs"])
-    if (folder / "model.bin").exists():
-        config = _config(folder / "tfseq2seq.json", "quantization", "options")
-        _check_kind(folder, model, speech=False)
-        assert isinstance(model, TextToText)
-        tokens = model.source.vocabulary.tokens
-        rows = [[tokens[index] for index in row] for row in _rows(model, inputs)]
-        # It leaves an output that is cut off without <eos>, and its score without that of <eos>.
-        return _Asked(rows, config["quantization"] == "float32", cut=config["options"]["max_decoding_length"])
-    raise UserError(
-        f"{folder}: holds no artefact; name the folder of a version, as saved_models/<name>/1, or that of a TFLite "
-        "or CTranslate2 export"
-    )
-
-
-def _config(path: Path, *names: str) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.parent}: not a whole export: {error}") from None
-    for name in names:
-        if name not in config:
-            raise UserError(f"{path.parent}: not a whole export: {path.name} does not tell its {name}")
-    return config
-
-
-def _check_kind(folder: Path, model: TextToText | SpeechToText, speech: bool) -> None:
-    if speech != isinstance(model, SpeechToText):
-        taken, other = ("speech", "text") if speech else ("text", "speech")
-        raise UserError(f"{folder}: is of {taken}, and the run is of {other}")
-
-
-def _strings(model: TextToText | SpeechToText, inputs: Sequence[str]) -> list[Any]:
-    """For an artefact of strings, which does not normalize them."""
-    assert isinstance(model, TextToText)
-    return [text.decode("utf-8") for text in model.source.normalize(tf.constant(list(inputs))).numpy()]
-
-
-def _rows(model: TextToText | SpeechToText, inputs: Sequence[Any]) -> list[Any]:
-    """Ids or samples for an artefact that takes no strings."""
-    if isinstance(model, SpeechToText):
-        return [np.asarray(samples, "float32") for samples in inputs]
-    return [row[row != PAD] for row in model.source(tf.constant(list(inputs))).numpy()]
-
-
 def _answers(
-    folder: Path, model: TextToText | SpeechToText, asked: _Asked, batch: int
+    folder: Path, form: Format, model: Predictor, asked: Asked, batch: int
 ) -> tuple[list[str], list[float | None], dict[str, Any]]:
-    """For each input the artefact's text, and its score where that can be compared; and what it said."""
-    # Nothing in gives nothing out; what takes ids is not asked about an <eos> alone, nor about no samples.
-    least = 1 if isinstance(model, TextToText) else 0
-    indices = [index for index, row in enumerate(asked.rows) if isinstance(row, str) or len(row) > least]
-    found = _ask(folder, [asked.rows[index] for index in indices], batch)
+    """For each input the exported model's text, and its score where that can be compared; and all its answers."""
+    # An empty input gives an empty output; a model that takes ids is not asked about an <eos> alone.
+    indices = [
+        index for index, row in enumerate(asked.rows) if isinstance(row, str) or not model.source.is_nothing(row)
+    ]
+    found = _ask(folder, form.client, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
     scores: list[float | None] = [0.0] * len(asked.rows)
     given = _texts(folder, model, found["answers"])
@@ -223,7 +161,7 @@ def _answers(
     return texts, scores, found
 
 
-def _texts(folder: Path, model: TextToText | SpeechToText, answers: list[Any]) -> list[str]:
+def _texts(folder: Path, model: Predictor, answers: list[Any]) -> list[str]:
     """Of texts, rows of token ids or rows of tokens."""
     if not answers or isinstance(answers[0], str):
         return answers
@@ -255,7 +193,7 @@ def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, s
     return float(np.sum(np.clip(drops, 0.0, -_LEAST))) / len(inputs)
 
 
-def _same_tokens(model: TextToText | SpeechToText, pairs: Sequence[tuple[str, str]]) -> float:
+def _same_tokens(model: Predictor, pairs: Sequence[tuple[str, str]]) -> float:
     """The share of the live model's tokens that the artefact says too, in the same order."""
     rows = [model.target.tokenize(tf.constant(list(texts))).to_list() for texts in zip(*pairs, strict=True)]
     whole = sum(map(len, rows[0]))
@@ -266,7 +204,7 @@ def _same_tokens(model: TextToText | SpeechToText, pairs: Sequence[tuple[str, st
     return same / whole if whole else 1.0
 
 
-def _ask(folder: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
+def _ask(folder: Path, client: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
     if not rows:
         return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
@@ -276,7 +214,7 @@ def _ask(folder: Path, rows: Sequence[Any], batch: int) -> dict[str, Any]:
         else:
             np.savez(asked, batch=batch, **{f"row_{index}": row for index, row in enumerate(rows)})
         # -P: the program's own folder, which holds modules of this package, is kept off the path.
-        command = [sys.executable, "-P", str(_CLIENT), str(folder), str(asked), str(answers)]
+        command = [sys.executable, "-P", str(client), str(folder), str(asked), str(answers)]
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:

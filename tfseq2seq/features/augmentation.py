@@ -1,7 +1,7 @@
-"""Augmentation of recordings and of their features, on device and in training only.
+"""Augmentation of recordings and of their features, on the device and only in training.
 
-Both layers draw anew for each recording of a batch. Their random numbers come from Keras seed generators, so that a
-seeded run repeats.
+Both layers draw random numbers separately for each recording of a batch. They use Keras seed generators, so runs with
+equal seeds are equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tfseq2seq.spec import AugmentationSpec
 
 
 class _Augmentation(keras.layers.Layer):
-    """A layer that has an `AugmentationSpec` and random numbers, and computes in float32."""
+    """Base class: a layer with an `AugmentationSpec` and random numbers that computes in float32."""
 
     def __init__(self, spec: AugmentationSpec, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
@@ -24,8 +24,8 @@ class _Augmentation(keras.layers.Layer):
         self.seeds = keras.random.SeedGenerator()
         self.built = True
 
-    def drawn(self, shape: tuple, low: Any = 0.0, high: Any = 1.0) -> Any:
-        """Uniform numbers between low and high, float32."""
+    def uniform(self, shape: tuple, low: Any = 0.0, high: Any = 1.0) -> Any:
+        """Draws uniform float32 numbers between low and high."""
         return low + keras.random.uniform(shape, dtype="float32", seed=self.seeds) * (high - low)
 
     def get_config(self) -> dict[str, Any]:
@@ -37,93 +37,102 @@ class _Augmentation(keras.layers.Layer):
 
 
 class WaveAugmentation(_Augmentation):
-    """Speed, level and noise of recordings, each drawn by itself.
+    """Changes the speed and the level of recordings and adds noise, drawn independently.
 
-    - speed (Ko et al. 2015): played faster or slower by at most the share `speed`, pitch and length changing together;
-      between samples it is interpolated linearly.
-    - gain: the level changed by at most `gain` dB either way, evenly in dB.
-    - noise: to a share `noise` of recordings white noise is added, its signal-to-noise ratio drawn evenly in dB between
-      `noise_low` and `noise_high` and measured against the recording's own mean power. Silence stays silence.
+    - speed (Ko et al. 2015): the speed is multiplied by a uniform factor between 1 - `speed` and 1 + `speed`. Pitch and
+      length change together. Samples are interpolated linearly.
+    - gain: the level is changed by a uniform number of dB between -`gain` and `gain`.
+    - noise: white noise is added with probability `noise`. The signal-to-noise ratio is uniform in dB between
+      `noise_low` and `noise_high`, relative to the mean power of the recording. Silence stays silent.
     """
 
     def call(self, samples: Any, lengths: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """
+        """Augments recordings.
+
         Args:
             samples: [B, N] float32.
-            lengths: [B] int32; what lies beyond them is left silent.
+            lengths: [B] int32. Samples after these lengths stay silent.
+            training: whether to augment. Otherwise the inputs are returned.
 
         Returns:
-            samples [B, N'] and lengths [B]; N' leaves room for the slowest speed.
+            Samples [B, N'] and lengths [B]. N' is long enough for the slowest speed.
         """
         if not training:
             return samples, lengths
         if self.spec.speed:
-            samples, lengths = self._faster_or_slower(samples, lengths)
+            samples, lengths = self._change_speed(samples, lengths)
         real = ops.expand_dims(ops.arange(ops.shape(samples)[1], dtype="int32"), 0) < ops.expand_dims(lengths, 1)
         batch = ops.shape(samples)[0]
         if self.spec.noise:
             samples = samples + self._noise(samples, lengths, batch)
         if self.spec.gain:
-            decibels = self.drawn((batch, 1), -self.spec.gain, self.spec.gain)
+            decibels = self.uniform((batch, 1), -self.spec.gain, self.spec.gain)
             samples = samples * ops.power(10.0, decibels / 20.0)
         return ops.where(real, samples, 0.0), lengths
 
-    def _faster_or_slower(self, samples: Any, lengths: Any) -> tuple[Any, Any]:
+    def _change_speed(self, samples: Any, lengths: Any) -> tuple[Any, Any]:
         batch, width = ops.shape(samples)[0], ops.shape(samples)[1]
-        speeds = self.drawn((batch, 1), 1.0 - self.spec.speed, 1.0 + self.spec.speed)
-        following = ops.cast(ops.ceil(ops.cast(ops.expand_dims(lengths, 1), "float32") / speeds), "int32")
-        # Of slower recordings more samples come out than went in; a hundredth of a per mille of room for rounding.
+        speeds = self.uniform((batch, 1), 1.0 - self.spec.speed, 1.0 + self.spec.speed)
+        new_lengths = ops.cast(ops.ceil(ops.cast(ops.expand_dims(lengths, 1), "float32") / speeds), "int32")
+        # Slower recordings become longer. The factor 1.00001 is a margin for rounding.
         longest = ops.cast(ops.ceil(ops.cast(width, "float32") / (1.0 - self.spec.speed) * 1.00001), "int32")
         index = ops.arange(longest, dtype="int32")
         indices = ops.cast(ops.expand_dims(index, 0), "float32") * speeds
-        before = ops.floor(indices)
-        share = indices - before
+        lower = ops.floor(indices)
+        fraction = indices - lower
         last = ops.maximum(ops.expand_dims(lengths, 1) - 1, 0)
-        first = ops.minimum(ops.cast(before, "int32"), last)
+        first = ops.minimum(ops.cast(lower, "int32"), last)
         second = ops.minimum(first + 1, last)
-        mixed = (1.0 - share) * ops.take_along_axis(samples, first, axis=1)
-        mixed = mixed + share * ops.take_along_axis(samples, second, axis=1)
-        real = ops.expand_dims(index, 0) < following
-        return ops.where(real, mixed, 0.0), ops.squeeze(following, 1)
+        mixed = (1.0 - fraction) * ops.take_along_axis(samples, first, axis=1)
+        mixed = mixed + fraction * ops.take_along_axis(samples, second, axis=1)
+        real = ops.expand_dims(index, 0) < new_lengths
+        return ops.where(real, mixed, 0.0), ops.squeeze(new_lengths, 1)
 
     def _noise(self, samples: Any, lengths: Any, batch: Any) -> Any:
         count = ops.cast(ops.maximum(ops.expand_dims(lengths, 1), 1), "float32")
         power = ops.sum(ops.square(samples), axis=1, keepdims=True) / count
-        ratio = self.drawn((batch, 1), self.spec.noise_low, self.spec.noise_high)
+        ratio = self.uniform((batch, 1), self.spec.noise_low, self.spec.noise_high)
         level = ops.sqrt(power * ops.power(10.0, -ratio / 10.0))
-        chosen = self.drawn((batch, 1)) < self.spec.noise
+        chosen = self.uniform((batch, 1)) < self.spec.noise
         noise = keras.random.normal(ops.shape(samples), dtype="float32", seed=self.seeds)
         return ops.where(chosen, noise * level, 0.0)
 
 
 class SpecAugment(_Augmentation):
-    """Bands of bins and stretches of frames blanked (Park et al. 2019), without time warping.
+    """Masks ranges of bins and of frames (SpecAugment, Park et al. 2019), without time warping.
 
-    The width of each is drawn evenly from 0 to the most allowed: `frequency_width` bins, `time_share` of the
-    recording's own frames. Blanked values are 0, which in normalized features is the mean.
+    The width of each mask is uniform between 0 and its maximum: `frequency_width` bins, or the share `time_share` of
+    the recording's frames. Masked values are 0, which is the mean of normalized features.
     """
 
     def call(self, frames: Any, lengths: Any, training: bool | None = None) -> Any:
-        """Frames [B, F, W] and frame lengths [B] to frames [B, F, W]."""
+        """Masks frames [B, F, W] with frame lengths [B] in training. Returns frames [B, F, W]."""
         if not training:
             return frames
         batch, count, width = ops.shape(frames)[0], ops.shape(frames)[1], frames.shape[2]
         if self.spec.frequency_masks:
-            most = min(self.spec.frequency_width, width)
-            limits = ops.full((batch, 1), float(width)), ops.full((batch, 1), float(most))
-            blank = self._stretches(width, self.spec.frequency_masks, *limits)
-            frames = ops.where(ops.expand_dims(blank, 1), 0.0, frames)
+            max_width = min(self.spec.frequency_width, width)
+            limits = ops.full((batch, 1), float(width)), ops.full((batch, 1), float(max_width))
+            masked = self._masked_ranges(width, self.spec.frequency_masks, *limits)
+            frames = ops.where(ops.expand_dims(masked, 1), 0.0, frames)
         if self.spec.time_masks:
-            own = ops.cast(ops.expand_dims(lengths, 1), "float32")
-            blank = self._stretches(count, self.spec.time_masks, own, own * self.spec.time_share)
-            frames = ops.where(ops.expand_dims(blank, 2), 0.0, frames)
+            real_frames = ops.cast(ops.expand_dims(lengths, 1), "float32")
+            masked = self._masked_ranges(count, self.spec.time_masks, real_frames, real_frames * self.spec.time_share)
+            frames = ops.where(ops.expand_dims(masked, 2), 0.0, frames)
         return frames
 
-    def _stretches(self, size: Any, masks: int, within: Any, most: Any) -> Any:
-        """[B, size] bool: True in `masks` stretches of at most `most` [B, 1] places, of the first `within` [B, 1]."""
-        batch = ops.shape(within)[0]
-        widths = ops.floor(self.drawn((batch, masks)) * (most + 1.0))
-        starts = ops.floor(self.drawn((batch, masks)) * (within - widths + 1.0))
+    def _masked_ranges(self, size: Any, masks: int, limit: Any, max_width: Any) -> Any:
+        """Draws `masks` ranges per row and returns [B, size] bool, True inside of the ranges.
+
+        Args:
+            size: the number of positions.
+            masks: the number of ranges per row.
+            limit: [B, 1], the ranges are inside of the first `limit` positions.
+            max_width: [B, 1], the maximum width of a range.
+        """
+        batch = ops.shape(limit)[0]
+        widths = ops.floor(self.uniform((batch, masks)) * (max_width + 1.0))
+        starts = ops.floor(self.uniform((batch, masks)) * (limit - widths + 1.0))
         indices = ops.reshape(ops.cast(ops.arange(size), "float32"), (1, 1, -1))
         starts, ends = ops.expand_dims(starts, 2), ops.expand_dims(starts + widths, 2)
         return ops.any(ops.logical_and(indices >= starts, indices < ends), axis=1)

@@ -1,7 +1,7 @@
-"""Changing the sample rate of recordings, in graph.
+"""Resampling of recordings, in the graph.
 
-This is the one resampler of the package: training data pass through it, and the exported model has it inside, so that
-what a model is served cannot drift from what it learned on. Core TensorFlow operations only.
+This is the only resampler of the package. Training data are resampled with it, and exported models contain it, so a
+model gets the same samples in training and in serving. It uses only core TensorFlow operations.
 """
 
 from __future__ import annotations
@@ -13,79 +13,80 @@ import tensorflow as tf
 
 from tfseq2seq.features.wav import mono
 
-# Zero crossings of the sinc on either side, and where its passband ends, as a share of half the lower rate: flat up to
-# 0.91 and 100 dB down from 1.0 on, as soxr's "HQ" setting has it.
+# The number of zero crossings of the sinc on each side, and its cutoff as a share of half the lower rate. The passband
+# is flat up to 0.91, and the attenuation is 100 dB from 1.0 on, as in soxr's "HQ" setting.
 _CROSSINGS = 72
 _CUTOFF = 0.955
 _ATTENUATION = 100.0
 _BETA = 0.1102 * (_ATTENUATION - 8.7)
-# Entries in a table of filters, beyond which rates are taken for ones without a common divisor worth using.
+# The maximum number of entries in a table of filters. Beyond it, rates count as having no useful common divisor.
 _LARGEST_TABLE = 1 << 20
-# Without such a divisor: filters tabulated between two samples, and outputs computed at a time.
+# Without a useful common divisor: the number of tabulated filters between two samples, and the number of outputs that
+# are computed at a time.
 _STEPS = 512
 _BLOCK = 1024
 
 
 def standardized(samples: Any, from_rate: Any, to_rate: Any) -> tf.Tensor:
-    """What recordings become before anything else is computed from them: mono, at `to_rate`, within [-1, 1].
+    """Converts recordings to the format of all further steps: mono, at `to_rate`, within [-1, 1].
 
     Args:
-        samples: float32 [N, C], of any number of channels.
-        from_rate: their samples a second, an integer or int scalar.
-        to_rate: the rate wanted, likewise.
+        samples: float32 [N, C], with any number of channels.
+        from_rate: the sample rate of `samples` in Hz, an integer or int scalar.
+        to_rate: the sample rate of the result in Hz, an integer or int scalar.
 
     Returns:
-        float32 [ceil(N * to_rate / from_rate)]. Channels are averaged. The overshoot of a filter, or of a lossy codec,
-        is clipped.
+        float32 [ceil(N * to_rate / from_rate)]. Channels are averaged. Overshoot of a filter or a lossy codec is
+        clipped.
     """
     return tf.clip_by_value(resample(mono(samples), from_rate, to_rate), -1.0, 1.0)
 
 
 def resample(samples: Any, from_rate: Any, to_rate: Any) -> tf.Tensor:
-    """Samples at another rate: windowed-sinc interpolation, band-limited to half the lower of the two rates.
+    """Resamples by windowed-sinc interpolation, band-limited to half the lower of the two rates.
 
-    With a Kaiser window (Kaiser and Schafer 1980; Smith, "Digital Audio Resampling", CCRMA), flat up to 0.91 of the
-    lower Nyquist frequency and 100 dB down above it. Outside of the recording there is silence. The first output is at
-    the time of the first input. Equal rates give the samples back, bit for bit.
+    The window is a Kaiser window (Kaiser and Schafer 1980; Smith, "Digital Audio Resampling", CCRMA). The passband is
+    flat up to 0.91 of the lower Nyquist frequency, and the attenuation above it is 100 dB. The recording is extended by
+    silence. The first output is at the time of the first input. With equal rates the samples do not change.
 
     Args:
-        samples: float32 [N], N may be 0.
-        from_rate: samples a second of `samples`, a positive integer or int scalar, known when traced or not.
-        to_rate: samples a second of the result, likewise.
+        samples: float32 [N]; N may be 0.
+        from_rate: the sample rate of `samples` in Hz, a positive integer or int scalar, static or dynamic.
+        to_rate: the sample rate of the result in Hz, likewise.
 
     Returns:
-        float32 [ceil(N * to_rate / from_rate)]. Values may overshoot the range of the input.
+        float32 [ceil(N * to_rate / from_rate)]. Values may exceed the range of the input (overshoot).
     """
     samples = tf.convert_to_tensor(samples, tf.float32)
-    # A recording that could not be decoded has no samples and no rate.
+    # A recording that could not be decoded has no samples and a rate of 0.
     from_rate = tf.maximum(tf.cast(from_rate, tf.int64), 1)
     to_rate = tf.maximum(tf.cast(to_rate, tf.int64), 1)
     divisor = _common_divisor(from_rate, to_rate)
     up, down = to_rate // divisor, from_rate // divisor
     length = -(-tf.size(samples, tf.int64) * up // down)
     half = _half_width(up, down)
-    # Blocks about as long as a filter: shorter ones would read every input many times over.
+    # Blocks are about as long as a filter. Shorter blocks would read each input many times.
     repeats = tf.maximum(2 * half // down, 1)
     size = (repeats * down + 2 * half) * repeats * up
 
-    def other_rate() -> tf.Tensor:
+    def changed_rate() -> tf.Tensor:
         return tf.cond(
             size <= _LARGEST_TABLE,
             lambda: _polyphase(samples, up, down, half, repeats, length),
             lambda: _interpolated(samples, up, down, half, length),
         )
 
-    resampled = tf.cond(tf.equal(up, down), lambda: samples, other_rate)
+    resampled = tf.cond(tf.equal(up, down), lambda: samples, changed_rate)
     return tf.ensure_shape(resampled, [None])
 
 
 def _polyphase(
     samples: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.Tensor, repeats: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
-    """The filters of all `up` places that an output can have between two inputs, as one matrix.
+    """Resamples with the filters of all `up` positions of an output between two inputs, as one matrix product.
 
-    Every `up` outputs read the inputs `down` further on with the same filters. So a block of inputs times one matrix
-    gives `repeats * up` outputs: a matrix with a filter in each column, the later ones lower down.
+    The filters repeat every `up` outputs, with inputs shifted by `down`. A block of inputs times one matrix therefore
+    gives `repeats * up` outputs. The matrix has one filter per column, and later filters are shifted down.
     """
     taps = 2 * half
     indices = tf.range(up) * down % up
@@ -97,15 +98,16 @@ def _polyphase(
     matrix = tf.where((index >= 0) & (index < taps), tf.gather(tf.reshape(filters, [-1]), flat), 0.0)
     blocks = -(-length // columns)
     padded = _padded(samples, half, blocks * rows + taps)
-    read = (tf.range(blocks) * rows)[:, None] + tf.range(rows + taps)[None, :]
-    outputs = tf.matmul(tf.gather(padded, tf.cast(read, tf.int32)), matrix)
+    positions = (tf.range(blocks) * rows)[:, None] + tf.range(rows + taps)[None, :]
+    outputs = tf.matmul(tf.gather(padded, tf.cast(positions, tf.int32)), matrix)
     return tf.reshape(outputs, [-1])[:length]
 
 
 def _interpolated(samples: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Rates with no common divisor worth using: filters from a table, linearly interpolated (Smith and Gossett 1984).
+    """Resamples between rates without a useful common divisor: filters are interpolated linearly in a table.
 
-    At `_STEPS` filters between two samples the error of interpolating is below that of the stopband.
+    See Smith and Gossett 1984. With `_STEPS` filters between two samples, the interpolation error is below the stopband
+    error.
     """
     table = _filters(tf.range(_STEPS + 1, dtype=tf.float64) / _STEPS, up, down, half)
     last = (length - 1) * down // up
@@ -113,14 +115,14 @@ def _interpolated(samples: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.T
     taps = tf.range(2 * half)
 
     def block(start: tf.Tensor) -> tf.Tensor:
-        # The outputs behind the end, in the last block, are cut off below.
+        # The last block has outputs after the end, which are cut off below.
         times = tf.minimum(start + tf.range(_BLOCK, dtype=tf.int64), length - 1) * down
         step = tf.cast(times % up, tf.float64) / tf.cast(up, tf.float64) * _STEPS
         lower = tf.cast(step, tf.int32)
-        share = tf.cast(step - tf.cast(lower, tf.float64), tf.float32)[:, None]
+        fraction = tf.cast(step - tf.cast(lower, tf.float64), tf.float32)[:, None]
         low, high = tf.gather(table, lower), tf.gather(table, lower + 1)
         windows = tf.gather(padded, tf.cast((times // up)[:, None] + taps[None, :], tf.int32))
-        return tf.reduce_sum(windows * (low + share * (high - low)), axis=1)
+        return tf.reduce_sum(windows * (low + fraction * (high - low)), axis=1)
 
     starts = tf.range(0, length, _BLOCK, dtype=tf.int64)
     outputs = tf.map_fn(block, starts, fn_output_signature=tf.TensorSpec([_BLOCK], tf.float32), parallel_iterations=1)
@@ -128,15 +130,15 @@ def _interpolated(samples: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.T
 
 
 def _filters(fractions: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.Tensor) -> tf.Tensor:
-    """Filters [P, 2 * half] for outputs that lie `fractions` [P] behind an input.
+    """Returns filters [P, 2 * half] for outputs that are `fractions` [P] of a sample after an input.
 
-    Tap k weighs the input k - half + 1 places further on.
+    Tap k is the weight of the input k - half + 1 samples later.
     """
     lower = tf.minimum(tf.cast(up, tf.float64) / tf.cast(down, tf.float64), 1.0)
     times = tf.cast(tf.range(1 - half, half + 1), tf.float64)[None, :] - fractions[:, None]
     angles = math.pi * _CUTOFF * lower * times
-    near = tf.abs(angles) < 1e-9
-    sinc = tf.where(near, tf.ones_like(angles), tf.sin(angles) / tf.where(near, tf.ones_like(angles), angles))
+    is_zero = tf.abs(angles) < 1e-9
+    sinc = tf.where(is_zero, tf.ones_like(angles), tf.sin(angles) / tf.where(is_zero, tf.ones_like(angles), angles))
     inside = 1.0 - tf.square(times * lower / _CROSSINGS)
     window = tf.math.bessel_i0(_BETA * tf.sqrt(tf.maximum(inside, 0.0))) / tf.math.bessel_i0(
         tf.constant(_BETA, tf.float64)
@@ -145,18 +147,18 @@ def _filters(fractions: tf.Tensor, up: tf.Tensor, down: tf.Tensor, half: tf.Tens
 
 
 def _half_width(up: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
-    """Inputs on either side of an output that its filter reaches."""
+    """Returns the number of inputs on each side of an output that its filter uses."""
     return tf.where(up < down, -(-_CROSSINGS * down // up), tf.constant(_CROSSINGS, tf.int64))
 
 
 def _padded(samples: tf.Tensor, half: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """`samples` with the silence that the filter of the first output reaches before them, `length` in all or more."""
+    """Pads `samples` with the silence that the first filter needs before them, and after them to at least `length`."""
     before = half - 1
     after = tf.maximum(length - before - tf.size(samples, tf.int64), 0)
     return tf.pad(samples, tf.stack([before, after])[None, :])
 
 
 def _common_divisor(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """Greatest common divisor, by Euclid."""
+    """Returns the greatest common divisor (Euclid's algorithm)."""
     divisor, _ = tf.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), (first, second))
     return divisor

@@ -7,6 +7,7 @@ and serving cannot drift apart. Characters, bytes and words use core TensorFlow 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 from tfseq2seq.features.normalization import normalize
 from tfseq2seq.features.vocabulary import Vocabulary, surfaces
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
+from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
 
 # Tells the wordpiece tokenizer which pieces go inside a word. Text may hold "##", but no word has a space in it.
 _INNER = " "
@@ -27,12 +28,15 @@ _LONGEST_WORD = 1 << 20
 class TextFeatures(keras.layers.Layer):
     """Strings [B] to ids [B, S] that end with <eos>, padded with <pad>; `detokenize` goes back.
 
+    Where the spec has a `begin` token, ids begin with it. Those of a string without any token are <eos> alone all the
+    same, which is how callers know that a text is empty.
+
     Detokenization gives the normalized text exactly for unigram, bpe, characters and bytes (as far as every character
-    is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special token is text. The
-    one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
+    is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special or reserved token
+    is text. The one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
 
     Args:
-        spec: scheme, normalization, case.
+        spec: scheme, normalization, case, reserved tokens.
         vocabulary: from `learn_vocabulary` or `load_vocabulary`.
     """
 
@@ -41,25 +45,27 @@ class TextFeatures(keras.layers.Layer):
         self.spec, self.vocabulary = spec, vocabulary
         self.size = len(vocabulary.tokens)
         # What each token contributes to text, the space before a word included.
-        self.surfaces = surfaces(vocabulary, spec.scheme)
+        self.surfaces = surfaces(vocabulary, spec)
         self._surfaces = tf.constant(self.surfaces)
         self._tokenizer: Any = None
         self._table: Any = None
+        first = spec.first_ordinary_id
         if spec.scheme in ("unigram", "bpe"):
             self._tokenizer = _SentencePiece(vocabulary.model)
         elif spec.scheme == "wordpiece":
             import tensorflow_text
 
             self._tokenizer = tensorflow_text.FastWordpieceTokenizer(
-                [_wordpiece(token) for token in vocabulary.tokens],
+                # What has a space in it matches no text.
+                [f"{token} " if index < first else _wordpiece(token) for index, token in enumerate(vocabulary.tokens)],
                 suffix_indicator=_INNER,
                 max_bytes_per_word=_LONGEST_WORD,
                 token_out_type=tf.int32,
-                unknown_token=_wordpiece(SPECIAL_TOKENS[UNK]),
+                unknown_token=f"{vocabulary.tokens[UNK]} ",
                 no_pretokenization=True,
             )
         elif spec.scheme != "bytes":
-            self._table = _lookup(vocabulary.tokens)
+            self._table = _lookup(vocabulary.tokens, first)
         self.built = True
 
     def normalize(self, text: Any) -> tf.Tensor:
@@ -67,7 +73,7 @@ class TextFeatures(keras.layers.Layer):
         return normalize(text, self.spec)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:
-        """Strings [B] to ids [B, (tokens)], without <bos> and <eos>."""
+        """Strings [B] to ids [B, (tokens)] of nothing but their text: no begin token, <bos> or <eos>; see `ids`."""
         text = self.normalize(text)
         scheme = self.spec.scheme
         if scheme in ("unigram", "bpe"):
@@ -77,23 +83,54 @@ class TextFeatures(keras.layers.Layer):
         if scheme == "bytes":
             split = tf.strings.bytes_split(text)
             codes = tf.reshape(tf.io.decode_raw(split.flat_values, tf.uint8), [-1])
-            return split.with_flat_values(tf.cast(codes, tf.int32) + len(SPECIAL_TOKENS))
+            return split.with_flat_values(tf.cast(codes, tf.int32) + self.spec.first_ordinary_id)
         split = tf.strings.split(text) if scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
         return split.with_flat_values(self._table.lookup(split.flat_values))
 
-    def call(self, text: Any) -> tf.Tensor:
+    def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
+        """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
+        text, and <eos> unless `end` is false. `call` gives the same, padded.
+
+        A string without any token has no begin token either.
+        """
         ids = self.tokenize(text)
-        end = tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)
-        ids = tf.concat([ids, end], axis=1)
+        if self.spec.begin:
+            counts = tf.cast(ids.row_lengths() > 0, ids.row_splits.dtype)
+            begins = tf.fill([tf.reduce_sum(counts)], self.reserved_id(self.spec.begin))
+            ids = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1)
+        if not end:
+            return ids
+        return tf.concat([ids, tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)], axis=1)
+
+    def call(self, text: Any) -> tf.Tensor:
+        ids = self.ids(text)
         # No string at all has a width too: what comes after looks at the first column.
         return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
     def detokenize(self, ids: Any) -> tf.Tensor:
-        """Ids [..., L] to strings [...]. Special tokens other than <unk> give nothing."""
+        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing."""
         text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
         return tf.strings.regex_replace(text, "^ ", "") if self.spec.scheme not in ("characters", "bytes") else text
+
+    def reserved_id(self, token: str) -> int:
+        """The id of a reserved token, to put among the ids of text.
+
+        Raises:
+            UserError: there is no such reserved token.
+        """
+        return self.spec.reserved_id(token)
+
+    def with_begin(self, begin: str) -> TextFeatures:
+        """These features with another begin token, or none: for the other side of a shared vocabulary.
+
+        Raises:
+            UserError: there is no such reserved token.
+        """
+        if begin == self.spec.begin:
+            return self
+        return TextFeatures(dataclasses.replace(self.spec, begin=begin), self.vocabulary)
 
     def get_config(self) -> dict[str, Any]:
         model = base64.b64encode(self.vocabulary.model).decode("ascii")
@@ -139,16 +176,14 @@ def _sentencepiece_kernels() -> Any:
     return sentencepiece_tokenizer.gen_sentencepiece_tokenizer
 
 
-def _lookup(tokens: tuple[str, ...]) -> tf.lookup.StaticHashTable:
-    # Text that spells a special token is text: it must not become that token.
-    known = tf.lookup.KeyValueTensorInitializer(
-        list(tokens[len(SPECIAL_TOKENS) :]), tf.range(len(SPECIAL_TOKENS), len(tokens), dtype=tf.int32)
-    )
+def _lookup(tokens: tuple[str, ...], first: int) -> tf.lookup.StaticHashTable:
+    # Text that spells a special or reserved token is text: it must not become that token.
+    known = tf.lookup.KeyValueTensorInitializer(list(tokens[first:]), tf.range(first, len(tokens), dtype=tf.int32))
     return tf.lookup.StaticHashTable(known, default_value=UNK)
 
 
 def _wordpiece(token: str) -> str:
-    """A token as the wordpiece tokenizer is to know it: special ones, and "##" with nothing behind, match no text."""
-    if token in SPECIAL_TOKENS or token == "##":
+    """An ordinary token as the wordpiece tokenizer is to know it; "##" with nothing behind matches no text."""
+    if token == "##":
         return f"{token} "
     return _INNER + token[2:] if token.startswith("##") else token

@@ -1,7 +1,7 @@
 """Vocabularies: learned from text, kept as files in the run's folder.
 
-Ids 0 to 3 are <pad>, <unk>, <bos>, <eos> in every scheme. A vocabulary is a text file with a token on each line, and
-for SentencePiece schemes its model beside it.
+Ids 0 to 3 are <pad>, <unk>, <bos>, <eos> in every scheme, and the reserved tokens of a `TextSpec` have the ids after
+them. A vocabulary is a text file with a token on each line, and for SentencePiece schemes its model beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfseq2seq.files import write_whole
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
 
 _CHUNK = 4096
-_BYTES = (*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)))
+_BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
         UserError: there is no text, or too small a vocabulary is asked for to hold its characters.
     """
     if spec.scheme == "bytes":
-        return Vocabulary(_BYTES)
+        return Vocabulary(spec.leading_tokens + _BYTES)
     normalized = _normalized(lines, spec)
     if spec.scheme in ("unigram", "bpe"):
         return _learn_sentencepiece(normalized, spec)
@@ -47,7 +47,7 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
     for line in normalized:
         counts.update(split(line))
     # A vocabulary file has a token on each line, so the end of a line cannot be one; it becomes <unk>.
-    for token in ("\n", *SPECIAL_TOKENS):
+    for token in ("\n", *spec.leading_tokens):
         counts.pop(token, None)
     if not counts:
         raise UserError("there is no text to learn a vocabulary from")
@@ -59,17 +59,17 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
     )
     if not ranked:
         raise UserError(f"min_count {spec.min_count}: too high, nothing comes more than {max(counts.values())} times")
-    return Vocabulary(SPECIAL_TOKENS + tuple(ranked[: spec.vocabulary_size - len(SPECIAL_TOKENS)]))
+    return Vocabulary(spec.leading_tokens + tuple(ranked[: spec.vocabulary_size - spec.first_ordinary_id]))
 
 
 def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     """Reads a vocabulary: a SentencePiece model for unigram and bpe, else a file with a token on each line.
 
-    A token file may leave out the four special tokens; they then come first.
+    A token file may leave out the four special tokens, and the reserved tokens with them; they then come first.
 
     Raises:
-        UserError: no such file, not readable, an empty line, a token twice, or a SentencePiece model with other
-            special ids.
+        UserError: no such file, not readable, an empty line, a token twice, other reserved tokens than those of the
+            spec, or a SentencePiece model with other special ids.
     """
     path = Path(path)
     try:
@@ -77,7 +77,7 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     except OSError as error:
         raise UserError(f"{path}: the vocabulary cannot be read: {error.strerror}") from None
     if spec.scheme in ("unigram", "bpe"):
-        return _from_model(content, str(path))
+        return _from_model(content, str(path), spec)
     try:
         tokens = content.removeprefix(codecs.BOM_UTF8).decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -88,17 +88,34 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
         tokens = [token.removesuffix("\r") for token in tokens]
     if "" in tokens:
         raise UserError(f"{path}, line {tokens.index('') + 1}: empty; a vocabulary has one token a line")
-    if tuple(tokens[:4]) != SPECIAL_TOKENS:
-        tokens = [*SPECIAL_TOKENS, *tokens]
-    if len(tokens) == len(SPECIAL_TOKENS):
-        raise UserError(f"{path}: no token but the special ones")
-    repeated = [token for token, count in collections.Counter(tokens).items() if count > 1]
+    return Vocabulary(_checked_tokens(tokens, str(path), spec))
+
+
+def _checked_tokens(tokens: list[str], name: str, spec: TextSpec) -> tuple[str, ...]:
+    """The tokens of a file, with the leading ones where it leaves them out."""
+    count, leading = len(SPECIAL_TOKENS), spec.leading_tokens
+    if tuple(tokens[:count]) != SPECIAL_TOKENS:
+        begins = tuple(tokens[: len(spec.reserved)]) == spec.reserved
+        tokens = [*(SPECIAL_TOKENS if begins else leading), *tokens]
+    found = tokens[count : len(leading)]
+    if tuple(found) != spec.reserved:
+        raise UserError(
+            f"{name}: lines {count + 1} to {len(leading)} must be the reserved tokens {_quoted(spec.reserved)}, got "
+            f"{_quoted(found) or 'no more lines'}; set reserved as in the file, or learn the vocabulary anew"
+        )
+    if len(tokens) == len(leading):
+        raise UserError(f"{name}: no token but the special ones")
+    repeated = [token for token, times in collections.Counter(tokens).items() if times > 1]
     if repeated:
-        order = f"; {', '.join(SPECIAL_TOKENS)} come first and in this order" if repeated[0] in SPECIAL_TOKENS else ""
-        raise UserError(f"{path}: token {repeated[0]!r} comes more than once{order}")
-    if spec.scheme == "bytes" and tuple(tokens) != _BYTES:
-        raise UserError(f"{path}: not the vocabulary of bytes, which is the same for every text; leave it out")
-    return Vocabulary(tuple(tokens))
+        order = f"; {', '.join(leading)} come first and in this order" if repeated[0] in leading else ""
+        raise UserError(f"{name}: token {repeated[0]!r} comes more than once{order}")
+    if spec.scheme == "bytes" and tuple(tokens) != leading + _BYTES:
+        raise UserError(f"{name}: not the vocabulary of bytes, which is the same for every text; leave it out")
+    return tuple(tokens)
+
+
+def _quoted(tokens: Iterable[str]) -> str:
+    return ", ".join(map(repr, tokens))
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
@@ -140,23 +157,23 @@ def _learn_sentencepiece(lines: Iterator[str], spec: TextSpec) -> Vocabulary:
     size = spec.vocabulary_size
     try:
         try:
-            model = _train_sentencepiece(text, spec.scheme, size)
+            model = _train_sentencepiece(text, spec, size)
         except RuntimeError as error:
             # BPE refuses a vocabulary larger than the text has pairs to merge, and says how many it has.
             fits = re.search(r"<= (\d+)", str(error))
             if not fits or int(fits.group(1)) >= size:
                 raise
-            model = _train_sentencepiece(text, spec.scheme, int(fits.group(1)))
+            model = _train_sentencepiece(text, spec, int(fits.group(1)))
     except RuntimeError as error:
         needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         reason = f"its characters alone need {needed.group(1)}" if needed else _last_words(str(error))
         raise UserError(
             f"{spec.scheme}, vocabulary_size {size}: cannot be learned from {len(text)} lines: {reason}"
         ) from None
-    return _from_model(model, "the learned model")
+    return _from_model(model, "the learned model", spec)
 
 
-def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
+def _train_sentencepiece(text: list[str], spec: TextSpec, size: int) -> bytes:
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
@@ -171,9 +188,9 @@ def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(text),
             model_writer=written,
-            model_type=scheme,
+            model_type=spec.scheme,
             vocab_size=size,
-            hard_vocab_limit=scheme != "unigram",
+            hard_vocab_limit=spec.scheme != "unigram",
             pad_id=PAD,
             unk_id=UNK,
             bos_id=BOS,
@@ -182,6 +199,8 @@ def _train_sentencepiece(text: list[str], scheme: str, size: int) -> bytes:
             unk_piece=SPECIAL_TOKENS[UNK],
             bos_piece=SPECIAL_TOKENS[BOS],
             eos_piece=SPECIAL_TOKENS[EOS],
+            # They get the ids after the four, and no text is tokenized to them.
+            control_symbols=list(spec.reserved),
             normalization_rule_tsv=rules.name,
             remove_extra_whitespaces=False,
             character_coverage=1.0 if 2 * characters < size else 0.9995,
@@ -201,7 +220,7 @@ def _last_words(message: str) -> str:
     return message.strip().rsplit("] ", 1)[-1].strip() or message.strip()
 
 
-def _from_model(content: bytes, name: str) -> Vocabulary:
+def _from_model(content: bytes, name: str, spec: TextSpec) -> Vocabulary:
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor()
@@ -209,14 +228,22 @@ def _from_model(content: bytes, name: str) -> Vocabulary:
         processor.LoadFromSerializedProto(content)
     except RuntimeError:
         raise UserError(f"{name}: not a SentencePiece model") from None
+    control = f" --control_symbols={','.join(spec.reserved)}" if spec.reserved else ""
+    advice = f"train it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3{control}"
     ids = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
     if ids != (PAD, UNK, BOS, EOS):
-        raise UserError(
-            f"{name}: pad, unk, bos, eos have ids {ids}, tfseq2seq needs {(PAD, UNK, BOS, EOS)}; "
-            "train it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3"
-        )
+        raise UserError(f"{name}: pad, unk, bos, eos have ids {ids}, tfseq2seq needs {(PAD, UNK, BOS, EOS)}; {advice}")
     pieces = tuple(processor.IdToPiece(i) for i in range(processor.GetPieceSize()))
-    return Vocabulary(SPECIAL_TOKENS + pieces[len(SPECIAL_TOKENS) :], content)
+    first = len(SPECIAL_TOKENS)
+    found = pieces[first : spec.first_ordinary_id]
+    spellable = [piece for index, piece in enumerate(found, start=first) if not processor.IsControl(index)]
+    if found != spec.reserved or spellable:
+        shown = [f"{piece!r}{' (an ordinary piece)' if piece in spellable else ''}" for piece in found]
+        raise UserError(
+            f"{name}: pieces {first} to {spec.first_ordinary_id - 1} must be the reserved tokens "
+            f"{_quoted(spec.reserved)} as control symbols, got {', '.join(shown) or 'no more pieces'}; {advice}"
+        )
+    return Vocabulary(SPECIAL_TOKENS + pieces[first:], content)
 
 
 def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabulary:
@@ -227,38 +254,41 @@ def _learn_wordpiece(counts: collections.Counter[str], spec: TextSpec) -> Vocabu
     tokens = learner.learn(
         sorted(counts.items(), key=lambda item: (-item[1], item[0])),
         vocab_size=spec.vocabulary_size,
-        reserved_tokens=list(SPECIAL_TOKENS),
+        reserved_tokens=list(spec.leading_tokens),
         include_joiner_token=True,
-        max_unique_chars=(spec.vocabulary_size - len(SPECIAL_TOKENS)) // 3,
+        max_unique_chars=(spec.vocabulary_size - spec.first_ordinary_id) // 3,
         lower_thresh=1,
     )
-    if len(tokens) == len(SPECIAL_TOKENS):
+    if len(tokens) == spec.first_ordinary_id:
         raise UserError(f"wordpiece, vocabulary_size {spec.vocabulary_size}: too small for the characters of the text")
     # The learner may overshoot the size. Longer pieces come by falling count: the last of them go.
-    longer = [token for token in tokens[len(SPECIAL_TOKENS) :] if len(token.removeprefix("##")) > 1]
+    longer = [token for token in tokens[spec.first_ordinary_id :] if len(token.removeprefix("##")) > 1]
     surplus = set(longer[len(longer) - max(0, len(tokens) - spec.vocabulary_size) :])
     return Vocabulary(tuple(token for token in tokens if token not in surplus))
 
 
-def surfaces(vocabulary: Vocabulary, scheme: str) -> list[bytes]:
-    """What each token contributes to text, the space before a word included."""
-    found = [_surface(token, scheme) for token in vocabulary.tokens]
+def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
+    """What each token contributes to text, the space before a word included. Of those with the first ids <unk> alone
+    contributes something."""
+    first = spec.first_ordinary_id
+    found = [b""] * first + [_surface(token, spec.scheme) for token in vocabulary.tokens[first:]]
+    found[UNK] = (" " if spec.scheme in ("words", "wordpiece") else "").encode() + SPECIAL_TOKENS[UNK].encode()
     if vocabulary.model:
         import sentencepiece
 
-        # A model made elsewhere may spell unknown characters in bytes; only the model knows those pieces from text.
+        # A model made elsewhere may spell unknown characters in bytes, or have control symbols that the spec does not
+        # list; only the model knows those pieces from text.
         processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
         for index, token in enumerate(vocabulary.tokens):
             if processor.IsByte(index):
                 found[index] = _surface(token, "bytes")
+            elif processor.IsControl(index):
+                found[index] = b""
     return found
 
 
 def _surface(token: str, scheme: str) -> bytes:
-    """What a token contributes to text, the space before a word included."""
-    if token in SPECIAL_TOKENS:
-        spaced = " " if scheme in ("words", "wordpiece") else ""
-        return f"{spaced}{token}".encode() if token == SPECIAL_TOKENS[UNK] else b""
+    """What an ordinary token contributes to text, the space before a word included."""
     if scheme == "bytes":
         return bytes([int(token[3:5], 16)])
     if scheme == "words":

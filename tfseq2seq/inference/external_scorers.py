@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import expanded_path, read_lines
-from tfseq2seq.inference.decoding import summed_log_probs
+from tfseq2seq.run import Run
 from tfseq2seq.search.arpa import read_arpa
 from tfseq2seq.search.automata import token_bonus
 from tfseq2seq.search.beam import Hypotheses
@@ -23,7 +22,7 @@ from tfseq2seq.search.neural import NeuralScorer
 from tfseq2seq.search.ngram import ngram_scorer
 from tfseq2seq.search.phrases import phrase_scorer
 from tfseq2seq.search.rescoring import WholeScorer, rescored
-from tfseq2seq.spec import UNK, SearchSpec
+from tfseq2seq.spec import BOS, PAD, UNK, SearchSpec
 
 # Tokenized at a time.
 _LINES = 2048
@@ -86,25 +85,24 @@ def load_external_scorers(search: SearchSpec, target: TextFeatures) -> ExternalS
 def _add_model(
     found: ExternalScorers, models: list[tuple[Scorer, float]], search: SearchSpec, target: TextFeatures
 ) -> None:
-    """The neural language model, inside the search or after it."""
-    from tfseq2seq.models.language import LanguageModel
-    from tfseq2seq.run import Run
-
+    """Adds the neural language model, inside the search or after it."""
     spec = search.fusion
     run = Run.open(expanded_path(spec.model))
-    if not run.recipe.model.is_language_model:
-        raise UserError(f"search.fusion.model: {spec.model} is no language model (model.encoder.kind none)")
+    if "source" in run.recipe.provides:
+        raise UserError(
+            f"search.fusion.model: must be a language model (source.kind none), and {spec.model} has a source"
+        )
     if run.target.vocabulary != target.vocabulary:
         raise UserError(
             f"search.fusion.model: {spec.model} has another vocabulary; train it with target.vocabulary set to that of "
             "the model it is to help, RUN/vocabulary/target.txt"
         )
-    model: LanguageModel = run.load_model()
+    model = run.load_model()
     found.parts.append(model)
     if spec.rescore:
-        found.whole.append((lambda labels: sequence_log_probs(model, labels)[0], spec.model_weight))
-    elif model.recurrent:
-        models.append((NeuralScorer(model.start, model.step), spec.model_weight))
+        found.whole.append((lambda labels: sequence_log_probs(model, labels), spec.model_weight))
+    elif not model.decoder.parallel:
+        models.append((NeuralScorer(*_state_functions(model)), spec.model_weight))
     else:
         raise UserError(
             "search.fusion.model: a Transformer language model ranks complete hypotheses only; set "
@@ -112,23 +110,32 @@ def _add_model(
         )
 
 
-def sequence_log_probs(model: Any, labels: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-probabilities in nats of labels [B, T], <eos> included, by a language model, and token counts [B]."""
+def _state_functions(model: Any) -> tuple[Callable[[Any], list[Any]], Callable[..., tuple[Any, list[Any]]]]:
+    """A recurrent language model as `NeuralScorer` takes it: its states before the first token, and its step."""
+
+    def start(ids: Any) -> tuple[Any, Any]:
+        return model.start(model.encode({"target": ids}), 1, 1)
+
+    def begin(rows: Any) -> list[Any]:
+        _, cache = start(tf.fill([rows, 1], BOS))
+        return [tf.squeeze(state, 1) for state in cache["state"]["cells"]]
+
+    def step(ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
+        ids = tf.expand_dims(ids, 1)
+        fixed, cache = start(ids)
+        cache["state"]["cells"] = [tf.expand_dims(state, 1) for state in states]
+        logits, cache, _ = model.step(ids, 0, None, fixed, cache)
+        return tf.squeeze(logits, 1), [tf.squeeze(state, 1) for state in cache["state"]["cells"]]
+
+    return begin, step
+
+
+def sequence_log_probs(model: Any, labels: Any) -> tf.Tensor:
+    """Log-probabilities [B] in nats of labels [B, T], <eos> included, by a language model."""
     logits = model({"target": decoder_input(labels)}, training=False)
-    return summed_log_probs(tf.nn.log_softmax(tf.cast(logits, tf.float32)), labels)
-
-
-def score_lines(model: Any, target: TextFeatures, lines: Sequence[str], batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities in nats of lines of text by a language model, <eos> included, [N], and their tokens, [N]."""
-    totals, counts = np.zeros(len(lines), "float64"), np.zeros(len(lines), "int64")
-    text = tf.TensorSpec([None], tf.string)
-    score = tf.function(lambda texts: sequence_log_probs(model, target(texts)), input_signature=[text])
-    order = sorted(range(len(lines)), key=lambda index: len(lines[index]))
-    for begin in range(0, len(order), batch):
-        indices = order[begin : begin + batch]
-        total, count = score(tf.constant([lines[index] for index in indices]))
-        totals[indices], counts[indices] = total.numpy(), count.numpy()
-    return totals, counts
+    log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    each = tf.gather(log_probs, labels, batch_dims=2)
+    return tf.reduce_sum(tf.where(tf.not_equal(labels, PAD), each, 0.0), axis=1)
 
 
 def tokens_of(target: TextFeatures, lines: Sequence[str]) -> list[list[str]]:
@@ -140,7 +147,7 @@ def tokens_of(target: TextFeatures, lines: Sequence[str]) -> list[list[str]]:
 def ids_of(features: TextFeatures, lines: Sequence[str]) -> Iterator[list[int]]:
     """Lines of text as ids, without <eos>."""
     for begin in range(0, len(lines), _LINES):
-        yield from features.tokenize(tf.constant(lines[begin : begin + _LINES])).to_list()
+        yield from features.ids(tf.constant(lines[begin : begin + _LINES]), end=False).to_list()
 
 
 def _phrases(path: str, target: TextFeatures) -> tuple[Scorer, set[int]]:

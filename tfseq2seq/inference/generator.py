@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.runtime.outputs import Output
 
 _MOST_WORKERS = 8
@@ -45,7 +44,7 @@ def share_cores(batches: int, workers: int = 0) -> None:
 
 
 class Generator:
-    """Calls an endpoint on lists of strings, or of arrays of samples.
+    """Calls a predictor on lists of strings, or of arrays of samples.
 
     Args:
         model: what to call.
@@ -54,12 +53,17 @@ class Generator:
             which do not see the caller's `tf.device`.
     """
 
-    def __init__(self, model: TextToText | SpeechToText, batch_size: int = 64, workers: int = 0):
+    def __init__(self, model: Predictor, batch_size: int = 64, workers: int = 0):
         self.model, self.batch_size = model, batch_size
         self.workers = workers or default_workers()
         text, signature = tf.TensorSpec([None], tf.string), model.signature
-        self._texts = tf.function(model.texts, input_signature=signature, autograph=False)
-        self._forced = tf.function(model.texts, input_signature=[*signature, text], autograph=False)
+
+        def forced(*raw_and_prefix: Any) -> dict[str, Any]:
+            *raw, prefix = raw_and_prefix
+            return model.texts(*raw, prefix=prefix)
+
+        self._texts = tf.function(lambda *raw: model.texts(*raw), input_signature=signature, autograph=False)
+        self._forced = tf.function(forced, input_signature=[*signature, text], autograph=False)
         self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
     def generate(self, inputs: Sequence[Any], prefixes: Sequence[str] | None = None) -> list[Output]:

@@ -30,7 +30,7 @@ def transcribe_long(
     """
     if not 0 <= 2 * overlap < window:
         raise UserError(f"overlap: {overlap} s must be shorter than half a window ({window} s)")
-    rate = transcriber.model.rate
+    rate = transcriber.rate
     size, step = round(window * rate), round((window - overlap) * rate)
     begins = [range(0, max(len(samples) - size, 0) + step, step) for samples in recordings]
     pieces = [samples[at : at + size] for samples, own in zip(recordings, begins, strict=True) for at in own]

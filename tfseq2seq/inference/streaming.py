@@ -18,60 +18,41 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.layers.subsampling import subsampled
-from tfseq2seq.models.encoders import ConformerEncoder
-from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.runtime.outputs import Output
-from tfseq2seq.search.beam import Hypotheses
-from tfseq2seq.search.ctc import begin, best_prefixes, hear, likeliest_alignment, transcript_of
-from tfseq2seq.search.transducer import TransducerSearch, hindmost
 
 
 class Streaming:
     """A model made ready for streams; each `open` gives a stream of its own.
 
     Args:
-        model: as for whole recordings.
+        model: a predictor over recordings.
 
     Raises:
-        UserError: the encoder does not hear in chunks, or the search needs attention over the whole recording.
+        UserError: the encoder needs the whole recording, or the search does.
     """
 
-    def __init__(self, model: SpeechToText):
-        encoder = model.model.encoder
-        if not isinstance(encoder, ConformerEncoder) or not encoder.spec.chunk:
+    def __init__(self, model: Predictor):
+        network = model.models[0]
+        if not network.spec.encoder.streams:
             raise UserError(
-                "this model hears a recording as a whole; train one with a conformer and model.encoder.chunk to stream"
+                "model.encoder.chunk: must be above 0 for streams, with a conformer; this model reads a recording as a "
+                "whole"
             )
-        self.model, self.encoder, self.frontend = model, encoder, model.model.frontend
-        self.transduces = isinstance(model.model, TransducerModel)
-        if model.model.spec.attends and model.spec.ctc_weight != 1.0:
-            raise UserError(
-                "an attention decoder looks at the whole recording; stream with CTC alone, by search.ctc_weight=1"
-            )
-        self.chunk = encoder.spec.chunk
+        self.model, self.encoder, self.frontend = model, network.encoder, network.frontend
+        self.search = model.decoding.stream()
+        self.chunk = self.encoder.spec.chunk
         features = self.frontend.features
-        self.factor = model.model.source.subsampling
+        self.factor = network.source.subsampling
         # Samples from one position to the next, and those behind a frame's first sample that it needs.
         self.stride = features.hop * self.factor
         self.reach = features.window // 2 if features.frames_of(features.window) > 1 else features.window
         # Positions before a chunk from which its own are computed anew: as far as convolutions and a window reach back.
         frames_back = 2 * (self.factor - 1) + -(-features.window // features.hop)
         self.margin = -(-frames_back // self.factor) + 1
-        spec = model.spec
-        self.search: Any = None
-        if self.transduces:
-            self.search = TransducerSearch(
-                model.model.predictor_step, model.model.logits, spec.max_length, spec.beam, model.fusion
-            )
-        elif spec.beam > 1 or model.fusion:
-            self.search = model.fusion
         self.embed = tf.function(self._embed, autograph=False, reduce_retracing=True)
         self.encode = tf.function(self._encode, autograph=False)
-        self.hear = tf.function(self._hear, autograph=False, reduce_retracing=True)
-        self.transduce = tf.function(self._transduce, autograph=False, reduce_retracing=True)
-        self.best = tf.function(self._best, autograph=False, reduce_retracing=True)
 
     def open(self) -> Stream:
         """A new stream."""
@@ -84,39 +65,10 @@ class Streaming:
         return positions[0, : lengths[0]]
 
     def _encode(self, positions: Any, count: Any, cache: Any) -> tuple[Any, Any]:
-        """A chunk [1, C, D], of which `count` positions are real, to what search hears of it, and the next cache."""
+        """A chunk [1, C, D], of which `count` positions are real, to what the search reads, and the next cache."""
         mask = tf.expand_dims(tf.range(self.chunk) < count, 0)
         memory, cache = self.encoder.stream(positions, mask, cache)
-        if self.transduces:
-            return self.model.model.project_memory(memory)[:, :count], cache
-        return self.model.model.ctc(memory, mask, training=False)[:, :count], cache
-
-    def _hear(self, state: Any, heard: Any) -> Any:
-        if self.search is None:
-            tokens, total = likeliest_alignment(heard)
-            return tf.concat([state[0], tokens], 1), state[1] + total
-        return hear(state, heard, self.search)
-
-    def _transduce(self, state: Any, heard: Any, first: Any, frames: Any, known: Any) -> Any:
-        """The search's state after more positions are heard, and the first position that it still needs."""
-        state = self.search.go_on(state, heard, frames, self.model.kept, first, known)
-        return state, hindmost(state.step, state.now.prefixes)
-
-    def _best(self, state: Any) -> Hypotheses:
-        if self.transduces:
-            return self.search.best(state, self.model.kept)
-        if self.search is None:
-            tokens, total = state
-            return transcript_of(tokens, total, self.model.spec.max_length)
-        return best_prefixes(state, self.model.kept, self.search)
-
-    def begin(self) -> Any:
-        """The search's state before anything is heard."""
-        if self.transduces:
-            return self.search.begin(tf.constant(1), self.model.model.start(self.model.spec.beam))
-        if self.search is None:
-            return tf.zeros([1, 0], tf.int32), tf.zeros([1])
-        return begin(tf.constant(1), self.model.spec.beam, tf.constant(self.model.spec.max_length), self.search)
+        return self.search.encoded(memory, mask)[:, :count], cache
 
 
 class Stream:
@@ -128,10 +80,7 @@ class Stream:
         # Position of the first sample kept, and the next position to encode.
         self._first, self._next, self._total = 0, 0, 0
         self._cache = streaming.encoder.start_stream(1)
-        self._state = streaming.begin()
-        # Of a transducer: positions that its search still needs, and the number of the first.
-        self._heard: Any = None
-        self._unread = 0
+        self._state = streaming.search.begin()
         self._finished = False
 
     def accept(self, samples: np.ndarray) -> str:
@@ -171,9 +120,8 @@ class Stream:
                 embedded = embedded[count:]
         if not positions:
             return Output.nothing(model.spec.n_best)
-        if streaming.transduces:
-            self._transduce(frames=self._next, known=self._next)
-        found = model.external.rank(streaming.best(self._state), model.spec.n_best)
+        self._state = streaming.search.finish(self._state)
+        found = model.external.rank(streaming.search.best(self._state), model.spec.n_best)
         texts = model.rules(model.target.detokenize(found.ids))[0].numpy()
         return Output(
             [text.decode("utf-8", "replace") for text in texts],
@@ -186,12 +134,7 @@ class Stream:
         streaming, model = self.streaming, self.streaming.model
         if not self._next:
             return ""
-        if streaming.transduces:
-            now = self._state.now
-            best = int(tf.argmax(tf.where(now.prefixes.used, now.sums + now.added, -np.inf)[0]))
-            ids = now.prefixes.ids[:, best]
-        else:
-            ids = streaming.best(self._state).ids[:, 0]
+        ids = streaming.search.ids(self._state)
         return model.rules(model.target.detokenize(ids))[0].numpy().decode("utf-8", "replace")
 
     def _take(self, samples: np.ndarray) -> None:
@@ -210,20 +153,9 @@ class Stream:
     def _encode(self, positions: Any, count: int) -> None:
         streaming = self.streaming
         padded = tf.pad(positions, [[0, streaming.chunk - count], [0, 0]])
-        heard, self._cache = streaming.encode(tf.expand_dims(padded, 0), tf.constant(count), self._cache)
+        encoded, self._cache = streaming.encode(tf.expand_dims(padded, 0), tf.constant(count), self._cache)
         self._next += count
-        if streaming.transduces:
-            self._heard = heard if self._heard is None else tf.concat([self._heard, heard], 1)
-            # The last position is left until it is known whether it is the last.
-            self._transduce(frames=np.iinfo("int32").max, known=self._next - 1)
-        else:
-            self._state = streaming.hear(self._state, heard)
-
-    def _transduce(self, frames: int, known: int) -> None:
-        arguments = tf.constant(self._unread), tf.constant([frames]), tf.constant(known)
-        self._state, needed = self.streaming.transduce(self._state, self._heard, *arguments)
-        self._heard = self._heard[:, int(needed) - self._unread :]
-        self._unread = int(needed)
+        self._state = streaming.search.advance(self._state, encoded)
 
     def _forget(self) -> None:
         """Drops samples that no later chunk needs."""

@@ -89,7 +89,7 @@ def _lattice_sum(blank: Any, label: Any, counts: Any) -> Any:
 
     Args:
         blank: [B, F, U], log-probability of going from (f, u) to (f + 1, u).
-        said: [B, F, U], of going from (f, u) to (f, u + 1).
+        label: [B, F, U], of going from (f, u) to (f, u + 1).
         counts: [B], tokens to say, below U.
 
     Returns:

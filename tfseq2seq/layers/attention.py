@@ -55,7 +55,8 @@ class MultiHeadAttention(keras.layers.Layer):
 
         def dense(*heads: int, name: str) -> SequenceDense:
             widths = [part * self.head_width for part in heads]
-            return SequenceDense(sum(widths), kernel_initializer=side_by_side(initializer, widths), name=name)
+            kernels = side_by_side(initializer, widths)
+            return SequenceDense(sum(widths), kernel_initializer=kernels, name=name, dtype=self.dtype_policy)
 
         if memory_width:
             self.query_dense = dense(heads, name="query")
@@ -63,7 +64,7 @@ class MultiHeadAttention(keras.layers.Layer):
         else:
             self.query_key_value_dense = dense(heads, self.groups, self.groups, name="query_key_value")
         self.output_dense = dense(heads, name="output")
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         if self.memory_width:

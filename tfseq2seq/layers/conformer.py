@@ -17,6 +17,7 @@ from keras import ops
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.transformer import FeedForward
+from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import ConformerEncoderSpec
 
 
@@ -34,12 +35,18 @@ class ConvolutionPart(keras.layers.Layer):
         super().__init__(**kwargs)
         self.settings = {"width": width, "kernel": kernel, "causal": causal, "initializer": initializer}
         self.width, self.kernel, self.causal = width, kernel, causal
-        self.gated = SequenceDense(2 * width, kernel_initializer=initializer, name="gated")
+        policy = self.dtype_policy
+        self.gated = SequenceDense(2 * width, kernel_initializer=initializer, name="gated", dtype=policy)
         self.depthwise = keras.layers.DepthwiseConv1D(
-            kernel, padding="valid", data_format="channels_last", depthwise_initializer=initializer, name="depthwise"
+            kernel,
+            padding="valid",
+            data_format="channels_last",
+            depthwise_initializer=initializer,
+            name="depthwise",
+            dtype=policy,
         )
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
-        self.pointwise = SequenceDense(width, kernel_initializer=initializer, name="pointwise")
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=policy)
+        self.pointwise = SequenceDense(width, kernel_initializer=initializer, name="pointwise", dtype=policy)
 
     def build(self, input_shape: Any) -> None:
         for layer in (self.gated, self.depthwise, self.norm, self.pointwise):
@@ -85,9 +92,10 @@ class ConformerBlock(keras.layers.Layer):
 
     def __init__(self, spec: ConformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.spec, self.width = spec, width
+        self.spec, self.width, self.initializer = spec, width, initializer
+        policy = self.dtype_policy
         self.feed_forwards = [
-            FeedForward(width, spec.ffn, "silu", spec.ffn_dropout, initializer, name=f"feed_forward_{i}")
+            FeedForward(width, spec.ffn, "silu", spec.ffn_dropout, initializer, name=f"feed_forward_{i}", dtype=policy)
             for i in (0, 1)
         ]
         self.attention = MultiHeadAttention(
@@ -99,11 +107,14 @@ class ConformerBlock(keras.layers.Layer):
             dropout=spec.attention_dropout,
             initializer=initializer,
             name="attention",
+            dtype=policy,
         )
-        self.convolution = ConvolutionPart(width, spec.kernel, spec.chunk > 0, initializer, name="convolution")
+        self.convolution = ConvolutionPart(
+            width, spec.kernel, spec.chunk > 0, initializer, name="convolution", dtype=policy
+        )
         names = ("first_norm", "attention_norm", "convolution_norm", "second_norm", "last_norm")
-        self.norms = [keras.layers.LayerNormalization(epsilon=1e-6, name=name) for name in names]
-        self.dropout = keras.layers.Dropout(spec.dropout)
+        self.norms = [keras.layers.LayerNormalization(epsilon=1e-6, name=name, dtype=policy) for name in names]
+        self.dropout = keras.layers.Dropout(spec.dropout, dtype=policy)
 
     def build(self, input_shape: Any) -> None:
         for layer in (*self.feed_forwards, self.attention, self.convolution, *self.norms):
@@ -163,3 +174,11 @@ class ConformerBlock(keras.layers.Layer):
         x = x + 0.5 * self.feed_forwards[1](second(x), training=False)
         count = ops.shape(inputs)[1]
         return last(x), {"keys": keys[:, :, count:], "values": values[:, :, count:], "read": read}
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"spec": to_dict(self.spec), "width": self.width, "initializer": self.initializer}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ConformerBlock:
+        return cls(**{**config, "spec": from_dict(ConformerEncoderSpec, config["spec"])})

@@ -24,9 +24,14 @@ class GatedConvolution(keras.layers.Layer):
         super().__init__(**kwargs)
         self.settings = {"filters": filters, "kernel": kernel, "dropout": dropout, "initializer": initializer}
         self.convolution = keras.layers.Conv1D(
-            2 * filters, kernel, padding="same", kernel_initializer=initializer, name="convolution"
+            2 * filters,
+            kernel,
+            padding="same",
+            kernel_initializer=initializer,
+            name="convolution",
+            dtype=self.dtype_policy,
         )
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         self.convolution.build((None, None, self.settings["filters"]))

@@ -59,8 +59,14 @@ class CTCOutput(keras.layers.Layer):
             "initializer": initializer,
         }
         self.memory_width, self.supports_masking = memory_width, True
-        self.dense = SequenceDense(size, kernel_initializer=initializer, bias_initializer=blank_first, name="dense")
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dense = SequenceDense(
+            size,
+            kernel_initializer=initializer,
+            bias_initializer=blank_first,
+            name="dense",
+            dtype=self.dtype_policy,
+        )
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         self.dense.build((None, None, self.memory_width))

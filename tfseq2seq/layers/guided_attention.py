@@ -28,7 +28,10 @@ class GuidedAttention(keras.layers.Layer):
     def __init__(self, weight: float, width: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.weight, self.width = weight, width
-        self.share = self.add_weight(shape=(), initializer="ones", trainable=False, dtype="float32", name="share")
+        # Not cast: the loss it scales is float32 under every dtype policy, and TensorFlow multiplies no two dtypes.
+        self.share = self.add_weight(
+            shape=(), initializer="ones", trainable=False, autocast=False, dtype="float32", name="share"
+        )
 
     def call(
         self, hidden: Any, attention: Any, memory_mask: Any, target_mask: Any, training: bool | None = None
@@ -42,6 +45,9 @@ class GuidedAttention(keras.layers.Layer):
             mean = ops.sum(costs * real) / ops.maximum(ops.sum(real), 1.0)
             self.add_loss(self.weight * self.share * mean)
         return hidden
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weight": self.weight, "width": self.width}
 
 
 def _places(real: Any) -> Any:

@@ -31,7 +31,7 @@ class PositionedEmbedding(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.width, self.positions, self.max_positions, self.dropout_rate = width, positions, max_positions, dropout
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         if self.positions == "learned":

@@ -144,19 +144,34 @@ class CellStack(keras.layers.Layer):
 
     def __init__(self, cell: str, layers: int, units: int, input_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
+        self.settings = {
+            "cell": cell,
+            "layers": layers,
+            "units": units,
+            "input_width": input_width,
+            "initializer": initializer,
+        }
         self.units, self.input_width, self.states_each, self.cell = units, input_width, STATES[cell], CELLS[cell]
         self.gates_width = GATES[cell] * units
         bias = _forget_gate_open if cell == "lstm" else "zeros"
         self.input_dense = [
             SequenceDense(
-                self.gates_width, kernel_initializer=initializer, bias_initializer=bias, name=f"input_{depth}"
+                self.gates_width,
+                kernel_initializer=initializer,
+                bias_initializer=bias,
+                name=f"input_{depth}",
+                dtype=self.dtype_policy,
             )
             for depth in range(layers)
         ]
         self.recurrent_dense = [
             # The GRU's candidate has its recurrent bias behind the reset gate; elsewhere one bias is enough.
             SequenceDense(
-                self.gates_width, use_bias=cell == "gru", kernel_initializer="orthogonal", name=f"recurrent_{depth}"
+                self.gates_width,
+                use_bias=cell == "gru",
+                kernel_initializer="orthogonal",
+                name=f"recurrent_{depth}",
+                dtype=self.dtype_policy,
             )
             for depth in range(layers)
         ]
@@ -188,6 +203,9 @@ class CellStack(keras.layers.Layer):
             own = states[depth * self.states_each : (depth + 1) * self.states_each]
             new_states.extend(self.cell(gates, recurrent(own[0]), own))
         return new_states[-self.states_each], new_states
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.settings}
 
 
 def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from keras import ops
 
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias
+from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import RecurrentDecoderSpec
 
 
@@ -36,11 +37,13 @@ class RecurrentAttention(keras.layers.Layer):
 
     def __init__(self, spec: RecurrentDecoderSpec, memory_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.spec, self.memory_width, self.kind = spec, memory_width, spec.attention
+        self.spec, self.memory_width, self.initializer, self.kind = spec, memory_width, initializer, spec.attention
         self.inner = self.kind in ("additive", "location")
 
         def dense(units: int, name: str, bias: bool = False) -> SequenceDense:
-            return SequenceDense(units, use_bias=bias, kernel_initializer=initializer, name=name)
+            return SequenceDense(
+                units, use_bias=bias, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
 
         if self.inner:
             self.query_dense = dense(spec.attention_units, "query", bias=True)
@@ -50,7 +53,12 @@ class RecurrentAttention(keras.layers.Layer):
             self.key_dense = dense(spec.units, "key")
         if self.kind == "location":
             self.location_filter = keras.layers.Conv1D(
-                spec.location_filters, spec.location_kernel, padding="same", use_bias=False, name="location_filter"
+                spec.location_filters,
+                spec.location_kernel,
+                padding="same",
+                use_bias=False,
+                name="location_filter",
+                dtype=self.dtype_policy,
             )
             self.location_dense = dense(spec.attention_units, "location")
         if spec.coverage:
@@ -71,7 +79,7 @@ class RecurrentAttention(keras.layers.Layer):
     def prepare(self, memory: Any, mask: Any) -> dict[str, Any]:
         """From memory [B, S, M] and mask [B, S]: all that scoring needs of them."""
         keys = self.key_dense(memory) if self.inner or self.kind == "general" else memory
-        return {"memory": memory, "keys": keys, "bias": ops.expand_dims(attention_bias(mask), 1)}
+        return {"memory": memory, "keys": keys, "bias": ops.expand_dims(attention_bias(mask, self.compute_dtype), 1)}
 
     def call(self, query: Any, fixed: dict[str, Any], last: Any = None, coverage: Any = None) -> tuple[Any, Any]:
         """From states [B, Q, U] to contexts [B, Q, M] and weights [B, Q, S].
@@ -93,11 +101,20 @@ class RecurrentAttention(keras.layers.Layer):
             scores = ops.matmul(query, ops.swapaxes(fixed["keys"], 1, 2))
             if self.kind == "scaled":
                 scores = scores * self.spec.units**-0.5
-        scores = ops.cast(scores, "float32") + ops.cast(fixed["bias"], "float32")
-        weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        # Added in the dtype the bias is made for: that of float16 is too small to even out scores in float32.
+        scores = scores + ops.cast(fixed["bias"], scores.dtype)
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), query.dtype)
         return ops.matmul(weights, fixed["memory"]), weights
 
     def _location(self, last: Any) -> Any:
         rows, length = ops.shape(last)[1], ops.shape(last)[2]
         filtered = self.location_filter(ops.reshape(last, (-1, length, 1)))
         return ops.reshape(self.location_dense(filtered), (-1, rows, length, self.spec.attention_units))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"spec": to_dict(self.spec), "memory_width": self.memory_width, "initializer": self.initializer}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RecurrentAttention:
+        return cls(**{**config, "spec": from_dict(RecurrentDecoderSpec, config["spec"])})

@@ -64,14 +64,15 @@ class ConvolutionSubsampling(keras.layers.Layer):
                 activation="relu",
                 kernel_initializer=initializer,
                 name=f"convolution_{i}",
+                dtype=self.dtype_policy,
             )
             for i in range(depth)
         ]
         self.widths = [frame_width]
         for _ in range(depth):
             self.widths.append((self.widths[-1] + 1) // 2)
-        self.project = SequenceDense(width, kernel_initializer=initializer, name="project")
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
+        self.project = SequenceDense(width, kernel_initializer=initializer, name="project", dtype=self.dtype_policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         channels = 1

@@ -11,7 +11,10 @@ from tfseq2seq.layers.ctc import blank_past_end
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
+from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import RecurrentDecoderSpec, TransducerDecoderSpec
+
+_SPECS: dict[str, Any] = {"transducer": TransducerDecoderSpec, "recurrent": RecurrentDecoderSpec}
 
 
 class PredictionNetwork(keras.layers.Layer):
@@ -25,10 +28,11 @@ class PredictionNetwork(keras.layers.Layer):
 
     def __init__(self, spec: TransducerDecoderSpec | RecurrentDecoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
-        self.spec, self.width = spec, width
-        self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
-        self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
-        self.dropout = keras.layers.Dropout(spec.dropout)
+        self.spec, self.width, self.initializer = spec, width, initializer
+        policy = self.dtype_policy
+        self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions", dtype=policy)
+        self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells", dtype=policy)
+        self.dropout = keras.layers.Dropout(spec.dropout, dtype=policy)
 
     def build(self, input_shape: Any) -> None:
         self.embedding.build((None, None, self.width))
@@ -54,6 +58,15 @@ class PredictionNetwork(keras.layers.Layer):
         projected = self.cells.project_input(self.embedding(ops.expand_dims(embedded, 1), training=False))
         return self.cells(ops.squeeze(projected, 1), states)
 
+    def get_config(self) -> dict[str, Any]:
+        own = {"spec": to_dict(self.spec), "width": self.width, "initializer": self.initializer}
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PredictionNetwork:
+        kind = _SPECS[config["spec"]["kind"]]
+        return cls(**{**config, "spec": from_dict(kind, config["spec"])})
+
 
 class JointNetwork(keras.layers.Layer):
     """`W tanh(A memory + B prediction)`: logits for every pair of a position and a number of tokens said.
@@ -76,9 +89,10 @@ class JointNetwork(keras.layers.Layer):
             "initializer": initializer,
         }
         self.supports_masking = True
-        self.encoder_projection = SequenceDense(width, kernel_initializer=initializer, name="heard")
-        self.predictor_projection = SequenceDense(width, use_bias=False, kernel_initializer=initializer, name="said")
-        self.output_dense = SequenceDense(size, kernel_initializer=initializer, name="output")
+        shared: dict[str, Any] = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
+        self.encoder_projection = SequenceDense(width, name="heard", **shared)
+        self.predictor_projection = SequenceDense(width, use_bias=False, name="said", **shared)
+        self.output_dense = SequenceDense(size, name="output", **shared)
 
     def build(self, input_shape: Any) -> None:
         self.encoder_projection.build((None, None, self.settings["memory_width"]))

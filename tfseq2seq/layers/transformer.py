@@ -9,6 +9,7 @@ from keras import ops
 
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import TransformerSpec
 
 
@@ -33,12 +34,11 @@ class FeedForward(keras.layers.Layer):
             "initializer": initializer,
         }
         self.gated = activation == "swiglu"
-        self.inner_dense = SequenceDense(
-            inner, activation="silu" if self.gated else activation, kernel_initializer=initializer, name="inner"
-        )
-        self.gate = SequenceDense(inner, kernel_initializer=initializer, name="gate") if self.gated else None
-        self.outer_dense = SequenceDense(width, kernel_initializer=initializer, name="outer")
-        self.dropout = keras.layers.Dropout(dropout)
+        shared: dict[str, Any] = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
+        self.inner_dense = SequenceDense(inner, activation="silu" if self.gated else activation, name="inner", **shared)
+        self.gate = SequenceDense(inner, name="gate", **shared) if self.gated else None
+        self.outer_dense = SequenceDense(width, name="outer", **shared)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
         for layer in (self.inner_dense, self.gate):
@@ -73,7 +73,9 @@ class TransformerBlock(keras.layers.Layer):
     def __init__(self, spec: TransformerSpec, width: int, memory_width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width, self.pre = spec, width, spec.norm == "pre"
-        shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer}
+        self.memory_width, self.initializer = memory_width, initializer
+        policy = self.dtype_policy
+        shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer, "dtype": policy}
         self.self_attention = MultiHeadAttention(
             width,
             spec.heads,
@@ -89,14 +91,14 @@ class TransformerBlock(keras.layers.Layer):
                 width, spec.heads, spec.kv_heads, memory_width, name="memory_attention", **shared
             )
         self.feed_forward = FeedForward(
-            width, spec.ffn, spec.activation, spec.ffn_dropout, initializer, name="feed_forward"
+            width, spec.ffn, spec.activation, spec.ffn_dropout, initializer, name="feed_forward", dtype=policy
         )
-        self.self_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="self_norm")
+        self.self_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="self_norm", dtype=policy)
         self.cross_attention_norm = (
-            keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm") if memory_width else None
+            keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm", dtype=policy) if memory_width else None
         )
-        self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm")
-        self.dropout = keras.layers.Dropout(spec.dropout)
+        self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm", dtype=policy)
+        self.dropout = keras.layers.Dropout(spec.dropout, dtype=policy)
 
     def build(self, input_shape: Any) -> None:
         for part in (self.self_attention, self.cross_attention, self.feed_forward):
@@ -123,7 +125,7 @@ class TransformerBlock(keras.layers.Layer):
         Args:
             bias: [B or 1, Q or 1, S] over what self-attention sees.
             positions: [Q] int, of the rows of `inputs`.
-            memory: keys and values from `memory_attention.keys_values`.
+            memory: keys and values from `cross_attention.keys_values`.
             memory_bias: [B, 1, S'] over the memory.
             cache: keys and values [B, G, N, d] of earlier steps; those of `inputs` are written into them.
             rows: from `cache_rows`, where to, with a cache.
@@ -161,6 +163,20 @@ class TransformerBlock(keras.layers.Layer):
         if self.pre:
             return x + self.dropout(part(norm(x)), training=training)
         return norm(x + self.dropout(part(x), training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            "spec": to_dict(self.spec),
+            "width": self.width,
+            "memory_width": self.memory_width,
+            "initializer": self.initializer,
+        }
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TransformerBlock:
+        # Encoder and decoder specs have the same fields; which of the two it was does not matter to a block.
+        return cls(**{**config, "spec": from_dict(TransformerSpec, config["spec"])})
 
 
 def cache_rows(shape: Any, slot: Any, count: Any) -> Any:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
 from tfseq2seq.models.ctc import CTCModel
-from tfseq2seq.models.language import LanguageModel
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import TransducerModel
-from tfseq2seq.spec import AudioSpec, CTCDecoderSpec, ModelSpec, SourceSpec, TransducerDecoderSpec
+from tfseq2seq.spec import (
+    CTCDecoderSpec,
+    ModelSpec,
+    RecurrentDecoderSpec,
+    SourceSpec,
+    TransducerDecoderSpec,
+    TransformerDecoderSpec,
+)
+
+# The model class for each kind of decoder.
+MODELS: dict[type, Any] = {
+    TransformerDecoderSpec: Seq2Seq,
+    RecurrentDecoderSpec: Seq2Seq,
+    CTCDecoderSpec: CTCModel,
+    TransducerDecoderSpec: TransducerModel,
+}
 
 
-def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int, **kwargs: Any) -> keras.Model:
+def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int, **kwargs: Any) -> Any:
     """A model with fresh weights.
 
     Args:
         spec: encoder and decoder.
-        source: text or audio.
-        source_size: entries of the source vocabulary; of audio, and for a language model, it does not matter.
+        source: what the model reads.
+        source_size: entries of the source vocabulary; 0 where there is none.
         target_size: entries of the target vocabulary.
     """
-    if spec.is_language_model:
-        return LanguageModel(spec, target_size, **kwargs)
-    if not isinstance(source, AudioSpec):
-        return Seq2Seq(spec, source_size, target_size, **kwargs)
-    if isinstance(spec.decoder, CTCDecoderSpec):
-        return CTCModel(spec, source, target_size, **kwargs)
-    if isinstance(spec.decoder, TransducerDecoderSpec):
-        return TransducerModel(spec, source, target_size, **kwargs)
-    return Seq2Seq(spec, 0, target_size, source, **kwargs)
+    return MODELS[type(spec.decoder)](spec, source_size, target_size, source, **kwargs)

@@ -26,14 +26,18 @@ from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
 from tfseq2seq.layers.recurrent_attention import RecurrentAttention
 from tfseq2seq.layers.transformer import TransformerBlock, cache_rows
+from tfseq2seq.models.memory import Memory
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
 
 
 class TransformerDecoder(keras.layers.Layer):
     """Stack of Transformer blocks. Its attention weights are the last block's, averaged over heads.
 
-    With a memory width of 0 there is no memory: a language model, which is called on embedded tokens alone.
+    With a memory width of 0 there is no memory, as in a language model, and the attention has no column.
     """
+
+    # Teacher forcing computes all positions at once, and steps read a cache entry for each position.
+    parallel = True
 
     def __init__(
         self,
@@ -60,32 +64,26 @@ class TransformerDecoder(keras.layers.Layer):
     def call(
         self,
         embedded: Any,
-        memory: Any = None,
-        memory_mask: Any = None,
-        summary: Any = None,
+        memory: Memory,
         target_mask: Any = None,
         training: bool | None = None,
-    ) -> Any:
-        """[B, T, D] to hidden [B, T, D] and, where there is a memory, attention [B, T, S]."""
-        fixed: dict[str, Any] = {"memory": [None] * len(self.blocks), "bias": None}
-        if memory is not None:
-            fixed = self._fixed(memory, memory_mask)
+    ) -> tuple[Any, Any]:
+        """[B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
+        fixed = self._fixed(memory)
         positions = ops.arange(ops.shape(embedded)[1], dtype="int32")
         bias = attention_bias(causal_mask(ops.shape(embedded)[1]), self.compute_dtype)
         x = self.embedding(embedded, training=training)
         weights = None
         for block, keys_values in zip(self.blocks, fixed["memory"], strict=True):
             x, weights, _ = block(x, bias, positions, keys_values, fixed["bias"], training=training)
-        return self._finish(x, weights)
+        return self._finish(x, weights, fixed["bias"])
 
-    def start(
-        self, memory: Any, memory_mask: Any, summary: Any, beam: int, length: int
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def start(self, memory: Memory, beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """Keys and values of the memory, and room for those of `length` positions of `beam` hypotheses."""
         attention = self.blocks[0].self_attention
-        shape = (ops.shape(memory)[0], attention.groups, beam * length, attention.head_width)
+        shape = (ops.shape(memory.values)[0], attention.groups, beam * length, attention.head_width)
         history = [tuple(ops.zeros(shape, dtype=self.compute_dtype) for _ in range(2)) for _ in self.blocks]
-        return self._fixed(memory, memory_mask), {"state": {}, "history": history}
+        return self._fixed(memory), {"state": {}, "history": history}
 
     def step(
         self, embedded: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
@@ -103,16 +101,23 @@ class TransformerDecoder(keras.layers.Layer):
                 x, bias, positions, keys_values, fixed["bias"], old, rows, key_positions, training=False
             )
             history.append(new)
-        hidden, attention = self._finish(x, weights)
+        hidden, attention = self._finish(x, weights, fixed["bias"])
         return hidden, {"state": {}, "history": history}, attention
 
-    def _fixed(self, memory: Any, memory_mask: Any) -> dict[str, Any]:
-        bias = ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1)
-        return {"memory": [block.cross_attention.keys_values(memory) for block in self.blocks], "bias": bias}
+    def _fixed(self, memory: Memory) -> dict[str, Any]:
+        """What the blocks read of the memory, and its mask as a bias; of no memory the bias alone, [B, 1, 0]."""
+        bias = ops.expand_dims(attention_bias(memory.mask, self.compute_dtype), 1)
+        keys_values = [
+            None if block.cross_attention is None else block.cross_attention.keys_values(memory.values)
+            for block in self.blocks
+        ]
+        return {"memory": keys_values, "bias": bias}
 
-    def _finish(self, x: Any, weights: Any) -> Any:
+    def _finish(self, x: Any, weights: Any, bias: Any) -> tuple[Any, Any]:
         hidden = x if self.norm is None else self.norm(x)
-        return hidden if weights is None else (hidden, ops.mean(weights, axis=1))
+        if weights is None:
+            return hidden, ops.repeat(bias, ops.shape(x)[1], axis=1)
+        return hidden, ops.mean(weights, axis=1)
 
 
 class RecurrentDecoder(keras.layers.Layer):
@@ -120,8 +125,12 @@ class RecurrentDecoder(keras.layers.Layer):
 
     At each step the cells read the token's embedding and, with input feeding, the last attentional vector; the top
     state attends to the memory; state and context make the attentional vector `tanh(W [state; context])`, the output.
-    Without attention the context is the encoder's summary, read at every step (Cho et al. 2014).
+    Without attention the context is the encoder's summary, read at every step (Cho et al. 2014). With a memory width of
+    0 there is no context either, as in a language model.
     """
+
+    # Teacher forcing goes through time, and a state holds all of the past.
+    parallel = False
 
     def __init__(
         self,
@@ -135,7 +144,9 @@ class RecurrentDecoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.spec, self.width, self.summary_width = spec, width, summary_width
+        # The context that stands in for attention: one vector, or nothing at all.
         self.fixed_context = spec.attention == "none"
+        self.has_context = memory_width > 0
         # Where a step needs the one before's output, time has to be walked; otherwise all steps attend at once.
         fed = not self.fixed_context and spec.input_feeding
         self.stepwise = stepwise or fed or spec.coverage or spec.attention == "location"
@@ -143,7 +154,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
         # What the first cell reads beside the embedding: the last attentional vector, or the fixed context.
         self.feed: Any = None
-        if fed or self.fixed_context:
+        if fed or (self.fixed_context and self.has_context):
             self.feed = SequenceDense(
                 self.cells.gates_width, use_bias=False, kernel_initializer=initializer, name="feed"
             )
@@ -153,12 +164,14 @@ class RecurrentDecoder(keras.layers.Layer):
             self.attention_layer = RecurrentAttention(spec, memory_width, initializer, name="alignment")
         # tanh(W [state; context]) as tanh(W1 state + W2 context): a fixed context has its product once.
         self.combine = SequenceDense(width, kernel_initializer=initializer, name="combine")
-        self.combine_context = SequenceDense(
-            width, use_bias=False, kernel_initializer=initializer, name="combine_context"
-        )
+        self.combine_context: Any = None
+        if self.has_context:
+            self.combine_context = SequenceDense(
+                width, use_bias=False, kernel_initializer=initializer, name="combine_context"
+            )
         self.bridges = [
             SequenceDense(spec.units, activation="tanh", kernel_initializer=initializer, name=f"bridge_{i}")
-            for i in range(spec.layers * self.cells.states_each * (spec.bridge == "tanh"))
+            for i in range(spec.layers * self.cells.states_each * (spec.bridge == "tanh" and self.has_context))
         ]
         self.dropout = keras.layers.Dropout(spec.dropout)
 
@@ -170,15 +183,14 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.feed is not None:
             self.feed.build((None, None, self.summary_width if self.fixed_context else self.width))
         self.combine.build((None, None, self.spec.units))
-        self.combine_context.build((None, None, self.context_width))
+        if self.combine_context is not None:
+            self.combine_context.build((None, None, self.context_width))
         for bridge in self.bridges:
             bridge.build((None, self.summary_width))
 
-    def call(
-        self, embedded: Any, memory: Any, memory_mask: Any, summary: Any, target_mask: Any, training: bool | None = None
-    ) -> tuple[Any, Any]:
+    def call(self, embedded: Any, memory: Memory, target_mask: Any, training: bool | None = None) -> tuple[Any, Any]:
         """[B, T, D] to hidden [B, T, D] and attention [B, T, S] (uniform for a fixed context)."""
-        fixed, cache = self.start(memory, memory_mask, summary, 1, 1)
+        fixed, cache = self.start(memory, 1, 1)
         inputs = {
             "projected": time_major(self.project_input(embedded, fixed, training)),
             **self.dropout_masks(embedded, training),
@@ -195,13 +207,11 @@ class RecurrentDecoder(keras.layers.Layer):
         hidden, attention, _ = self._attend(top, fixed, {})
         return self.dropout(hidden, training=training), attention
 
-    def start(
-        self, memory: Any, memory_mask: Any, summary: Any, beam: int, length: int
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def start(self, memory: Memory, beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """What attention needs of the memory, and the first state of every hypothesis."""
-        batch, source = ops.shape(memory)[0], ops.shape(memory)[1]
+        batch, source = ops.shape(memory.values)[0], ops.shape(memory.values)[1]
         if self.bridges:
-            cells = [bridge(summary) for bridge in self.bridges]
+            cells = [bridge(memory.summary) for bridge in self.bridges]
         else:
             count = self.spec.layers * self.cells.states_each
             cells = [ops.zeros((batch, self.spec.units), dtype=self.compute_dtype) for _ in range(count)]
@@ -211,15 +221,12 @@ class RecurrentDecoder(keras.layers.Layer):
             state["weights"] = ops.zeros((batch, beam, source), dtype=self.compute_dtype)
             if self.spec.coverage:
                 state["coverage"] = state["weights"]
-        if self.fixed_context:
-            context = ops.expand_dims(summary, 1)
-            fixed = {
-                "projected": self.feed(context),
-                "combined": self.combine_context(context),
-                "bias": ops.expand_dims(attention_bias(memory_mask, self.compute_dtype), 1),
-            }
-        else:
-            fixed = self.attention_layer.prepare(memory, memory_mask)
+        if not self.fixed_context:
+            return self.attention_layer.prepare(memory.values, memory.mask), {"state": state, "history": {}}
+        fixed = {"bias": ops.expand_dims(attention_bias(memory.mask, self.compute_dtype), 1)}
+        if self.has_context:
+            context = ops.expand_dims(memory.summary, 1)
+            fixed |= {"projected": self.feed(context), "combined": self.combine_context(context)}
         return fixed, {"state": state, "history": {}}
 
     def step(
@@ -238,7 +245,7 @@ class RecurrentDecoder(keras.layers.Layer):
     def project_input(self, embedded: Any, fixed: dict[str, Any], training: bool | None) -> Any:
         """[B, T, D] to what the first cell reads of it, and of a fixed context: [B, T, G]."""
         projected = self.cells.project_input(self.embedding(embedded, training=training))
-        return projected + fixed["projected"] if self.fixed_context else projected
+        return projected + fixed["projected"] if "projected" in fixed else projected
 
     def dropout_masks(self, embedded: Any, training: bool | None) -> dict[str, Any]:
         """Dropout masks between layers for every step, [T, B, (layers - 1) * U], where there are any."""
@@ -248,8 +255,8 @@ class RecurrentDecoder(keras.layers.Layer):
         return {"dropout_masks": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
 
     def advance(self, carry: dict[str, Any], now: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """One step of decoders that walk: cells, attention and attentional vector. `now["projected"]` is [B, G] in a walk
-        and [B, K, G] in a step."""
+        """One step of stepwise decoders: cells, attention and attentional vector. `now["projected"]` is [B, G] in the
+        loop over time and [B, K, G] in a step of search."""
         projected = now["projected"] if len(now["projected"].shape) == 3 else ops.expand_dims(now["projected"], 1)
         if self.spec.input_feeding and not self.fixed_context:
             projected = projected + self.feed(carry["hidden"])
@@ -279,7 +286,7 @@ class RecurrentDecoder(keras.layers.Layer):
     def _attend(self, top: Any, fixed: dict[str, Any], carry: dict[str, Any]) -> tuple[Any, Any, Any]:
         coverage = carry.get("coverage")
         if self.attention_layer is None:
-            combined = fixed["combined"]
+            combined = fixed.get("combined", 0.0)
             weights = ops.repeat(ops.softmax(fixed["bias"], axis=-1), ops.shape(top)[1], axis=1)
         else:
             context, weights = self.attention_layer(top, fixed, carry.get("weights"), coverage)
@@ -288,7 +295,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return hidden, weights, None if coverage is None else coverage + weights
 
 
-BUILDERS = {TransformerDecoderSpec: TransformerDecoder, RecurrentDecoderSpec: RecurrentDecoder}
+BUILDERS: dict[type, Any] = {TransformerDecoderSpec: TransformerDecoder, RecurrentDecoderSpec: RecurrentDecoder}
 
 
 def build_decoder(
@@ -299,5 +306,5 @@ def build_decoder(
     Args:
         stepwise: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
     """
-    extra = {"stepwise": stepwise} if isinstance(spec, RecurrentDecoderSpec) else {}
+    extra = {"stepwise": stepwise} if not BUILDERS[type(spec)].parallel else {}
     return BUILDERS[type(spec)](spec, width, memory_width, summary_width, initializer, name="decoder", **extra)

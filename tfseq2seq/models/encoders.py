@@ -38,10 +38,28 @@ class Encoder(keras.layers.Layer):
 
     memory_width: int
     summary_width: int
+    # Positions of the input that one position of the memory covers.
+    stride: int = 1
+    # Whether recurrent layers run in it, through `run_layer`.
+    recurrent = False
 
     def positions(self, source: Any) -> Any:
         """S' of S, a number or a tensor."""
         return source
+
+
+class NoEncoder(Encoder):
+    """Of models without a source: a memory without positions."""
+
+    memory_width = summary_width = 0
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        batch = ops.shape(inputs)[0]
+        empty = ops.zeros((batch, 0), dtype=self.compute_dtype)
+        return ops.zeros((batch, 0, 0), dtype=self.compute_dtype), ops.zeros((batch, 0), dtype="bool"), empty
+
+    def positions(self, source: Any) -> Any:
+        return 0
 
 
 class TransformerEncoder(Encoder):
@@ -73,9 +91,11 @@ class TransformerEncoder(Encoder):
 class _Recurrent(Encoder):
     """What encoders of recurrent layers share.
 
-    `run_layer` takes a layer over time, giving its outputs and last states. An artefact whose runtime lacks the lists
-    that Keras collects outputs in sets another with the same result.
+    `run_layer` takes a layer over time and gives its outputs and last states. The TFLite export sets another one with
+    the same result, as TFLite lacks the lists in which Keras collects outputs.
     """
+
+    recurrent = True
 
     @staticmethod
     def run_layer(layer: Any, inputs: Any, mask: Any, training: bool | None) -> Any:
@@ -116,6 +136,7 @@ class ConvolutionEncoder(Encoder):
     def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.width, self.pooling = width, spec.pooling
+        self.stride = spec.pooling
         self.memory_width = self.summary_width = spec.filters
         self.embedding = PositionedEmbedding(width, "learned", spec.max_positions, spec.dropout, name="positions")
         self.project = SequenceDense(spec.filters, kernel_initializer=initializer, name="project")
@@ -205,6 +226,7 @@ class PyramidEncoder(_Recurrent):
     def __init__(self, spec: PyramidEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
+        self.stride = 2**spec.joins
         self.memory_width = 2 * spec.units
         self.summary_width = 2 * spec.units * STATES[spec.cell]
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")

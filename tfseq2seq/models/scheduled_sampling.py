@@ -14,6 +14,7 @@ from keras import ops
 
 from tfseq2seq.layers.masks import padding_mask
 from tfseq2seq.layers.recurrent import over_time, time_major
+from tfseq2seq.models.memory import Memory
 
 
 class _Sampling(keras.layers.Layer):
@@ -22,7 +23,9 @@ class _Sampling(keras.layers.Layer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.generator = keras.random.SeedGenerator()
-        self.share = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="float32", name="share")
+        self.share = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, dtype="float32", autocast=False, name="share"
+        )
 
     def coins(self, shape: Any) -> Any:
         """True with probability `share`."""
@@ -61,13 +64,11 @@ class StepSampling(_Sampling):
     def build(self, input_shape: Any) -> None:
         self.decoder.build(None)
 
-    def call(
-        self, embedded: Any, memory: Any, memory_mask: Any, summary: Any, target_mask: Any, training: bool | None = None
-    ) -> tuple[Any, Any]:
+    def call(self, embedded: Any, memory: Memory, target_mask: Any, training: bool | None = None) -> tuple[Any, Any]:
         """As the decoder's call: [B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
         if not training:
-            return self.decoder(embedded, memory, memory_mask, summary, target_mask, training=training)
-        fixed, cache = self.decoder.start(memory, memory_mask, summary, 1, 1)
+            return self.decoder(embedded, memory, target_mask, training=training)
+        fixed, cache = self.decoder.start(memory, 1, 1)
         projected = time_major(self.decoder.project_input(embedded, fixed, training))
         coins = self.coins((ops.shape(projected)[0], ops.shape(projected)[1], 1))
         later = ops.reshape(ops.arange(ops.shape(projected)[0]) > 0, (-1, 1, 1))  # <bos> is never replaced

@@ -11,30 +11,30 @@ from typing import Any
 import keras
 
 from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
-from tfseq2seq.models.encoders import build_encoder
-from tfseq2seq.models.frontend import AudioFrontend
-from tfseq2seq.models.seq2seq import token_embedding
-from tfseq2seq.models.sources import SpeechModel, looks_back_only, source_inputs
-from tfseq2seq.spec import AudioSpec, ModelSpec, TransducerDecoderSpec
+from tfseq2seq.models.embedding import token_embedding
+from tfseq2seq.models.frontends import build_frontend
+from tfseq2seq.models.trainable import Trainable
+from tfseq2seq.spec import ModelSpec, SourceSpec, TransducerDecoderSpec
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class TransducerModel(SpeechModel):
+class TransducerModel(Trainable):
     """Called on {"source": [B, N] samples, "source_length": [B], "target": [B, U] ids beginning with <bos>} it gives
     float32 logits [B, F, U, V]: of what comes at each position after each number of tokens, blank being 0.
 
     Args:
         spec: with a decoder of kind transducer.
-        source: audio.
+        source_size: entries of the source vocabulary; 0 where there is none.
         target_size: V, entries of the target vocabulary; <pad> stands for the blank.
+        source: what the model reads.
     """
 
-    def __init__(self, spec: ModelSpec, source: AudioSpec, target_size: int, **kwargs: Any):
+    def __init__(self, spec: ModelSpec, source_size: int, target_size: int, source: SourceSpec, **kwargs: Any):
         decoder = spec.decoder
         assert isinstance(decoder, TransducerDecoderSpec)
         # layers
-        frontend = AudioFrontend(source, spec.width, looks_back_only(spec), spec.initializer, name="frontend")
-        encoder = build_encoder(spec.encoder, spec.width, spec.initializer)
+        frontend = build_frontend(spec, source, source_size)
+        encoder = frontend.encoder(spec)
         embedding = token_embedding(spec.width, target_size, "target_embedding")
         prediction = PredictionNetwork(decoder, spec.width, spec.initializer, name="prediction")
         joint = JointNetwork(
@@ -42,13 +42,14 @@ class TransducerModel(SpeechModel):
         )
 
         # functional model
-        inputs = {**source_inputs(source), "target": keras.Input((None,), dtype="int32", name="target")}
-        memory, mask, _ = encoder(*frontend(inputs["source"], inputs["source_length"]))
+        read = frontend.inputs()
+        inputs = {**read, "target": keras.Input((None,), dtype="int32", name="target")}
+        memory, mask, _ = encoder(*frontend(read))
         logits = joint(memory, mask, prediction(embedding(inputs["target"])))
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
         # config
-        self.spec, self.source, self.target_size = spec, source, target_size
+        self.configure(spec, source, source_size, target_size)
         self.frontend, self.encoder, self.target_embedding = frontend, encoder, embedding
         self.prediction, self.joint = prediction, joint
 

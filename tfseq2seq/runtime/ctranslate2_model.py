@@ -9,6 +9,7 @@ from typing import Any
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.runtime.outputs import Output
+from tfseq2seq.runtime.plain_sources import load_source
 from tfseq2seq.runtime.plain_text import PlainText, load_side
 from tfseq2seq.spec import EOS, SPECIAL_TOKENS
 
@@ -28,15 +29,13 @@ class CTranslate2Model:
         UserError: ctranslate2 is not installed, or something in the folder is missing or damaged.
     """
 
-    audio = None
-
     def __init__(self, folder: str | Path, batch_size: int = 32, workers: int = 1, threads: int = 1):
         ctranslate2 = load_ctranslate2()
         folder = Path(folder)
         try:
             self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            self.source: PlainText = load_side(folder, "source", self.config)
             self.target: PlainText = load_side(folder, "target", self.config)
+            self.source: Any = load_source(folder, self.config, self.target)
             self._translator = ctranslate2.Translator(
                 str(folder), device="cpu", inter_threads=workers, intra_threads=threads
             )
@@ -47,13 +46,13 @@ class CTranslate2Model:
 
     def generate(self, inputs: Sequence[str]) -> list[Output]:
         """Outputs for each text, in the order given. Nothing in gives nothing out."""
-        rows = [[self.source.vocabulary.tokens[token] for token in self.source.encode(text)] for text in inputs]
-        count = self.config["search"]["n_best"]
-        outputs = [Output.nothing(count) for _ in inputs]
-        # An empty text has <eos> alone.
-        indices = [index for index, row in enumerate(rows) if len(row) > 1]
+        tokens = self.source.text.vocabulary.tokens
+        rows = [self.source.row(text) for text in inputs]
+        outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]
+        indices = [index for index, row in enumerate(rows) if not self.source.is_nothing(row)]
         options = {"max_batch_size": self.batch_size, **self.config["options"]}
-        results = self._translator.translate_batch([rows[index] for index in indices], **options)
+        given = [[tokens[token] for token in rows[index]] for index in indices]
+        results = self._translator.translate_batch(given, **options)
         for index, result in zip(indices, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
             outputs[index] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))

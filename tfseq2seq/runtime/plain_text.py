@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces, vocabulary_file
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import EOS, SPECIAL_TOKENS, UNK, TextSpec
+from tfseq2seq.spec import EOS, UNK, TextSpec
 
 _FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
 
@@ -23,15 +23,16 @@ class PlainText:
     """Strings to ids and back.
 
     Args:
-        spec: scheme, normalization, case.
+        spec: scheme, normalization, case, reserved tokens.
         vocabulary: from `load_vocabulary`.
     """
 
     def __init__(self, spec: TextSpec, vocabulary: Vocabulary):
         self.spec, self.vocabulary = spec, vocabulary
-        self._surfaces = surfaces(vocabulary, spec.scheme)
-        # Text that spells a special token is text.
-        self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if index >= len(SPECIAL_TOKENS)}
+        self._surfaces = surfaces(vocabulary, spec)
+        # Text that spells a special or reserved token is text.
+        first = spec.first_ordinary_id
+        self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if index >= first}
 
     def normalize(self, text: str) -> str:
         """After Unicode normalization, case folding where asked for, and without space at either end."""
@@ -47,22 +48,35 @@ class PlainText:
         return text[begin:end]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, ending with <eos>."""
-        text, scheme = self.normalize(text), self.spec.scheme
+        """Ids of a text: the begin token where the spec has one, the text, <eos>. An empty text has <eos> alone."""
+        ids = self._tokenize(self.normalize(text))
+        begin = [self.reserved_id(self.spec.begin)] if ids and self.spec.begin else []
+        return [*begin, *ids, EOS]
+
+    def reserved_id(self, token: str) -> int:
+        """The id of a reserved token, to put among the ids of text.
+
+        Raises:
+            UserError: there is no such reserved token.
+        """
+        return self.spec.reserved_id(token)
+
+    def _tokenize(self, text: str) -> list[int]:
+        scheme = self.spec.scheme
         if scheme in ("unigram", "bpe"):
-            return [*self._processor.encode(text), EOS]
+            return self._processor.encode(text)
         if scheme == "bytes":
-            return [*(byte + len(SPECIAL_TOKENS) for byte in text.encode("utf-8")), EOS]
+            return [byte + self.spec.first_ordinary_id for byte in text.encode("utf-8")]
         if scheme == "characters":
-            return [*(self._ids.get(letter, UNK) for letter in text), EOS]
+            return [self._ids.get(letter, UNK) for letter in text]
         # As TensorFlow splits: at ASCII's white space alone.
         words = [word.decode("utf-8") for word in text.encode("utf-8").split()]
         if scheme == "words":
-            return [*(self._ids.get(word, UNK) for word in words), EOS]
-        return [*(piece for word in words for piece in self._pieces(word)), EOS]
+            return [self._ids.get(word, UNK) for word in words]
+        return [piece for word in words for piece in self._pieces(word)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens other than <unk> give nothing."""
+        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing."""
         text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
         return text.removeprefix(" ") if self.spec.scheme not in ("characters", "bytes") else text
 

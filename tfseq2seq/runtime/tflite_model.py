@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfseq2seq.errors import UserError
-from tfseq2seq.recipe import from_dict
 from tfseq2seq.runtime.outputs import Output
-from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.runtime.plain_sources import load_source
 from tfseq2seq.runtime.plain_text import load_side
-from tfseq2seq.spec import AudioSpec
 
 MODEL, CONFIG = "model.tflite", "config.json"
 
@@ -43,7 +39,7 @@ class TFLiteModel:
             content = (folder / MODEL).read_bytes()
             self.strings = "text" in self.config["outputs"]
             self.target = load_side(folder, "target", self.config)
-            self.source = load_side(folder, "source", self.config) if "source" in self.config else None
+            self.source = load_source(folder, self.config, self.target)
         except KeyError as error:
             raise UserError(f"{folder}: not a whole TFLite export: {CONFIG} does not tell its {error}") from None
         except (OSError, ValueError) as error:
@@ -56,27 +52,17 @@ class TFLiteModel:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
 
-    @property
-    def audio(self) -> AudioSpec | None:
-        """How a model of speech hears; None of one of text."""
-        return from_dict(AudioSpec, self.config["audio"], "audio") if "audio" in self.config else None
-
     def generate(self, inputs: Sequence[Any]) -> list[Output]:
-        """Outputs for each input, in the order given. Nothing in gives nothing out."""
+        """Outputs for each input, in the order given. An empty input gives empty texts."""
         if self.strings:
             return [self._one(one) for one in inputs]
-        rows = [
-            np.array(self.source.encode(one), "int32") if self.source else np.asarray(one, "float32") for one in inputs
-        ]
-        # An empty text has <eos> alone, an empty recording no sample.
-        least = 1 if self.source else 0
+        rows = [self.source.row(one) for one in inputs]
         outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]
-        order = sorted(
-            (index for index, row in enumerate(rows) if len(row) > least), key=lambda index: -len(rows[index])
-        )
+        real = [index for index, row in enumerate(rows) if not self.source.is_nothing(row)]
+        order = sorted(real, key=lambda index: -len(rows[index]))
         for begin in range(0, len(order), self.batch_size):
             indices = order[begin : begin + self.batch_size]
-            found = self._ask(**self._packed([rows[index] for index in indices]))
+            found = self._ask(**self.source.packed([rows[index] for index in indices]))
             for row, index in enumerate(indices):
                 texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
                 outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
@@ -84,16 +70,11 @@ class TFLiteModel:
 
     def _one(self, one: Any) -> Output:
         """The best output for one input of a file of strings."""
-        row: Any = self.source.normalize(one) if self.source else np.asarray(one, "float32")
-        if not len(row):
+        given = self.source.string(one)
+        if not given:
             return Output.nothing(1)
-        found = self._ask(**({"text": np.array([row], object)} if self.source else self._packed([row])))
+        found = self._ask(**given)
         return Output([found["text"][0].decode("utf-8")], found["score"].tolist(), found["log_prob"].tolist())
-
-    def _packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        if self.source:
-            return {"ids": padded_rows(rows, "int32")[0]}
-        return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
 
 
 def _interpreter(content: bytes, threads: int) -> Any:

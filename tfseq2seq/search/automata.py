@@ -1,9 +1,9 @@
-"""Scorers that are finite automata with failure arcs: n-gram models, phrases to listen for, a bonus for each token.
+"""External scorers that are finite automata with failure arcs: n-gram models, phrases and a bonus for each token.
 
-A state has arcs for some tokens. For any other token the automaton goes to a shorter state first, at a cost, and looks
-there, as back-off models do (Katz 1987) and as string matching does (Aho & Corasick 1975); the last state, 0, knows
-every token. All arcs stand in one sorted array, so that memory grows with their number and not with states times
-vocabulary.
+A state has arcs for some tokens. For any other token the automaton first follows the failure arc to a state with a
+shorter history, at a cost, and looks there. Back-off models (Katz 1987) and string matching (Aho & Corasick 1975) do
+the same. State 0 is the last one and has arcs for all tokens. All arcs are in one sorted array, so memory grows with
+the number of arcs and not with the number of states times the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tfseq2seq.spec import EOS
 
 @dataclass
 class Arcs:
-    """An automaton in construction.
+    """The arcs of an automaton under construction.
 
     Attributes:
-        scores: [V], of every token in state 0.
-        targets: [V], the states they lead to from there.
-        arcs: (state, token) to (score, next state), for states above 0.
-        failures: of each state above 0, where to look for other tokens, and what going there adds.
-        start: where hypotheses begin.
+        scores: [V], the score of every token in state 0.
+        targets: [V], the next state after every token in state 0.
+        arcs: maps (state, token) to (score, next state), for states above 0.
+        failures: maps each state above 0 to the state in which to look up other tokens, and the score of going there.
+        start: the state in which hypotheses begin.
     """
 
     scores: np.ndarray
@@ -38,11 +38,13 @@ class Arcs:
 
 
 class Automaton(tf.Module):
-    """A `Scorer` of `search/fusion.py` whose state is the automaton's, int32 [B, K]. Its arrays are kept by artefacts.
+    """A `Scorer` of `search/fusion.py` that runs an automaton. Its states are int32 [B, K].
+
+    Exported models store its arrays.
 
     Args:
-        arcs: what it is made of.
-        name: of its variables.
+        arcs: the arcs of the automaton.
+        name: the name of the module, which prefixes the names of its variables.
     """
 
     def __init__(self, arcs: Arcs, name: str):
@@ -55,7 +57,7 @@ class Automaton(tf.Module):
         for state, (suffix, cost) in arcs.failures.items():
             suffixes[state], costs[state] = suffix, cost
         self.levels = _longest_chain(suffixes)
-        # One arc that nothing asks for at the end: an empty array could not be looked into.
+        # An unused arc at the end: gather and searchsorted need a non-empty array.
         self._keys = _kept(np.append(keys, np.iinfo("int64").max))
         self._values = _kept(np.array([*(arcs.arcs[key][0] for key in ordered), 0.0], "float32"))
         self._next = _kept(np.array([*(arcs.arcs[key][1] for key in ordered), 0], "int32"))
@@ -68,7 +70,7 @@ class Automaton(tf.Module):
         return tf.fill(tf.stack([batch, beam]), self.first)
 
     def scores(self, states: Any) -> tf.Tensor:
-        """[B, K, V]: of every next token."""
+        """Returns the scores [B, K, V] of all next tokens."""
         shape = tf.shape(states)
         chain = self._chain(tf.reshape(states, [-1]))
         rows = tf.shape(chain[0])[0]
@@ -89,14 +91,14 @@ class Automaton(tf.Module):
         return tf.reshape(next_states, shape)
 
     def _chain(self, states: Any) -> list[tf.Tensor]:
-        """[R] states, the ones they fail to, and so on; 0 stays 0."""
+        """Returns states [R], the states of their failure arcs, and so on. State 0 stays 0."""
         chain = [states]
         for _ in range(self.levels - 1):
             chain.append(tf.gather(self._suffixes, chain[-1]))
         return chain[: self.levels]
 
     def _with_arcs(self, total: Any, states: Any) -> tf.Tensor:
-        """[R, V] with the scores of the arcs of states [R] in place of what is there."""
+        """Returns `total` [R, V] with the entries of the arcs of states [R] replaced by the arcs' scores."""
         begins = tf.gather(self._begins, states)
         counts = tf.gather(self._begins, states + 1) - begins
         rows = tf.repeat(tf.range(tf.shape(states)[0]), counts)
@@ -107,14 +109,16 @@ class Automaton(tf.Module):
 
 
 def token_bonus(size: int) -> Automaton:
-    """1 for every token but <eos>: what keeps a language model from preferring short outputs."""
+    """Returns a scorer that gives 1 for every token except <eos>. It compensates for the short outputs that a language
+    model favors.
+    """
     scores = np.ones(size)
     scores[EOS] = 0.0
     return Automaton(Arcs(scores, np.zeros(size)), name="token_bonus")
 
 
 def _longest_chain(suffixes: Sequence[int] | np.ndarray) -> int:
-    """States above 0 on the longest way of failures; at least 1, so that there is a level to look at."""
+    """Returns the number of states above 0 on the longest chain of failure arcs, at least 1."""
     states, longest = np.arange(len(suffixes)), 0
     while states.any():
         states, longest = np.asarray(suffixes)[states], longest + 1
@@ -122,5 +126,5 @@ def _longest_chain(suffixes: Sequence[int] | np.ndarray) -> int:
 
 
 def _kept(values: np.ndarray) -> tf.Variable:
-    # A variable, not a constant: it is stored once and beside the graph, whose size is limited.
+    # A variable is stored once, outside the graph. A constant would be in the graph, whose size is limited.
     return tf.Variable(values, trainable=False, dtype=values.dtype)

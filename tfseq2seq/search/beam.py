@@ -1,14 +1,14 @@
 """Beam search, batched and in graph; greedy search is a beam of 1.
 
 A step function is called as `step(ids [B, K], index, visible [B, K, L * K], fixed, cache)` and returns
-`(logits [B, K, V], cache, attention [B, K, S])`; `models/decoders.py` tells what `visible`, `fixed` and `cache` hold.
-Search moves `cache["state"]` as hypotheses change place and leaves `cache["history"]` where it was written. It makes
-room in the history as outputs become long, see `search/growing_cache.py`.
+`(logits [B, K, V], cache, attention [B, K, S])`. `models/decoders.py` describes `visible`, `fixed` and `cache`. The
+search reorders `cache["state"]` with the hypotheses and does not move `cache["history"]`. The capacity of the history
+grows with the length of the outputs, see `search/growing_cache.py`.
 
-The rule: each step ranks all continuations of the K live hypotheses. Of the best K, those that end with <eos> are
-finished; the best K that do not end live on. An example is done when K are finished ("full") or when no live hypothesis
-can still beat the worst of those to be returned ("exact"). At its longest length only <eos> may come, so every
-hypothesis returned is a complete sequence and its score the log-probability of just that sequence.
+Each step ranks all continuations of the K live hypotheses. Those of the best K that end with <eos> are finished. The
+best K that do not end stay live. An example is done when K hypotheses are finished ("full"), or when no live hypothesis
+can score better than the worst of those to return ("exact"). At the maximum length only <eos> is allowed. Every
+returned hypothesis is therefore a complete sequence, and its log-probability is that of exactly this sequence.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ StepFunction = Callable[[Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 
 
 class Hypotheses(NamedTuple):
-    """Outputs of search, best first.
+    """The output of a search, best first.
 
-    ids [B, N, L] int32 without <bos>, with <eos>, padded; lengths [B, N] int32, <eos> counted, 0 where there is no such
-    hypothesis; log_probs [B, N] float32, sums over the tokens and <eos>; scores [B, N] float32, what they are ranked
-    by: log_probs with length and coverage penalty; attention [B, N, L, S] float32, or None where not asked for.
+    Attributes:
+        ids: [B, N, L] int32 without <bos>, with <eos>, padded.
+        lengths: [B, N] int32, including <eos>; 0 if there is no such hypothesis.
+        log_probs: [B, N] float32, summed over the tokens and <eos>.
+        scores: [B, N] float32, the values that rank the hypotheses: log_probs with length and coverage penalty.
+        attention: [B, N, L, S] float32, or None if it was not requested.
     """
 
     ids: tf.Tensor
@@ -44,18 +47,22 @@ class Hypotheses(NamedTuple):
 
 
 class _Live(NamedTuple):
-    last: tf.Tensor  # [B, K] tokens to feed next
+    """The live hypotheses."""
+
+    last: tf.Tensor  # [B, K]: the last tokens, which are the next inputs
     ids: tf.Tensor  # [B, K, L]
-    slots: tf.Tensor  # [B, K, L]: in which slot each position was written
-    sums: tf.Tensor  # [B, K]
-    coverage: tf.Tensor  # [B, K, S], or [B, K, 0] where nothing needs it
+    slots: tf.Tensor  # [B, K, L]: the slot in which each position was written to the cache
+    sums: tf.Tensor  # [B, K]: log-probabilities
+    coverage: tf.Tensor  # [B, K, S]: summed attention; [B, K, 0] without a coverage penalty
 
 
 class _Finished(NamedTuple):
+    """The finished hypotheses, best first."""
+
     ids: tf.Tensor  # [B, K, L]
     slots: tf.Tensor  # [B, K, L]
     lengths: tf.Tensor  # [B, K]
-    sums: tf.Tensor  # [B, K]
+    sums: tf.Tensor  # [B, K]: log-probabilities
     scores: tf.Tensor  # [B, K]
 
 
@@ -71,18 +78,19 @@ def beam_search(
     with_attention: bool = False,
     joint_scorer: JointScorer | None = None,
 ) -> Hypotheses:
-    """The `spec.n_best` best sequences a beam of `spec.beam` finds.
+    """Returns the `spec.n_best` best sequences found with a beam of `spec.beam`.
 
     Args:
-        step: see above.
-        fixed: handed through to `step`; nothing in it is reordered or repeated.
-        cache: for K = spec.beam hypotheses, with room for any number of positions.
-        start: [B] first tokens, usually <bos>.
-        limits: from `length_limits`.
-        prefix: [B, P] ids each output begins with, padded.
+        step: the step function, see the module docstring.
+        fixed: passed to `step` without change; nothing in it is reordered or repeated.
+        cache: the cache of K = spec.beam hypotheses. Its capacity may be any number of positions.
+        start: [B] first input tokens, usually <bos>.
+        limits: the limits of the output lengths, from `length_limits`.
+        spec: the options of the search.
+        prefix: [B, P] ids that each output must begin with, padded.
         memory_mask: [B, S], needed for the coverage penalty.
-        with_attention: return attention weights too.
-        opinion: what counts beside the model; log-probabilities are then of all of it together.
+        with_attention: whether to return attention weights too.
+        joint_scorer: external scorers and a CTC output. log_probs then include them.
     """
     beam, length = spec.beam, limits.longest
     batch = tf.shape(start)[0]
@@ -119,7 +127,7 @@ def beam_search(
         weights: Any,
         scorer_states: Any,
     ) -> Any:
-        # A step writes its own entry before it looks back.
+        # A step writes its own entry to the cache before it attends, so the current position is visible.
         own = tf.broadcast_to(tf.range(beam)[tf.newaxis, :, tf.newaxis], tf.stack([batch, beam, 1]))
         slots = _put(live.slots, own, index)
         seen = tf.equal(tf.expand_dims(slots[:, :, :capacity], 3), tf.range(beam))
@@ -168,16 +176,16 @@ def beam_search(
         done = tf.logical_or(done, _is_done(moved, finished, index + 1, limits, spec))
         return index + 1, moved, finished, done, cache, weights, scorer_states
 
-    first = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, scorer_states)
-    _, _, finished, _, _, weights, _ = loop_with_growing_cache(unfinished, body, first, spec.max_length, length, beam)
+    initial = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, scorer_states)
+    _, _, finished, _, _, weights, _ = loop_with_growing_cache(unfinished, body, initial, spec.max_length, length, beam)
     return _best(finished, weights if with_attention else None, spec.n_best)
 
 
 def _candidates(
     logits: Any, live: _Live, index: Any, limits: Limits, spec: SearchSpec, prefix: Any, normalized: bool
 ) -> tuple[Any, Any, Any]:
-    """The best 2K continuations: tokens, parent hypotheses and sums of log-probabilities, [B, C] each, best first."""
-    # First the best of each hypothesis, then the best of those: no pass over [B, K * V] sums.
+    """Returns the best 2K continuations: tokens, parent indices and sums of log_probs, [B, C] each, best first."""
+    # The best of each hypothesis first, then the best of all: this avoids a pass over [B, K * V] sums.
     values, tokens = continuations(
         tf.cast(logits, tf.float32),
         live.ids,
@@ -188,11 +196,11 @@ def _candidates(
         prefix,
         normalized,
     )
-    each = values.shape[2]
-    flat = tf.stack([tf.shape(values)[0], spec.beam * each])
+    per_hypothesis = values.shape[2]
+    flat = tf.stack([tf.shape(values)[0], spec.beam * per_hypothesis])
     sums = tf.reshape(values + tf.expand_dims(live.sums, 2), flat)
-    sums, indices = tf.math.top_k(sums, min(2 * spec.beam, spec.beam * each))
-    return tf.gather(tf.reshape(tokens, flat), indices, batch_dims=1), indices // each, sums
+    sums, indices = tf.math.top_k(sums, min(2 * spec.beam, spec.beam * per_hypothesis))
+    return tf.gather(tf.reshape(tokens, flat), indices, batch_dims=1), indices // per_hypothesis, sums
 
 
 def _finish(
@@ -209,7 +217,7 @@ def _finish(
     spec: SearchSpec,
     memory_mask: Any,
 ) -> _Finished:
-    """The finished hypotheses with those of this step's best K that end now."""
+    """Adds those of this step's best K continuations that end with <eos> to the finished hypotheses. Keeps the best."""
     beam = spec.beam
     tokens, parents, sums, ends = (x[:, :beam] for x in (tokens, parents, sums, ends))
     accepted = ends & (sums > FORBIDDEN / 2) & tf.logical_not(tf.expand_dims(done, 1))
@@ -223,36 +231,37 @@ def _finish(
         sums,
         tf.where(accepted, scores, FORBIDDEN),
     )
-    both = _Finished(*(tf.concat([old, more], axis=1) for old, more in zip(finished, new, strict=True)))
-    _, best = tf.math.top_k(both.scores, beam)
-    return _Finished(*(tf.gather(part, best, batch_dims=1) for part in both))
+    merged = _Finished(*(tf.concat([old, more], axis=1) for old, more in zip(finished, new, strict=True)))
+    _, best = tf.math.top_k(merged.scores, beam)
+    return _Finished(*(tf.gather(part, best, batch_dims=1) for part in merged))
 
 
 def _is_done(live: _Live, finished: _Finished, index: Any, limits: Limits, spec: SearchSpec) -> tf.Tensor:
-    """[B]: nothing that can still come would change the result."""
-    over = tf.logical_or(index >= limits.most, tf.reduce_max(live.sums, axis=1) <= FORBIDDEN / 2)
+    """Returns [B] bool: whether further steps cannot change the result."""
+    exhausted = tf.logical_or(index >= limits.max_length, tf.reduce_max(live.sums, axis=1) <= FORBIDDEN / 2)
     if spec.stop == "full":
-        return tf.logical_or(over, tf.reduce_min(finished.scores, axis=1) > FORBIDDEN / 2)
-    # Sums only fall, so a live sum over the largest penalty is the most it can reach; coverage only costs.
-    reachable = tf.reduce_max(live.sums, axis=1) / length_penalty(limits.most, spec)
-    return tf.logical_or(over, finished.scores[:, spec.n_best - 1] >= reachable)
+        return tf.logical_or(exhausted, tf.reduce_min(finished.scores, axis=1) > FORBIDDEN / 2)
+    # Sums never increase, so a live sum divided by the largest length penalty is an upper bound of its final score.
+    # The coverage penalty is never positive.
+    reachable = tf.reduce_max(live.sums, axis=1) / length_penalty(limits.max_length, spec)
+    return tf.logical_or(exhausted, finished.scores[:, spec.n_best - 1] >= reachable)
 
 
 def _best(finished: _Finished, weights: Any, count: int) -> Hypotheses:
-    first = _Finished(*(part[:, :count] for part in finished))
-    exists = first.scores > FORBIDDEN / 2
-    ids = tf.where(tf.expand_dims(exists, 2), first.ids, PAD)
+    best_finished = _Finished(*(part[:, :count] for part in finished))
+    exists = best_finished.scores > FORBIDDEN / 2
+    ids = tf.where(tf.expand_dims(exists, 2), best_finished.ids, PAD)
     attention = None
     if weights is not None:
-        # weights [L, B, K, S] by the slot they were written in; a hypothesis's own are at its slots.
+        # weights [L, B, K, S] are indexed by the slot they were written in. `slots` has the slots of each hypothesis.
         by_example = tf.transpose(weights, [1, 0, 2, 3])
-        slots = tf.transpose(first.slots, [0, 2, 1])
+        slots = tf.transpose(best_finished.slots, [0, 2, 1])
         attention = tf.transpose(tf.gather(by_example, slots, batch_dims=2), [0, 2, 1, 3])
         attention *= tf.expand_dims(tf.cast(tf.not_equal(ids, PAD), tf.float32), 3)
-    lengths = tf.where(exists, first.lengths, 0)
-    return Hypotheses(ids, lengths, first.sums, first.scores, attention)
+    lengths = tf.where(exists, best_finished.lengths, 0)
+    return Hypotheses(ids, lengths, best_finished.sums, best_finished.scores, attention)
 
 
 def _put(rows: Any, value: Any, index: Any) -> tf.Tensor:
-    """[B, K, L] with value [B, K, 1] at position `index`."""
+    """Returns `rows` [B, K, L] with `value` [B, K, 1] at position `index`."""
     return tf.where(tf.equal(tf.range(tf.shape(rows)[2]), index), value, rows)

@@ -1,7 +1,8 @@
 """CTC search: the best path, and prefix beam search (Graves et al. 2006, Hannun et al. 2014).
 
-Logits are those of `CTCOutput`: the blank is <pad>, and positions past the end say it for certain. Transcripts have no
-<eos>. Unlike TensorFlow's decoder, neither merges a token that comes twice with a blank between.
+Logits are those of `CTCOutput`: the blank is <pad>, and padded positions have the blank with probability 1.
+Transcripts have no <eos>. Unlike TensorFlow's CTC decoder, both searches keep two equal tokens that are separated by a
+blank.
 """
 
 from __future__ import annotations
@@ -13,70 +14,74 @@ import tensorflow as tf
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.search.fusion import Fusion
-from tfseq2seq.search.prefixes import Prefixes, empty_prefixes, grown, joined, log_add, sayable
+from tfseq2seq.search.prefixes import Prefixes, allowed_tokens, empty_prefixes, extended_prefixes, log_add, merged
 from tfseq2seq.spec import BLANK, EOS, PAD
 
 
-def best_path(logits: Any, longest: int) -> Hypotheses:
-    """The transcript of the likeliest alignment of logits [B, F, V], at most `longest` tokens of it.
+def best_path(logits: Any, max_length: int) -> Hypotheses:
+    """Returns the transcript of the likeliest alignment of logits [B, F, V], cut to `max_length` tokens.
 
-    Its log-probability is that of the alignment: a lower bound of the transcript's.
+    Its log-probability is that of the alignment, which is a lower bound of the log-probability of the transcript.
     """
     tokens, total = likeliest_alignment(logits)
-    return transcript_of(tokens, total, longest)
+    return transcript_of(tokens, total, max_length)
 
 
 def likeliest_alignment(logits: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """The likeliest label [B, F] at each position of logits [B, F, V], and the log-probability of all together, [B]."""
+    """Returns the likeliest label [B, F] at each position of logits [B, F, V], and the sum of their log_probs [B]."""
     log_probs = _log_probs(logits)
     return tf.argmax(log_probs, axis=2, output_type=tf.int32), tf.reduce_sum(tf.reduce_max(log_probs, axis=2), axis=1)
 
 
-def transcript_of(tokens: Any, total: Any, longest: int) -> Hypotheses:
-    """The transcript, at most `longest` tokens of it, of alignments [B, F] with log-probabilities [B]."""
-    before = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=BLANK)
-    said = tf.logical_and(tf.not_equal(tokens, BLANK), tf.not_equal(tokens, before))
-    indices = tf.cumsum(tf.cast(said, tf.int32), axis=1) - 1
-    # One more column takes what is not said and what is too long.
-    columns = tf.where(said, tf.minimum(indices, longest), longest)
+def transcript_of(tokens: Any, total: Any, max_length: int) -> Hypotheses:
+    """Collapses alignments [B, F] with log-probabilities [B] to transcripts, cut to `max_length` tokens."""
+    previous = tf.pad(tokens[:, :-1], [[0, 0], [1, 0]], constant_values=BLANK)
+    emitted = tf.logical_and(tf.not_equal(tokens, BLANK), tf.not_equal(tokens, previous))
+    indices = tf.cumsum(tf.cast(emitted, tf.int32), axis=1) - 1
+    # An extra column receives blanks, repeated labels and tokens beyond max_length. It is cut off below.
+    columns = tf.where(emitted, tf.minimum(indices, max_length), max_length)
     batch, frames = tf.shape(tokens)[0], tf.shape(tokens)[1]
     rows = tf.repeat(tf.expand_dims(tf.range(batch), 1), frames, axis=1)
-    shape = tf.stack([batch, longest + 1])
-    where = tf.reshape(rows * (longest + 1) + columns, [-1, 1])
-    flat = tf.tensor_scatter_nd_update(tf.fill([batch * (longest + 1)], PAD), where, tf.reshape(tokens, [-1]))
-    ids = tf.expand_dims(tf.reshape(flat, shape)[:, :longest], 1)
-    lengths = tf.minimum(tf.reduce_sum(tf.cast(said, tf.int32), axis=1, keepdims=True), longest)
+    shape = tf.stack([batch, max_length + 1])
+    where = tf.reshape(rows * (max_length + 1) + columns, [-1, 1])
+    flat = tf.tensor_scatter_nd_update(tf.fill([batch * (max_length + 1)], PAD), where, tf.reshape(tokens, [-1]))
+    ids = tf.expand_dims(tf.reshape(flat, shape)[:, :max_length], 1)
+    lengths = tf.minimum(tf.reduce_sum(tf.cast(emitted, tf.int32), axis=1, keepdims=True), max_length)
     total = tf.expand_dims(total, 1)
     return Hypotheses(ids, lengths, total, total, None)
 
 
 class PrefixBeam(NamedTuple):
-    """Where a prefix beam search stands."""
+    """The state of a prefix beam search."""
 
     prefixes: Prefixes
-    blank: tf.Tensor  # [B, K]: log-probability of the alignments so far that end with a blank
-    token: tf.Tensor  # [B, K]: and of those that end with the prefix's last token
-    added: tf.Tensor  # [B, K]: what scorers gave
-    states: list[tf.Tensor]  # of the scorers
+    blank: tf.Tensor  # [B, K]: log-probability of the prefix's alignments so far that end with a blank
+    token: tf.Tensor  # [B, K]: log-probability of the prefix's alignments so far that end with its last token
+    added: tf.Tensor  # [B, K]: the sum of the external scores
+    states: list[tf.Tensor]  # the states of the external scorers
 
 
-def prefix_beam_search(logits: Any, longest: int, beam: int, count: int, fusion: Fusion | None = None) -> Hypotheses:
-    """The `count` likeliest transcripts a beam of `beam` finds in logits [B, F, V], of at most `longest` tokens.
+def prefix_beam_search(logits: Any, max_length: int, beam: int, count: int, fusion: Fusion | None = None) -> Hypotheses:
+    """Returns the `count` best transcripts of logits [B, F, V] found with `beam` hypotheses.
 
-    A transcript's log-probability sums over all its alignments whose prefixes the beam held; its score adds what
-    scorers gave. With a beam as wide as there are prefixes both are exact.
+    The log-probability of a transcript sums over all its alignments whose prefixes stayed in the beam. Its score adds
+    the external scores. Both are exact if the beam holds all prefixes.
 
     Args:
-        fusion: scorers whose opinion ranks prefixes as they grow.
+        logits: [B, F, V].
+        max_length: the maximum number of tokens of a transcript.
+        beam: the number of prefixes kept, K.
+        count: the number of transcripts to return, at most `beam`.
+        fusion: external scorers for shallow fusion. Their scores rank prefixes from the first token on.
     """
     fusion = fusion or Fusion()
     batch, frames = tf.shape(logits)[0], tf.shape(logits)[1]
-    length = tf.maximum(tf.minimum(frames, longest), 1)
+    length = tf.maximum(tf.minimum(frames, max_length), 1)
     return best_prefixes(hear(begin(batch, beam, length, fusion), logits, fusion), count, fusion)
 
 
 def begin(batch: Any, beam: int, length: Any, fusion: Fusion) -> PrefixBeam:
-    """Nothing heard, and room for `length` tokens."""
+    """Returns the state before the first position, with the capacity for `length` tokens per prefix."""
     prefixes = empty_prefixes(batch, beam, length)
     return PrefixBeam(
         prefixes,
@@ -87,71 +92,73 @@ def begin(batch: Any, beam: int, length: Any, fusion: Fusion) -> PrefixBeam:
     )
 
 
-def hear(now: PrefixBeam, logits: Any, fusion: Fusion) -> PrefixBeam:
-    """The beam after some more positions, of logits [B, F, V]."""
+def hear(state: PrefixBeam, logits: Any, fusion: Fusion) -> PrefixBeam:
+    """Advances the search over further positions, whose logits are [B, F, V]."""
     log_probs = _log_probs(logits)
-    frames, size, length = tf.shape(log_probs)[1], log_probs.shape[2], tf.shape(now.prefixes.ids)[2]
+    frames, size, length = tf.shape(log_probs)[1], log_probs.shape[2], tf.shape(state.prefixes.ids)[2]
 
-    def body(index: Any, now: PrefixBeam) -> Any:
-        return index + 1, _next_frame(now, tf.gather(log_probs, index, axis=1), length, size, fusion)
+    def body(index: Any, state: PrefixBeam) -> Any:
+        return index + 1, _next_frame(state, tf.gather(log_probs, index, axis=1), length, size, fusion)
 
-    _, last = tf.while_loop(lambda index, _: index < frames, body, (tf.constant(0), now))
-    return last
+    _, state = tf.while_loop(lambda index, _: index < frames, body, (tf.constant(0), state))
+    return state
 
 
-def best_prefixes(last: PrefixBeam, count: int, fusion: Fusion) -> Hypotheses:
-    """The `count` likeliest transcripts if nothing more comes."""
-    sums = log_add(last.blank, last.token)
-    scores = sums + last.added
+def best_prefixes(state: PrefixBeam, count: int, fusion: Fusion) -> Hypotheses:
+    """Returns the `count` best transcripts if the input ends here."""
+    sums = log_add(state.blank, state.token)
+    scores = sums + state.added
     if fusion:
-        scores += fusion.scores(last.states)[:, :, EOS]
-    scores = tf.where(last.prefixes.used, scores, FORBIDDEN)
+        scores += fusion.scores(state.states)[:, :, EOS]
+    scores = tf.where(state.prefixes.used, scores, FORBIDDEN)
     scores, best = tf.math.top_k(scores, count)
-    found = Prefixes(*(tf.gather(part, best, batch_dims=1) for part in last.prefixes))
+    found = Prefixes(*(tf.gather(part, best, batch_dims=1) for part in state.prefixes))
     return Hypotheses(found.ids, found.lengths, tf.gather(sums, best, batch_dims=1), scores, None)
 
 
-def _next_frame(now: PrefixBeam, frame: Any, length: Any, size: int, fusion: Fusion) -> PrefixBeam:
-    """The beam after one more position, of log-probabilities [B, V]."""
-    prefixes = now.prefixes
+def _next_frame(state: PrefixBeam, frame: Any, length: Any, size: int, fusion: Fusion) -> PrefixBeam:
+    """Advances the search over one position, whose log-probabilities are [B, V]."""
+    prefixes = state.prefixes
     beam = prefixes.used.shape[1]
-    total = log_add(now.blank, now.token)
+    total = log_add(state.blank, state.token)
     blank = total + tf.expand_dims(frame[:, BLANK], 1)
-    repeated = now.token + tf.gather(frame, prefixes.last, batch_dims=1)
+    repeated = state.token + tf.gather(frame, prefixes.last, batch_dims=1)
     repeated = tf.where(prefixes.lengths > 0, repeated, FORBIDDEN)
-    # A token said again is a new one only after a blank.
-    again = tf.one_hot(prefixes.last, size, True, False, dtype=tf.bool)
-    before = tf.where(again, tf.expand_dims(now.blank, 2), tf.expand_dims(total, 2))
-    said = before + tf.expand_dims(frame, 1) + sayable(size)
-    said = tf.where(tf.expand_dims(prefixes.lengths < length, 2), said, FORBIDDEN)
-    token, said = joined(repeated, said, prefixes)
+    # The last token of a prefix extends it only after a blank. Without a blank it repeats the label.
+    same_token = tf.one_hot(prefixes.last, size, True, False, dtype=tf.bool)
+    before = tf.where(same_token, tf.expand_dims(state.blank, 2), tf.expand_dims(total, 2))
+    extended = before + tf.expand_dims(frame, 1) + allowed_tokens(size)
+    extended = tf.where(tf.expand_dims(prefixes.lengths < length, 2), extended, FORBIDDEN)
+    token, extended = merged(repeated, extended, prefixes)
 
-    opinions = tf.expand_dims(now.added, 2)
+    external_scores = tf.expand_dims(state.added, 2)
     if fusion:
-        opinions = opinions + fusion.scores(now.states)
-    waiting = tf.where(prefixes.used, log_add(blank, token) + now.added, FORBIDDEN)
-    saying = tf.where(tf.expand_dims(prefixes.used, 2), said + opinions, FORBIDDEN)
-    ranked = tf.concat([waiting, tf.reshape(saying, tf.stack([-1, beam * size]))], axis=1)
+        external_scores = external_scores + fusion.scores(state.states)
+    kept_scores = tf.where(prefixes.used, log_add(blank, token) + state.added, FORBIDDEN)
+    extended_scores = tf.where(tf.expand_dims(prefixes.used, 2), extended + external_scores, FORBIDDEN)
+    ranked = tf.concat([kept_scores, tf.reshape(extended_scores, tf.stack([-1, beam * size]))], axis=1)
     best, indices = tf.math.top_k(ranked, beam)
     longer = indices >= beam
     parents = tf.where(longer, (indices - beam) // size, indices)
     tokens = tf.where(longer, (indices - beam) % size, PAD)
-    flat = tf.reshape(said, tf.stack([-1, beam * size]))
-    said_sum = tf.gather(flat, tf.maximum(indices - beam, 0), batch_dims=1)
-    states = fusion.moved(now.states, parents, tokens, longer)
-    added = tf.where(longer, best - said_sum, tf.gather(now.added, parents, batch_dims=1)) if fusion else now.added
+    flat = tf.reshape(extended, tf.stack([-1, beam * size]))
+    extended_sums = tf.gather(flat, tf.maximum(indices - beam, 0), batch_dims=1)
+    states = fusion.moved(state.states, parents, tokens, longer)
+    added = state.added
+    if fusion:
+        added = tf.where(longer, best - extended_sums, tf.gather(state.added, parents, batch_dims=1))
     return PrefixBeam(
-        grown(prefixes, parents, tokens, longer, best > FORBIDDEN / 2),
+        extended_prefixes(prefixes, parents, tokens, longer, best > FORBIDDEN / 2),
         tf.where(longer, FORBIDDEN, tf.gather(blank, parents, batch_dims=1)),
-        tf.where(longer, said_sum, tf.gather(token, parents, batch_dims=1)),
+        tf.where(longer, extended_sums, tf.gather(token, parents, batch_dims=1)),
         added,
         states,
     )
 
 
 def _log_probs(logits: Any) -> tf.Tensor:
-    """[B, F, V] log-probabilities, those of <bos> and <eos>, which no transcript holds, large negative numbers."""
+    """Returns log-probabilities [B, F, V]; those of <bos> and <eos>, which no transcript has, are FORBIDDEN."""
     log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     size = logits.shape[2]
     blank = tf.one_hot(BLANK, size, True, False, dtype=tf.bool)
-    return tf.where(blank, log_probs, tf.maximum(log_probs + sayable(size), FORBIDDEN))
+    return tf.where(blank, log_probs, tf.maximum(log_probs + allowed_tokens(size), FORBIDDEN))

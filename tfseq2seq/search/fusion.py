@@ -1,13 +1,13 @@
-"""Other opinions inside a search: language models and wanted words (shallow fusion), and a CTC output beside attention.
+"""External scorers inside a search: shallow fusion of language models and phrases, and joint CTC-attention scores.
 
-A scorer has a state for each hypothesis, any structure of tensors [B, K, ...], and three functions:
+A scorer has a state for each hypothesis, which is any structure of tensors [B, K, ...], and three functions:
 
-    start(batch, beam)          states
-    scores(states)              [B, K, V], what each next token adds, <eos> for the end of the text included
+    start(batch, beam)          the initial states
+    scores(states)              [B, K, V], the score of each next token; that of <eos> is for the end of the text
     advance(states, tokens)     the states after tokens [B, K]
 
-What it adds is multiplied by its weight and counts in ranking from the step on in which it comes, so that a word the
-model alone would have dropped can survive.
+The scores are multiplied by the weight of the scorer. They count in the ranking immediately, at the step that adds the
+token. A hypothesis that the model alone would have pruned can therefore stay in the beam.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfseq2seq.spec import BLANK, BOS, EOS
 
 
 class Scorer(Protocol):
-    """See above."""
+    """The interface of external scorers, see the module docstring."""
 
     def start(self, batch: Any, beam: int) -> Any: ...
 
@@ -33,10 +33,10 @@ class Scorer(Protocol):
 
 
 class Fusion:
-    """Several scorers as one.
+    """A weighted sum of external scorers (shallow fusion).
 
     Args:
-        scorers: each with its weight; those of weight 0 are left out.
+        scorers: pairs of a scorer and its weight. Scorers with weight 0 are ignored.
     """
 
     def __init__(self, scorers: Sequence[tuple[Scorer, float]] = ()):
@@ -49,11 +49,14 @@ class Fusion:
         return [scorer.start(batch, beam) for scorer, _ in self.scorers]
 
     def scores(self, states: Sequence[Any]) -> tf.Tensor:
-        """[B, K, V] float32, weighted; there is at least one scorer."""
+        """Returns the weighted sum of scores, [B, K, V] float32. Needs at least one scorer."""
         return tf.add_n([weight * scorer.scores(state) for (scorer, weight), state in zip(self.scorers, states)])
 
     def moved(self, states: Sequence[Any], parents: tf.Tensor, tokens: tf.Tensor, longer: Any = None) -> list[Any]:
-        """States of hypotheses `parents` [B, K], advanced by `tokens` [B, K], all of them or where `longer` [B, K]."""
+        """Returns the states of the hypotheses at indices `parents` [B, K], advanced by `tokens` [B, K].
+
+        With `longer` [B, K] bool, only hypotheses where it is true are advanced.
+        """
         old = gathered(states, parents)
         new = [scorer.advance(state, tokens) for (scorer, _), state in zip(self.scorers, old)]
         if longer is None:
@@ -67,24 +70,25 @@ class Fusion:
 
 
 class _Pending(NamedTuple):
-    """Candidates [B, K, C] and the CTC states they lead to."""
+    """Candidates for the next token, and the CTC states after each of them."""
 
-    tokens: tf.Tensor
+    tokens: tf.Tensor  # [B, K, C]
     token_sums: tf.Tensor  # [B, K, C, F]
     blank_sums: tf.Tensor  # [B, K, C, F]
     prefix: tf.Tensor  # [B, K, C]
 
 
 class JointScorer:
-    """What a beam search over tokens ranks by beside the model's own log-probabilities.
+    """The scores that a beam search over tokens adds to the log_probs of the model.
 
-    With a CTC output of weight w a hypothesis has (1 - w) times its log-probability by attention and w times the one by
-    CTC that a transcript begins with it (Watanabe et al. 2017, Hori et al. 2017). That is computed for the `candidates`
-    likeliest next tokens by attention and scorers, and for <eos>; other tokens are not considered.
+    With a CTC output of weight w, the score of a hypothesis is (1 - w) times its log-probability by the attention
+    decoder, plus w times the CTC log-probability that a transcript begins with it (Watanabe et al. 2017, Hori et al.
+    2017). The CTC part is computed for the `candidates` likeliest next tokens by attention and external scorers, and
+    for <eos>. Other tokens are not considered.
 
     Args:
-        fusion: language models and the like.
-        ctc: [B, F, V] logits with blank for certain past the end, or None.
+        fusion: external scorers.
+        ctc: [B, F, V] CTC logits, with probability 1 for the blank at padded positions; or None.
         ctc_weight: w.
         candidates: see above.
     """
@@ -111,65 +115,75 @@ class JointScorer:
         return states
 
     def ranked(self, log_probs: Any, states: dict[str, Any]) -> tuple[tf.Tensor, Any]:
-        """[B, K, V] log-probabilities of next tokens to what they are ranked by, and what `moved` needs."""
+        """Returns the scores [B, K, V] that rank the next tokens, and the pending CTC states, which `moved` needs.
+
+        Args:
+            log_probs: [B, K, V], of the next tokens by the model.
+            states: the states of the hypotheses.
+        """
         total = (1.0 - self.weight) * log_probs
         if self.fusion:
             total += self.fusion.scores(states["fusion"])
         if not self.weight:
             return total, []
         size = log_probs.shape[2]
-        held = states["ctc"]
-        # <eos> has a place of its own: the hypothesis must be able to end.
-        ending = tf.one_hot(EOS, size, FORBIDDEN, 0.0)
-        _, tokens = tf.math.top_k(total + ending, min(self.candidates, size - 1))
-        pending = self._extended(held, tokens)
-        ends = log_add(held["token_sums"][..., -1], held["blank_sums"][..., -1])
-        gains = tf.concat([pending.prefix, tf.expand_dims(ends, 2)], axis=2) - tf.expand_dims(held["prefix"], 2)
+        ctc_states = states["ctc"]
+        # <eos> is always a candidate, in addition to the others, because every hypothesis must be able to end.
+        without_eos = tf.one_hot(EOS, size, FORBIDDEN, 0.0)
+        _, tokens = tf.math.top_k(total + without_eos, min(self.candidates, size - 1))
+        pending = self._extended(ctc_states, tokens)
+        ended = log_add(ctc_states["token_sums"][..., -1], ctc_states["blank_sums"][..., -1])
+        gains = tf.concat([pending.prefix, tf.expand_dims(ended, 2)], axis=2) - tf.expand_dims(ctc_states["prefix"], 2)
         indices = tf.concat([tokens, tf.fill(tf.shape(tokens[..., :1]), EOS)], axis=2)
         values = tf.gather(total, indices, batch_dims=2) + self.weight * gains
         return _scattered(values, indices, size), pending
 
     def moved(self, states: dict[str, Any], pending: Any, parents: tf.Tensor, tokens: tf.Tensor) -> dict[str, Any]:
-        """States of hypotheses `parents` [B, K] followed by `tokens` [B, K]."""
+        """Returns the states of the hypotheses at indices `parents` [B, K] after `tokens` [B, K]."""
         after: dict[str, Any] = {"fusion": self.fusion.moved(states["fusion"], parents, tokens)}
         if self.weight:
-            found = _Pending(*gathered(tuple(pending), parents))
-            index = tf.argmax(tf.equal(found.tokens, tf.expand_dims(tokens, 2)), axis=2, output_type=tf.int32)
+            reached = _Pending(*gathered(tuple(pending), parents))
+            index = tf.argmax(tf.equal(reached.tokens, tf.expand_dims(tokens, 2)), axis=2, output_type=tf.int32)
             after["ctc"] = {
-                "token_sums": tf.gather(found.token_sums, index, batch_dims=2),
-                "blank_sums": tf.gather(found.blank_sums, index, batch_dims=2),
-                "prefix": tf.gather(found.prefix, index, batch_dims=2),
+                "token_sums": tf.gather(reached.token_sums, index, batch_dims=2),
+                "blank_sums": tf.gather(reached.blank_sums, index, batch_dims=2),
+                "prefix": tf.gather(reached.prefix, index, batch_dims=2),
                 "last": tokens,
             }
         return after
 
-    def _extended(self, held: dict[str, Any], tokens: Any) -> _Pending:
-        """CTC sums over alignments of hypotheses and one more token of [B, K, C] (Hori et al. 2017, algorithm 2)."""
+    def _extended(self, ctc_states: dict[str, Any], tokens: Any) -> _Pending:
+        """Returns CTC sums over the alignments of hypotheses extended by each of the tokens [B, K, C].
+
+        See Hori et al. 2017, algorithm 2.
+        """
         beam, count = tokens.shape[1], tokens.shape[2]
         flat = tf.reshape(tokens, tf.stack([-1, beam * count]))
-        own = tf.gather(self.by_token, flat, batch_dims=1)
-        own = tf.reshape(own, tf.stack([-1, beam, count, tf.shape(own)[2]]))
-        # expand_dims, as TFLite slices no new axes into tensors of unknown sizes.
+        token_log_probs = tf.gather(self.by_token, flat, batch_dims=1)
+        token_log_probs = tf.reshape(token_log_probs, tf.stack([-1, beam, count, tf.shape(token_log_probs)[2]]))
+        # TFLite does not support new axes in slices of tensors of unknown sizes, so this uses expand_dims.
         blank = tf.expand_dims(self.by_token[:, BLANK : BLANK + 1], 1)
-        last = held["last"]
-        whole = log_add(held["token_sums"], held["blank_sums"])
-        # The same token once more needs a blank between.
-        again = tf.expand_dims(tf.equal(tokens, tf.expand_dims(last, 2)), 3)
-        before = tf.where(again, tf.expand_dims(held["blank_sums"], 2), tf.expand_dims(whole, 2))
-        begins = tf.where(tf.equal(last, BOS), 0.0, FORBIDDEN)
-        begins = tf.expand_dims(tf.expand_dims(begins, 2), 3)
-        begins = tf.broadcast_to(begins, tf.shape(before[..., :1]))
-        arriving = tf.concat([begins, before[..., :-1]], axis=3) + own
-        token_sums = log_recurrence(own, arriving)
-        late = tf.concat([tf.fill(tf.shape(begins), FORBIDDEN), token_sums[..., :-1]], axis=3)
-        blank = tf.broadcast_to(blank, tf.shape(late))
-        return _Pending(tokens, token_sums, log_recurrence(blank, late + blank), tf.reduce_logsumexp(arriving, axis=3))
+        last = ctc_states["last"]
+        total_sums = log_add(ctc_states["token_sums"], ctc_states["blank_sums"])
+        # Between two equal tokens there must be a blank.
+        same_token = tf.expand_dims(tf.equal(tokens, tf.expand_dims(last, 2)), 3)
+        before = tf.where(same_token, tf.expand_dims(ctc_states["blank_sums"], 2), tf.expand_dims(total_sums, 2))
+        start_sums = tf.where(tf.equal(last, BOS), 0.0, FORBIDDEN)
+        start_sums = tf.expand_dims(tf.expand_dims(start_sums, 2), 3)
+        start_sums = tf.broadcast_to(start_sums, tf.shape(before[..., :1]))
+        arriving = tf.concat([start_sums, before[..., :-1]], axis=3) + token_log_probs
+        token_sums = log_recurrence(token_log_probs, arriving)
+        shifted = tf.concat([tf.fill(tf.shape(start_sums), FORBIDDEN), token_sums[..., :-1]], axis=3)
+        blank = tf.broadcast_to(blank, tf.shape(shifted))
+        return _Pending(
+            tokens, token_sums, log_recurrence(blank, shifted + blank), tf.reduce_logsumexp(arriving, axis=3)
+        )
 
 
 def log_recurrence(factors: Any, terms: Any) -> tf.Tensor:
-    """y[t] = log(exp(y[t - 1] + factors[t]) + exp(terms[t])) along the last axis, y[-1] being log 0.
+    """Computes y[t] = log(exp(y[t - 1] + factors[t]) + exp(terms[t])) along the last axis, with y[-1] = log 0.
 
-    Computed for all t at once in a logarithmic number of passes (Hillis & Steele 1986).
+    All t are computed in parallel, in a logarithmic number of passes (Hillis & Steele 1986).
     """
     length = tf.shape(terms)[-1]
     leading = [[0, 0]] * (terms.shape.rank - 1)
@@ -187,16 +201,16 @@ def log_recurrence(factors: Any, terms: Any) -> tf.Tensor:
 
 
 def gathered(states: Any, parents: tf.Tensor) -> Any:
-    """Of every tensor [B, K, ...] in a structure the entries `parents` [B, K]."""
+    """Gathers the entries at indices `parents` [B, K] from every tensor [B, K, ...] in a structure."""
     return tf.nest.map_structure(lambda part: tf.gather(part, parents, batch_dims=1), states)
 
 
 def _scattered(values: Any, indices: Any, size: int) -> tf.Tensor:
-    """[B, K, C] at `places` of [B, K, V], a large negative number elsewhere."""
+    """Returns [B, K, V] with `values` [B, K, C] at `indices` [B, K, C] and FORBIDDEN elsewhere."""
     beam, count = indices.shape[1], indices.shape[2]
     rows = tf.shape(indices)[0] * beam
-    where = tf.reshape(indices, tf.stack([rows, count])) + tf.expand_dims(tf.range(rows) * size, 1)
+    flat_indices = tf.reshape(indices, tf.stack([rows, count])) + tf.expand_dims(tf.range(rows) * size, 1)
     flat = tf.tensor_scatter_nd_update(
-        tf.fill([rows * size], FORBIDDEN), tf.reshape(where, [-1, 1]), tf.reshape(values, [-1])
+        tf.fill([rows * size], FORBIDDEN), tf.reshape(flat_indices, [-1, 1]), tf.reshape(values, [-1])
     )
     return tf.reshape(flat, tf.stack([-1, beam, size]))

@@ -1,9 +1,9 @@
-"""The loop over positions of a search, with room for what is written at each of them.
+"""The loop of a search over output positions, with a cache whose capacity grows.
 
-A step copies and attends over all the room there is, and most outputs are far shorter than the longest allowed. So the
-search runs as a few loops one after the other, each with four times the room of the one before: room for 16 positions,
-64, 256 and so on. Within each loop shapes are fixed, as XLA and TFLite want them. A loop whose positions are not needed
-does not turn, but the memory for its room is taken.
+A step copies and attends over the full capacity of the cache, but most outputs are far shorter than the maximum length.
+The search therefore runs as a sequence of loops with capacities of 16, 64, 256, ... positions; each has four times the
+capacity of the one before. Shapes are fixed within each loop, as XLA and TFLite require. A loop whose positions are not
+needed has no iterations, but the memory for its capacity is allocated.
 """
 
 from __future__ import annotations
@@ -13,40 +13,41 @@ from typing import Any
 
 import tensorflow as tf
 
-FIRST, GROWTH = 16, 4
+FIRST_CAPACITY, GROWTH_FACTOR = 16, 4
 
 
 def loop_with_growing_cache(
-    unfinished: Callable[..., Any], body: Callable[..., Any], first: tuple, most: int, length: Any, beam: int
+    unfinished: Callable[..., Any], body: Callable[..., Any], first: tuple, max_length: int, length: Any, beam: int
 ) -> tuple:
-    """Turns `body` until `unfinished` says no or `length` positions are written.
+    """Repeats `body` until `unfinished` returns false or `length` positions are written.
 
     Args:
-        unfinished: of the loop's variables.
-        body: of the room, a scalar number of positions, and the loop's variables; returns these anew.
-        first: the variables: the index of the position to write first of all, and among the others a cache
-            {"state": ..., "history": ...} whose history is widened to [..., room * beam, width] before each loop.
-        most: positions there usually are at most.
-        length: scalar, positions there are at most here; a forced prefix can make it more than `most`.
-        beam: slots of each position.
+        unfinished: maps the loop variables to a scalar bool.
+        body: maps the capacity, a scalar number of positions, and the loop variables to the next loop variables.
+        first: the initial loop variables. The first one is the index of the position to write. One of the others is a
+            cache {"state": ..., "history": ...}. Its history is padded to [..., capacity * beam, width] before each
+            loop.
+        max_length: the maximum number of positions without a forced prefix. It determines the number of loops.
+        length: scalar, the maximum number of positions. A forced prefix can make it larger than `max_length`.
+        beam: the number of slots per position.
     """
     capacities = [length]
     if any(tf.nest.flatten(part["history"]) for part in first if _is_cache(part)):
-        size = FIRST
-        while size < most:
+        size = FIRST_CAPACITY
+        while size < max_length:
             capacities.insert(-1, tf.minimum(size, length))
-            size *= GROWTH
+            size *= GROWTH_FACTOR
     variables = first
     for capacity in capacities:
         variables = tuple(_widened(part, capacity * beam) if _is_cache(part) else part for part in variables)
 
-        def turns(index: Any, *others: Any, capacity: Any = capacity) -> tf.Tensor:
+        def condition(index: Any, *others: Any, capacity: Any = capacity) -> tf.Tensor:
             return tf.logical_and(index < capacity, unfinished(index, *others))
 
-        def turn(index: Any, *others: Any, capacity: Any = capacity, before: tuple = variables) -> tuple:
+        def next_position(index: Any, *others: Any, capacity: Any = capacity, before: tuple = variables) -> tuple:
             return _keep_shapes(before, body(capacity, index, *others))
 
-        variables = tf.while_loop(turns, turn, variables)
+        variables = tf.while_loop(condition, next_position, variables)
     return variables
 
 
@@ -57,7 +58,7 @@ def _is_cache(part: Any) -> bool:
 def _widened(cache: dict[str, Any], slots: Any) -> dict[str, Any]:
     def widen(entries: Any) -> tf.Tensor:
         leading = [[0, 0]] * (entries.shape.rank - 2)
-        # Before the first loop there may be more room than it needs, and nothing is written in it.
+        # The initial cache may have a larger capacity than the first loop. Nothing is written in it yet.
         entries = entries[..., :slots, :]
         return tf.pad(entries, tf.stack([*leading, [0, slots - tf.shape(entries)[-2]], [0, 0]]))
 
@@ -65,7 +66,7 @@ def _widened(cache: dict[str, Any], slots: Any) -> dict[str, Any]:
 
 
 def _keep_shapes(before: Any, after: Any) -> Any:
-    """`after`, with what the loop knows of the shapes of its variables, which operations on part of them forget."""
+    """Returns `after` with the static shapes of `before`. Operations of the loop body lose some of them."""
 
     def keep(old: Any, new: Any) -> Any:
         new.set_shape(old.shape)

@@ -1,4 +1,4 @@
-"""A recurrent language model as a scorer inside a search."""
+"""A recurrent language model as an external scorer of a search."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Step = Callable[[Any, list[Any]], tuple[Any, list[Any]]]
 
 
 class NeuralScorer:
-    """Log-probabilities of each next token by a network that reads one after the other.
+    """A scorer that gives log_probs of each next token by a recurrent network.
 
-    The state holds the network's own and what it says of the next token, so that a search that asks again at every
-    position of the audio, as CTC's does, finds it there.
+    Its states have the network's states and the log_probs of the next token. A CTC search asks for the scores at every
+    encoder position and does not need to run the network again.
 
     Args:
-        begin: the network's states [N, units] before the first token, given N.
-        step: last tokens [N] and states to logits [N, V] and the next states.
+        begin: maps N to the network's states [N, units] before the first token.
+        step: maps last tokens [N] and states to logits [N, V] and the new states.
     """
 
     def __init__(self, begin: Callable[[Any], list[Any]], step: Step):

@@ -1,4 +1,4 @@
-"""An n-gram model over the tokens of a vocabulary as a scorer inside a search."""
+"""An n-gram model over the tokens of a vocabulary as an external scorer of a search."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from tfseq2seq.spec import EOS, SPECIAL_TOKENS
 
 
 def ngram_scorer(model: NgramModel, tokens: Sequence[str], where: str) -> Automaton:
-    """Log-probabilities in nats of each next token, <eos> as the end of a sentence, after all tokens so far.
+    """Builds a scorer that gives log_probs in nats of each next token after all tokens so far.
 
-    Tokens the model does not know count as its `<unk>`.
+    <eos> is the end of the sentence. Tokens that the model does not know are its `<unk>`.
 
     Args:
-        model: over tokens, not over words that are made of several.
-        tokens: the vocabulary, special ones first.
-        where: what to name in messages, such as the model's file.
+        model: an n-gram model over tokens, not over words that consist of several tokens.
+        tokens: the vocabulary, special tokens first.
+        where: the place to name in messages, such as the file of the model.
 
     Raises:
-        UserError: less than half of the model's words are tokens: it is one over other units.
+        UserError: less than half of the model's words are tokens of the vocabulary.
     """
     words = [UNKNOWN] * len(SPECIAL_TOKENS) + [model.known(token) for token in tokens[len(SPECIAL_TOKENS) :]]
     words[EOS] = END
-    spoken = {gram[0] for gram in model.entries[0]} - {START, END, UNKNOWN}
-    known = len(spoken.intersection(words))
-    if 2 * known < len(spoken):
+    model_words = {gram[0] for gram in model.entries[0]} - {START, END, UNKNOWN}
+    shared = len(model_words.intersection(words))
+    if 2 * shared < len(model_words):
         raise UserError(
-            f"{where}: {known} of its {len(spoken)} words are tokens of the vocabulary: it is a model of other units; "
-            "learn one with `tfseq2seq ngram train --run RUN`"
+            f"{where}: at least half of its words must be tokens of the vocabulary, got {shared} of "
+            f"{len(model_words)}; train a model over the tokens with `tfseq2seq ngram train --run RUN`"
         )
     ids: dict[str, list[int]] = {}
     for index, word in enumerate(words):
         ids.setdefault(word, []).append(index)
-    # Contexts with words outside the vocabulary can never come up.
-    filter_utterances = {*ids, START} - {END}
-    contexts = [gram for grams in model.entries[:-1] for gram in grams if filter_utterances.issuperset(gram)]
+    # Contexts with words outside the vocabulary never occur.
+    usable = {*ids, START} - {END}
+    contexts = [gram for grams in model.entries[:-1] for gram in grams if usable.issuperset(gram)]
     numbers: dict[Gram, int] = {(): 0, **{gram: index for index, gram in enumerate(contexts, start=1)}}
 
     def after(gram: Gram) -> int:
-        """The longest context that such a past ends with."""
+        """Returns the number of the longest known context that is a suffix of `gram`."""
         gram = gram[max(0, len(gram) - model.order + 1) :]
         while gram not in numbers:
             gram = gram[1:]

@@ -1,4 +1,4 @@
-"""What hypotheses are ranked by, beyond their log-probability."""
+"""Length penalty and coverage penalty of the scores of hypotheses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfseq2seq.spec import SearchSpec
 
 
 def length_penalty(length: Any, spec: SearchSpec) -> tf.Tensor:
-    """What a sum of log-probabilities over `length` tokens is divided by (Wu et al. 2016, eq. 14, for gnmt)."""
+    """Returns the divisor of a sum of log_probs over `length` tokens (for gnmt: Wu et al. 2016, eq. 14)."""
     length = tf.cast(length, tf.float32)
     if spec.length_penalty == "none":
         return tf.ones_like(length)
@@ -19,9 +19,14 @@ def length_penalty(length: Any, spec: SearchSpec) -> tf.Tensor:
 
 
 def coverage_penalty(coverage: Any, mask: Any, strength: float) -> tf.Tensor:
-    """[B, K] from summed attention [B, K, S]: `strength * sum_s log(min(coverage_s, 1))` over real source positions.
+    """Returns the coverage penalty [B, K], `strength * sum_s log(min(coverage_s, 1))` (Wu et al. 2016, eq. 14).
 
-    Zero where every source position was attended to, negative otherwise (Wu et al. 2016, eq. 14).
+    It is zero if every source position has a summed attention of 1 or more, and negative otherwise.
+
+    Args:
+        coverage: [B, K, S], attention weights summed over the output positions.
+        mask: [B, S] bool, false for padded source positions, which are not part of the sum.
+        strength: see above.
     """
     covered = tf.math.log(tf.clip_by_value(coverage, 1e-6, 1.0))
     return strength * tf.reduce_sum(tf.where(tf.expand_dims(mask, 1), covered, 0.0), axis=2)

@@ -1,7 +1,7 @@
-"""Phrases to listen for: names and terms that are likely in what is said (contextual biasing, Zhao et al. 2019).
+"""Contextual biasing: an external scorer that prefers given phrases, such as names and terms (Zhao et al. 2019).
 
-Each token of a phrase, from its first one on, adds a bonus at once, so that the phrase survives in the beam; if the
-phrase is not completed, the bonus is taken back.
+Each token of a phrase adds a bonus immediately, from the first token on, so that the phrase stays in the beam. If the
+phrase is not completed, the bonus is subtracted again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ _Path = tuple[int, ...]
 
 @dataclass
 class _Node:
-    """A prefix of phrases: its tokens, bonuses of the tokens behind it, and what is lost if it ends here."""
+    """A node of the trie of all phrases.
+
+    Attributes:
+        path: the tokens from the root to this node.
+        complete: whether a phrase ends here.
+        weight: the bonus of the last token.
+        pending: the bonus to subtract if the phrase is not completed after this node.
+        next_states: the child node for each next token.
+    """
 
     path: _Path
     complete: bool = False
@@ -28,16 +36,16 @@ class _Node:
 
 
 def phrase_scorer(phrases: Sequence[tuple[Sequence[int], float]], size: int, opening: Sequence[int] = ()) -> Automaton:
-    """A bonus for each token of a phrase as it is said, taken back where the phrase is not completed.
+    """Builds a scorer with a bonus for each token of a phrase. The bonus of an incomplete phrase is subtracted again.
 
-    Phrases do not overlap: of several that fit, the one that begins first counts, and of those the longest.
+    Phrases do not overlap. If several match, the one that begins first counts, and of these the longest.
 
     Args:
-        phrases: token ids of each, at least one, and the bonus in nats for each of its tokens. Where two begin alike,
-            the higher bonus counts for what they share.
-        size: of the vocabulary.
-        opening: what counts as said before the output begins, such as the space that phrases of whole words begin
-            with; it has no bonus itself.
+        phrases: the token ids of each phrase, at least one, and the bonus in nats for each of its tokens. If two
+            phrases share a prefix, the higher bonus counts for the shared tokens.
+        size: the size of the vocabulary.
+        opening: tokens that are assumed before the output begins, such as the space that begins phrases of whole
+            words. They have no bonus themselves.
     """
     nodes = [_Node(())]
     for tokens, weight in phrases:
@@ -47,17 +55,17 @@ def phrase_scorer(phrases: Sequence[tuple[Sequence[int], float]], size: int, ope
                 nodes[index].next_states[token] = len(nodes)
                 nodes.append(_Node((*nodes[index].path, token)))
             index = nodes[index].next_states[token]
-            # What opens words is no sign of a phrase.
+            # The opening precedes every word, so it has no bonus.
             if nodes[index].path != tuple(opening):
                 nodes[index].weight = max(nodes[index].weight, weight)
         nodes[index].complete = True
     by_path = {node.path: index for index, node in enumerate(nodes)}
-    # Parents stand before their children.
+    # Parents precede their children in the list.
     for node in nodes[1:]:
         node.pending = 0.0 if node.complete else nodes[by_path[node.path[:-1]]].pending + node.weight
     failures = {}
     for index, node in enumerate(nodes[1:], start=1):
-        # Up to here a whole phrase has been said, whose bonus is pending no more, and whose tokens begin no other.
+        # `done` tokens are a completed phrase. Its bonus is not pending any more, and its tokens begin no other phrase.
         path = node.path
         done = max((cut for cut in range(1, len(path) + 1) if nodes[by_path[path[:cut]]].complete), default=0)
         suffix = next(path[cut:] for cut in range(max(done, 1), len(path) + 1) if path[cut:] in by_path)
@@ -78,7 +86,7 @@ def phrase_scorer(phrases: Sequence[tuple[Sequence[int], float]], size: int, ope
 
 
 def _inside(path: _Path, nodes: list[_Node], by_path: dict[_Path, int]) -> float:
-    """The bonus of whole phrases inside a path that is given up: they have been said all the same."""
+    """Returns the bonus of the complete phrases inside a path that did not become a phrase. They keep their bonus."""
     index, kept = 0, 0.0
     while index < len(path):
         stops = range(index + 1, len(path) + 1)
@@ -90,5 +98,5 @@ def _inside(path: _Path, nodes: list[_Node], by_path: dict[_Path, int]) -> float
 
 
 def _bonus(path: _Path, nodes: list[_Node], by_path: dict[_Path, int]) -> float:
-    """The bonus of all tokens of a path."""
+    """Returns the bonus of all tokens of a path."""
     return sum(nodes[by_path[path[:stop]]].weight for stop in range(1, len(path) + 1))

@@ -1,8 +1,8 @@
-"""What CTC and transducer searches share: a beam of different prefixes, whose alignments are added up.
+"""Prefixes of the CTC and transducer searches: a beam of distinct prefixes, each summed over its alignments.
 
-A beam holds every prefix once. A prefix can be reached by waiting (a blank, or in CTC a repeated token) and by saying
-its last token, if the prefix without it is in the beam too; both then add up. Prefixes are told apart by a 64-bit hash
-of their tokens.
+A beam holds each prefix once. A prefix is reached in two ways: from itself by a blank (in CTC also by a repeated
+token), and from its parent, the prefix without the last token, if the parent is in the beam. The two probabilities are
+added. Prefixes are compared by a 64-bit hash of their tokens.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import tensorflow as tf
 from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.spec import BLANK, BOS, EOS, PAD
 
-# Of a linear congruential generator modulo 2^64 (Knuth); products wrap around.
+# The multiplier of a linear congruential generator modulo 2^64 (Knuth). Products wrap around.
 _FACTOR = 6364136223846793005
 
 
 class Prefixes(NamedTuple):
-    """A beam of prefixes, and which of the slots are in use.
+    """A beam of prefixes.
 
-    ids [B, K, L] padded; lengths [B, K]; last [B, K] their last tokens, <pad> of the empty one; hashes and parents
-    [B, K] int64, of themselves and without their last tokens; used [B, K] bool.
+    Attributes:
+        ids: [B, K, L] tokens, padded with <pad>.
+        lengths: [B, K].
+        last: [B, K] last tokens; <pad> for the empty prefix.
+        hashes: [B, K] int64 hashes of the prefixes.
+        parents: [B, K] int64 hashes of the prefixes without their last tokens.
+        used: [B, K] bool, whether the slot holds a prefix.
     """
 
     ids: tf.Tensor
@@ -34,7 +39,7 @@ class Prefixes(NamedTuple):
 
 
 def empty_prefixes(batch: tf.Tensor, beam: int, length: tf.Tensor) -> Prefixes:
-    """One empty prefix for each example, and room for `beam` of at most `length` tokens."""
+    """Returns one empty prefix per example, in a beam of `beam` slots with the capacity for `length` tokens."""
     zeros = tf.zeros(tf.stack([batch, beam]), tf.int32)
     return Prefixes(
         ids=tf.fill(tf.stack([batch, beam, length]), PAD),
@@ -47,41 +52,52 @@ def empty_prefixes(batch: tf.Tensor, beam: int, length: tf.Tensor) -> Prefixes:
 
 
 def child_of(prefixes: Prefixes) -> tf.Tensor:
-    """[B, K, K] bool: [b, j, k] is whether prefix j is prefix k and one more token."""
+    """Returns [B, K, K] bool: entry [b, j, k] is whether prefix j is prefix k extended by one token."""
     same = tf.equal(tf.expand_dims(prefixes.parents, 2), tf.expand_dims(prefixes.hashes, 1))
     longer = tf.equal(tf.expand_dims(prefixes.lengths, 2), tf.expand_dims(prefixes.lengths, 1) + 1)
     both = tf.logical_and(tf.expand_dims(prefixes.used, 2), tf.expand_dims(prefixes.used, 1))
     return tf.logical_and(tf.logical_and(same, longer), both)
 
 
-def joined(waited: tf.Tensor, said: tf.Tensor, prefixes: Prefixes) -> tuple[tf.Tensor, tf.Tensor]:
-    """Adds to what reaches each prefix by waiting [B, K] what reaches it from its parent in the beam.
+def merged(unchanged: tf.Tensor, extended: tf.Tensor, prefixes: Prefixes) -> tuple[tf.Tensor, tf.Tensor]:
+    """Merges extensions that equal a prefix of the beam into that prefix, by adding their probabilities.
 
     Args:
-        waited: [B, K] log-probabilities.
-        said: [B, K, V], of each prefix and one more token.
+        unchanged: [B, K] log-probabilities of the prefixes that are not extended at this step.
+        extended: [B, K, V] log-probabilities of each prefix extended by each token.
+        prefixes: the beam.
 
     Returns:
-        The sums [B, K], and `said` with what has been added to them forbidden.
+        The sums [B, K], and `extended` with FORBIDDEN for the merged entries.
     """
     children = child_of(prefixes)
-    # said[b, k, last of j], where k is j's parent: at most one of them.
-    beam, size = said.shape[1], said.shape[2]
-    from_each = tf.gather(said, tf.repeat(tf.expand_dims(prefixes.last, 1), beam, axis=1), batch_dims=2)
-    arrived = tf.reduce_max(tf.where(children, tf.transpose(from_each, [0, 2, 1]), FORBIDDEN), axis=2)
+    # from_each[b, k, j] is extended[b, k, last token of j]. For each j, at most one k is its parent.
+    beam, size = extended.shape[1], extended.shape[2]
+    from_each = tf.gather(extended, tf.repeat(tf.expand_dims(prefixes.last, 1), beam, axis=1), batch_dims=2)
+    from_parent = tf.reduce_max(tf.where(children, tf.transpose(from_each, [0, 2, 1]), FORBIDDEN), axis=2)
     tokens = tf.one_hot(prefixes.last, size)
     taken = tf.matmul(tf.cast(children, tf.float32), tokens, transpose_a=True) > 0.5
-    return log_add(waited, arrived), tf.where(taken, FORBIDDEN, said)
+    return log_add(unchanged, from_parent), tf.where(taken, FORBIDDEN, extended)
 
 
-def grown(prefixes: Prefixes, parents: tf.Tensor, tokens: tf.Tensor, longer: tf.Tensor, used: tf.Tensor) -> Prefixes:
-    """The next beam: prefixes `parents` [B, K], with `tokens` [B, K] added where `longer` [B, K]."""
+def extended_prefixes(
+    prefixes: Prefixes, parents: tf.Tensor, tokens: tf.Tensor, longer: tf.Tensor, used: tf.Tensor
+) -> Prefixes:
+    """Returns the next beam: the prefixes at indices `parents` [B, K], extended by `tokens` [B, K] where `longer`.
+
+    Args:
+        prefixes: the beam of the step before.
+        parents: [B, K] indices into it.
+        tokens: [B, K].
+        longer: [B, K] bool, whether the prefix is extended.
+        used: [B, K] bool, whether the slot of the next beam holds a prefix.
+    """
     old = Prefixes(*(tf.gather(part, parents, batch_dims=1) for part in prefixes))
-    here = tf.logical_and(
+    is_next = tf.logical_and(
         tf.equal(tf.range(tf.shape(old.ids)[2]), tf.expand_dims(old.lengths, 2)), tf.expand_dims(longer, 2)
     )
     return Prefixes(
-        ids=tf.where(here, tf.expand_dims(tokens, 2), old.ids),
+        ids=tf.where(is_next, tf.expand_dims(tokens, 2), old.ids),
         lengths=old.lengths + tf.cast(longer, tf.int32),
         last=tf.where(longer, tokens, old.last),
         hashes=tf.where(longer, old.hashes * _FACTOR + tf.cast(tokens, tf.int64) + 1, old.hashes),
@@ -90,12 +106,12 @@ def grown(prefixes: Prefixes, parents: tf.Tensor, tokens: tf.Tensor, longer: tf.
     )
 
 
-def sayable(size: int) -> tf.Tensor:
-    """[V] float32: 0 for tokens a transcript may hold and a large negative number for the blank and special ones."""
+def allowed_tokens(size: int) -> tf.Tensor:
+    """Returns an additive mask [V] float32: 0 for tokens of transcripts, FORBIDDEN for the blank, <bos> and <eos>."""
     return tf.constant([FORBIDDEN if index in (BLANK, BOS, EOS) else 0.0 for index in range(size)])
 
 
 def log_add(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """log(exp(first) + exp(second)), also of large negative numbers."""
+    """Returns log(exp(first) + exp(second)), also for large negative numbers."""
     high = tf.maximum(first, second)
     return high + tf.math.log1p(tf.exp(tf.minimum(first, second) - high))

@@ -1,5 +1,7 @@
-"""The best entries of large rows, and what their logits are normalized by, several times faster over a vocabulary on a
-CPU than `tf.math.top_k` and `tf.reduce_logsumexp`."""
+"""Fast top-k and log-normalizer for large rows.
+
+Over a vocabulary on a CPU they are several times faster than `tf.math.top_k` and `tf.reduce_logsumexp`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ import tensorflow as tf
 
 
 def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
-    """[..., 1] logarithms of the sum of exponentials of logits [..., V], float32.
+    """Returns the log-normalizer [..., 1] float32: the logarithm of the sum of exponentials of logits [..., V].
 
-    The library's softmax is one fused pass where the sum takes four; a token's logit and probability tell the rest.
+    TensorFlow's softmax is one fused pass, while the sum takes four passes. The logit and the probability of one token
+    give the normalizer.
 
     Args:
-        tokens: [..., 1], of each row the place of the largest logit.
+        logits: [..., V].
+        tokens: [..., 1], the index of the largest logit of each row.
     """
     batch_dims = logits.shape.rank - 1
     probabilities = tf.gather(tf.nn.softmax(logits), tokens, batch_dims=batch_dims)
@@ -22,18 +26,21 @@ def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
 
 
 def at_most(k: int, rows: Any) -> int:
-    """k, or V of [..., V] where that is less; a V that is not known is that of a shortlist, which has enough."""
+    """Returns the smaller one of k and V, for rows [..., V].
+
+    V is only unknown for a shortlist, which always has enough entries; then the result is k.
+    """
     return k if rows.shape[-1] is None else min(k, rows.shape[-1])
 
 
 def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The k largest of [..., V] and their places, best first. Equal values come in no particular order.
+    """Returns the k largest values of rows [..., V] and their indices, best first. Equal values have no fixed order.
 
-    The row is cut into groups. The k largest stand in the k groups with the largest maxima, so a row is read once for
-    the maxima, and sorting sees only k groups.
+    Each row is split into groups. The k largest values are in the k groups with the largest maxima. A row is therefore
+    read once for the maxima, and only k groups are sorted.
     """
     size = rows.shape[-1]
-    if size is None:  # a shortlist, which is short
+    if size is None:  # V of a shortlist, which is small enough for the plain function
         return tf.math.top_k(rows, k)
     height = _group_size(size, k)
     count = -(-size // height)
@@ -47,7 +54,7 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
             [[0, 0]] * batch_dims + [[0, count * height - size]],
             constant_values=rows.dtype.as_numpy_dtype("-inf"),
         )
-    # Group g holds the entries g, g + count, g + 2 * count, ...: maxima down a matrix are faster than along its rows.
+    # Group g has the entries g, g + count, g + 2 * count, ...: maxima along columns are faster than along rows.
     grouped = tf.reshape(rows, tf.concat([leading, [height, count]], axis=0))
     _, groups = tf.math.top_k(tf.reduce_max(grouped, axis=-2), k)
     candidates = tf.gather(grouped, groups, axis=-1, batch_dims=batch_dims)
@@ -57,8 +64,11 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _group_size(size: int, k: int) -> int:
-    """Entries in a group. With h in each, size / h + k * h are sorted: least at h = sqrt(size / k). Near it, a divisor
-    of the size is better: nothing has to be filled up."""
-    best = max(int((size / k) ** 0.5), 1)
-    near = [height for height in range(max(best // 2, 1), 2 * best + 1) if size % height == 0]
-    return min(near, key=lambda height: abs(height - best), default=best)
+    """Returns the number of entries in a group.
+
+    With h entries per group, size / h + k * h entries are sorted, which is minimal at h = sqrt(size / k). A divisor of
+    the size near this value is preferred, because it needs no padding.
+    """
+    ideal = max(int((size / k) ** 0.5), 1)
+    divisors = [height for height in range(max(ideal // 2, 1), 2 * ideal + 1) if size % height == 0]
+    return min(divisors, key=lambda height: abs(height - ideal), default=ideal)

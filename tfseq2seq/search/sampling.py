@@ -1,4 +1,4 @@
-"""Sequences drawn from the model, with temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020)."""
+"""Sampling from the model, with temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def sample(
     with_attention: bool = False,
     attention_width: Any = 0,
 ) -> Hypotheses:
-    """Draws `spec.n_best` sequences for each example, in the order drawn; the same seed draws the same.
+    """Draws `spec.n_best` sequences for each example. They are returned in the order drawn.
 
-    Log-probabilities are those of the model itself, before temperature and filters. Arguments as `beam_search`, with
-    a cache for K = spec.n_best; `attention_width` is S.
+    Equal seeds give equal sequences. log_probs are those of the model, before temperature, top-k and top-p. The
+    arguments are those of `beam_search`, with a cache of K = spec.n_best hypotheses. `attention_width` is S.
     """
     count, length = spec.n_best, limits.longest
     batch = tf.shape(start)[0]
@@ -38,11 +38,11 @@ def sample(
     def unfinished(index: Any, last: Any, ids: Any, sums: Any, done: Any, *_: Any) -> tf.Tensor:
         return tf.logical_not(tf.reduce_all(done))
 
-    def body(room: Any, index: Any, last: Any, ids: Any, sums: Any, done: Any, cache: Any, weights: Any) -> Any:
+    def body(capacity: Any, index: Any, last: Any, ids: Any, sums: Any, done: Any, cache: Any, weights: Any) -> Any:
         seen = tf.equal(slots, tf.reshape(tf.range(count), [1, 1, 1, count]))
-        seen = tf.logical_and(seen, tf.reshape(tf.range(room) <= index, [1, 1, -1, 1]))
-        visible = tf.broadcast_to(seen, tf.stack([batch, count, room, count]))
-        visible = tf.reshape(visible, tf.stack([batch, count, room * count]))
+        seen = tf.logical_and(seen, tf.reshape(tf.range(capacity) <= index, [1, 1, -1, 1]))
+        visible = tf.broadcast_to(seen, tf.stack([batch, count, capacity, count]))
+        visible = tf.reshape(visible, tf.stack([batch, count, capacity * count]))
         logits, cache, attention = step(last, index, visible, fixed, cache)
         logits = tf.cast(logits, tf.float32)
         allowed = constrain(logits, ids, index, limits, spec, prefix)
@@ -52,11 +52,11 @@ def sample(
         log_probs = tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
         sums += tf.where(done, 0.0, log_probs)
         tokens = tf.where(done, PAD, tokens)
-        here = tf.equal(tf.range(length), index)
-        ids = tf.where(here, tf.expand_dims(tokens, 2), ids)
+        is_current = tf.equal(tf.range(length), index)
+        ids = tf.where(is_current, tf.expand_dims(tokens, 2), ids)
         if with_attention:
-            kept = tf.where(tf.expand_dims(done, 2), 0.0, tf.cast(attention, tf.float32))
-            weights = tf.where(here[:, tf.newaxis], tf.expand_dims(kept, 2), weights)
+            live_attention = tf.where(tf.expand_dims(done, 2), 0.0, tf.cast(attention, tf.float32))
+            weights = tf.where(is_current[:, tf.newaxis], tf.expand_dims(live_attention, 2), weights)
         done = tf.logical_or(done, tf.equal(tokens, EOS))
         return index + 1, tokens, ids, sums, done, cache, weights
 
@@ -69,18 +69,18 @@ def sample(
 
 
 def _sharpen(logits: Any, spec: SearchSpec) -> tf.Tensor:
-    """Logits [B, K, V] after temperature, and with what top-k and top-p leave out forbidden."""
+    """Divides logits [B, K, V] by the temperature and sets tokens outside of top-k and top-p to FORBIDDEN."""
     logits = logits / spec.temperature
     size = logits.shape[-1]
     if spec.top_k and spec.top_k < size:
-        least = tf.math.top_k(logits, spec.top_k).values[..., -1:]
-        logits = tf.where(logits < least, FORBIDDEN, logits)
+        threshold = tf.math.top_k(logits, spec.top_k).values[..., -1:]
+        logits = tf.where(logits < threshold, FORBIDDEN, logits)
     if spec.top_p < 1.0:
         ordered = tf.math.top_k(logits, size).values
         probabilities = tf.nn.softmax(ordered)
-        # A token stays while the mass before it is below p, so the first always does.
-        before = tf.cumsum(probabilities, axis=-1, exclusive=True)
-        kept = tf.logical_or(before < spec.top_p, tf.range(size) < 1)
-        least = tf.reduce_min(tf.where(kept, ordered, -2 * FORBIDDEN), axis=-1, keepdims=True)
-        logits = tf.where(logits < least, FORBIDDEN, logits)
+        # A token is kept if the probability mass before it is below p, so the first one is always kept.
+        mass_before = tf.cumsum(probabilities, axis=-1, exclusive=True)
+        live_attention = tf.logical_or(mass_before < spec.top_p, tf.range(size) < 1)
+        threshold = tf.reduce_min(tf.where(live_attention, ordered, -2 * FORBIDDEN), axis=-1, keepdims=True)
+        logits = tf.where(logits < threshold, FORBIDDEN, logits)
     return logits

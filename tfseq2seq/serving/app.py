@@ -1,4 +1,4 @@
-"""The paths of TensorFlow Serving's REST API, /healthz and /metrics, as an ASGI application."""
+"""ASGI application with the paths of TensorFlow Serving's REST API, /healthz and /metrics."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_ou
 
 _LOG = logging.getLogger("tfseq2seq.serving")
 _PATH = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/([0-9]{1,18}))?(/metadata|:[a-z]+)?", re.IGNORECASE)
-# Longer bodies are converted in a thread, or the server would stand still meanwhile.
+# Larger bodies are converted in a thread, so that they do not block the event loop.
 _SHORT_BODY = 1 << 16
-# A client that stops in the middle of its body must not hold up a stop of the server.
+# The timeout between two parts of a body: a client that stops sending must not delay the shutdown of the server.
 _SECONDS_BETWEEN_CHUNKS = 30.0
-_GONE = 499
+_CLIENT_CLOSED_REQUEST = 499
 
 
 class Application:
-    """What answers requests.
+    """Handles the requests.
 
     Args:
         repository: the models.
-        batcher: calls them.
-        metrics: of the requests.
-        body_limit: bytes of the largest body that is read.
+        batcher: calls the models.
+        metrics: the metrics of the requests.
+        body_limit: the maximum size of a request body in bytes.
     """
 
     def __init__(self, repository: Repository, batcher: Batcher, metrics: Metrics, body_limit: int):
@@ -49,7 +49,7 @@ class Application:
         self._body_limit = body_limit
 
     def asgi(self, poll_seconds: float) -> Starlette:
-        """The application to serve, which looks for new versions every `poll_seconds`; 0 for never."""
+        """Returns the ASGI application. It looks for new versions every `poll_seconds` seconds; 0 means never."""
         poller = Poller(self._repository, poll_seconds)
 
         @contextlib.asynccontextmanager
@@ -67,7 +67,7 @@ class Application:
             Route("/v1/models", self.models, methods=["GET", "POST"]),
             Route("/v1/models/{rest:path}", self.models, methods=["GET", "POST"]),
         ]
-        handlers: Any = {HTTPException: _no_such_path, Refusal: _refused, Exception: _broken}
+        handlers: Any = {HTTPException: _no_such_path, Refusal: _refusal, Exception: _internal_error}
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
     async def health(self, _: Request) -> Response:
@@ -80,20 +80,20 @@ class Application:
 
     async def models(self, request: Request) -> Response:
         """Status, metadata and predictions."""
-        asked = f"{request.method} {request.scope['path']}"
-        found = _PATH.fullmatch(request.scope["path"])
-        if found is None:
-            raise Refusal(404, f"Malformed request: {asked}")
-        name, number, verb = found[1], int(found[2]) if found[2] else None, (found[3] or "").lower()
+        requested = f"{request.method} {request.scope['path']}"
+        match = _PATH.fullmatch(request.scope["path"])
+        if match is None:
+            raise Refusal(404, f"Malformed request: {requested}")
+        name, number, method_suffix = match[1], int(match[2]) if match[2] else None, (match[3] or "").lower()
         if name is None:
-            raise Refusal(400, f"Missing model name in request; there is {', '.join(self._repository.names)}")
-        if request.method == "POST" and verb == ":predict":
+            raise Refusal(400, f"Missing model name in request; available: {', '.join(self._repository.names)}")
+        if request.method == "POST" and method_suffix == ":predict":
             return await self._predict(request, name, number)
-        if request.method == "POST" or verb not in ("", "/metadata"):
+        if request.method == "POST" or method_suffix not in ("", "/metadata"):
             raise Refusal(
-                400, f"Malformed request: {asked}; POST goes with :predict, GET with a model or its /metadata"
+                400, f"Malformed request: {requested}; use POST with :predict, and GET with a model or its /metadata"
             )
-        if not verb:
+        if not method_suffix:
             return _json({"model_version_status": self._repository.status(name, number)})
         version, servable = self._repository.find(name, number)
         spec = {"name": name, "signature_name": "", "version": str(version)}
@@ -101,37 +101,39 @@ class Application:
         return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": described}}})
 
     async def _predict(self, request: Request, name: str, number: int | None) -> Response:
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         model = signature = ""
         code = 500
         try:
             _, servable = self._repository.find(name, number)
             model = name
             body = await self._body(request)
-            document = await _aside(len(body), parse, body)
-            wanted = _signature(servable, document.get("signature_name") or DEFAULT_SIGNATURE)
-            signature = wanted.name
-            inputs = await _aside(len(body), read_inputs, document, wanted)
-            outputs = await self._outputs(request, servable, wanted, inputs)
-            answer = await _aside(sum(one.nbytes for one in outputs.values()), write_outputs, outputs, ROWS in document)
+            document = await _in_thread_if_large(len(body), parse, body)
+            requested_signature = _signature(servable, document.get("signature_name") or DEFAULT_SIGNATURE)
+            signature = requested_signature.name
+            inputs = await _in_thread_if_large(len(body), read_inputs, document, requested_signature)
+            outputs = await self._outputs(request, servable, requested_signature, inputs)
+            response = await _in_thread_if_large(
+                sum(one.nbytes for one in outputs.values()), write_outputs, outputs, ROWS in document
+            )
             code = 200
-            return Response(answer, media_type="application/json")
+            return Response(response, media_type="application/json")
         except Refusal as refusal:
             code = refusal.code
             if code == 500:
                 _LOG.error("model %s, signature %s: %s", name, signature, refusal.message)
             raise
         except ClientDisconnect:
-            code = _GONE
-            return Response(status_code=_GONE)
+            code = _CLIENT_CLOSED_REQUEST
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
         finally:
-            self._metrics.answered(model, signature, code, time.perf_counter() - began)
+            self._metrics.answered(model, signature, code, time.perf_counter() - start_time)
 
     async def _body(self, request: Request) -> bytes:
         too_large = Refusal(
             413,
-            f"the body is larger than {self._body_limit} bytes, which is the limit here (--max-body-mb); of recordings "
-            "the bytes of a WAV file (transcribe_wav) are shorter than samples in JSON",
+            f"the request body: must have at most {self._body_limit} bytes (--max-body-mb); for recordings, the bytes "
+            "of a WAV file (transcribe_wav) are shorter than samples in JSON",
         )
         if int(request.headers.get("content-length", 0)) > self._body_limit:
             raise too_large
@@ -144,37 +146,39 @@ class Application:
                 if len(body) > self._body_limit:
                     raise too_large
         except TimeoutError:
-            raise Refusal(408, f"nothing came for {_SECONDS_BETWEEN_CHUNKS:.0f} s in the middle of the body") from None
+            raise Refusal(
+                408, f"the request body is incomplete: no data received for {_SECONDS_BETWEEN_CHUNKS:.0f} s"
+            ) from None
         except StopAsyncIteration:
             return bytes(body)
 
     async def _outputs(self, request: Request, servable: Servable, signature: Signature, inputs: Arrays) -> Arrays:
-        """What the model gives, unless the client goes away first: its place is for others then."""
-        answer = asyncio.ensure_future(self._batcher.submit(servable, signature, inputs))
-        gone = asyncio.ensure_future(_gone(request))
+        """Returns the outputs of the model. If the client disconnects first, the request leaves the queue."""
+        response = asyncio.ensure_future(self._batcher.submit(servable, signature, inputs))
+        disconnected = asyncio.ensure_future(_disconnected(request))
         try:
-            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
+            await asyncio.wait([response, disconnected], return_when=asyncio.FIRST_COMPLETED)
+            if not response.done():
                 raise ClientDisconnect
-            return answer.result()
+            return response.result()
         finally:
-            answer.cancel()
-            gone.cancel()
+            response.cancel()
+            disconnected.cancel()
 
 
 def _signature(servable: Servable, name: str) -> Signature:
     if name not in servable.signatures:
-        there = ", ".join(servable.signatures) or "none"
-        raise Refusal(400, f'Serving signature name: "{name}" not found in signature def; there is {there}')
+        available = ", ".join(servable.signatures) or "none"
+        raise Refusal(400, f'Serving signature name: "{name}" not found in signature def; available: {available}')
     return servable.signatures[name]
 
 
-async def _aside(size: int, function: Any, *arguments: Any) -> Any:
-    """Calls a function on something of so many bytes, in a thread if that may take long."""
+async def _in_thread_if_large(size: int, function: Any, *arguments: Any) -> Any:
+    """Calls a function whose input has `size` bytes. Large inputs are processed in a thread."""
     return function(*arguments) if size <= _SHORT_BODY else await asyncio.to_thread(function, *arguments)
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         continue
 
@@ -185,7 +189,7 @@ def _json(content: Any, code: int = 200, retry_after: int = 0) -> Response:
     return Response(body, code, headers, media_type="application/json")
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
+async def _refusal(_: Request, refusal: Exception) -> Response:
     if not isinstance(refusal, Refusal):
         raise refusal
     return _json({"error": refusal.message}, refusal.code, refusal.retry_after)
@@ -196,6 +200,6 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
     return _json({"error": f"Malformed request: {request.method} {request.url.path}"}, code)
 
 
-async def _broken(_: Request, __: Exception) -> Response:
-    # Starlette raises the exception on after this answer, and its traceback is logged.
-    return _json({"error": "the server failed at this request; its log says more"}, 500)
+async def _internal_error(_: Request, __: Exception) -> Response:
+    # Starlette raises the exception again after this response, and its traceback is logged.
+    return _json({"error": "internal server error; see the log of the server"}, 500)

@@ -1,4 +1,4 @@
-"""Asks exported models on a server: over REST TensorFlow Serving or `tfseq2seq serve`, over gRPC TensorFlow Serving.
+"""Clients of exported models: TensorFlow Serving or `tfseq2seq serve` over REST, TensorFlow Serving over gRPC.
 
 client = RestClient("http://localhost:8501", "my")
 client.generate(["你 好 ！"])                      # ["hello !"]
@@ -25,13 +25,13 @@ from tfseq2seq.errors import UserError
 
 
 class Client(abc.ABC):
-    """A model on a server.
+    """A client of one model on a server.
 
     Args:
-        address: of the server.
-        model: its name there.
-        version: a number; None for the server's newest.
-        timeout: seconds until an answer is given up.
+        address: the address of the server.
+        model: the name of the model on the server.
+        version: the number of the version; None for the newest version on the server.
+        timeout: the maximum time to wait for a response, in seconds.
     """
 
     def __init__(self, address: str, model: str, version: int | None = None, timeout: float = 60.0):
@@ -39,27 +39,27 @@ class Client(abc.ABC):
 
     @abc.abstractmethod
     def predict(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
-        """The outputs of a signature by name; what is text comes as strings.
+        """Calls a signature and returns its outputs by name. Text outputs are strings.
 
         Args:
-            inputs: strings, bytes or numbers by the signature's names, the batch first.
-            signature: `tfseq2seq.export.signatures` lists them.
+            inputs: maps the input names of the signature to strings, bytes or numbers, with the batch as first axis.
+            signature: the name of the signature, see `tfseq2seq.export.signatures`.
 
         Raises:
-            UserError: the server cannot be reached, does not answer in time, or refuses the request.
+            UserError: the server cannot be reached, does not respond in time, or rejects the request.
         """
 
     def generate(self, texts: Sequence[str]) -> list[str]:
-        """The best output for each text; errors as `predict`."""
+        """Returns the best output for each text. Raises the errors of `predict`."""
         if not texts:
             return []
         return [str(text) for text in self.predict({"text": list(texts)})["text"]]
 
     def transcribe(self, recordings: Sequence[np.ndarray]) -> list[str]:
-        """The transcript of each recording, float32 samples at the model's rate.
+        """Returns the transcript of each recording, given as float32 samples at the sample rate of the model.
 
         Raises:
-            UserError: as `predict`; or the server finds something wrong with a recording, and says what.
+            UserError: as for `predict`; or the server reports an error for a recording.
         """
         if not recordings:
             return []
@@ -68,25 +68,25 @@ class Client(abc.ABC):
         for row, samples in zip(audio, recordings, strict=True):
             row[: len(samples)] = samples
         found = self.predict({"audio": audio, "length": lengths})
-        for place, fault in enumerate(found["error"], start=1):
-            if fault:
-                raise UserError(f"recording {place}: {fault}")
+        for number, message in enumerate(found["error"], start=1):
+            if message:
+                raise UserError(f"recording {number}: {message}")
         return [str(text) for text in found["text"]]
 
 
 class RestClient(Client):
-    """Over HTTP and JSON; the address is as http://localhost:8501."""
+    """A client over HTTP and JSON. The address looks like http://localhost:8501."""
 
     def predict(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> dict[str, np.ndarray]:
         columns = {name: _jsonable(value) for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature, "inputs": columns}).encode("utf-8")
         outputs = self._ask(":predict", body)["outputs"]
-        # A signature with one output gives it without its name; ours have several.
+        # The response has no output name if a signature has only one output. Ours have several.
         named = outputs if isinstance(outputs, dict) else {"output": outputs}
         return {name: np.array(value) for name, value in named.items()}
 
     def status(self) -> list[dict[str, Any]]:
-        """Version and state of what the server has of the model; errors as `predict`."""
+        """Returns the versions of the model on the server and their states. Raises the errors of `predict`."""
         found: list[dict[str, Any]] = self._ask("")["model_version_status"]
         return found
 
@@ -95,19 +95,20 @@ class RestClient(Client):
         url = f"{self.address}/v1/models/{self.model}{version}{ending}"
         request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                found: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                found: dict[str, Any] = json.load(response)
                 return found
         except urllib.error.HTTPError as error:
             raise UserError(f"{url}: {error.code}: {_reason(error)}") from None
-        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError; a cut connection may be either
-            raise UserError(f"{url}: no answer: {getattr(error, 'reason', None) or repr(error)}") from None
+        # URLError is an OSError. A lost connection raises either of the two.
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(f"{url}: no response ({getattr(error, 'reason', None) or repr(error)})") from None
         except ValueError as error:
-            raise UserError(f"{url}: the answer is no JSON: {error}") from None
+            raise UserError(f"{url}: the response is not valid JSON ({error})") from None
 
 
 class GrpcClient(Client):
-    """Over gRPC; the address is as localhost:8500."""
+    """A client over gRPC. The address looks like localhost:8500."""
 
     def __init__(self, address: str, model: str, version: int | None = None, timeout: float = 60.0):
         super().__init__(address, model, version, timeout)
@@ -115,8 +116,10 @@ class GrpcClient(Client):
             import grpc
             from tensorflow_serving.apis import prediction_service_pb2_grpc
         except ImportError:
-            raise UserError("gRPC needs tensorflow-serving-api and grpcio: `pip install 'tfseq2seq[client]'`") from None
-        # Recordings are longer than the 4 MiB that gRPC stops at.
+            raise UserError(
+                "the gRPC client needs tensorflow-serving-api and grpcio; run `pip install 'tfseq2seq[client]'`"
+            ) from None
+        # Recordings can be larger than 4 MiB, the default limit of gRPC.
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.insecure_channel(self.address, options=options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
@@ -126,13 +129,13 @@ class GrpcClient(Client):
         import tensorflow as tf
 
         try:
-            answer = self._stub.Predict(self.request(inputs, signature), timeout=self.timeout)
+            response = self._stub.Predict(self.request(inputs, signature), timeout=self.timeout)
         except grpc.RpcError as error:
             raise UserError(f"{self.address}: {error.code().name}: {error.details()}") from None
-        return {name: _decoded(tf.make_ndarray(tensor)) for name, tensor in answer.outputs.items()}
+        return {name: _decoded(tf.make_ndarray(tensor)) for name, tensor in response.outputs.items()}
 
     def request(self, inputs: Mapping[str, Any], signature: str = "serving_default") -> Any:
-        """The `tensorflow_serving.apis.predict_pb2.PredictRequest` that `predict` sends."""
+        """Returns the `tensorflow_serving.apis.predict_pb2.PredictRequest` that `predict` sends."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -145,12 +148,12 @@ class GrpcClient(Client):
         return request
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Closes the connection."""
         self._channel.close()
 
 
 def _jsonable(value: Any) -> Any:
-    """Lists of numbers and strings; bytes as {"b64": ...}."""
+    """Converts a value to lists of numbers and strings, with bytes as {"b64": ...}."""
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode("ascii")}
     if isinstance(value, np.ndarray):
@@ -160,11 +163,11 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _reason(refusal: urllib.error.HTTPError) -> str:
+def _reason(error_response: urllib.error.HTTPError) -> str:
     try:
-        body = refusal.read()
+        body = error_response.read()
     except (OSError, http.client.HTTPException):
-        return refusal.reason
+        return error_response.reason
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):

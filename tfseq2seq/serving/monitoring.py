@@ -1,4 +1,4 @@
-"""What /metrics shows, in Prometheus's text format."""
+"""The metrics of /metrics, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counts and times of prediction requests, in a registry of their own.
+    """Counts and times of prediction requests, in a separate registry.
 
     Args:
-        waiting: tells how many requests wait for a worker.
+        waiting: returns the number of requests that wait for a worker.
     """
 
     content_type = CONTENT_TYPE_LATEST
@@ -29,23 +29,31 @@ class Metrics:
         )
         self._seconds = Histogram(
             f"{prefix}request_seconds",
-            "From a request's arrival to its answer.",
+            "Seconds from the arrival of a request to its response.",
             labels,
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._rows = Histogram(f"{prefix}batch_rows", "Rows in a call.", buckets=_ROWS, registry=self._registry)
+        self._rows = Histogram(
+            f"{prefix}batch_rows", "Rows in a call of a model.", buckets=_ROWS, registry=self._registry
+        )
         depth = Gauge(f"{prefix}queue_depth", "Requests that wait for a worker.", registry=self._registry)
         depth.set_function(waiting)
 
     def answered(self, model: str, signature: str, code: int, seconds: float) -> None:
-        """Counts a request; names that no model or signature has are to be given as "", or there would be no end of
-        them."""
+        """Counts a request.
+
+        Args:
+            model: the name of the model, "" for an unknown name. Clients could otherwise create any number of labels.
+            signature: the name of the signature, "" for an unknown name.
+            code: the HTTP status.
+            seconds: the time from the arrival of the request to its response.
+        """
         self._requests.labels(model, signature, str(code)).inc()
         self._seconds.labels(model, signature).observe(seconds)
 
     def called(self, rows: int) -> None:
-        """Counts a call of a model."""
+        """Counts a call of a model with a batch of `rows` rows."""
         self._rows.observe(rows)
 
     def text(self) -> bytes:

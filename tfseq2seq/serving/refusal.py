@@ -1,4 +1,4 @@
-"""Why a request gets no answer."""
+"""The exception for requests that are answered with an HTTP error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ class Refusal(Exception):
     """A request that is answered with an HTTP error.
 
     Args:
-        code: HTTP status, as 404.
-        message: one line: what is wrong and what is expected; the body's "error".
-        retry_after: seconds after which the same request may succeed; 0 where trying again is of no use.
+        code: the HTTP status, for example 404.
+        message: one line that says what is wrong and what is expected. It is the "error" of the response body.
+        retry_after: the number of seconds after which the same request may succeed; 0 if a retry is useless.
     """
 
     def __init__(self, code: int, message: str, retry_after: int = 0):

@@ -1,4 +1,4 @@
-"""The models of a folder: which versions there are, loading them, and taking notice when they come and go."""
+"""The models of a folder: finds their versions, loads them, and follows changes of the folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ LOADING, AVAILABLE, END = "LOADING", "AVAILABLE", "END"
 
 
 def load_saved_model(folder: Path) -> Servable:
-    """A version in memory; TensorFlow is imported here, so that a wrong folder is told without waiting for it."""
+    """Loads a version.
+
+    TensorFlow is imported here, so that an error about the folder is reported without waiting for the import.
+    """
     from tfseq2seq.serving.servable import Servable
 
     return Servable(folder)
@@ -34,7 +37,13 @@ def load_saved_model(folder: Path) -> Servable:
 
 @dataclass(frozen=True)
 class Found:
-    """A version's folder, and what changes when its files do."""
+    """The folder of a version, and a fingerprint of its files.
+
+    Attributes:
+        path: the folder.
+        graph: inode, size and modification time of saved_model.pb.
+        files: name, size and modification time of each file.
+    """
 
     path: Path
     graph: tuple[int, int, int]
@@ -43,7 +52,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a model in one of TensorFlow Serving's states, with the reason where it could not be loaded."""
+    """A version of a model in one of TensorFlow Serving's states, with the error if it could not be loaded."""
 
     number: int
     state: str
@@ -53,36 +62,37 @@ class Version:
     error: str = ""
 
     def as_status(self) -> dict[str, Any]:
-        """An item of "model_version_status"."""
+        """Returns an item of "model_version_status"."""
         status = {"error_code": self.error_code, "error_message": self.error}
         return {"version": str(self.number), "state": self.state, "status": status}
 
 
 class Repository:
-    """Models below a folder, each as its numbered versions.
+    """The models of a folder, with numbered versions.
 
-    One thread at a time may call `refresh`; the other methods may be called from any thread meanwhile.
+    Only one thread at a time may call `refresh`. Other methods may be called from any thread at the same time.
 
     Args:
-        folder: of models, <name>/<version>/saved_model.pb, or of one model's versions, which bears its name then.
-        keep: newest versions of each model to hold; 0 for all of them.
-        load: a version's folder to what answers.
+        folder: a folder of models, <name>/<version>/saved_model.pb, or the folder <name> of one model.
+        keep: the number of newest versions of each model to load; 0 for all.
+        load: loads a version from its folder.
 
     Raises:
-        UserError: there is no such folder, or no version in it.
+        UserError: the folder does not exist or has no versions of models.
     """
 
     def __init__(self, folder: str | Path, keep: int = 0, load: Callable[[Path], Servable] = load_saved_model):
         self.folder, self.keep, self._load = Path(folder), keep, load
         self._models: Mapping[str, Mapping[int, Version]] = {}
-        self._out_of_reach = False
+        self._unreadable = False
         if not self.folder.is_dir():
-            raise UserError(f"{folder}: no such folder; name one with <model>/<version>/{_GRAPH} in it")
+            raise UserError(f"{folder}: the folder does not exist; give a folder with <model>/<version>/{_GRAPH}")
         if (self.folder / _GRAPH).exists():
-            raise UserError(f"{folder}: is a version itself; name the folder it lies in")
+            raise UserError(f"{folder}: is the folder of a version; give the folder that contains it")
         if not self._scan():
             raise UserError(
-                f"{folder}: holds no version of a model, as <model>/<version>/{_GRAPH}; `tfseq2seq export` writes one"
+                f"{folder}: must contain <model>/<version>/{_GRAPH}, found no version of a model; `tfseq2seq export` "
+                "writes one"
             )
 
     @property
@@ -91,110 +101,110 @@ class Repository:
 
     @property
     def ready(self) -> bool:
-        """Whether any version can be asked."""
+        """Whether any version is loaded."""
         return any(one.servable for versions in self._models.values() for one in versions.values())
 
     def find(self, name: str, number: int | None = None) -> tuple[int, Servable]:
-        """The number and the model of a version, the newest that is loaded by default.
+        """Returns the number and the model of a version. The default is the newest loaded version.
 
         Raises:
-            Refusal: 404, there is none.
+            Refusal: 404 if the version is not loaded.
         """
         versions = self._models.get(name, {})
         loaded = {one.number: one.servable for one in versions.values() if one.servable is not None}
-        wanted = max(loaded, default=None) if number is None else number
-        if wanted is not None and (servable := loaded.get(wanted)) is not None:
-            return wanted, servable
-        asked = f"Latest({name})" if number is None else f"Specific({name}, {number})"
-        raise Refusal(404, f"Servable not found for request: {asked}; {self._instead(name, versions)}")
+        chosen_version = max(loaded, default=None) if number is None else number
+        if chosen_version is not None and (servable := loaded.get(chosen_version)) is not None:
+            return chosen_version, servable
+        requested = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+        raise Refusal(404, f"Servable not found for request: {requested}; {self._available(name, versions)}")
 
     def status(self, name: str, number: int | None = None) -> list[dict[str, Any]]:
-        """ "model_version_status" of one or of all versions, newest first.
+        """Returns the "model_version_status" of one version or of all versions, newest first.
 
         Raises:
-            Refusal: 404, there is none.
+            Refusal: 404 if there is no such version.
         """
         versions = self._models.get(name, {})
         chosen = [one for key, one in sorted(versions.items(), reverse=True) if number in (None, key)]
         if not chosen:
-            asked = "any versions" if number is None else f"version {number}"
-            raise Refusal(404, f"Could not find {asked} of model {name}; {self._instead(name, versions)}")
+            requested = "any versions" if number is None else f"version {number}"
+            raise Refusal(404, f"Could not find {requested} of model {name}; {self._available(name, versions)}")
         return [one.as_status() for one in chosen]
 
     def refresh(self) -> None:
-        """Looks at the folder, loads what is new or was replaced, and lets go of what is gone."""
+        """Scans the folder, loads new and replaced versions, and unloads versions that were removed."""
         try:
             models = self._scan()
             if not self.folder.is_dir():
                 raise FileNotFoundError(2, "No such file or directory")
         except OSError as error:
-            # What is loaded keeps answering while the folder is out of reach.
-            if not self._out_of_reach:
-                _LOG.error("%s cannot be looked at: %s", self.folder, error.strerror or error)
-            self._out_of_reach = True
+            # Loaded versions stay available while the folder cannot be read.
+            if not self._unreadable:
+                _LOG.error("%s: cannot be read (%s)", self.folder, error.strerror or error)
+            self._unreadable = True
             return
-        self._out_of_reach = False
+        self._unreadable = False
         for name, versions in list(self._models.items()):
             for number in [number for number in versions if number not in models.get(name, {})]:
-                self._drop(name, number, "its folder is gone")
+                self._unload(name, number, "its folder was removed")
         for name, folders in models.items():
             loaded = 0
             for number in sorted(folders, reverse=True):
                 if self.keep and loaded == self.keep:
-                    self._drop(name, number, "there are newer ones")
+                    self._unload(name, number, "there are newer ones")
                 else:
-                    loaded += self._hold(name, number, folders[number])
+                    loaded += self._ensure_loaded(name, number, folders[number])
 
     def _scan(self) -> dict[str, dict[int, Found]]:
-        own = _versions(self.folder)
-        if own:
-            return {self.folder.resolve().name: own}
+        own_versions = _versions(self.folder)
+        if own_versions:
+            return {self.folder.resolve().name: own_versions}
         if not self.folder.is_dir():
             return {}
         folders = {path.name: _versions(path) for path in sorted(self.folder.iterdir()) if _NAME.fullmatch(path.name)}
         return {name: versions for name, versions in folders.items() if versions}
 
-    def _hold(self, name: str, number: int, found: Found) -> bool:
-        """Sees to it that a version is loaded if it can be, and tells whether it is."""
-        before = self._models.get(name, {}).get(number)
-        if before is not None and before.servable is not None and before.found.graph == found.graph:
+    def _ensure_loaded(self, name: str, number: int, found: Found) -> bool:
+        """Loads a version if it is new or was replaced. Returns whether it is loaded."""
+        previous = self._models.get(name, {}).get(number)
+        if previous is not None and previous.servable is not None and previous.found.graph == found.graph:
             return True
-        if before is not None and before.found == found:
+        if previous is not None and previous.found == found:
             return False
-        if before is None:
+        if previous is None:
             self._put(name, Version(number, LOADING, found))
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             servable = self._load(found.path)
-        # A damaged SavedModel raises almost anything, and must not take the others down.
+        # A damaged SavedModel can raise almost any exception. It must not affect the other versions.
         except Exception as error:
             reason = " ".join((str(error) or type(error).__name__).split())[:500]
-            _LOG.error("model %s version %d does not load: %s", name, number, reason)
+            _LOG.error("model %s version %d cannot be loaded: %s", name, number, reason)
             code = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 15: "DATA_LOSS"}.get(
                 getattr(error, "error_code", 0), "UNKNOWN"
             )
             self._put(name, Version(number, END, found, None, code, reason))
             return False
         self._put(name, Version(number, AVAILABLE, found, servable))
-        took = time.perf_counter() - began
-        _LOG.info("model %s version %d loaded in %.1f s: %s", name, number, took, ", ".join(servable.signatures))
+        seconds = time.perf_counter() - start_time
+        _LOG.info("model %s version %d loaded in %.1f s: %s", name, number, seconds, ", ".join(servable.signatures))
         return True
 
     def _put(self, name: str, version: Version) -> None:
-        # Replaced whole: readers in other threads see the state before or after.
+        # The mapping is replaced as a whole, so other threads see the state either before or after the change.
         self._models = {**self._models, name: {**self._models.get(name, {}), version.number: version}}
 
-    def _drop(self, name: str, number: int, why: str) -> None:
+    def _unload(self, name: str, number: int, reason: str) -> None:
         versions = {**self._models.get(name, {})}
         if versions.pop(number, None) is None:
             return
         others = {key: value for key, value in self._models.items() if key != name}
         self._models = {**others, name: versions} if versions else others
-        _LOG.info("model %s version %d dropped: %s", name, number, why)
+        _LOG.info("model %s version %d unloaded: %s", name, number, reason)
 
-    def _instead(self, name: str, versions: Mapping[int, Version]) -> str:
+    def _available(self, name: str, versions: Mapping[int, Version]) -> str:
         if not versions:
-            return f"there is {', '.join(self.names) or 'no model'}"
+            return f"available models: {', '.join(self.names) or 'none'}"
         return ", ".join(
             f"version {one.number} is {one.state}" + (f" ({one.error})" if one.error else "")
             for one in sorted(versions.values(), key=lambda one: -one.number)
@@ -202,7 +212,7 @@ class Repository:
 
 
 class Poller:
-    """Refreshes a repository every so many seconds, in a thread."""
+    """Refreshes a repository every `seconds` seconds in a thread."""
 
     def __init__(self, repository: Repository, seconds: float):
         self._repository, self._seconds = repository, seconds
@@ -213,7 +223,7 @@ class Poller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for a version that is being loaded."""
+        """Stops the thread. Waits until a version that is being loaded is complete."""
         self._stop.set()
         self._thread.join()
 
@@ -223,7 +233,7 @@ class Poller:
 
 
 def _versions(folder: Path) -> dict[int, Found]:
-    """The whole versions in a folder."""
+    """Returns the complete versions in a folder."""
     if not folder.is_dir():
         return {}
     found: dict[int, Found] = {}
@@ -232,7 +242,7 @@ def _versions(folder: Path) -> dict[int, Found]:
             try:
                 found.setdefault(int(path.name), _found(path))
             except FileNotFoundError:
-                continue  # it went while we looked
+                continue  # it was removed during the scan
     return found
 
 

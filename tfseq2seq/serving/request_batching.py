@@ -1,11 +1,13 @@
-"""Requests that wait at the same time become one call of the model.
+"""Dynamic batching: requests that wait at the same time are combined to one call of the model.
 
-A call for one input is many small operations, and a call for sixteen costs little more. While all workers are busy,
-requests to the same signature of the same version wait in line; a worker that gets free takes its share of them, up to
-a largest number of rows, as one batch. Where no worker is busy a request waits a few milliseconds for company.
+A call for one input consists of many small operations, and a call for sixteen inputs costs little more. While all
+workers are busy, requests to the same signature of the same version wait in a queue. When a worker becomes idle, it
+takes its share of the queue as one batch, up to a maximum number of rows. While a worker is idle, a request waits a few
+milliseconds for other requests.
 
-Rows are padded to one shape only where the signature says how many positions of each count (`Signature.padded`), and
-only with rows of a similar length, so that padding at most doubles the work. Rows of other shapes go separately.
+Rows are padded to a common shape only if the signature has an input with their lengths (`Signature.padded`), and only
+together with rows of a similar length, so that padding at most doubles the work. Rows of other shapes are called
+separately.
 """
 
 from __future__ import annotations
@@ -29,18 +31,18 @@ Outcome = Arrays | BaseException
 
 @dataclass(eq=False)
 class _Part:
-    """Rows of one request that are answered by one call; `ripe` once they have waited for company long enough."""
+    """Rows of one request that belong to one call. `due` is set when they have waited long enough for others."""
 
     key: Hashable
     inputs: Arrays
     rows: int
     future: asyncio.Future[Arrays]
-    ripe: bool
+    due: bool
 
 
 @dataclass(eq=False)
-class _Line:
-    """Parts that may be joined, in the order they came."""
+class _Queue:
+    """Parts that may be combined to one batch, in the order of their arrival."""
 
     servable: Servable
     signature: Signature
@@ -53,62 +55,67 @@ class _Line:
 
 
 class Batcher:
-    """Calls models for requests, joined along the first axis. To be used from one event loop.
+    """Calls models with batches of requests, concatenated along the first axis. Must be used from one event loop.
 
     Args:
-        workers: calls at a time.
-        wait: seconds a request waits for company while a worker is free.
-        largest: rows of a joined call.
-        room: parts of at most `largest` rows that may wait; what is beyond them is refused.
-        observe: told the rows of each call.
+        workers: the number of calls at the same time.
+        wait: the time in seconds that a request waits for other requests while a worker is idle.
+        max_batch: the maximum number of rows of a batch.
+        max_waiting: the maximum number of waiting parts, each of at most `max_batch` rows. Further requests are
+            rejected.
+        observe: called with the number of rows of each call.
     """
 
     def __init__(
         self,
         workers: int,
         wait: float = 0.005,
-        largest: int = 32,
-        room: int = 256,
+        max_batch: int = 32,
+        max_waiting: int = 256,
         observe: Callable[[int], None] = lambda rows: None,
     ):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
-        self._idle, self._wait, self._largest, self._room = workers, wait, largest, room
+        self._idle, self._wait, self._max_batch, self._max_waiting = workers, wait, max_batch, max_waiting
         self._observe = observe
-        self._lines: dict[Hashable, _Line] = {}
+        self._queues: dict[Hashable, _Queue] = {}
         self._waiting = 0
         self._order = 0
 
     @property
     def waiting(self) -> int:
-        """Parts in line."""
+        """The number of waiting parts."""
         return self._waiting
 
-    async def submit(self, servable: Servable, signature: Signature, inputs: Arrays, whole: bool = False) -> Arrays:
-        """The outputs for a request's inputs, of its own rows alone.
+    async def submit(self, servable: Servable, signature: Signature, inputs: Arrays, unsplit: bool = False) -> Arrays:
+        """Returns the outputs for the rows of a request.
 
         Args:
-            whole: neither cut a request of many rows nor join it with others.
+            servable: the model.
+            signature: the signature to call.
+            inputs: the inputs of the request by name.
+            unsplit: call the model for exactly this request: do not split it, and do not combine it with others.
 
         Raises:
-            Refusal: 503, too many wait already; 413, it has more rows than may wait at all; or what the model says.
+            Refusal: 503 if too many requests wait; 413 if the request has more rows than the queue allows; or the error
+                of the model.
         """
         rows = _common_rows(inputs)
-        joins = rows is not None and servable.joins(signature) and not whole
-        cuts = range(0, rows, self._largest) if joins and rows else range(1)
-        if len(cuts) > self._room:
-            raise Refusal(413, f"{rows} rows in a request; at most {self._room * self._largest} can be taken")
-        if self._waiting + len(cuts) > self._room:
-            raise Refusal(503, f"{self._waiting} requests are waiting already; try again in a second", 1)
+        batchable = rows is not None and servable.batchable(signature) and not unsplit
+        starts = range(0, rows, self._max_batch) if batchable and rows else range(1)
+        if len(starts) > self._max_waiting:
+            raise Refusal(413, f"a request must have at most {self._max_waiting * self._max_batch} rows, got {rows}")
+        if self._waiting + len(starts) > self._max_waiting:
+            raise Refusal(503, f"the queue is full: {self._waiting} requests are waiting; try again in a second", 1)
         parts = []
-        for cut in cuts:
-            own = inputs if len(cuts) == 1 else _rows_of(inputs, cut, cut + self._largest)
-            key = (servable, signature.name, *_shapes(own, signature)) if joins else object()
-            parts.append(self._enqueue(key, servable, signature, own, ripe=not joins))
-        self._pump()
+        for start in starts:
+            part_inputs = inputs if len(starts) == 1 else _rows_of(inputs, start, start + self._max_batch)
+            key = (servable, signature.name, *_shapes(part_inputs, signature)) if batchable else object()
+            parts.append(self._enqueue(key, servable, signature, part_inputs, due=not batchable))
+        self._dispatch()
         try:
             outcomes = await asyncio.gather(*(part.future for part in parts))
         finally:
-            # Where one part fails or nobody waits for the answer any more, the others need not be computed.
+            # If one part fails or the request is canceled, the other parts are not needed.
             for part in parts:
                 part.future.cancel()
                 self._forget(part)
@@ -116,86 +123,87 @@ class Batcher:
             return outcomes[0]
         if not _by_rows(outcomes, [part.rows for part in parts]):
             servable.not_by_rows.add(signature.name)
-        elif _alike(outcomes):
-            return _joined(outcomes, frozenset())
-        # What its parts give does not fit together, as outputs that are as wide as the longest row of each.
-        return await self.submit(servable, signature, inputs, whole=True)
+        elif _same_shapes(outcomes):
+            return _concatenated(outcomes, frozenset())
+        # The outputs of the parts have different shapes, for example if they are as wide as the longest row of each
+        # part. The request is then called as a whole.
+        return await self.submit(servable, signature, inputs, unsplit=True)
 
     def close(self) -> None:
-        """Waits for the calls under way."""
+        """Waits until all running calls have finished."""
         self._pool.shutdown()
 
-    def _enqueue(self, key: Hashable, servable: Servable, signature: Signature, inputs: Arrays, ripe: bool) -> _Part:
+    def _enqueue(self, key: Hashable, servable: Servable, signature: Signature, inputs: Arrays, due: bool) -> _Part:
         loop = asyncio.get_running_loop()
-        part = _Part(key, inputs, _common_rows(inputs) or 1, loop.create_future(), ripe or not self._wait)
-        if key not in self._lines:
+        part = _Part(key, inputs, _common_rows(inputs) or 1, loop.create_future(), due or not self._wait)
+        if key not in self._queues:
             self._order += 1
-            self._lines[key] = _Line(servable, signature, self._order)
-        self._lines[key].parts.append(part)
+            self._queues[key] = _Queue(servable, signature, self._order)
+        self._queues[key].parts.append(part)
         self._waiting += 1
-        if not part.ripe:
-            loop.call_later(self._wait, self._ripen, part)
+        if not part.due:
+            loop.call_later(self._wait, self._set_due, part)
         return part
 
     def _forget(self, part: _Part) -> None:
-        """Takes a part out of the line if it is still there."""
-        line = self._lines.get(part.key)
-        if line is not None and part in line.parts:
-            line.parts.remove(part)
+        """Removes a part from its queue if it is still waiting."""
+        queue = self._queues.get(part.key)
+        if queue is not None and part in queue.parts:
+            queue.parts.remove(part)
             self._waiting -= 1
-            if not line.parts:
-                del self._lines[part.key]
+            if not queue.parts:
+                del self._queues[part.key]
 
-    def _ripen(self, part: _Part) -> None:
-        part.ripe = True
-        self._pump()
+    def _set_due(self, part: _Part) -> None:
+        part.due = True
+        self._dispatch()
 
-    def _pump(self) -> None:
-        """Gives work to idle workers."""
+    def _dispatch(self) -> None:
+        """Starts calls on idle workers."""
         while self._idle:
-            due = [
-                (line.order, key)
-                for key, line in self._lines.items()
-                if line.parts[0].ripe or line.rows >= self._largest
+            ready_queues = [
+                (queue.order, key)
+                for key, queue in self._queues.items()
+                if queue.parts[0].due or queue.rows >= self._max_batch
             ]
-            if not due:
+            if not ready_queues:
                 return
-            line, parts = self._take(min(due, key=lambda pair: pair[0])[1])
+            queue, parts = self._take(min(ready_queues, key=lambda pair: pair[0])[1])
             if parts:
-                self._start(line, parts)
+                self._start(queue, parts)
 
-    def _take(self, key: Hashable) -> tuple[_Line, list[_Part]]:
-        """The parts of the next call out of a line: its share of what waits, if several workers are idle."""
-        line = self._lines[key]
-        limit = min(math.ceil(line.rows / self._idle), self._largest)
+    def _take(self, key: Hashable) -> tuple[_Queue, list[_Part]]:
+        """Removes the parts of the next call from a queue. With several idle workers it takes a share of the queue."""
+        queue = self._queues[key]
+        limit = min(math.ceil(queue.rows / self._idle), self._max_batch)
         parts: list[_Part] = []
         rows = 0
-        while line.parts and (not parts or rows + line.parts[0].rows <= limit):
-            part = line.parts.popleft()
+        while queue.parts and (not parts or rows + queue.parts[0].rows <= limit):
+            part = queue.parts.popleft()
             self._waiting -= 1
             if not part.future.cancelled():
                 parts.append(part)
                 rows += part.rows
-        if line.parts:
-            # To the end of the queue: a busy line must not keep the others waiting.
+        if queue.parts:
+            # The queue moves behind the other queues, so a busy queue does not block them.
             self._order += 1
-            line.order = self._order
+            queue.order = self._order
         else:
-            del self._lines[key]
-        return line, parts
+            del self._queues[key]
+        return queue, parts
 
-    def _start(self, line: _Line, parts: list[_Part]) -> None:
+    def _start(self, queue: _Queue, parts: list[_Part]) -> None:
         self._idle -= 1
         inputs = [part.inputs for part in parts]
         call = asyncio.get_running_loop().run_in_executor(
-            self._pool, answer, line.servable, line.signature, inputs, self._observe
+            self._pool, call_parts, queue.servable, queue.signature, inputs, self._observe
         )
         call.add_done_callback(lambda done: self._finish(parts, done))
 
     def _finish(self, parts: list[_Part], done: asyncio.Future[list[Outcome]]) -> None:
         self._idle += 1
-        fault = done.exception()
-        outcomes: Sequence[Outcome] = [fault] * len(parts) if fault else done.result()
+        error = done.exception()
+        outcomes: Sequence[Outcome] = [error] * len(parts) if error else done.result()
         for part, outcome in zip(parts, outcomes, strict=True):
             if part.future.done():
                 continue
@@ -203,24 +211,24 @@ class Batcher:
                 part.future.set_exception(outcome)
             else:
                 part.future.set_result(outcome)
-        self._pump()
+        self._dispatch()
 
 
-def answer(
+def call_parts(
     servable: Servable, signature: Signature, parts: Sequence[Arrays], observe: Callable[[int], None]
 ) -> list[Outcome]:
-    """The outputs for each of several inputs, or why there are none: in one call if possible.
+    """Returns the outputs or the exception for each of several inputs, with one call of the model if possible.
 
-    Where the model refuses them together, or its outputs turn out not to be one row for each, each is called alone.
+    Each is called separately if the model rejects the batch, or if its outputs do not have one row per input row.
     """
     if len(parts) > 1:
         sizes = [_common_rows(part) or 1 for part in parts]
         total = sum(sizes)
         observe(total)
         try:
-            outputs = servable.call(signature, _joined(parts, signature.padded))
+            outputs = servable.call(signature, _concatenated(parts, signature.padded))
         except Refusal:
-            # One of them may be at fault, and the others must not suffer for it.
+            # One of the inputs may be wrong. The others must still be answered.
             outputs = {}
         else:
             if not _by_rows([outputs], [total]):
@@ -240,18 +248,18 @@ def answer(
 
 
 def _common_rows(inputs: Mapping[str, np.ndarray]) -> int | None:
-    """The size of the first axis, or None where the inputs have none in common."""
+    """Returns the common size of the first axis, or None if the inputs have none."""
     sizes = {array.shape[0] if array.shape else None for array in inputs.values()}
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def _by_rows(outputs: Sequence[Arrays], sizes: Sequence[int]) -> bool:
-    """Whether outputs have a row for each row of the inputs."""
+    """Returns whether all outputs have one row per input row."""
     return all(array.shape[:1] == (size,) for one, size in zip(outputs, sizes, strict=True) for array in one.values())
 
 
-def _alike(outputs: Sequence[Arrays]) -> bool:
-    """Whether outputs that have a row for each of their inputs can be put together."""
+def _same_shapes(outputs: Sequence[Arrays]) -> bool:
+    """Returns whether outputs can be concatenated along the first axis."""
     shapes = [{name: array.shape[1:] for name, array in one.items()} for one in outputs]
     return all(shape == shapes[0] for shape in shapes)
 
@@ -261,7 +269,7 @@ def _rows_of(arrays: Arrays, begin: int, end: int) -> Arrays:
 
 
 def _shapes(inputs: Arrays, signature: Signature) -> list[tuple[int, ...]]:
-    """What must be the same in parts that are joined: sizes, of an axis that can be padded to the next power of two."""
+    """Returns the shapes that must agree in a batch. Axes that can be padded are compared by the next power of two."""
     shapes = []
     for name, array in inputs.items():
         sizes = list(array.shape[1:])
@@ -271,8 +279,8 @@ def _shapes(inputs: Arrays, signature: Signature) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _joined(parts: Sequence[Arrays], padded: frozenset[str]) -> Arrays:
-    joined = {}
+def _concatenated(parts: Sequence[Arrays], padded: frozenset[str]) -> Arrays:
+    concatenated = {}
     for name in parts[0]:
         arrays = [part[name] for part in parts]
         if name in padded:
@@ -280,5 +288,5 @@ def _joined(parts: Sequence[Arrays], padded: frozenset[str]) -> Arrays:
             arrays = [
                 np.pad(array, [(0, 0), (0, longest - array.shape[1]), *[(0, 0)] * (array.ndim - 2)]) for array in arrays
             ]
-        joined[name] = np.concatenate(arrays)
-    return joined
+        concatenated[name] = np.concatenate(arrays)
+    return concatenated

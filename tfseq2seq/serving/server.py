@@ -1,4 +1,4 @@
-"""The server process: its port, its log, its start and its stop."""
+"""The server process: port, log, start and shutdown."""
 
 from __future__ import annotations
 
@@ -23,20 +23,27 @@ from tfseq2seq.serving.repository import Repository
 from tfseq2seq.serving.request_batching import Batcher
 
 _LOG = logging.getLogger("tfseq2seq.serving")
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 _BACKLOG = 2048
-# Turns of the event loop, and seconds between them, in which a server told to stop takes in what clients sent before.
-_LAST_TURNS, _TURN_SECONDS = 10, 0.01
+# Before the shutdown, the event loop runs this number of times, with this pause in seconds, to accept requests that
+# clients have sent already.
+_DRAIN_ITERATIONS, _DRAIN_SECONDS = 10, 0.01
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve.
+    """The settings of the server.
 
-    host, port: where; port 0 takes a free one. workers: calls of models at a time, 0 for one per core. wait: seconds a
-    request waits for others to be joined with. largest: rows of a joined call. room: requests that may wait.
-    poll_seconds: between looks at the folder. body_limit: bytes.
-    access_log: a line for each request.
+    Attributes:
+        host: the address to listen on.
+        port: the port; 0 selects a free port.
+        workers: the number of calls of models at the same time; 0 for one per core.
+        wait: the time in seconds that a request waits for other requests of a batch.
+        largest: the maximum number of rows of a batch.
+        room: the maximum number of waiting requests.
+        poll_seconds: the time between scans of the folder in seconds.
+        body_limit: the maximum size of a request body in bytes.
+        access_log: whether to log one line per request.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +58,7 @@ class Settings:
 
 
 def create_app(repository: Repository, settings: Settings) -> Any:
-    """The ASGI application over the models of a repository."""
+    """Returns the ASGI application for the models of a repository."""
     batcher: Batcher
     metrics = Metrics(lambda: batcher.waiting)
     batcher = Batcher(_workers(settings), settings.wait, settings.largest, settings.room, metrics.called)
@@ -59,12 +66,12 @@ def create_app(repository: Repository, settings: Settings) -> Any:
 
 
 def serve(repository: Repository, settings: Settings) -> None:
-    """Serves the models of a repository until SIGTERM or SIGINT, and answers then what it has accepted.
+    """Serves the models of a repository until SIGTERM or SIGINT. Accepted requests are answered before it stops.
 
-    To be called before TensorFlow runs its first operation: each call gets its share of the cores.
+    It must be called before TensorFlow runs its first operation, because it divides the cores among the workers.
 
     Raises:
-        UserError: the port cannot be had.
+        UserError: the address is invalid or the port is not available.
     """
     with (
         _log(settings.access_log),
@@ -90,24 +97,27 @@ def serve(repository: Repository, settings: Settings) -> None:
             backlog=_BACKLOG,
         )
         signals.server = server = _Server(config)
-        _LOG.info("serving %s at %s, for trying out; production runs TensorFlow Serving", repository.folder, address)
+        _LOG.info("serving %s at %s for local tests; use TensorFlow Serving in production", repository.folder, address)
         try:
             server.run([listener])
         except OSError as error:
-            raise UserError(f"{address}: cannot be listened at: {error.strerror or error}") from None
-        _LOG.info("stopped%s", " at once, as asked twice" if server.force_exit else "; what was accepted is answered")
+            raise UserError(f"{address}: cannot listen ({error.strerror or error})") from None
+        _LOG.info(
+            "stopped%s",
+            " immediately after the second signal" if server.force_exit else "; all accepted requests are answered",
+        )
 
 
 class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Connections in the kernel's queue and requests in its buffers have been sent to a server that took them.
-        for _ in range(_LAST_TURNS):
-            await asyncio.sleep(_TURN_SECONDS)
+        # Connections in the kernel's queue and requests in its buffers count as accepted.
+        for _ in range(_DRAIN_ITERATIONS):
+            await asyncio.sleep(_DRAIN_SECONDS)
         await super().shutdown(sockets)
 
 
 class _Stopped(BaseException):
-    """A signal came while models were loading."""
+    """A signal was received while models were loading."""
 
 
 @contextlib.contextmanager
@@ -119,49 +129,49 @@ def _stopped_before_it_served() -> Iterator[None]:
 
 
 class _Signals:
-    """Handles signals before uvicorn does, and those it raises again once it has stopped for them."""
+    """Handles signals before uvicorn does, and the signals that uvicorn raises again after its shutdown."""
 
     server: uvicorn.Server | None = None
 
     def __call__(self, *_: Any) -> None:
         if self.server is None:
             raise _Stopped
-        # Before uvicorn has handlers of its own; it looks at this as soon as it has started.
+        # uvicorn has not installed its own handlers yet. It checks this flag after its start.
         self.server.should_exit = True
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Signals]:
     handler = _Signals()
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield handler
     finally:
-        for number, old in before.items():
+        for number, old in previous.items():
             signal.signal(number, old)
 
 
 @contextlib.contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that has its port but does not listen yet: a port in use is told before models take their time."""
+    """Binds a socket without listening yet, so that a port in use is reported before the models are loaded."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise UserError(f"--host {host}: is no address of this machine ({error.strerror})") from None
+        raise UserError(f"--host {host}: must be an address of this machine ({error.strerror})") from None
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
         except OSError as error:
             raise UserError(
-                f"port {port} of {host} cannot be had: {error.strerror}; take another with --port, or 0 for a free one"
+                f"--port {port}: not available on {host} ({error.strerror}); use another port, or 0 for a free one"
             ) from None
         yield listener
 
 
 @contextlib.contextmanager
 def _log(access_log: bool) -> Iterator[None]:
-    """Lines on standard error: ours, uvicorn's warnings, and one for each request where wanted."""
+    """Logs to standard error: our lines, uvicorn's warnings, and one line per request if `access_log` is set."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     levels = {
@@ -189,4 +199,4 @@ def _cores() -> int:
 def _workers(settings: Settings) -> int:
     if settings.workers:
         return settings.workers
-    return 1 if tf.config.list_physical_devices("GPU") else min(_cores(), _MOST_WORKERS)
+    return 1 if tf.config.list_physical_devices("GPU") else min(_cores(), _MAX_WORKERS)

@@ -1,4 +1,4 @@
-"""What the signatures of a SavedModel take and give, read from its saved_model.pb."""
+"""The inputs and outputs of the signatures of a SavedModel, read from its saved_model.pb."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 DEFAULT_SIGNATURE = "serving_default"
-# An integer input of this name counts the positions that matter along axis 1 of the others.
+# An integer input of this name has the lengths of the other inputs along axis 1.
 LENGTH = "length"
 
-# JSON values are converted to these; the documented types of TensorFlow Serving.
+# JSON values are converted to these types, which TensorFlow Serving documents.
 NUMPY_TYPES: dict[str, Any] = {
     "DT_FLOAT": np.float32,
     "DT_DOUBLE": np.float64,
@@ -36,18 +36,22 @@ NUMPY_TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output: its type as TensorFlow Serving writes it, its shape with -1 where any size fits, or None
-    where any rank does."""
+    """The type and shape of an input or output.
+
+    Attributes:
+        dtype: the name of the type as TensorFlow Serving writes it.
+        shape: the shape, with -1 for axes of any size; None for any rank.
+    """
 
     dtype: str
     shape: tuple[int, ...] | None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of this shape can be given."""
+        """Returns whether an array of this shape is valid."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
-            want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
+            expected in (-1, size) for expected, size in zip(self.shape, shape, strict=True)
         )
 
     def __str__(self) -> str:
@@ -56,7 +60,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature's name, inputs and outputs, and the JSON of its protocol buffer."""
+    """A signature: its name, inputs, outputs, and its protocol buffer as JSON (`described`)."""
 
     name: str
     inputs: Mapping[str, Tensor]
@@ -65,13 +69,13 @@ class Signature:
 
     @cached_property
     def by_rows(self) -> bool:
-        """Whether axis 0 of every input and output is the batch, so that requests can be joined along it."""
+        """Whether axis 0 of every input and output can be the batch, so that requests can be combined along it."""
         tensors = [*self.inputs.values(), *self.outputs.values()]
         return bool(self.inputs) and all(tensor.shape is None or tensor.shape[:1] == (-1,) for tensor in tensors)
 
     @cached_property
     def padded(self) -> frozenset[str]:
-        """Inputs that may be made longer along axis 1 with zeros, because another input tells how long they are."""
+        """The inputs that may be padded with zeros along axis 1, because another input has their lengths."""
         length = self.inputs.get(LENGTH)
         if length is None or length.shape != (-1,) or length.dtype not in ("DT_INT32", "DT_INT64"):
             return frozenset()
@@ -83,23 +87,23 @@ class Signature:
 
 
 def read_signatures(folder: Path) -> dict[str, Signature]:
-    """The signatures of the SavedModel in `folder`, by name.
+    """Reads the signatures of the SavedModel in `folder` by name.
 
     Raises:
         OSError: saved_model.pb cannot be read.
-        google.protobuf.message.DecodeError: it is damaged.
-        ValueError: it holds no graph.
+        google.protobuf.message.DecodeError: saved_model.pb is damaged.
+        ValueError: saved_model.pb has no graph.
     """
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     if not saved.meta_graphs:
-        raise ValueError("saved_model.pb holds no graph")
+        raise ValueError("saved_model.pb has no graph")
     graphs = [graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags]
     graph = (graphs or saved.meta_graphs)[0]
     return {name: _signature(name, message) for name, message in sorted(graph.signature_def.items())}
 
 
 def _signature(name: str, message: Any) -> Signature:
-    # The option's name changed with protobuf 5.26; TensorFlow 2.17 comes with an older one.
+    # The name of the option changed in protobuf 5.26. TensorFlow 2.17 uses an older version.
     options = inspect.signature(MessageToDict).parameters
     with_empty = next(
         option

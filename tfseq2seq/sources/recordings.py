@@ -27,7 +27,7 @@ class Recordings:
     faults: list[tuple[int, str]]
 
     @property
-    def whole(self) -> list[np.ndarray]:
+    def valid(self) -> list[np.ndarray]:
         """Samples of those without a fault."""
         return [samples for samples in self.samples if len(samples)]
 

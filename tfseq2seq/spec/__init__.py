@@ -4,7 +4,7 @@ Model, data pipeline, search and export all follow from a `Recipe`. Every field 
 cannot work raises `UserError` with the dotted name of the key. Reading and writing recipes is in `recipe.py`.
 """
 
-from tfseq2seq.spec.base import BLANK, BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Spec, SpecError, group, setting
+from tfseq2seq.spec.base import BLANK, BOS, EOS, NEEDS, PAD, SPECIAL_TOKENS, UNK, Spec, SpecError, group, setting
 from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
 from tfseq2seq.spec.data import CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
@@ -18,7 +18,6 @@ from tfseq2seq.spec.encoders import (
     ConformerEncoderSpec,
     ConvolutionEncoderSpec,
     EncoderSpec,
-    NoEncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
@@ -26,13 +25,14 @@ from tfseq2seq.spec.encoders import (
 from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
-from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, Scheme, SourceSpec, TextSpec
+from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceSpec, TextSpec
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec
 
 __all__ = [
     "BLANK",
     "BOS",
     "EOS",
+    "NEEDS",
     "PAD",
     "SPECIAL_TOKENS",
     "UNK",
@@ -51,7 +51,7 @@ __all__ = [
     "GuidedAttentionSpec",
     "Initializer",
     "ModelSpec",
-    "NoEncoderSpec",
+    "NoSourceSpec",
     "OptimizerSpec",
     "Positions",
     "PruningSpec",

@@ -31,5 +31,32 @@ class TransformerSpec(Spec):
     ffn_dropout: float = setting(0.0, "dropout inside the feed-forward part", low=0, high=0.99)
 
     def check(self) -> None:
-        if self.kv_heads and self.heads % self.kv_heads:
-            raise SpecError("kv_heads", f"{self.kv_heads} does not divide heads ({self.heads})")
+        check_kv_heads(self.heads, self.kv_heads)
+
+    def check_width(self, width: int) -> None:
+        """Raises `SpecError` where a model of this width cannot have these heads."""
+        check_heads(self.heads, self.kv_heads, width, self.positions)
+
+
+def check_kv_heads(heads: int, kv_heads: int) -> None:
+    """Raises `SpecError` where key and value heads do not divide the heads."""
+    if kv_heads and heads % kv_heads:
+        raise SpecError("kv_heads", f"must divide heads ({heads}), got {kv_heads}")
+
+
+def check_heads(heads: int, kv_heads: int, width: int, positions: str) -> None:
+    """Raises `SpecError` where a width does not divide among attention heads; names the nearest number that works."""
+    rotary = positions == "rotary"
+    fits = [
+        number
+        for number in range(1, width + 1)
+        if width % number == 0 and not (kv_heads and number % kv_heads) and not (rotary and (width // number) % 2)
+    ]
+    if heads in fits:
+        return
+    advice = f"try {min(fits, key=lambda number: abs(number - heads))}" if fits else "change the width"
+    if width % heads:
+        raise SpecError("heads", f"must divide model.width ({width}), got {heads}; {advice}")
+    raise SpecError(
+        "heads", f"rotary positions need an even width per head, got {width // heads} (model.width {width}); {advice}"
+    )

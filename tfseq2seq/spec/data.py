@@ -14,16 +14,23 @@ class CorpusSpec(Spec):
     A language model takes a target file alone.
     """
 
-    source: str = setting("", "line file with one source sentence a line, plain or .gz")
-    target: str = setting("", "line file with one target sentence a line, plain or .gz")
-    table: str = setting("", "TSV file, instead of source and target: source, tab, target on each line")
-    records: str = setting("", "TFRecord file or glob with features 'source' and 'target', instead of the others")
+    source: str = setting("", "file with one source text per line, plain or .gz", needs="vocabulary")
+    target: str = setting("", "file with one target text per line, plain or .gz")
+    table: str = setting(
+        "", "TSV file instead of source and target: source, tab, target on each line", needs="vocabulary"
+    )
+    records: str = setting(
+        "", "TFRecord file or glob: features 'source' and 'target', or shards of recordings", needs="source"
+    )
     manifest: str = setting(
         "",
-        "of speech: TSV with the columns path and text, JSON lines with audio_filepath and text, or a Kaldi folder "
-        "with wav.scp and text",
+        "recordings with transcripts: TSV with the columns path and text, JSON lines with audio_filepath and text, or "
+        "a Kaldi folder with wav.scp and text",
+        needs="audio",
     )
-    split: str = setting("", "rows of a TSV manifest whose column split says so (empty: all rows)")
+    split: str = setting(
+        "", "rows of a TSV manifest with this value in the column split (empty: all rows)", needs="audio"
+    )
 
     def check(self) -> None:
         ways = [bool(self.source or self.target), bool(self.table), bool(self.records), bool(self.manifest)]
@@ -43,19 +50,23 @@ class DataSpec(Spec):
 
     train: CorpusSpec = group(CorpusSpec, "training pairs")
     validation: CorpusSpec = group(CorpusSpec, "validation pairs")
-    holdout: int = setting(
-        0, "without validation pairs: so many training pairs drawn by the seed to serve as them", low=0
+    holdout: int = setting(0, "training examples to draw for validation, where data.validation is not given", low=0)
+    max_source_length: int = setting(
+        128, "longest source used in training, in tokens with <eos>", low=1, needs="vocabulary"
     )
-    max_source_length: int = setting(128, "longest source kept in training, in tokens with <eos>", low=1)
-    max_target_length: int = setting(128, "longest target kept in training, in tokens with <eos>", low=1)
-    batch_tokens: int = setting(4096, "padded tokens in a batch: pairs times the longer side", low=1)
-    batch_pairs: int = setting(0, "at most so many pairs in a batch (0: no limit but batch_tokens)", low=0)
-    bucket_width: int = setting(2, "lengths within so many tokens share a batch", low=1)
-    shuffle_pairs: int = setting(0, "pairs held for shuffling (0: the whole corpus)", low=0)
+    max_target_length: int = setting(128, "longest target used in training, in tokens with <eos>", low=1)
+    batch_tokens: int = setting(
+        4096, "padded tokens in a batch: pairs times the longer side", low=1, needs="token batches"
+    )
+    batch_pairs: int = setting(0, "most examples in a batch (0: no limit of their number)", low=0)
+    bucket_width: int = setting(
+        2, "lengths that differ by less than this many tokens share a batch", low=1, needs="token batches"
+    )
+    shuffle_pairs: int = setting(0, "examples in the shuffle buffer (0: the whole corpus)", low=0)
     cache: bool = setting(True, "keep the tokenized corpus in memory after the first pass")
-    min_seconds: float = setting(0.05, "of speech: shortest recording kept in training", low=0)
-    max_seconds: float = setting(30.0, "of speech: longest recording kept in training", low=0.01)
-    batch_seconds: float = setting(160.0, "of speech: padded seconds in a batch, in place of batch_tokens", low=0.01)
+    min_seconds: float = setting(0.05, "shortest recording used in training", low=0, needs="audio")
+    max_seconds: float = setting(30.0, "longest recording used in training", low=0.01, needs="audio")
+    batch_seconds: float = setting(160.0, "padded seconds of recordings in a batch", low=0.01, needs="audio")
 
     def check(self) -> None:
         if self.holdout and self.validation.given:

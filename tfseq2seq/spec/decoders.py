@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
 from tfseq2seq.spec.blocks import Cell, Scores, TransformerSpec
 
 
+class DecoderBase(Spec):
+    """What all decoders answer."""
+
+    def check_width(self, width: int) -> None:
+        """Raises `SpecError` where a model of this width cannot have this decoder."""
+
+    def check_memory(self, memory_width: int) -> None:
+        """Raises `SpecError` where the decoder cannot read an encoder's output of this width."""
+
+    def check_without_memory(self) -> None:
+        """Raises `SpecError` where the decoder cannot do without an encoder's output."""
+
+
 @dataclass(frozen=True)
-class TransformerDecoderSpec(TransformerSpec):
+class TransformerDecoderSpec(TransformerSpec, DecoderBase):
     """Transformer decoder."""
 
+    provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention"})
+
 
 @dataclass(frozen=True)
-class RecurrentDecoderSpec(Spec):
+class RecurrentDecoderSpec(DecoderBase):
     """A stack of recurrent layers with attention, or with a fixed context vector (Sutskever et al. 2014)."""
 
     kind: Literal["recurrent"] = setting("recurrent", "names this decoder")
@@ -40,20 +55,44 @@ class RecurrentDecoderSpec(Spec):
         if self.coverage and self.attention not in ("additive", "location"):
             raise SpecError("coverage", f"needs attention additive or location, not {self.attention}")
         if self.location_kernel % 2 == 0:
-            raise SpecError("location_kernel", f"{self.location_kernel} is even, try {self.location_kernel + 1}")
+            raise SpecError(
+                "location_kernel", f"must be odd, got {self.location_kernel}; try {self.location_kernel + 1}"
+            )
+
+    @property
+    def provides(self) -> frozenset[str]:  # type: ignore[override]
+        attends = {"attention"} if self.attention != "none" else set()
+        return frozenset({"autoregressive", *attends})
+
+    def check_memory(self, memory_width: int) -> None:
+        if self.attention in ("dot", "scaled") and self.units != memory_width:
+            raise SpecError(
+                "units",
+                f"{self.attention} attention needs as many units as the encoder's output is wide ({memory_width}), got "
+                f"{self.units}; attention general takes any number",
+            )
+
+    def check_without_memory(self) -> None:
+        if self.attention != "none":
+            raise SpecError("attention", f"must be none, as there is no source to attend to, got {self.attention}")
 
 
 @dataclass(frozen=True)
-class CTCDecoderSpec(Spec):
+class CTCDecoderSpec(DecoderBase):
     """A layer over the encoder alone: a token or blank for each of its positions (Graves et al. 2006)."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"ctc"})
+    kind_needs: ClassVar[tuple[str, ...]] = ("audio",)
 
     kind: Literal["ctc"] = setting("ctc", "names this decoder")
     dropout: float = setting(0.1, "dropout before the output layer", low=0, high=0.99)
 
 
 @dataclass(frozen=True)
-class TransducerDecoderSpec(Spec):
+class TransducerDecoderSpec(DecoderBase):
     """RNN transducer (Graves 2012): a recurrent network over past tokens, joined with each encoder position."""
+
+    kind_needs: ClassVar[tuple[str, ...]] = ("audio",)
 
     kind: Literal["transducer"] = setting("transducer", "names this decoder")
     cell: Cell = setting("lstm", "recurrent cell of the prediction network")

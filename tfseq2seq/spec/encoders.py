@@ -6,20 +6,35 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
-from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec
+from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec, check_heads, check_kv_heads
+
+
+class EncoderBase(Spec):
+    """What all encoders answer."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether its output for a position depends on a bounded part of the positions after it."""
+        return False
+
+    def memory_width(self, width: int) -> int:
+        """Width of the encoder's output in a model of the given width."""
+        raise NotImplementedError
+
+    def check_width(self, width: int) -> None:
+        """Raises `SpecError` where a model of this width cannot have this encoder."""
 
 
 @dataclass(frozen=True)
-class TransformerEncoderSpec(TransformerSpec):
+class TransformerEncoderSpec(TransformerSpec, EncoderBase):
     """Transformer encoder."""
 
     def memory_width(self, width: int) -> int:
-        """Width of what decoders attend to, in a model of the given width."""
         return width
 
 
 @dataclass(frozen=True)
-class RecurrentEncoderSpec(Spec):
+class RecurrentEncoderSpec(EncoderBase):
     """A stack of recurrent layers (Hochreiter & Schmidhuber 1997, Cho et al. 2014)."""
 
     kind: Literal["recurrent"] = setting("recurrent", "names this encoder")
@@ -30,12 +45,11 @@ class RecurrentEncoderSpec(Spec):
     dropout: float = setting(0.2, "dropout on embeddings and between layers", low=0, high=0.99)
 
     def memory_width(self, width: int) -> int:
-        """Width of what decoders attend to, in a model of the given width."""
         return self.units * (2 if self.bidirectional else 1)
 
 
 @dataclass(frozen=True)
-class ConvolutionEncoderSpec(Spec):
+class ConvolutionEncoderSpec(EncoderBase):
     """Residual gated convolutions with learned positions (Gehring et al. 2017), and average pooling at the end."""
 
     kind: Literal["convolution"] = setting("convolution", "names this encoder")
@@ -53,12 +67,11 @@ class ConvolutionEncoderSpec(Spec):
             )
 
     def memory_width(self, width: int) -> int:
-        """Width of what decoders attend to, in a model of the given width."""
         return self.filters
 
 
 @dataclass(frozen=True)
-class ConformerEncoderSpec(Spec):
+class ConformerEncoderSpec(EncoderBase):
     """Convolution-augmented Transformer (Gulati et al. 2020). The width is `model.width`.
 
     With `chunk` it can stream: a frame sees its own chunk and `left_chunks` before it, and convolutions look back only.
@@ -82,18 +95,26 @@ class ConformerEncoderSpec(Spec):
     def check(self) -> None:
         if self.kernel % 2 == 0:
             raise SpecError("kernel", f"{self.kernel} is even, try {self.kernel + 1}")
-        if self.kv_heads and self.heads % self.kv_heads:
-            raise SpecError("kv_heads", f"{self.kv_heads} does not divide heads ({self.heads})")
+        check_kv_heads(self.heads, self.kv_heads)
         if self.chunk and self.positions in ("sinusoidal", "learned"):
-            raise SpecError("positions", f"{self.positions} positions end somewhere and a stream does not; try rotary")
+            raise SpecError(
+                "positions",
+                f"a stream has no end, and {self.positions} positions have; choose rotary, relative or none",
+            )
+
+    @property
+    def streams(self) -> bool:
+        return self.chunk > 0
+
+    def check_width(self, width: int) -> None:
+        check_heads(self.heads, self.kv_heads, width, self.positions)
 
     def memory_width(self, width: int) -> int:
-        """Width of what decoders attend to, in a model of the given width."""
         return width
 
 
 @dataclass(frozen=True)
-class PyramidEncoderSpec(Spec):
+class PyramidEncoderSpec(EncoderBase):
     """Pyramidal bidirectional recurrent layers, the listener of Listen, Attend and Spell (Chan et al. 2016)."""
 
     kind: Literal["pyramid"] = setting("pyramid", "names this encoder")
@@ -108,26 +129,9 @@ class PyramidEncoderSpec(Spec):
             raise SpecError("joins", f"{self.joins} is not below layers ({self.layers}); the first layer joins nothing")
 
     def memory_width(self, width: int) -> int:
-        """Width of what decoders attend to, in a model of the given width."""
         return 2 * self.units
 
 
-@dataclass(frozen=True)
-class NoEncoderSpec(Spec):
-    """No encoder: the decoder alone is a language model of the target."""
-
-    kind: Literal["none"] = setting("none", "names this encoder")
-
-    def memory_width(self, width: int) -> int:
-        """There is no memory."""
-        return 0
-
-
 EncoderSpec = (
-    TransformerEncoderSpec
-    | RecurrentEncoderSpec
-    | ConvolutionEncoderSpec
-    | ConformerEncoderSpec
-    | PyramidEncoderSpec
-    | NoEncoderSpec
+    TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec | ConformerEncoderSpec | PyramidEncoderSpec
 )

@@ -42,35 +42,54 @@ class SearchSpec(Spec):
     n_best: int = setting(1, "hypotheses returned", low=1)
     length_penalty: Literal["none", "average", "gnmt"] = setting(
         "gnmt",
-        "of attention decoders: divide the log-probability by nothing, length^alpha, or ((5 + length) / 6)^alpha "
-        "(Wu et al. 2016)",
+        "what log-probabilities are divided by: nothing, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)",
+        needs="autoregressive",
     )
-    alpha: float = setting(0.6, "strength of the length penalty", low=0)
+    alpha: float = setting(0.6, "strength of the length penalty", low=0, needs="autoregressive")
     stop: Literal["full", "exact"] = setting(
         "full",
-        "full: done when as many hypotheses as the beam is wide are finished; exact: when none can become better",
+        "full: stop when as many hypotheses as the beam is wide are finished; exact: when none can become better",
+        needs="autoregressive",
     )
-    coverage_penalty: float = setting(0.0, "strength of the coverage penalty (Wu et al. 2016, eq. 14)", low=0)
-    min_length: int = setting(0, "least tokens before <eos>", low=0)
+    coverage_penalty: float = setting(
+        0.0, "strength of the coverage penalty (Wu et al. 2016, eq. 14)", low=0, needs="attention"
+    )
+    min_length: int = setting(0, "fewest tokens before <eos>", low=0, needs="autoregressive")
     max_length: int = setting(128, "most tokens, <eos> included", low=1)
-    min_ratio: float = setting(0.0, "least tokens as a multiple of the source's", low=0)
-    max_ratio: float = setting(
-        0.0, "most tokens as a multiple of the source's, ten more allowed (0: max_length alone)", low=0
+    min_ratio: float = setting(
+        0.0, "fewest tokens as a multiple of the source's", low=0, needs=("source", "autoregressive")
     )
-    no_repeat_ngram: int = setting(0, "no n-gram of this size comes twice (0: off)", low=0)
-    max_run: int = setting(0, "no token comes more often than this in a row (0: off)", low=0)
-    sample: bool = setting(False, "draw n_best samples instead of searching")
-    temperature: float = setting(1.0, "for sampling: below 1 sharper, above 1 flatter", low=0.01)
-    top_k: int = setting(0, "for sampling: only the k likeliest tokens (0: all)", low=0)
-    top_p: float = setting(1.0, "for sampling: only the likeliest tokens that make up this mass", low=0.0, high=1.0)
+    max_ratio: float = setting(
+        0.0,
+        "most tokens as a multiple of the source's, plus ten (0: max_length alone)",
+        low=0,
+        needs=("source", "autoregressive"),
+    )
+    no_repeat_ngram: int = setting(0, "no n-gram of this size is repeated (0: off)", low=0, needs="autoregressive")
+    max_run: int = setting(
+        0, "most times that a token is repeated in a row (0: no limit)", low=0, needs="autoregressive"
+    )
+    sample: bool = setting(False, "draw n_best samples instead of searching", needs="autoregressive")
+    temperature: float = setting(
+        1.0, "for sampling: below 1 sharper, above 1 flatter", low=0.01, needs="autoregressive"
+    )
+    top_k: int = setting(0, "for sampling: only the k likeliest tokens (0: all)", low=0, needs="autoregressive")
+    top_p: float = setting(
+        1.0,
+        "for sampling: only the likeliest tokens that make up this probability mass",
+        low=0.0,
+        high=1.0,
+        needs="autoregressive",
+    )
     seed: int = setting(1, "for sampling", low=0, high=2**31 - 1)
     ctc_weight: float = setting(
-        0.3, "where a model has both: share of CTC beside attention in what hypotheses are ranked by", low=0, high=1
+        0.3, "weight of CTC beside attention in the ranking of hypotheses", low=0, high=1, needs="two outputs"
     )
     shortlist: str = setting(
         "",
-        "file of the target tokens that may translate each source token, as `tfseq2seq shortlist` writes it; no other "
-        "comes, and log-probabilities are among those",
+        "file of the target tokens that may translate each source token, written by `tfseq2seq shortlist`; others are "
+        "excluded",
+        needs="vocabulary",
     )
     fusion: FusionSpec = group(FusionSpec, "language models and phrases to listen for")
     rules: RulesSpec = group(RulesSpec, "rules for the text found")

@@ -2,25 +2,119 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from tfseq2seq.spec.base import Spec, SpecError, group, setting
+from tfseq2seq.errors import UserError
+from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 
 Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
 
 
+class SourceBase(Spec):
+    """What all kinds of source answer."""
+
+    def check_recipe(self, recipe: Any) -> None:
+        """Raises `SpecError` where the rest of a recipe does not suit this source; keys are of the whole recipe."""
+        with prefixed("model.decoder"):
+            recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
+
+
 @dataclass(frozen=True)
-class TextSpec(Spec):
+class NoSourceSpec(SourceBase):
+    """No source: the decoder alone is a language model of the target, and continues prompts."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"token batches"})
+
+    kind: Literal["none"] = setting("none", "names this kind of source")
+
+    def check_recipe(self, recipe: Any) -> None:
+        with prefixed("model.decoder"):
+            recipe.model.decoder.check_without_memory()
+        if recipe.training.monitor != "loss":
+            raise SpecError(
+                "training.monitor", f"must be loss, as there are no references, got {recipe.training.monitor}"
+            )
+
+
+@dataclass(frozen=True)
+class TextSpec(SourceBase):
     """How text becomes ids and ids become text."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches"})
 
     kind: Literal["text"] = setting("text", "names this kind of source")
     scheme: Scheme = setting("unigram", "unigram and bpe by SentencePiece, wordpiece, words, characters or bytes")
-    vocabulary_size: int = setting(8000, "entries in the vocabulary, the four special ones included", low=5)
+    vocabulary_size: int = setting(8000, "entries in the vocabulary, special and reserved tokens included", low=5)
     min_count: int = setting(1, "words and characters seen less often become <unk>", low=1)
     normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalization of the input")
     lowercase: bool = setting(False, "fold case, after Unicode normalization")
     vocabulary: str = setting("", "an existing vocabulary file to use instead of learning one")
+    reserved: tuple[str, ...] = setting((), "further special tokens, such as tags of languages or tasks")
+    begin: str = setting("", "reserved token put before every text of this side, such as a language or task tag")
+
+    def check(self) -> None:
+        for index, token in enumerate(self.reserved):
+            fault = _reserved_fault(token, self.scheme)
+            if not fault and token in self.reserved[:index]:
+                fault = "must come once"
+            if fault:
+                raise SpecError(f"reserved[{index}]", f"{fault}, got {token!r}")
+        least = self.first_ordinary_id + 1
+        if self.vocabulary_size < least:
+            raise SpecError(
+                "vocabulary_size",
+                f"must be at least {least}, one more than {len(SPECIAL_TOKENS)} special and {len(self.reserved)} "
+                f"reserved tokens, got {self.vocabulary_size}",
+            )
+        if self.begin and self.begin not in self.reserved:
+            raise SpecError("begin", f"must be one of the tokens in reserved, got {self._unknown(self.begin)}")
+
+    @property
+    def leading_tokens(self) -> tuple[str, ...]:
+        """The tokens with the first ids, special ones and reserved ones, which no text is tokenized to."""
+        return (*SPECIAL_TOKENS, *self.reserved)
+
+    @property
+    def first_ordinary_id(self) -> int:
+        """The first id of a token that text is tokenized to."""
+        return len(self.leading_tokens)
+
+    def reserved_id(self, token: str) -> int:
+        """The id of a reserved token.
+
+        Raises:
+            UserError: there is no such reserved token.
+        """
+        if token not in self.reserved:
+            raise UserError(f"a reserved token is expected, got {self._unknown(token)}")
+        return len(SPECIAL_TOKENS) + self.reserved.index(token)
+
+    def _unknown(self, token: str) -> str:
+        """A token that is not reserved, and the nearest one that is."""
+        if not self.reserved:
+            return f"{token!r}; reserved is empty"
+        close = difflib.get_close_matches(token, self.reserved, n=1, cutoff=0.5)
+        return f"{token!r}; " + (f"did you mean {close[0]!r}?" if close else f"reserved has {', '.join(self.reserved)}")
+
+
+def _reserved_fault(token: str, scheme: Scheme) -> str:
+    """What must hold of a reserved token and does not; nothing where all does."""
+    # The mark of a space in SentencePiece, U+2581, is a space to it.
+    if not token.isprintable() or " " in token or "\u2581" in token:
+        return "must be of printable characters without white space"
+    if len(token) < 2:
+        # A character by itself is a token of its own in most schemes, and text that holds it would have none for it.
+        return "must have at least two characters"
+    if token in SPECIAL_TOKENS:
+        return f"must not be one of {', '.join(SPECIAL_TOKENS)}"
+    if re.fullmatch("<0x[0-9A-F]{2}>", token):
+        return "must not be the name of a byte"
+    if scheme == "wordpiece" and token.startswith("##"):
+        return "must not begin with ##, the mark of pieces inside words"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -43,12 +137,14 @@ class AugmentationSpec(Spec):
 
 
 @dataclass(frozen=True)
-class AudioSpec(Spec):
+class AudioSpec(SourceBase):
     """How recordings become frames of features, on device inside the model.
 
     The convention fixes mel scale, window, framing, logarithm and scale of values: htk and slaney as librosa computes
     them, whisper as in Radford et al. 2022, kaldi as in Kaldi's fbank without dither.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio"})
 
     kind: Literal["audio"] = setting("audio", "names this kind of source")
     sample_rate: int = setting(16000, "samples a second inside the model; recordings are resampled to it", low=1000)
@@ -84,6 +180,19 @@ class AudioSpec(Spec):
         if self.convention == "whisper" and (self.denoise or self.features == "mfcc"):
             raise SpecError("convention", "whisper's features are log-mel without denoising; take slaney")
 
+    def check_recipe(self, recipe: Any) -> None:
+        super().check_recipe(recipe)
+        if not recipe.model.encoder.streams:
+            return
+        if self.normalization == "utterance" or self.convention == "whisper" or self.trim or self.denoise:
+            raise SpecError(
+                "model.encoder.chunk",
+                "a stream is read before its end: it needs source.normalization global or none, another "
+                "source.convention than whisper, and neither source.trim nor source.denoise",
+            )
+        if self.deltas:
+            raise SpecError("source.deltas", "deltas look ahead, which a stream cannot do")
+
     @property
     def frame_width(self) -> int:
         """Numbers that describe a frame."""
@@ -91,4 +200,4 @@ class AudioSpec(Spec):
         return 3 * width if self.deltas else width
 
 
-SourceSpec = TextSpec | AudioSpec
+SourceSpec = TextSpec | AudioSpec | NoSourceSpec

@@ -82,8 +82,8 @@ class TrainingSpec(Spec):
     label_smoothing: float = setting(0.1, "probability mass spread over the vocabulary", low=0, high=0.99)
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
     jit: bool = setting(False, "compile the training step with XLA")
-    monitor: Literal["loss", "bleu", "chrf", "exact_match", "wer", "cer"] = setting(
-        "loss", "what chooses the best checkpoint: validation loss, or a score of generated text"
+    monitor: str = setting(
+        "loss", "what selects the best checkpoint: validation loss, or a metric of generated text, such as bleu or wer"
     )
     generate_pairs: int = setting(500, "validation pairs generated for such a score (0: all)", low=0)
     patience: int = setting(0, "stop after so many evaluations without progress (0: never)", low=0)
@@ -92,7 +92,7 @@ class TrainingSpec(Spec):
         1, "last checkpoints averaged into the final weights (1: the best checkpoint instead)", low=1
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
-    distillation: DistillationSpec = group(DistillationSpec, "learning from a larger model")
+    distillation: DistillationSpec = group(DistillationSpec, "learning from a larger model", needs="vocabulary")
     pruning: PruningSpec = group(PruningSpec, "weights set to zero while training, for a smaller file")
 
     def check(self) -> None:

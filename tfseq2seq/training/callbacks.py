@@ -19,6 +19,7 @@ import rich.progress
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
+from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import apply_masks
 from tfseq2seq.training.schedules import guidance_share, sampling_share
 
@@ -56,7 +57,7 @@ class GeneratedScore(keras.callbacks.Callback):
     """Adds a score of generated text to the logs as `val_<name>`.
 
     Args:
-        name: bleu, chrf, exact_match, wer or cer.
+        name: of the metric.
         score: gives it for the model as it is; called with averaged weights where the optimizer keeps them.
     """
 
@@ -203,14 +204,10 @@ class Progress(keras.callbacks.Callback):
 
 
 def monitored(recipe: Recipe) -> str:
-    """The name in Keras's logs of what chooses the best checkpoint.
-
-    Of monitor loss it is the likelihood of tokens without label smoothing, where it is the whole loss; an auxiliary
-    loss or one over alignments counts as it is.
-    """
+    """The name in Keras's logs of what selects the best checkpoint."""
     if recipe.training.monitor != "loss":
         return f"val_{recipe.training.monitor}"
-    return "val_nll" if recipe.model.attends and not recipe.model.ctc_weight else "val_loss"
+    return build_objective(recipe.model, recipe.training).monitor
 
 
 def lower_is_better(monitor: str) -> bool:

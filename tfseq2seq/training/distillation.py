@@ -30,13 +30,15 @@ def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, A
         student: for its vocabularies.
 
     Raises:
-        UserError: the teacher is no run of text to text with these vocabularies.
+        UserError: there is no such run, or its vocabularies are not the student's.
     """
     run = Run.open(expanded_path(spec.teacher))
-    if run.source is None:
-        raise UserError(f"training.distillation.teacher: {spec.teacher} is no run of text to text")
-    for side in ("source", "target"):
-        if getattr(student, side).vocabulary != getattr(run, side).vocabulary:
+    same = {
+        "source": run.source.same_vocabulary(student.source),
+        "target": run.target.vocabulary == student.target.vocabulary,
+    }
+    for side, equal in same.items():
+        if not equal:
             raise UserError(
                 f"training.distillation.teacher: the {side} vocabulary of {spec.teacher} is not the student's; set "
                 f"{side}.vocabulary to the teacher's, {run.folder}/vocabulary/{side}.*"

@@ -13,16 +13,20 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
+from tfseq2seq.evaluation.scores import check_metrics
+from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import count_parameters
-from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights
-from tfseq2seq.spec import CTCDecoderSpec, Recipe, TransducerDecoderSpec
+from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target
+from tfseq2seq.sources import Corpora, Source, source_class
+from tfseq2seq.sources.text import learn_features as learn_text_features
+from tfseq2seq.spec import Recipe
+from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import teaching
-from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
+from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
-from tfseq2seq.training.tasks import open_task
+from tfseq2seq.training.start import load_vectors
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
@@ -40,20 +44,24 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     Raises:
         UserError: something in the recipe or its files is wrong, found before training starts.
     """
+    if recipe.training.monitor != "loss":
+        with _key("training.monitor"):
+            check_metrics([recipe.training.monitor])
     # Weights, dropout and sampling draw their seeds from Python's generator; TensorFlow's own seed stays the program's.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     run = _resumed(recipe, folder) if resume else None
-    task = open_task(recipe)
+    corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
-        run = Run(folder, recipe, *task.learn_features())
-    source = f"source {run.source.size:,}, " if run.source else ""
-    log(f"vocabulary: {source}target {run.target.size:,}")
+        run = Run(folder, recipe, *learn_features(recipe, corpora))
+    sizes = f"source {run.source.size:,}, " if run.source.size else ""
+    log(f"vocabulary: {sizes}target {run.target.size:,}")
 
     model = run.build_model()
-    batches, validation = task.batches(run, model, log)
+    objective = build_objective(recipe.model, recipe.training)
+    batches, validation = build_batches(corpora, run, model, objective, log)
     compile_model(model, recipe)
     if recipe.training.distillation.teacher:
         model.distillation_loss = teaching(recipe.training.distillation, run)
@@ -64,35 +72,43 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         # The saved state holds the rate as it was; a recipe with another one means it.
         model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
     if not progress:
-        task.prepare(model, run, batches, log)
+        load_vectors(model, run, log)
+        run.source.prepare(model, batches, log)
     log(f"model: {count_parameters(model):,} parameters")
     if not resume:
         # Not before: what is wrong in the recipe or its files has come up by now, and leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
-    score = task.score(model, run) if recipe.training.monitor != "loss" else None
+    score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
     fit(model, run, batches.skip(progress.get("step", 0)), validation, progress, score)
     finish(model, run, log)
     return run
+
+
+def learn_features(recipe: Recipe, corpora: Corpora) -> tuple[Source, TextFeatures]:
+    """Source and target text features, their vocabularies learned from the training corpus or read from a file.
+
+    Raises:
+        UserError: a vocabulary cannot be read or learned; the message begins with its side.
+    """
+    source = source_class(recipe.source).learn(recipe, corpora.texts)
+    if recipe.share_vocabulary:
+        return source, shared_target(source, recipe)
+    return source, learn_text_features("target", recipe.target, corpora.texts("target"))
+
+
+@contextlib.contextmanager
+def _key(key: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
 
 
 def compile_model(model: Any, recipe: Recipe) -> None:
     """Losses, optimizer, schedule and metrics of a recipe, and the optimizer's variables."""
     spec = recipe.training
     rate = learning_rate(spec.optimizer.learning_rate, spec.schedule, spec.steps, recipe.model.width)
-    cross_entropy = TokenCrossEntropy(spec.label_smoothing)
-    metrics: Any = [NegativeLogLikelihood(), TokenAccuracy()]
-    weight = model.spec.ctc_weight
-    options: dict[str, Any] = {"loss": cross_entropy, "weighted_metrics": metrics}
-    if weight:
-        options = {
-            "loss": {"attention": cross_entropy, "ctc": CTCLoss()},
-            "loss_weights": {"attention": 1.0 - weight, "ctc": weight},
-            "weighted_metrics": {"attention": metrics, "ctc": []},
-        }
-    elif isinstance(model.spec.decoder, CTCDecoderSpec):
-        options = {"loss": CTCLoss(), "weighted_metrics": [TokenCount()]}
-    elif isinstance(model.spec.decoder, TransducerDecoderSpec):
-        options = {"loss": TransducerLoss(), "weighted_metrics": [TokenCount()]}
+    options = build_objective(recipe.model, spec).compile_options()
     model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=spec.jit, **options)
     model.optimizer.build(model.trainable_variables)
 

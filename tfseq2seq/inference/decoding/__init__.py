@@ -1,0 +1,41 @@
+"""Decoding: one class for each family of decoders. `DECODINGS` is the one place that asks which family it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfseq2seq.inference.decoding.autoregressive import AutoregressiveDecoding
+from tfseq2seq.inference.decoding.base import Decoding, Endpoint, StreamSearch
+from tfseq2seq.inference.decoding.ctc import CTCDecoding
+from tfseq2seq.inference.decoding.transducer import TransducerDecoding
+from tfseq2seq.inference.external_scorers import ExternalScorers
+from tfseq2seq.sources import Source
+from tfseq2seq.spec import (
+    CTCDecoderSpec,
+    RecurrentDecoderSpec,
+    SearchSpec,
+    TransducerDecoderSpec,
+    TransformerDecoderSpec,
+)
+
+DECODINGS: dict[type, type[Decoding]] = {
+    TransformerDecoderSpec: AutoregressiveDecoding,
+    RecurrentDecoderSpec: AutoregressiveDecoding,
+    CTCDecoderSpec: CTCDecoding,
+    TransducerDecoderSpec: TransducerDecoding,
+}
+
+
+def build_decoding(
+    models: Sequence[Any], source: Source, search: SearchSpec, external: ExternalScorers, shortlist: Any = None
+) -> Decoding:
+    """The decoding of trained models.
+
+    Raises:
+        UserError: the family cannot do what is asked for.
+    """
+    return DECODINGS[type(models[0].spec.decoder)](models, source, search, external, shortlist)
+
+
+__all__ = ["DECODINGS", "Decoding", "Endpoint", "StreamSearch", "build_decoding"]

@@ -1,0 +1,54 @@
+"""Token embeddings and the output layer that may share their matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class Output(keras.layers.Layer):
+    """Hidden vectors [B, T, D] to logits [B, T, V], by the transposed embedding (Press & Wolf 2017) or, where none is
+    given, by a matrix and a bias of its own."""
+
+    def __init__(
+        self, width: int, size: int, initializer: str, embedding: keras.layers.ReversibleEmbedding | None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.width, self.size, self.initializer, self.embedding = width, size, initializer, embedding
+
+    def build(self, input_shape: Any) -> None:
+        if self.embedding is not None:
+            self.embedding.build(None)
+            return
+        self.kernel = self.add_weight(shape=(self.width, self.size), initializer=self.initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
+
+    def columns(self, tokens: Any = None) -> dict[str, Any]:
+        """The "matrix" [D, V] and, where there is one, the "bias" [V], of all tokens or of `tokens` [V'].
+
+        Loops over time compute it once: transposing the embedding takes as long as a step's own product.
+        """
+        if self.embedding is not None:
+            rows = self.embedding.embeddings
+            rows = rows if tokens is None else ops.take(rows, tokens, axis=0)
+            return {"matrix": ops.cast(ops.transpose(rows), self.compute_dtype)}
+        parts = {"matrix": self.kernel, "bias": self.bias}
+        if tokens is not None:
+            parts = {name: ops.take(part, tokens, axis=-1) for name, part in parts.items()}
+        return {name: ops.cast(part, self.compute_dtype) for name, part in parts.items()}
+
+    def call(self, inputs: Any, columns: dict[str, Any] | None = None) -> Any:
+        parts = self.columns() if columns is None else columns
+        rows = ops.matmul(ops.reshape(inputs, (-1, self.width)), parts["matrix"])
+        if "bias" in parts:
+            rows = rows + parts["bias"]
+        size = parts["matrix"].shape[1]
+        return ops.reshape(rows, (-1, ops.shape(inputs)[1], ops.shape(rows)[1] if size is None else size))
+
+
+def token_embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:
+    """Token vectors of deviation D^-0.5: small enough for logits; larger ones also make some CPUs crawl (denormals)."""
+    initializer = keras.initializers.RandomNormal(stddev=width**-0.5)
+    return keras.layers.ReversibleEmbedding(size, width, embeddings_initializer=initializer, name=name)

@@ -1,0 +1,106 @@
+"""Python values to the inputs of exported models, in plain Python: one class for each kind of source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfseq2seq.recipe import source_from_dict
+from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.runtime.plain_text import PlainText, load_side
+from tfseq2seq.spec import PAD, AudioSpec, NoSourceSpec, SourceSpec, TextSpec
+
+
+class PlainTokens:
+    """Source text.
+
+    Args:
+        spec: of the source.
+        text: its text features.
+    """
+
+    def __init__(self, spec: SourceSpec, text: PlainText):
+        self.spec, self.text = spec, text
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path, config: dict[str, Any], target: PlainText) -> PlainTokens:
+        return cls(spec, load_side(folder, "source", config))
+
+    def row(self, value: str) -> np.ndarray:
+        """What the model reads of one value."""
+        return np.array(self.text.encode(value), "int32")
+
+    def is_nothing(self, row: np.ndarray) -> bool:
+        """Whether a row holds nothing to read: <eos> stands alone."""
+        return len(row) < 2
+
+    def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows as the inputs of the model, by name."""
+        return {"ids": padded_rows(rows, "int32")[0]}
+
+    def string(self, value: str) -> dict[str, np.ndarray]:
+        """One value as the input of a model of strings; empty where there is nothing to read."""
+        text = self.text.normalize(value)
+        return {"text": np.array([text], object)} if text else {}
+
+
+class PlainPrompts(PlainTokens):
+    """Prompts of a model without a source, which its target begins with."""
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path, config: dict[str, Any], target: PlainText) -> PlainPrompts:
+        return cls(spec, target)
+
+    def row(self, value: str) -> np.ndarray:
+        # The model is given at least one column.
+        return np.array(self.text.encode(value)[:-1] or [PAD], "int32")
+
+    def is_nothing(self, row: np.ndarray) -> bool:
+        return False
+
+    def string(self, value: str) -> dict[str, np.ndarray]:
+        return {"text": np.array([self.text.normalize(value)], object)}
+
+
+class PlainSamples:
+    """Recordings as samples at the model's rate."""
+
+    def __init__(self, spec: SourceSpec):
+        self.spec = spec
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path, config: dict[str, Any], target: PlainText) -> PlainSamples:
+        return cls(spec)
+
+    def row(self, value: Any) -> np.ndarray:
+        return np.asarray(value, "float32")
+
+    def is_nothing(self, row: np.ndarray) -> bool:
+        return not len(row)
+
+    def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
+
+    def string(self, value: Any) -> dict[str, np.ndarray]:
+        row = self.row(value)
+        return self.packed([row]) if len(row) else {}
+
+
+PlainSource = PlainTokens | PlainSamples
+
+PLAIN_SOURCES: dict[type, Any] = {NoSourceSpec: PlainPrompts, TextSpec: PlainTokens, AudioSpec: PlainSamples}
+
+
+def load_source(folder: Path, config: dict[str, Any], target: PlainText) -> PlainSource:
+    """The source of an exported model, from its config and its files.
+
+    Raises:
+        UserError: a file is missing or damaged.
+        KeyError: the config lacks the source.
+    """
+    spec = source_from_dict(config["audio"] if "audio" in config else config["source"])
+    found: PlainSource = PLAIN_SOURCES[type(spec)].load(spec, folder, config, target)
+    return found

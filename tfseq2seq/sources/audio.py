@@ -1,0 +1,151 @@
+"""Sources of recordings."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_corpora
+from tfseq2seq.features.resampling import standardized
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.wav import decode_wav
+from tfseq2seq.files import expanded_path, write_wave
+from tfseq2seq.recipe import to_dict
+from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.sources.base import Corpora, Form, Report, Source, SourceInputs
+from tfseq2seq.sources.recordings import read_recordings, sample_faults
+from tfseq2seq.spec import AudioSpec, DataSpec, Recipe
+
+# Recordings that the statistics of global normalization are taken from: far more than their precision needs.
+_ADAPTED_TO = 2000
+
+
+class AudioSource(Source):
+    """Recordings: samples at the model's rate, or the bytes of WAV files.
+
+    Args:
+        spec: rate and features.
+    """
+
+    prefetch = 4
+    spec: AudioSpec
+    signature = (
+        tf.TensorSpec([None, None], tf.float32, name="audio"),
+        tf.TensorSpec([None], tf.int32, name="length"),
+    )
+    features_signature = signature
+
+    # ---- training data ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_corpora(cls, recipe: Recipe) -> Corpora:
+        assert isinstance(recipe.source, AudioSpec)
+        found = speech_corpora(recipe.data, recipe.source.sample_rate, recipe.seed)
+        faults = {"train": found.train_faults, "validation": found.validation_faults}
+
+        def texts(side: str) -> Iterator[bytes]:
+            return found.texts()
+
+        return Corpora(found.train, found.validation, texts, faults)
+
+    def filter_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+    ) -> tuple[tf.data.Dataset, Report]:
+        rate = self.spec.sample_rate
+        return filter_utterances(examples, target, spec, rate, name, model.positions, aligned, faults)
+
+    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        return batch_by_seconds(spec, self.spec.sample_rate)
+
+    def prepare(self, model: Any, batches: tf.data.Dataset, log: Callable[[str], None]) -> None:
+        """Sets the statistics of global normalization from the first training recordings."""
+        features = model.frontend.features
+        if features.adapted:
+            return
+        count, total, squares = 0.0, np.zeros(self.spec.frame_width), np.zeros(self.spec.frame_width)
+        measure = tf.function(features.unnormalized, reduce_retracing=True)
+        read = 0
+        for inputs, *_ in batches:
+            frames, lengths = measure(inputs["source"], inputs["source_length"])
+            values = np.asarray(frames, "float64")
+            count += float(tf.reduce_sum(lengths))
+            total += values.sum(axis=(0, 1))
+            squares += np.square(values).sum(axis=(0, 1))
+            read += len(values)
+            if read >= _ADAPTED_TO:
+                break
+        features.adapt_statistics(count, total, squares)
+        log(f"global normalization: from {read:,} recordings, {count:,.0f} frames")
+
+    def values(self, examples: tf.data.Dataset) -> tuple[list[np.ndarray], list[str]]:
+        chosen = list(examples.as_numpy_iterator())
+        return [one["source"] for one in chosen], [one["target"].decode("utf-8") for one in chosen]
+
+    # ---- predictor --------------------------------------------------------------------------------------------------
+
+    def pack(self, values: Sequence[np.ndarray]) -> list[tf.Tensor]:
+        return [tf.constant(value) for value in padded_rows(values, "float32")]
+
+    def inputs(self, audio: Any, length: Any) -> SourceInputs:
+        # A sample that is no number counts as silence.
+        return self.from_features(tf.where(tf.math.is_finite(audio), audio, 0.0), length)
+
+    def from_features(self, audio: Any, length: Any) -> SourceInputs:
+        return SourceInputs({"source": audio, "source_length": length}, tf.equal(length, 0))
+
+    def clean(self, audio: Any, length: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        # A length beyond the samples given would be read as silence, a negative one would fail in some operation.
+        length = tf.clip_by_value(length, 0, tf.shape(audio)[1])
+        error = sample_faults(audio, length, self.spec)
+        # At least one window: a batch of empty recordings then has a shape that features can be computed of.
+        audio = tf.pad(audio, [[0, 0], [0, round(self.spec.window * self.spec.sample_rate)]])
+        wrong = tf.not_equal(error, "")
+        return (tf.where(tf.math.is_finite(audio), audio, 0.0), tf.where(wrong, 0, length)), {"error": error}
+
+    def forms(self) -> Sequence[Form]:
+        wav = tf.TensorSpec([None], tf.string, name="wav")
+
+        def decoded(wav: Any) -> tuple[Sequence[Any], Any]:
+            def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
+                samples, rate, fault = decode_wav(contents)
+                return standardized(samples, rate, self.spec.sample_rate), fault
+
+            kinds = (tf.RaggedTensorSpec([None], tf.float32), tf.TensorSpec([], tf.string))
+            rows, fault = tf.map_fn(read, wav, fn_output_signature=kinds)
+            return (rows.to_tensor(), tf.cast(rows.row_lengths(), tf.int32)), fault
+
+        return Form("transcribe", self.signature), Form("transcribe_wav", [wav], decoded)
+
+    # ---- exported models --------------------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        return {"inputs": ["audio", "length"], "audio": to_dict(self.spec)}
+
+    def features_of(self, values: Sequence[np.ndarray]) -> list[Any]:
+        return [np.asarray(samples, "float32") for samples in values]
+
+    def examples(self) -> list[np.ndarray]:
+        time = np.arange(self.spec.sample_rate) / self.spec.sample_rate
+        return [np.sin(2 * np.pi * pitch * time).astype("float32") * 0.3 for pitch in (300, 500)]
+
+    def raw_example(self) -> dict[str, tf.Tensor]:
+        content = io.BytesIO()
+        write_wave(content, self.examples()[0], self.spec.sample_rate)
+        return {**super().raw_example(), "wav": tf.constant([content.getvalue()])}
+
+    def usual_inputs(self, data: DataSpec, count: int) -> list[np.ndarray]:
+        corpus = data.validation if data.validation.given else data.train
+        utterances = read_manifest(expanded_path(corpus.manifest), corpus.split)[:count]
+        return read_recordings(utterances, self.spec).valid

@@ -1,0 +1,249 @@
+"""What a modality answers. Everything else asks one of these objects and does not ask which modality it is.
+
+    files        open_corpora, filter_examples, batch       training data: files to batches
+    vocabulary   learn, load, save                           what a run's folder keeps of the source
+    predictor    signature, pack, inputs, forms              Python values and raw tensors to model inputs, in graph
+
+A new modality is a spec, a frontend (`models/frontends.py`), a subclass of `Source` in `SOURCES`, and what reads it for
+commands (`cli/inputs.py`) and for exported models without TensorFlow (`runtime/plain_sources.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.models.memory import Memory
+from tfseq2seq.spec import DataSpec, Recipe
+
+
+class SourceInputs(NamedTuple):
+    """Sources as models read them.
+
+    Attributes:
+        inputs: by the names in the frontend's `reads`.
+        empty: [B] bool, True where there is nothing to read; outputs are empty then.
+        prefix: [B, P] ids that the outputs begin with, padded; None without.
+    """
+
+    inputs: dict[str, Any]
+    empty: Any
+    prefix: Any = None
+
+
+class Report(Protocol):
+    """What a corpus holds, and what was left out of it; its text is for people."""
+
+    @property
+    def kept(self) -> int:
+        """Examples that are used."""
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Examples to train on and to validate with.
+
+    Attributes:
+        train, validation: datasets of dictionaries of raw values, such as {"source": string, "target": string}.
+        texts: gives the raw training texts of a side, "source" or "target", for learning a vocabulary.
+        faults: of examples that could not be read so far, by "train" and "validation".
+    """
+
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    texts: Callable[[str], Iterator[bytes]]
+    faults: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A further raw form of the source that exported models take, as signatures of their own.
+
+    Attributes:
+        name: of the signature.
+        signature: what it takes.
+        convert: from that to the tensors of `Source.signature`, and error messages [B] ("" for none); None where they
+            are these tensors.
+    """
+
+    name: str
+    signature: Sequence[tf.TensorSpec]
+    convert: Callable[..., tuple[Sequence[Any], Any]] | None = None
+
+
+class Source:
+    """Base of all sources.
+
+    Args:
+        spec: of the kind this class is registered for.
+        features: text features of the source, where it is made of tokens.
+    """
+
+    # Batches of training data prepared ahead.
+    prefetch = 8
+    # The tensors that a predictor takes, and those that a model takes where there are no strings.
+    signature: Sequence[tf.TensorSpec] = ()
+    features_signature: Sequence[tf.TensorSpec] = ()
+
+    def __init__(self, spec: Any, features: TextFeatures | None = None):
+        self.spec, self.features = spec, features
+
+    @property
+    def size(self) -> int:
+        """Entries of the source vocabulary; 0 where there is none."""
+        return self.features.size if self.features else 0
+
+    def same_vocabulary(self, other: Source) -> bool:
+        """Whether a source is of the same kind, with the same vocabulary."""
+        own, others = (one.features and one.features.vocabulary for one in (self, other))
+        return type(self) is type(other) and own == others
+
+    # ---- training data ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_corpora(cls, recipe: Recipe) -> Corpora:
+        """Checks and opens what a recipe trains on.
+
+        Raises:
+            UserError: nothing is given, something in a file is wrong, or nothing is left to train or validate with.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> Source:
+        """The source of a recipe, with a vocabulary learned from its training texts where it has one."""
+        return cls(recipe.source)
+
+    def filter_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+    ) -> tuple[tf.data.Dataset, Report]:
+        """Raw examples to examples of ids and samples, without those that cannot be trained on.
+
+        Args:
+            examples: from `open_corpora`.
+            target: text features of the target.
+            spec: limits.
+            name: what the corpus is, for messages, such as "data.train".
+            model: tells how many positions a source becomes.
+            aligned: whether every token needs a position of its own, as in CTC.
+            faults: from `open_corpora`.
+
+        Raises:
+            UserError: no example is left.
+        """
+        raise NotImplementedError
+
+    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        """Makes padded batches of examples of similar size; "target" [B, T] is among their fields."""
+        raise NotImplementedError
+
+    def prepare(self, model: Any, batches: tf.data.Dataset, log: Callable[[str], None]) -> None:
+        """Sets what a new model takes from its training data before it trains."""
+
+    def values(self, examples: tf.data.Dataset) -> tuple[list[Any], list[str]]:
+        """Raw examples as Python values for `pack`, and their target texts."""
+        raise NotImplementedError
+
+    # ---- a run's folder ---------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Writes what `load` needs beside the spec into a folder of vocabularies."""
+
+    @classmethod
+    def load(cls, spec: Any, folder: Path) -> Source:
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        return cls(spec)
+
+    # ---- predictor --------------------------------------------------------------------------------------------------
+
+    def with_target(self, target: TextFeatures) -> None:
+        """Tells the text features of the target, which prompts are written in."""
+
+    def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
+        """Python values as the tensors of `signature`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def length(value: Any) -> int:
+        """The size of a Python value, for sorting."""
+        return len(value)
+
+    def inputs(self, *raw: Any) -> SourceInputs:
+        """The tensors of `signature` as model inputs, in graph."""
+        raise NotImplementedError
+
+    def from_features(self, *features: Any) -> SourceInputs:
+        """The tensors of `features_signature` as model inputs, in graph."""
+        raise NotImplementedError
+
+    def output_lengths(self, given: SourceInputs, memory: Memory) -> Any:
+        """[B] int32: what output lengths are limited relative to."""
+        return memory.lengths
+
+    def clean(self, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Raw tensors with what is wrong in them replaced, and {"error": messages [B]} of sources that can be wrong."""
+        return raw, {}
+
+    def forms(self) -> Sequence[Form]:
+        """Further signatures of exported models."""
+        return ()
+
+    def tokens(self, given: SourceInputs) -> dict[str, Any]:
+        """{"source_tokens": strings [B, S]} of sources made of tokens."""
+        return {}
+
+    # ---- exported models --------------------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """What whoever asks an exported model without strings has to know of its inputs."""
+        raise NotImplementedError
+
+    def features_of(self, values: Sequence[Any]) -> list[Any]:
+        """Python values as rows for a model without strings: ids, or samples."""
+        raise NotImplementedError
+
+    def is_nothing(self, row: Any) -> bool:
+        """Whether such a row holds nothing to read."""
+        return not len(row)
+
+    def examples(self) -> list[Any]:
+        """A few Python values to try a model with, where no data is at hand."""
+        raise NotImplementedError
+
+    def raw_example(self) -> dict[str, tf.Tensor]:
+        """One example in each raw form that exported models take, by the names of their tensors."""
+        packed = self.pack(self.examples()[:1])
+        return {str(spec.name): value for spec, value in zip(self.signature, packed, strict=True)}
+
+    @property
+    def reader(self) -> TextFeatures | None:
+        """The text features that read the strings of this source; None of sources that are no strings."""
+        return self.features
+
+    def ended(self, ids: Any) -> Any:
+        """Ids [B, S] of strings as `from_features` takes them."""
+        return ids
+
+    def usual_inputs(self, data: DataSpec, count: int) -> list[Any]:
+        """The first validation (else training) inputs of a recipe.
+
+        Raises:
+            UserError: the data cannot be read.
+        """
+        raise NotImplementedError

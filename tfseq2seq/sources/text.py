@@ -1,0 +1,229 @@
+"""Sources of strings: text, and the prompts of a language model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, tokenize
+from tfseq2seq.data.corpora import iterate_side, line_corpora, training_corpora
+from tfseq2seq.errors import UserError
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary, save_vocabulary, vocabulary_file
+from tfseq2seq.files import expanded_path
+from tfseq2seq.models.memory import Memory
+from tfseq2seq.recipe import to_dict
+from tfseq2seq.sources.base import Corpora, Report, Source, SourceInputs
+from tfseq2seq.spec import EOS, PAD, DataSpec, Recipe, TextSpec
+
+_EXAMPLE_TOKENS = 8
+
+
+class _Strings(Source):
+    """What sources of strings share: one string per input."""
+
+    signature = (tf.TensorSpec([None], tf.string, name="text"),)
+    features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
+
+    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+        return batch_by_tokens(spec, self.limits(spec))
+
+    def limits(self, spec: DataSpec) -> dict[str, int]:
+        """Most tokens of each field of an example."""
+        raise NotImplementedError
+
+    def pack(self, values: Sequence[str]) -> list[tf.Tensor]:
+        return [tf.constant(list(values), tf.string)]
+
+    def is_nothing(self, row: Any) -> bool:
+        # <eos> stands alone.
+        return len(row) < 2
+
+
+class TextSource(_Strings):
+    """Source text.
+
+    Args:
+        spec: scheme and normalization.
+        features: of the source.
+    """
+
+    features: TextFeatures
+
+    def __init__(self, spec: TextSpec, features: TextFeatures | None = None):
+        if features is None:
+            raise ValueError("a text source needs text features")
+        super().__init__(spec, features)
+
+    @classmethod
+    def open_corpora(cls, recipe: Recipe) -> Corpora:
+        found = training_corpora(recipe.data, recipe.seed)
+        return Corpora(found.train, found.validation, lambda side: iterate_side(recipe.data.train, side, found.held))
+
+    @classmethod
+    def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> TextSource:
+        sides = ("source", "target") if recipe.share_vocabulary else ("source",)
+        lines = (line for side in sides for line in texts(side))
+        assert isinstance(recipe.source, TextSpec)
+        return cls(recipe.source, learn_features("source", recipe.source, lines))
+
+    def limits(self, spec: DataSpec) -> dict[str, int]:
+        return {"source": spec.max_source_length, "target": spec.max_target_length}
+
+    def filter_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+    ) -> tuple[tf.data.Dataset, Report]:
+        chunks = tokenize({"source": self.features, "target": target})(examples)
+        return filter_pairs(chunks, self.limits(spec), spec.cache, name)
+
+    def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
+        chunks = list(examples.batch(2048).as_numpy_iterator())
+        sides = ([line.decode() for chunk in chunks for line in chunk[side]] for side in ("source", "target"))
+        sources, targets = sides
+        return sources, targets
+
+    def save(self, folder: Path) -> None:
+        save_vocabulary(self.features.vocabulary, folder / "source.txt")
+
+    @classmethod
+    def load(cls, spec: TextSpec, folder: Path) -> TextSource:
+        return cls(spec, TextFeatures(spec, load_vocabulary(vocabulary_file(folder, "source", spec), spec)))
+
+    def inputs(self, text: Any) -> SourceInputs:
+        return self.from_features(self.features(text))
+
+    def from_features(self, ids: Any) -> SourceInputs:
+        return SourceInputs({"source": ids}, tf.equal(ids[:, 0], EOS))
+
+    def ended(self, ids: Any) -> Any:
+        return tf.pad(ids, [[0, 0], [0, 1]], constant_values=EOS)
+
+    def output_lengths(self, given: SourceInputs, memory: Memory) -> Any:
+        return tf.reduce_sum(tf.cast(tf.not_equal(given.inputs["source"], PAD), tf.int32), axis=1) - 1
+
+    def tokens(self, given: SourceInputs) -> dict[str, Any]:
+        return {"source_tokens": tf.gather(tf.constant(list(self.features.vocabulary.tokens)), given.inputs["source"])}
+
+    def config(self) -> dict[str, Any]:
+        return {"inputs": ["ids"], "source": to_dict(self.spec)}
+
+    def features_of(self, values: Sequence[str]) -> list[Any]:
+        return [row[row != PAD] for row in self.features(tf.constant(list(values))).numpy()]
+
+    def examples(self) -> list[str]:
+        return [some_text(self.features, start) for start in (0, 1)]
+
+    def usual_inputs(self, data: DataSpec, count: int) -> list[str]:
+        corpus = data.validation if data.validation.given else data.train
+        return [line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "source"), count)]
+
+
+class NoSource(_Strings):
+    """No source. The strings of an input are prompts: the target begins with them, and the model continues."""
+
+    def __init__(self, spec: Any, features: TextFeatures | None = None):
+        super().__init__(spec)
+        self.target: TextFeatures | None = features
+
+    @classmethod
+    def open_corpora(cls, recipe: Recipe) -> Corpora:
+        found = line_corpora(recipe.data, recipe.seed)
+        return Corpora(
+            found.train, found.validation, lambda side: iterate_side(recipe.data.train, "target", found.held)
+        )
+
+    def limits(self, spec: DataSpec) -> dict[str, int]:
+        return {"target": spec.max_target_length}
+
+    def filter_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+    ) -> tuple[tf.data.Dataset, Report]:
+        return filter_pairs(tokenize({"target": target})(examples), self.limits(spec), spec.cache, name)
+
+    def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
+        targets = [line["target"].decode() for line in examples.as_numpy_iterator()]
+        return [""] * len(targets), targets
+
+    def with_target(self, target: TextFeatures) -> None:
+        self.target = target
+
+    def inputs(self, text: Any) -> SourceInputs:
+        return self.from_features(self._prompt_ids(text).to_tensor(PAD))
+
+    def from_features(self, ids: Any) -> SourceInputs:
+        # No prompt at all is something to continue too.
+        return SourceInputs({"target": ids}, tf.zeros([tf.shape(ids)[0]], tf.bool), ids)
+
+    def config(self) -> dict[str, Any]:
+        return {"inputs": ["ids"], "source": to_dict(self.spec)}
+
+    def features_of(self, values: Sequence[str]) -> list[Any]:
+        rows = self._prompt_ids(tf.constant(list(values))).to_list()
+        # A model is given at least one column.
+        return [np.array(row or [PAD], "int32") for row in rows]
+
+    def is_nothing(self, row: Any) -> bool:
+        return False
+
+    @property
+    def reader(self) -> TextFeatures:
+        return self._target_features
+
+    def examples(self) -> list[str]:
+        return ["", some_text(self._target_features)]
+
+    def usual_inputs(self, data: DataSpec, count: int) -> list[str]:
+        corpus = data.validation if data.validation.given else data.train
+        lines = (line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "target"), count))
+        # The first half of a line is a prompt; a whole line would leave nothing to continue.
+        return [line[: len(line) // 2] for line in lines]
+
+    def _prompt_ids(self, text: Any) -> tf.RaggedTensor:
+        return self._target_features.ids(text, end=False)
+
+    @property
+    def _target_features(self) -> TextFeatures:
+        assert self.target is not None, "prompts are read by the target's text features: call with_target first"
+        return self.target
+
+
+def learn_features(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFeatures:
+    """Text features of a side, with the vocabulary file that its spec names or one learned from lines.
+
+    Raises:
+        UserError: the vocabulary cannot be read or learned; the message begins with the side.
+    """
+    try:
+        if spec.vocabulary:
+            vocabulary = load_vocabulary(expanded_path(spec.vocabulary), spec)
+        else:
+            vocabulary = learn_vocabulary(lines, spec)
+    except UserError as error:
+        raise UserError(f"{side}: {error}") from None
+    return TextFeatures(spec, vocabulary)
+
+
+def some_text(features: TextFeatures, start: int = 0) -> str:
+    """A few tokens from all over a vocabulary, as text."""
+    surfaces = features.surfaces[features.spec.first_ordinary_id + start :]
+    chosen = surfaces[:: max(1, len(surfaces) // _EXAMPLE_TOKENS)][:_EXAMPLE_TOKENS]
+    return b"".join(chosen).decode("utf-8", "replace").strip() or "a"

@@ -1,0 +1,66 @@
+"""Batches for `fit`, and the score of generated text, from the corpora of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfseq2seq.data.batching import shuffled_epochs
+from tfseq2seq.evaluation.scores import corpus_scores
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.run import Run
+from tfseq2seq.sources import Corpora
+from tfseq2seq.spec import SearchSpec
+from tfseq2seq.training.objectives import Objective
+
+Log = Callable[[str], None]
+
+
+def build_batches(
+    corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Training batches without end, shuffled anew each epoch, and the validation corpus once.
+
+    Raises:
+        UserError: no example of a corpus can be used.
+    """
+    source, spec = run.source, run.recipe.data
+    parts = []
+    for name, noun, examples in (
+        ("train", "training", corpora.train),
+        ("validation", "validation", corpora.validation),
+    ):
+        faults = corpora.faults.get(name)
+        kept, report = source.filter_examples(
+            examples, run.target, spec, f"data.{name}", model, objective.aligned, faults
+        )
+        log(f"{noun}: {report}")
+        parts.append((kept, report.kept))
+    (train, count), (validation, _) = parts
+    batch = source.batch(spec)
+    shuffled = shuffled_epochs(train, count, spec, run.recipe.seed)
+    batches = batch(shuffled).map(objective.example).prefetch(source.prefetch)
+    return batches, _sized(batch(validation).map(objective.example).cache())
+
+
+def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], float]:
+    """A function that generates the targets of validation sources greedily and scores them by the recipe's monitor."""
+    spec, search = run.recipe.training, run.recipe.search
+    examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
+    sources, references = run.source.values(examples)
+    greedy = SearchSpec(beam=1, max_length=search.max_length, max_ratio=search.max_ratio)
+    generator = Generator(Predictor([model], run.source, run.target, greedy))
+
+    def score() -> float:
+        outputs = [output.texts[0] for output in generator.generate(sources)]
+        return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
+
+    return score
+
+
+def _sized(batches: tf.data.Dataset) -> tf.data.Dataset:
+    # Keras takes the end of a dataset of unknown size for a shortage of data, and warns.
+    return batches.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in batches)))
