@@ -162,3 +162,11 @@ def test_a_readme_names_every_command_and_every_preset(name):
 
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not [word for word in (*commands.commands, *PRESETS) if not re.search(rf"(?<!\w){word}(?!\w)", text)]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_make_target_of_a_document_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", text, re.MULTILINE)
+    assert not set(named) - targets

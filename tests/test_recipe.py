@@ -14,16 +14,26 @@ import yaml
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS
-from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
+from tfseq2seq.recipe import (
+    apply_overrides,
+    dump_recipe,
+    from_dict,
+    load_recipe,
+    load_run_recipe,
+    schema,
+    to_dict,
+)
 from tfseq2seq.spec import (
+    NEEDS,
     AudioSpec,
+    ConformerEncoderSpec,
     ConvolutionEncoderSpec,
     CorpusSpec,
     DataSpec,
     DecoderSpec,
     EncoderSpec,
     ModelSpec,
-    NoEncoderSpec,
+    NoSourceSpec,
     PyramidEncoderSpec,
     Recipe,
     RecurrentDecoderSpec,
@@ -31,10 +41,12 @@ from tfseq2seq.spec import (
     Spec,
     SpecError,
     TextSpec,
+    TransformerDecoderSpec,
     TransformerEncoderSpec,
     group,
     setting,
 )
+from tfseq2seq.spec.base import default_of
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 STARTS = {"default": Recipe, **PRESETS}
@@ -61,12 +73,12 @@ def written(tmp_path, text, name="recipe.yaml"):
 
 
 def variants():
-    """A recipe for each pair of encoder and decoder."""
-    encoders = [encoder for encoder in typing.get_args(EncoderSpec) if encoder is not NoEncoderSpec]
-    yield Recipe(model=ModelSpec(encoder=NoEncoderSpec()))
-    for encoder, decoder in itertools.product(encoders, typing.get_args(DecoderSpec)):
+    """A recipe for each pair of encoder and decoder, and for each decoder without a source."""
+    yield Recipe(source=NoSourceSpec())
+    yield Recipe(source=NoSourceSpec(), model=ModelSpec(decoder=RecurrentDecoderSpec(attention="none")))
+    for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
         model = ModelSpec(encoder=encoder(), decoder=decoder())
-        source = TextSpec() if model.attends else AudioSpec()
+        source = TextSpec() if model.autoregressive else AudioSpec()
         yield Recipe(model=model, source=source)
 
 
@@ -136,7 +148,7 @@ def test_recipes_that_are_shipped_load(path):
     [
         ("seeed", "seed"),
         ("modle", "model"),
-        ("training.optimizer", "optimizer"),
+        ("training.optimzer", "optimizer"),
         ("training.optimizer.learningrate", "learning_rate"),
         ("model.encoder.head", "heads"),
         ("search.beam_size", "beam"),
@@ -234,15 +246,14 @@ def test_ranges_are_closed():
     for kind in every_spec():
         for field in dataclasses.fields(kind):
             step = 1 if isinstance(field.default, int) else 1e-6
-            for limit, beyond, word in (("low", -step, "small"), ("high", step, "large")):
+            for limit, beyond, word in (("low", -step, "at least"), ("high", step, "at most")):
                 edge = field.metadata.get(limit)
                 if edge is None:
                     continue
                 tried += 1
-                with pytest.raises(
-                    SpecError, match=f"^{field.name}: .* is too {word}, the .* is {re.escape(str(edge))}$"
-                ):
+                with pytest.raises(SpecError) as caught:
                     kind(**{field.name: edge + beyond})
+                assert str(caught.value) == f"{field.name}: must be {word} {edge:g}, got {edge + beyond}"
                 # At these edges other fields need other values than their defaults.
                 if (kind, field.name) not in (
                     (ModelSpec, "width"),
@@ -258,7 +269,7 @@ def test_ranges_are_closed():
 
 def test_a_number_out_of_range_is_told_with_its_whole_key():
     assert refusal({"model": {"decoder": {"kind": "recurrent", "layers": 0}}}) == (
-        "model.decoder.layers: 0 is too small, the least is 1"
+        "model.decoder.layers: must be at least 1, got 0"
     )
 
 
@@ -267,28 +278,31 @@ def test_a_number_out_of_range_is_told_with_its_whole_key():
 
 def test_kind_chooses_the_variant():
     for recipe in variants():
-        model = recipe.model
-        found = from_dict(
-            Recipe,
-            {
-                "model": {part: {"kind": getattr(model, part).kind} for part in ("encoder", "decoder")},
-                "source": {"kind": recipe.source.kind},
-            },
-        )
-        assert found == recipe
+        model = {part: {"kind": getattr(recipe.model, part).kind} for part in ("encoder", "decoder")}
+        if recipe.source.kind == "none" and model["decoder"]["kind"] == "recurrent":
+            model["decoder"]["attention"] = "none"
+        assert from_dict(Recipe, {"model": model, "source": {"kind": recipe.source.kind}}) == recipe
 
 
 @pytest.mark.parametrize(
     "part, kind, choices",
     [
-        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid, none"),
+        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid"),
         ("decoder", "convolution", "transformer, recurrent, ctc, transducer"),
-        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid, none"),
-        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid, none; did you mean 'none'?"),
+        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", "none", "transformer, recurrent, convolution, conformer, pyramid"),
     ],
 )
 def test_unknown_kind(part, kind, choices):
     assert refusal({"model": {part: {"kind": kind}}}) == f"model.{part}.kind: {kind!r} is not one of {choices}"
+
+
+@pytest.mark.parametrize(
+    "kind, hint", [("video", ""), (None, "; did you mean 'none'?"), ("txt", "; did you mean 'text'?")]
+)
+def test_unknown_kind_of_source(kind, hint):
+    assert refusal({"source": {"kind": kind}}) == f"source.kind: {kind!r} is not one of text, audio, none{hint}"
 
 
 def test_misspelt_kind_names_the_nearest():
@@ -370,7 +384,7 @@ def test_override_that_is_none(override, reason):
         ("serach.beam=3", "serach: unknown key, did you mean 'search'?"),
         ("search.baem=3", "search.baem: unknown key, did you mean 'beam'?"),
         ("search.beam=", "search.beam: expected a whole number, got None"),
-        ("search.beam=0", "search.beam: 0 is too small, the least is 1"),
+        ("search.beam=0", "search.beam: must be at least 1, got 0"),
         ("name.a.b=3", "name: expected text, got {'a': {'b': 3}}"),
     ],
 )
@@ -395,7 +409,7 @@ RECURRENT = {"kind": "recurrent"}
         ({"data": {"validation": {"target": "a"}}}, "data.validation.source", "come together"),
         ({"model": {"encoder": {"kind": "convolution", "kernel": 4}}}, "model.encoder.kernel", "try 5"),
         ({"model": {"decoder": {**RECURRENT, "location_kernel": 4}}}, "model.decoder.location_kernel", "try 5"),
-        ({"model": {"encoder": {"kv_heads": 3}}}, "model.encoder.kv_heads", r"does not divide heads \(8\)"),
+        ({"model": {"encoder": {"kv_heads": 3}}}, "model.encoder.kv_heads", r"must divide heads \(8\), got 3"),
         (
             {"model": {"decoder": {**RECURRENT, "attention": "general", "coverage": True}}},
             "model.decoder.coverage",
@@ -407,7 +421,7 @@ RECURRENT = {"kind": "recurrent"}
             ({"model": {**model, "guided_attention": {"weight": 1.0}}}, "model.guided_attention.weight", "attention")
             for model in (
                 {"decoder": {"kind": "ctc"}},
-                {"encoder": {"kind": "none"}},
+                {"decoder": {"kind": "transducer"}},
                 {"decoder": {**RECURRENT, "attention": "none"}},
             )
         ),
@@ -416,7 +430,10 @@ RECURRENT = {"kind": "recurrent"}
         ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),
         ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"above max_ratio \(1.5\)"),
         ({"model": {"share_embeddings": True}}, "model.share_embeddings", "needs share_vocabulary: true"),
-        *(({"name": name}, "name", "cannot name a folder") for name in ("", " ", ".", "..", "a/b", "a\nb")),
+        *(
+            ({"name": name}, "name", "must be usable as the name of a folder")
+            for name in ("", " ", ".", "..", "a/b", "a\nb")
+        ),
     ],
 )
 def test_values_that_exclude_each_other(values, key, reason):
@@ -473,17 +490,28 @@ ENCODERS = [
     (RecurrentEncoderSpec(units=24, bidirectional=False, cell="gru"), 24),
     (ConvolutionEncoderSpec(filters=40, layers=1), 40),
     (TransformerEncoderSpec(heads=2, layers=1), 32),
+    (ConformerEncoderSpec(heads=2, layers=1), 32),
+    (PyramidEncoderSpec(units=24, layers=2, joins=1), 48),
 ]
 
 
 @pytest.mark.parametrize("attention", ["dot", "scaled"])
 @pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
 def test_dot_products_need_units_as_wide_as_the_memory(encoder, needed, attention):
-    with pytest.raises(SpecError, match=rf"^decoder.units: 33 .*{attention} attention.* needs {needed}") as caught:
-        ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=33, attention=attention))
-    assert caught.value.key == "decoder.units"
-    ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=needed, attention=attention))
-    ModelSpec(width=32, encoder=encoder, decoder=RecurrentDecoderSpec(units=33, attention="general"))
+    def recipe(units, attention):
+        decoder = RecurrentDecoderSpec(units=units, attention=attention)
+        return Recipe(source=source, model=ModelSpec(width=32, encoder=encoder, decoder=decoder))
+
+    for source in (TextSpec(), AudioSpec()):
+        with pytest.raises(SpecError) as caught:
+            recipe(33, attention)
+        assert caught.value.key == "model.decoder.units"
+        assert caught.value.reason == (
+            f"{attention} attention needs as many units as the encoder's output is wide ({needed}), got 33; "
+            "attention general takes any number"
+        )
+        recipe(needed, attention)
+        recipe(33, "general")
 
 
 @pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
@@ -491,6 +519,214 @@ def test_the_memory_is_as_wide_as_the_encoder_makes_it(encoder, needed):
     from tfseq2seq.models.encoders import build_encoder
 
     assert encoder.memory_width(32) == build_encoder(encoder, 32, "glorot_uniform").memory_width == needed
+
+
+# ---- settings that would have no effect -----------------------------------------------------------------------------
+
+# Recipes of every kind, and what they provide.
+KINDS = {
+    "text": ({}, {"source", "vocabulary", "token batches", "autoregressive", "attention"}),
+    "text by a fixed vector": (
+        {"model": {"decoder": {**RECURRENT, "attention": "none"}}},
+        {"source", "vocabulary", "token batches", "autoregressive"},
+    ),
+    "recordings": ({"source": {"kind": "audio"}}, {"source", "audio", "autoregressive", "attention"}),
+    "ctc": ({"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}}, {"source", "audio", "ctc"}),
+    "transducer": ({"source": {"kind": "audio"}, "model": {"decoder": {"kind": "transducer"}}}, {"source", "audio"}),
+    "joint": (
+        {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
+        {"source", "audio", "autoregressive", "attention", "two outputs", "ctc"},
+    ),
+    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive"}),
+}
+# Settings that go together only, by the key of one of them.
+TOGETHER = {
+    "data.train.source": {"data.train.target": "t"},
+    "data.validation.source": {"data.validation.target": "t"},
+    "data.train.split": {"data.train.manifest": "m"},
+    "data.validation.split": {"data.validation.manifest": "m"},
+    "model.share_embeddings": {"share_vocabulary": True},
+    "model.scheduled_sampling": {"model.scheduled_sampling.schedule": "linear"},
+    "model.guided_attention": {"model.guided_attention.weight": 1.0},
+    "training.distillation": {"training.distillation.teacher": "t"},
+    "model.encoder": {"model.encoder.kind": "recurrent"},
+}
+
+
+def settings_with_needs(spec=Recipe, path=""):
+    """(dotted key, needs, values that differ from its default) for each setting that has needs."""
+    for field in dataclasses.fields(spec):
+        dotted, needs, usual = f"{path}{field.name}", field.metadata["needs"], default_of(field)
+        if needs:
+            other = {} if isinstance(usual, Spec) else {dotted: other_value(spec, field.name, usual)}
+            yield dotted, needs, {**other, **TOGETHER.get(dotted, {})}
+        elif isinstance(usual, Spec):
+            yield from settings_with_needs(type(usual), f"{dotted}.")
+
+
+def other_value(spec, name, usual):
+    if isinstance(usual, bool):
+        return not usual
+    if isinstance(usual, int):
+        return usual + 1
+    if isinstance(usual, float):
+        return usual / 2 or 0.5
+    return next((choice for choice in typing.get_args(typing.get_type_hints(spec)[name]) if choice != usual), "x")
+
+
+SETTINGS = {key: (needs, values) for key, needs, values in settings_with_needs()}
+
+
+def with_values(values, changes):
+    return apply_overrides(values, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recipe_provides_what_its_kinds_do(kind):
+    values, provided = KINDS[kind]
+    assert from_dict(Recipe, values).provides == provided
+    assert provided <= {*NEEDS, "ctc"}
+
+
+@pytest.mark.parametrize("key", SETTINGS)
+def test_a_setting_is_refused_exactly_where_what_it_needs_is_missing(key):
+    needs, changes = SETTINGS[key]
+    outcomes = set()
+    for values, provided in KINDS.values():
+        changed = with_values(values, changes)
+        missing = [need for need in needs if need not in provided]
+        outcomes.add(not missing)
+        if missing:
+            refused = refusal(changed).split(": ", 1)
+            assert refused[0] in {key, *changes}, "the message begins with the key"
+            needed = SETTINGS[refused[0]][0] if refused[0] in SETTINGS else needs
+            assert refused[1] in {f"needs {NEEDS[need]}" for need in needed} or refused[0].startswith(f"{key}.")
+        else:
+            assert to_dict(from_dict(Recipe, changed)) != to_dict(from_dict(Recipe, values))
+    assert outcomes == {True, False}, "some recipe has what it needs, and some has not"
+
+
+def test_every_need_is_one_of_some_setting():
+    assert {need for needs, _ in SETTINGS.values() for need in needs} == set(NEEDS)
+
+
+@pytest.mark.parametrize(
+    "kind, change, message",
+    [
+        ("language model", "model.encoder.layers=3", "model.encoder: needs a source; source.kind is none"),
+        ("language model", "data.train.records=r", "data.train.records: needs a source; source.kind is none"),
+        ("language model", "search.max_ratio=2", "search.max_ratio: needs a source; source.kind is none"),
+        ("recordings", "share_vocabulary=true", "share_vocabulary: needs source text (source.kind text)"),
+        ("ctc", "search.shortlist=file", "search.shortlist: needs source text (source.kind text)"),
+        ("text", "data.train.manifest=m", "data.train.manifest: needs recordings (source.kind audio)"),
+        ("text", "model.ctc_weight=0.3", "model.ctc_weight: needs recordings (source.kind audio)"),
+        (
+            "recordings",
+            "data.batch_tokens=7",
+            "data.batch_tokens: needs examples measured in tokens (source.kind text or none)",
+        ),
+        (
+            "transducer",
+            "search.alpha=1",
+            "search.alpha: needs a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
+        ),
+        (
+            "text by a fixed vector",
+            "search.coverage_penalty=1",
+            "search.coverage_penalty: needs a decoder that attends to the source",
+        ),
+        (
+            "language model",
+            "model.guided_attention.weight=1",
+            "model.guided_attention: needs a decoder that attends to the source",
+        ),
+        (
+            "ctc",
+            "search.ctc_weight=0.5",
+            "search.ctc_weight: needs a CTC output beside an attention decoder (model.ctc_weight above 0)",
+        ),
+        ("text", "model.decoder.kind=ctc", "model.decoder.kind: ctc needs recordings (source.kind audio)"),
+        (
+            "language model",
+            "model.decoder.kind=transducer",
+            "model.decoder.kind: transducer needs recordings (source.kind audio)",
+        ),
+    ],
+)
+def test_the_message_names_the_key_and_what_it_needs(kind, change, message):
+    assert refusal(apply_overrides(KINDS[kind][0], [change])) == message
+
+
+# ---- language models ------------------------------------------------------------------------------------------------
+
+
+def test_a_language_model_takes_a_target_file_alone():
+    values = {"source": {"kind": "none"}, "data": {"train": {"target": "t"}, "validation": {"target": "v"}}}
+    recipe = from_dict(Recipe, values)
+    assert recipe.source == NoSourceSpec() and recipe.model.autoregressive
+    assert recipe.data.train.given and recipe.data.validation.given
+    for key in ("source", "table", "records", "manifest"):
+        for part in ("train", "validation"):
+            corpora = {**values["data"], part: {key: "x"}}
+            assert refusal({**values, "data": corpora}).startswith(f"data.{part}.{key}: needs ")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (
+            {"model": {"decoder": RECURRENT}},
+            "model.decoder.attention: must be none, as there is no source to attend to, got additive",
+        ),
+        ({"training": {"monitor": "bleu"}}, "training.monitor: must be loss, as there are no references, got bleu"),
+        (
+            {"model": {"scheduled_sampling": {"schedule": "linear"}}},
+            "model.scheduled_sampling: needs a source; source.kind is none",
+        ),
+        ({"source": {"kind": "none", "scheme": "bpe"}}, "source.scheme: unknown key; valid keys: kind"),
+    ],
+)
+def test_a_language_model_refuses_what_needs_a_source(values, message):
+    assert refusal({"source": {"kind": "none"}, **values}) == message
+
+
+def test_a_language_model_may_be_searched_and_start_from_vectors():
+    values = {
+        "source": {"kind": "none"},
+        "model": {"decoder": {**RECURRENT, "attention": "none"}, "target_vectors": "vectors.txt"},
+        "search": {"sample": True, "top_k": 5, "length_penalty": "none"},
+    }
+    recipe = from_dict(Recipe, values)
+    assert recipe.search.top_k == 5 and recipe.model.target_vectors == "vectors.txt"
+
+
+EARLIER_LANGUAGE_MODELS = {
+    "short": "name: lm\nmodel:\n  encoder:\n    kind: none\n  decoder:\n    layers: 3\n",
+    # As a run of an earlier version holds it, with every key.
+    "whole": dump_recipe(Recipe(name="lm", model=ModelSpec(decoder=TransformerDecoderSpec(layers=3)))).replace(
+        dump_recipe(ModelSpec().encoder).replace("\n", "\n    ").rstrip(), "kind: none"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EARLIER_LANGUAGE_MODELS)
+def test_language_models_of_earlier_recipes_become_those_of_today(tmp_path, name):
+    text = EARLIER_LANGUAGE_MODELS[name]
+    assert "encoder:\n    kind: none\n" in text
+    expected = Recipe(name="lm", source=NoSourceSpec(), model=ModelSpec(decoder=TransformerDecoderSpec(layers=3)))
+    assert load_recipe(written(tmp_path, text)) == expected
+    assert load_recipe(written(tmp_path, json.dumps(yaml.safe_load(text)), "recipe.json")) == expected
+    longer = load_recipe(written(tmp_path, text), ["model.decoder.layers=5", "data.train.target=t"])
+    assert longer.model.decoder.layers == 5 and longer.source == NoSourceSpec()
+    (tmp_path / "run").mkdir()
+    written(tmp_path, text, "run/recipe.yaml")
+    assert load_run_recipe(tmp_path / "run") == expected
+
+
+def test_a_language_model_may_still_be_asked_for_by_its_encoder(tmp_path):
+    path = written(tmp_path, "model: {encoder: {heads: 4}, width: 64}\n")
+    recipe = load_recipe(path, ["model.encoder.kind=none"])
+    assert recipe == Recipe(source=NoSourceSpec(), model=ModelSpec(width=64))
 
 
 # ---- files that are no recipe ---------------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ import yaml
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import Recipe, SourceSpec, Spec, SpecError
-from tfseq2seq.spec.base import default_of
+from tfseq2seq.spec.base import REGISTERED, default_of
+from tfseq2seq.spec.decoders import DecoderBase
+from tfseq2seq.spec.encoders import EncoderBase
+from tfseq2seq.spec.sources import SourceBase
 
 S = TypeVar("S", bound=Spec)
 
@@ -303,8 +306,15 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 
 def _variants(hint: Any) -> tuple[type[Spec], ...]:
-    """The spec classes a hint allows: several for a union told apart by `kind`, none for plain values."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """The spec classes a hint allows: several for a union told apart by `kind`, none for plain values.
+
+    Kinds that other packages register belong to the union whose base they share.
+    """
+    union = isinstance(hint, types.UnionType)
+    options = [*(typing.get_args(hint) if union else (hint,))]
+    for base in (SourceBase, EncoderBase, DecoderBase) if union else ():
+        if all(isinstance(option, type) and issubclass(option, base) for option in options):
+            options += [kind for kind in REGISTERED if issubclass(kind, base)]
     return tuple(option for option in options if isinstance(option, type) and issubclass(option, Spec))
 
 

@@ -1,6 +1,6 @@
-"""The command line. Heavy libraries are imported inside the commands, so that `--help` answers at once.
+"""The command line. Heavy libraries are imported inside the commands, so that `--help` is fast.
 
-What a user can put right ends with one line on standard error and exit code 2; nothing is left half written.
+A mistake of the user ends a command with one line on standard error and exit code 2. No file is left half written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tfseq2seq.errors import UserError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def commands() -> None:
-    """Sequence-to-sequence models from raw data to a served model."""
+    """Train, evaluate, export and serve sequence-to-sequence models."""
 
 
 for _command in [
@@ -54,7 +54,7 @@ for _command in [
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `tfseq2seq` command."""
-    # Errors reach us as exceptions; set it to 0 to read TensorFlow's own messages beside them.
+    # Errors arrive as exceptions. A user who sets the level to 0 also sees the log of TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_LOG)
     try:
         commands.main(args=None if arguments is None else list(arguments), prog_name="tfseq2seq", standalone_mode=False)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(str(error), USAGE_ERROR)
     except click.ClickException as error:
         if error.format_message().startswith("Usage:"):
-            # A group without a command: this is its help.
+            # A group without a command shows its help.
             click.echo(error.format_message(), err=True)
             sys.exit(error.exit_code)
         fail(error.format_message(), error.exit_code)

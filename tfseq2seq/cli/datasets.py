@@ -1,4 +1,4 @@
-"""Making and converting data."""
+"""Commands that generate and convert data."""
 
 from __future__ import annotations
 
@@ -6,35 +6,44 @@ from typing import Any
 
 import click
 
-from tfseq2seq.cli.options import POSITIVE
+from tfseq2seq.cli.options import ABOVE_ZERO, POSITIVE, Decorator, seed_option, split_option
 from tfseq2seq.cli.runs import import_tensorflow
 
 
 @click.group()
 def data() -> None:
-    """Make and convert data."""
+    """Generate or convert data."""
+
+
+def _size_option(split: str, default: int, noun: str) -> Decorator:
+    """The option for the number of examples in a split."""
+    return click.option(f"--{split}", type=POSITIVE, default=default, show_default=True, help=f"Number of {noun}.")
 
 
 @data.command("generate")
 @click.argument("folder")
-@click.option("--train", "train_pairs", default=30_000, show_default=True)
-@click.option("--validation", default=500, show_default=True)
-@click.option("--test", default=1_000, show_default=True)
-@click.option("--seed", default=1, show_default=True)
-def data_generate(folder: str, train_pairs: int, validation: int, test: int, seed: int) -> None:
-    """Write generated pairs to FOLDER: dates, times, money and ordinals to words, in English and Chinese."""
+@_size_option("train", 30_000, "training pairs")
+@_size_option("validation", 500, "validation pairs")
+@_size_option("test", 1_000, "test pairs")
+@seed_option
+def data_generate(folder: str, train: int, validation: int, test: int, seed: int) -> None:
+    """Write generated pairs of text to FOLDER.
+
+    The sources contain dates, times, amounts of money and ordinal numbers in English and Chinese. The targets contain
+    them in words.
+    """
     from tfseq2seq.data.synthetic.text_normalization import write_generated
 
-    for path in write_generated(folder, train_pairs, validation, test, seed).values():
+    for path in write_generated(folder, train, validation, test, seed).values():
         click.echo(path)
 
 
 @data.command("records")
-@click.option("--source", required=True, type=click.Path(), help="File of source lines.")
-@click.option("--target", required=True, type=click.Path(), help="File of target lines.")
+@click.option("--source", required=True, type=click.Path(), help="File of source texts, one per line.")
+@click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")
 @click.argument("output")
 def data_records(source: str, target: str, output: str) -> None:
-    """Write pairs of lines to the TFRecord file OUTPUT."""
+    """Write the pairs of two text files to the TFRecord file OUTPUT."""
     import_tensorflow()
     from tfseq2seq.data.corpora import corpus_pairs, write_records
     from tfseq2seq.spec import CorpusSpec
@@ -46,31 +55,35 @@ def data_records(source: str, target: str, output: str) -> None:
 
 @data.command("morse")
 @click.argument("folder")
-@click.option("--train", "train_count", default=4_000, show_default=True)
-@click.option("--validation", default=200, show_default=True)
-@click.option("--test", default=500, show_default=True)
-@click.option("--seed", default=1, show_default=True)
-def data_morse(folder: str, train_count: int, validation: int, test: int, seed: int) -> None:
-    """Write generated Morse code to FOLDER: recordings of varying speed, pitch and noise, and a manifest of them."""
+@_size_option("train", 4_000, "training recordings")
+@_size_option("validation", 200, "validation recordings")
+@_size_option("test", 500, "test recordings")
+@seed_option
+def data_morse(folder: str, train: int, validation: int, test: int, seed: int) -> None:
+    """Write generated Morse code to FOLDER: recordings of different speed, pitch and noise, and their manifest."""
     from tfseq2seq.data.synthetic.morse import write_morse
 
-    for path in write_morse(folder, train_count, validation, test, seed).values():
+    for path in write_morse(folder, train, validation, test, seed).values():
         click.echo(path)
 
 
 @data.command("join")
 @click.argument("manifest")
 @click.argument("folder")
-@click.option("--split", default="", help="Rows of a TSV manifest whose column split says so.")
-@click.option("--name", help="Split of the recordings written, and their first name.  [default: that of --split]")
-@click.option("--count", type=POSITIVE, default=1000, show_default=True, help="Recordings to write.")
-@click.option("--least", type=POSITIVE, default=3, show_default=True, help="Fewest utterances in one.")
-@click.option("--most", type=POSITIVE, default=7, show_default=True, help="Most utterances in one.")
+@split_option
+@click.option("--name", help="Name of the new split; its files begin with it.  [default: the value of --split]")
+@click.option("--count", type=POSITIVE, default=1000, show_default=True, help="Number of recordings to write.")
+@click.option("--least", type=POSITIVE, default=3, show_default=True, help="Fewest utterances in a recording.")
+@click.option("--most", type=POSITIVE, default=7, show_default=True, help="Most utterances in a recording.")
 @click.option(
-    "--pause", type=(float, float), default=(0.05, 0.4), show_default=True, help="Shortest and longest, in s."
+    "--pause",
+    type=(float, float),
+    default=(0.05, 0.4),
+    show_default=True,
+    help="Shortest and longest pause between utterances, in seconds.",
 )
-@click.option("--rate", default=16_000, show_default=True, help="Samples a second to write.")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--rate", type=POSITIVE, default=16_000, show_default=True, help="Sample rate of the recordings, in Hz.")
+@seed_option
 def data_join(
     manifest: str,
     folder: str,
@@ -83,7 +96,10 @@ def data_join(
     rate: int,
     seed: int,
 ) -> None:
-    """Join utterances of MANIFEST, of one speaker each time, into longer recordings in FOLDER, with a manifest."""
+    """Join short utterances of MANIFEST to longer recordings, and write them and their manifest to FOLDER.
+
+    The utterances in a recording are of one speaker.
+    """
     from tfseq2seq.data.manifests import read_manifest
 
     utterances = read_manifest(manifest, split)
@@ -97,9 +113,17 @@ def data_join(
 @data.command("shard")
 @click.argument("manifest")
 @click.argument("folder")
-@click.option("--split", default="", help="Rows of a TSV manifest whose column split says so.")
-@click.option("--rate", default=16_000, show_default=True, help="Samples a second to write: source.sample_rate.")
-@click.option("--shard-seconds", default=600.0, show_default=True, help="Seconds of audio in each file.")
+@split_option
+@click.option(
+    "--rate",
+    type=POSITIVE,
+    default=16_000,
+    show_default=True,
+    help="Sample rate of the shards, in Hz: the model's source.sample_rate.",
+)
+@click.option(
+    "--shard-seconds", type=ABOVE_ZERO, default=600.0, show_default=True, help="Seconds of audio in one file."
+)
 def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds: float) -> None:
     """Write the recordings and texts of MANIFEST to TFRecord files in FOLDER, for data.train.records."""
     from tfseq2seq.data.manifests import read_manifest

@@ -1,4 +1,4 @@
-"""How commands end: what they say when they cannot go on, and with which exit code."""
+"""How commands end: their messages about errors, and their exit codes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Stopped(click.ClickException):
 
 
 def fail(message: str, code: int) -> None:
+    """Writes a message to standard error in one line, and ends the program."""
     _tell(message)
     sys.exit(code)
 
 
 def report(faults: Sequence[tuple[int, str]]) -> None:
-    """A line on standard error for each recording that could not be used, and exit code 2 if there was any."""
+    """Writes a line to standard error for each recording that cannot be used, and ends the program if there is one."""
     for _, message in faults:
         _tell(message)
     if faults:
@@ -34,5 +35,5 @@ def _tell(message: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """A line out for each line in: a line break inside an output would shift all that follow."""
+    """Replaces line breaks, so that each input has exactly one line of output."""
     return text.replace("\n", " ").replace("\r", " ")

@@ -1,27 +1,28 @@
-"""What commands read: lines of text, prompts, recordings. `READERS` has one for each kind of source."""
+"""What commands read: lines of text, prompts, recordings. `READERS` has a function for each kind of source."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import AudioSpec, NoSourceSpec, SourceSpec, TextSpec
+from tfseq2seq.spec import AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 
 
 @dataclass(frozen=True)
 class Request:
-    """Where a command is told to read its inputs from.
+    """The options of a command that say where its inputs are.
 
     Attributes:
         files: audio files.
-        lines: file with one input per line (--input or --source).
+        lines: file with one input per line.
         manifest: table of recordings.
-        split: rows of the manifest.
-        standard_input: whether to read standard input where nothing else is given.
+        split: rows of the manifest to use.
+        standard_input: whether the command reads standard input if no file is given.
+        lines_option: name of the option for `lines`, for messages.
     """
 
     files: Sequence[str] = ()
@@ -29,6 +30,7 @@ class Request:
     manifest: str | None = None
     split: str = ""
     standard_input: bool = False
+    lines_option: str = "--input"
 
 
 @dataclass
@@ -37,10 +39,10 @@ class Inputs:
 
     Attributes:
         values: Python values as the model's predictor takes them.
-        references: the texts that belong to them, where the input has them.
-        faults: (index, message) of inputs that cannot be used; their values are empty.
-        seconds: how long recordings are together; 0 of other sources.
-        utterances: of recordings, the files and stretches they come from.
+        references: the texts of the recordings, if there is a manifest.
+        faults: (index, message) of inputs that cannot be used. Their values are empty.
+        seconds: the duration of all recordings; 0 for text.
+        utterances: the files and segments of the recordings.
     """
 
     values: list[Any]
@@ -60,37 +62,43 @@ def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
     """Reads the inputs of a command for a model with the given source.
 
     Raises:
-        UserError: an option is for another kind of source, or a file is wrong.
+        UserError: an option is for another kind of source, or a file is not valid.
     """
-    return READERS[type(spec)](spec, request)
+    return lookup(READERS, spec)(spec, request)
 
 
 def _read_lines(spec: SourceSpec, request: Request) -> Inputs:
     from tfseq2seq.files import read_lines
 
-    others = {"audio files": request.files, "--manifest": request.manifest, "--split": request.split}
-    _refuse(others, "text", "a file of lines")
+    for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
+        if value:
+            raise UserError(
+                f"{option}: needs a model of recordings, got source.kind {spec.kind}; give a file of lines with "
+                f"{request.lines_option}"
+            )
     if request.lines:
         return Inputs(list(read_lines(request.lines)))
     if not request.standard_input:
-        raise UserError("the model reads text: give a file of lines with --input")
+        raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     return Inputs(_standard_input())
 
 
 def _read_recordings(spec: SourceSpec, request: Request) -> Inputs:
     from tfseq2seq.data.manifests import Utterance, read_manifest
 
-    _refuse({"--input": request.lines}, "recordings", "audio files or --manifest")
+    files = "audio files or --manifest" if request.standard_input else "--manifest"
+    if request.lines:
+        raise UserError(f"{request.lines_option}: needs a model of text, got source.kind {spec.kind}; give {files}")
     if request.files and request.manifest:
-        raise UserError("give audio files or --manifest, not both")
+        raise UserError("--manifest: cannot be combined with audio files; give one of them")
     if request.split and not request.manifest:
-        raise UserError("--split chooses rows of --manifest, and no manifest is given")
+        raise UserError("--split: needs --manifest, as it selects rows of a manifest")
     if request.manifest:
         utterances = read_manifest(request.manifest, request.split)
     elif request.files or request.standard_input:
         utterances = [Utterance(name, name, "") for name in request.files or ("/dev/stdin",)]
     else:
-        raise UserError("the model reads recordings: give --manifest")
+        raise UserError(f"--manifest: must be given for a model with source.kind {spec.kind}")
     import_tensorflow()
     from tfseq2seq.sources.recordings import read_recordings
 
@@ -105,12 +113,6 @@ READERS: dict[type, Callable[[Any, Request], Inputs]] = {
     TextSpec: _read_lines,
     AudioSpec: _read_recordings,
 }
-
-
-def _refuse(given: Mapping[str, Any], noun: str, instead: str) -> None:
-    for name, value in given.items():
-        if value:
-            raise UserError(f"{name}: cannot be used, as the model reads {noun}; give {instead}")
 
 
 def _standard_input() -> list[str]:

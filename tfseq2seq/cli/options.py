@@ -14,11 +14,28 @@ POSITIVE = click.IntRange(min=1)
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 run_option = click.option("--run", "folder", required=True, help="Folder of the run.")
-weights_option = click.option("--weights", help="Weights file to use instead of the run's finished ones.")
-split_option = click.option("--split", default="", help="Of speech: rows of the manifest whose column split says so.")
+weights_option = click.option("--weights", help="Use this weights file instead of the final weights of the run.")
+split_option = click.option(
+    "--split", default="", help="Use only the rows of the manifest whose column split has this value."
+)
+reference_option = click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    help="File of references, one per line. Repeat the option for several references of each output.",
+)
+separator_option = click.option(
+    "--separator", help="Text between several references on one line of a --reference file, for example '|'."
+)
+tokenize_option = click.option(
+    "--tokenize", default="13a", show_default=True, help="Tokenizer of sacreBLEU, for example 13a or zh."
+)
+seed_option = click.option(
+    "--seed", type=COUNT, default=1, show_default=True, help="Seed of the random numbers; equal seeds give equal data."
+)
 
 
-def workers_option(help: str = "Batches at a time; 0: one per core, at most 8.") -> Decorator:
+def workers_option(help: str = "Number of batches to process at the same time; 0: one per core, at most 8.") -> Decorator:
     return click.option("--workers", type=COUNT, default=0, show_default=True, help=help)
 
 
@@ -26,14 +43,21 @@ def settings_option(help: str) -> Decorator:
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
 
 
+search_option = settings_option("Change a setting of the search, for example search.beam=8. Repeat it for more.")
+
+
 def run_options(required: bool = True) -> Decorator:
     """--run (several for an ensemble), --weights and --set of the commands that use a trained model."""
     options: list[Decorator] = [
         click.option(
-            "--run", "runs", multiple=True, required=required, help="Folder of a run; several make an ensemble."
+            "--run",
+            "runs",
+            multiple=True,
+            required=required,
+            help="Folder of a run. Repeat the option for an ensemble of several runs.",
         ),
         weights_option,
-        settings_option("Change search.*, as search.beam=8."),
+        search_option,
     ]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

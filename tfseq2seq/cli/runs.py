@@ -1,4 +1,4 @@
-"""Trained models opened, with TensorFlow, which only the commands that compute import."""
+"""Opens trained runs, and imports TensorFlow, which only the commands that compute need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.spec import NEEDS, Recipe
 
 if TYPE_CHECKING:
     from tfseq2seq.inference.predictor import Predictor
@@ -18,8 +19,11 @@ NO_LOG = "3"  # TensorFlow's level at which its C++ parts log nothing
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its greetings: they come from C++ before it knows its log level, and would bury the
-    one line a user has to read. They are shown if the import fails, or if the user has set the log level."""
+    """Imports TensorFlow without its first log messages.
+
+    They come from C++ before it knows its log level, and would hide the one line that a user has to read. They are
+    shown if the import fails, or if the user has set the log level.
+    """
     if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != NO_LOG or sys.stderr is None:
         return
     sys.stderr.flush()
@@ -38,14 +42,18 @@ def import_tensorflow() -> None:
 
 
 def open_runs(runs: Sequence[str], overrides: Sequence[str] = ()) -> list[Run]:
-    """Opens the runs that a command names, once; `overrides` change the search of the first.
+    """Opens the runs of a command.
+
+    Args:
+        runs: folders.
+        overrides: settings `search.x=y` that replace those in the recipes.
 
     Raises:
-        UserError: a run is missing or damaged, or an override is of something else than the search.
+        UserError: a run is missing or damaged, or an override is not a setting of the search.
     """
     for override in overrides:
         if not override.startswith("search."):
-            raise UserError(f"--set {override}: only search.* can change after training")
+            raise UserError(f"--set {override}: must be a key of search; only search.* can change after training")
     import_tensorflow()
     from tfseq2seq.run import Run
 
@@ -57,15 +65,30 @@ def open_predictor(runs: Sequence[Run], weights: str | None = None, batches: int
 
     Args:
         runs: from `open_runs`.
-        weights: a weights file instead of the finished ones.
-        batches: to generate in all, where this process does nothing else.
-        workers: batches at a time.
+        weights: a weights file instead of the final weights.
+        batches: the number of batches to generate, if this process does nothing else.
+        workers: the number of batches at the same time.
     """
     if weights and len(runs) > 1:
-        raise UserError("--weights: goes with a single --run")
+        raise UserError(f"--weights: needs a single --run, got {len(runs)}")
     from tfseq2seq.inference.generator import share_cores
     from tfseq2seq.inference.predictor import Predictor
 
     if batches:
         share_cores(batches, workers)
     return Predictor.of_runs(runs, weights)
+
+
+def require(recipe: Recipe, need: str, what: str) -> None:
+    """Refuses a command or an option that needs another kind of model.
+
+    Args:
+        recipe: of the model.
+        need: a key of `NEEDS`.
+        what: the command or the option, for the message.
+
+    Raises:
+        UserError: the recipe does not provide what is needed.
+    """
+    if need not in recipe.provides:
+        raise UserError(f"{what}: needs {NEEDS[need]}, got source.kind {recipe.source.kind}")

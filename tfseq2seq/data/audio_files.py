@@ -1,8 +1,8 @@
 """Reading of recordings of all supported formats as mono float32 samples in [-1, 1] at a given sample rate.
 
 WAV files are decoded by the same function as in exported models (`features.wav`), and all recordings are resampled by
-the same function (`features.resampling`). FLAC, MP3, Ogg and AIFF files are decoded by soundfile, or by tensorflow-io if
-soundfile is not installed.
+the same function (`features.resampling`). FLAC, MP3, Ogg and AIFF files are decoded by soundfile, or by tensorflow-io
+if soundfile is not installed.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def _check_set(file: Path) -> None:
         missing = file.with_name(f"{number:05}-of-{match.group(1)}.tfrecord") if match else file
         if not missing.exists():
             raise UserError(
-                f"{file}: {missing.name} of the same set is missing; copy it there, or write the shards again"
+                f"{file}: {missing.name} of the same set is missing; copy it there or write the shards again"
             )
 
 

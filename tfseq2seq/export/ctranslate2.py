@@ -129,7 +129,7 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a CTranslate2 folder; give one run")
     spec = model.models[0].spec
     encoder, decoder = spec.encoder, spec.decoder
-    if (type(encoder), type(decoder)) not in _ARCHITECTURES or model.source.features is None:
+    if (type(encoder), type(decoder)) not in _ARCHITECTURES or not model.source.size:
         raise UserError(
             f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
             f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"

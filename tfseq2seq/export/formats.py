@@ -6,7 +6,6 @@ heavy libraries inside their methods, so that the command line can list formats 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import pkgutil
@@ -124,15 +123,12 @@ class Format:
         raise NotImplementedError
 
 
-@functools.cache
 def formats() -> dict[str, Format]:
-    """Every format, by its name."""
-    found: list[Format] = []
+    """Every format, by its name: those of this package, and subclasses of `Format` that other packages define."""
     for module in pkgutil.iter_modules(tfseq2seq.export.__path__):
         if module.name.endswith("_format"):
-            part = importlib.import_module(f"tfseq2seq.export.{module.name}")
-            kinds = (kind for kind in vars(part).values() if isinstance(kind, type) and issubclass(kind, Format))
-            found += [kind() for kind in kinds if kind.name]
+            importlib.import_module(f"tfseq2seq.export.{module.name}")
+    found = [kind() for kind in Format.__subclasses__() if kind.name]
     # SavedModel first: it is the default.
     return {one.name: one for one in sorted(found, key=lambda one: (bool(one.suffix), one.name))}
 

@@ -170,7 +170,7 @@ def _config(model: Predictor, quantization: str, strings: bool) -> dict[str, Any
         "special_ids": {"pad": 0, "unk": 1, "bos": 2, "eos": 3},
     }
     config |= model.source.config()
-    if strings and model.source.reader:
+    if strings and model.source.takes_strings:
         config["inputs"] = ["text"]
     return config
 

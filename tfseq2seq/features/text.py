@@ -44,6 +44,8 @@ class TextFeatures(keras.layers.Layer):
         super().__init__(trainable=False, **kwargs)
         self.spec, self.vocabulary = spec, vocabulary
         self.size = len(vocabulary.tokens)
+        # Looked up here: tf.data would convert the lookup into a graph.
+        self._begin_id = spec.reserved_id(spec.begin) if spec.begin else 0
         # What each token contributes to text, the space before a word included.
         self.surfaces = surfaces(vocabulary, spec)
         self._surfaces = tf.constant(self.surfaces)
@@ -94,9 +96,9 @@ class TextFeatures(keras.layers.Layer):
         A string without any token has no begin token either.
         """
         ids = self.tokenize(text)
-        if self.spec.begin:
+        if self._begin_id:
             counts = tf.cast(ids.row_lengths() > 0, ids.row_splits.dtype)
-            begins = tf.fill([tf.reduce_sum(counts)], self.reserved_id(self.spec.begin))
+            begins = tf.fill([tf.reduce_sum(counts)], self._begin_id)
             ids = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1)
         if not end:
             return ids

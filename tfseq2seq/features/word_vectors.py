@@ -78,8 +78,8 @@ def embedding_matrix(
 ) -> tuple[NDArray[np.float32], int]:
     """Initializes an embedding with known vectors, and with normal noise for the other words of the vocabulary.
 
-    If a sentencepiece piece such as "▁the" is not in `vectors`, the vector of the word "the" is used. The noise in a row
-    depends only on the seed and the row, and not on which other words are known.
+    If a sentencepiece piece such as "▁the" is not in `vectors`, the vector of the word "the" is used. The noise in a
+    row depends only on the seed and the row, and not on which other words are known.
 
     Args:
         vocabulary: V words or pieces in the order of their ids, padding first.

@@ -8,18 +8,17 @@ from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.models.transducer import TransducerModel
 from tfseq2seq.spec import (
+    AutoregressiveDecoderBase,
     CTCDecoderSpec,
     ModelSpec,
-    RecurrentDecoderSpec,
     SourceSpec,
     TransducerDecoderSpec,
-    TransformerDecoderSpec,
+    lookup,
 )
 
-# The model class for each kind of decoder.
+# The model class for each family of decoders.
 MODELS: dict[type, Any] = {
-    TransformerDecoderSpec: Seq2Seq,
-    RecurrentDecoderSpec: Seq2Seq,
+    AutoregressiveDecoderBase: Seq2Seq,
     CTCDecoderSpec: CTCModel,
     TransducerDecoderSpec: TransducerModel,
 }
@@ -34,4 +33,4 @@ def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_si
         source_size: entries of the source vocabulary; 0 where there is none.
         target_size: entries of the target vocabulary.
     """
-    return MODELS[type(spec.decoder)](spec, source_size, target_size, source, **kwargs)
+    return lookup(MODELS, spec.decoder)(spec, source_size, target_size, source, **kwargs)

@@ -27,7 +27,7 @@ from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
 from tfseq2seq.layers.recurrent_attention import RecurrentAttention
 from tfseq2seq.layers.transformer import TransformerBlock, cache_rows
 from tfseq2seq.models.memory import Memory
-from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec
+from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec, lookup
 
 
 class TransformerDecoder(keras.layers.Layer):
@@ -306,5 +306,6 @@ def build_decoder(
     Args:
         stepwise: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
     """
-    extra = {"stepwise": stepwise} if not BUILDERS[type(spec)].parallel else {}
-    return BUILDERS[type(spec)](spec, width, memory_width, summary_width, initializer, name="decoder", **extra)
+    build = lookup(BUILDERS, spec)
+    extra = {} if build.parallel else {"stepwise": stepwise}
+    return build(spec, width, memory_width, summary_width, initializer, name="decoder", **extra)

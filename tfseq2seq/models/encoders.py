@@ -30,6 +30,7 @@ from tfseq2seq.spec import (
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
+    lookup,
 )
 
 
@@ -272,7 +273,7 @@ def _recurrent_stack(cell: str, layers: int, units: int, bidirectional: bool, in
     return stack
 
 
-BUILDERS = {
+BUILDERS: dict[type, Any] = {
     ConformerEncoderSpec: ConformerEncoder,
     PyramidEncoderSpec: PyramidEncoder,
     TransformerEncoderSpec: TransformerEncoder,
@@ -283,4 +284,4 @@ BUILDERS = {
 
 def build_encoder(spec: EncoderSpec, width: int, initializer: str) -> Encoder:
     """The encoder a spec asks for, over embeddings of the given width."""
-    return BUILDERS[type(spec)](spec, width, initializer, name="encoder")
+    return lookup(BUILDERS, spec)(spec, width, initializer, name="encoder")

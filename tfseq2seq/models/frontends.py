@@ -24,7 +24,7 @@ from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
-from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, TextSpec
+from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
 
 
 class _Encoded:
@@ -183,4 +183,4 @@ def build_frontend(spec: ModelSpec, source: Any, size: int, target_embedding: An
         size: entries of the source vocabulary, where it has one.
         target_embedding: of the target tokens, for sources that share it.
     """
-    return FRONTENDS[type(source)](spec, source, size, target_embedding)
+    return lookup(FRONTENDS, source)(spec, source, size, target_embedding)

@@ -35,9 +35,7 @@ def saved_model(folder: str) -> Ask:
     outputs = [signature.outputs[name].name for name in ("text", "score")]
 
     def ask(rows: Sequence[Any]) -> Answers:
-        given: dict[str, Any] = {"text": np.array(rows, object)}
-        if not isinstance(rows[0], str):
-            given = dict(zip(("audio", "length"), packed(rows), strict=True))
+        given = named({name: len(info.tensor_shape.dim) for name, info in signature.inputs.items()}, rows)
         texts, scores = session.run(outputs, {signature.inputs[name].name: value for name, value in given.items()})
         return [text.decode("utf-8", "replace") for text in texts], scores.tolist()
 
@@ -61,11 +59,7 @@ def tflite(folder: str) -> Ask:
     runner = interpreter.get_signature_runner("serving_default")
 
     def ask(rows: Sequence[Any]) -> Answers:
-        if isinstance(rows[0], str):
-            found = runner(text=np.array(rows, object))
-        else:
-            values, length = packed(rows)
-            found = runner(ids=values) if values.dtype == np.int32 else runner(audio=values, length=length)
+        found = runner(**named({name: len(info["shape"]) for name, info in runner.get_input_details().items()}, rows))
         if strings:
             return [text.decode("utf-8", "replace") for text in found["text"]], found["score"].tolist()
         return found["ids"][:, 0].tolist(), found["score"][:, 0].tolist()
@@ -90,6 +84,14 @@ def ctranslate2(folder: str) -> Ask:
 def cores() -> int:
     """Of the processor, that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
+    """Rows as the inputs of a signature, given the rank of each: strings, or values [B, N] and their lengths [B]."""
+    if isinstance(rows[0], str):
+        return {name: np.array(rows, object) for name in ranks}
+    values, lengths = packed(rows)
+    return {name: values if rank > 1 else lengths for name, rank in ranks.items()}
 
 
 def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 from tfseq2seq.recipe import source_from_dict
 from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.runtime.plain_text import PlainText, load_side
-from tfseq2seq.spec import PAD, AudioSpec, NoSourceSpec, SourceSpec, TextSpec
+from tfseq2seq.spec import PAD, AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 
 
 class PlainTokens:
@@ -102,5 +102,5 @@ def load_source(folder: Path, config: dict[str, Any], target: PlainText) -> Plai
         KeyError: the config lacks the source.
     """
     spec = source_from_dict(config["audio"] if "audio" in config else config["source"])
-    found: PlainSource = PLAIN_SOURCES[type(spec)].load(spec, folder, config, target)
+    found: PlainSource = lookup(PLAIN_SOURCES, spec).load(spec, folder, config, target)
     return found

@@ -7,7 +7,7 @@ from typing import Any
 from tfseq2seq.sources.audio import AudioSource
 from tfseq2seq.sources.base import Corpora, Source, SourceInputs
 from tfseq2seq.sources.text import NoSource, TextSource
-from tfseq2seq.spec import AudioSpec, NoSourceSpec, TextSpec
+from tfseq2seq.spec import AudioSpec, NoSourceSpec, TextSpec, lookup
 
 SOURCES: dict[type, type[Source]] = {
     NoSourceSpec: NoSource,
@@ -18,7 +18,7 @@ SOURCES: dict[type, type[Source]] = {
 
 def source_class(spec: Any) -> type[Source]:
     """The class of sources for a spec."""
-    return SOURCES[type(spec)]
+    return lookup(SOURCES, spec)
 
 
 __all__ = [

@@ -231,6 +231,9 @@ class Source:
         packed = self.pack(self.examples()[:1])
         return {str(spec.name): value for spec, value in zip(self.signature, packed, strict=True)}
 
+    # Whether the Python values are strings.
+    takes_strings = False
+
     @property
     def reader(self) -> TextFeatures | None:
         """The text features that read the strings of this source; None of sources that are no strings."""

@@ -27,6 +27,7 @@ _EXAMPLE_TOKENS = 8
 class _Strings(Source):
     """What sources of strings share: one string per input."""
 
+    takes_strings = True
     signature = (tf.TensorSpec([None], tf.string, name="text"),)
     features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 

@@ -4,10 +4,25 @@ Model, data pipeline, search and export all follow from a `Recipe`. Every field 
 cannot work raises `UserError` with the dotted name of the key. Reading and writing recipes is in `recipe.py`.
 """
 
-from tfseq2seq.spec.base import BLANK, BOS, EOS, NEEDS, PAD, SPECIAL_TOKENS, UNK, Spec, SpecError, group, setting
+from tfseq2seq.spec.base import (
+    BLANK,
+    BOS,
+    EOS,
+    NEEDS,
+    PAD,
+    SPECIAL_TOKENS,
+    UNK,
+    Spec,
+    SpecError,
+    group,
+    lookup,
+    register_kind,
+    setting,
+)
 from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
 from tfseq2seq.spec.data import CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
+    AutoregressiveDecoderBase,
     CTCDecoderSpec,
     DecoderSpec,
     RecurrentDecoderSpec,
@@ -17,6 +32,7 @@ from tfseq2seq.spec.decoders import (
 from tfseq2seq.spec.encoders import (
     ConformerEncoderSpec,
     ConvolutionEncoderSpec,
+    EncoderBase,
     EncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
@@ -25,10 +41,15 @@ from tfseq2seq.spec.encoders import (
 from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
-from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceSpec, TextSpec
+from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceBase, SourceSpec, TextSpec
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec
 
 __all__ = [
+    "AutoregressiveDecoderBase",
+    "EncoderBase",
+    "SourceBase",
+    "lookup",
+    "register_kind",
     "BLANK",
     "BOS",
     "EOS",

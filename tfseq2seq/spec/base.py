@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from tfseq2seq.errors import UserError
+
+T = TypeVar("T")
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 # CTC and transducers emit it where they emit no token; no transcript holds <pad>.
@@ -20,6 +22,7 @@ NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
     "audio": "recordings (source.kind audio)",
+    "manifest": "a source that a manifest lists (source.kind audio)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
     "attention": "a decoder that attends to the source",
@@ -94,6 +97,31 @@ class Spec:
 
     def check(self) -> None:
         """Checks between fields; overridden where there are any."""
+
+
+def register_kind(kind: type) -> type:
+    """Adds a kind of source, encoder or decoder of another package, so that recipes can name it.
+
+    The class derives from `SourceBase`, `EncoderBase` or a decoder family; `kind: Literal["name"]` is its first field.
+    """
+    if kind not in REGISTERED:
+        REGISTERED.append(kind)
+    return kind
+
+
+REGISTERED: list[type] = []
+
+
+def lookup(registry: Mapping[type, T], spec: Any) -> T:
+    """What a registry holds for a spec: of its class, or of the nearest class above it, such as its family.
+
+    Raises:
+        KeyError: there is nothing.
+    """
+    for kind in type(spec).__mro__:
+        if kind in registry:
+            return registry[kind]
+    raise KeyError(f"nothing is registered for {type(spec).__name__}")
 
 
 def check_needs(spec: Spec, provided: frozenset[str]) -> None:

@@ -26,7 +26,7 @@ class CorpusSpec(Spec):
         "",
         "recordings with transcripts: TSV with the columns path and text, JSON lines with audio_filepath and text, or "
         "a Kaldi folder with wav.scp and text",
-        needs="audio",
+        needs="manifest",
     )
     split: str = setting(
         "", "rows of a TSV manifest with this value in the column split (empty: all rows)", needs="audio"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
 from tfseq2seq.spec.blocks import Cell, Scores, TransformerSpec
@@ -22,15 +22,21 @@ class DecoderBase(Spec):
         """Raises `SpecError` where the decoder cannot do without an encoder's output."""
 
 
+class AutoregressiveDecoderBase(DecoderBase):
+    """Decoders that write token by token, each given the ones before, until they write <eos>."""
+
+    provides: ClassVar[Any] = frozenset({"autoregressive"})
+
+
 @dataclass(frozen=True)
-class TransformerDecoderSpec(TransformerSpec, DecoderBase):
+class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
     """Transformer decoder."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention"})
 
 
 @dataclass(frozen=True)
-class RecurrentDecoderSpec(DecoderBase):
+class RecurrentDecoderSpec(AutoregressiveDecoderBase):
     """A stack of recurrent layers with attention, or with a fixed context vector (Sutskever et al. 2014)."""
 
     kind: Literal["recurrent"] = setting("recurrent", "names this decoder")

@@ -18,6 +18,12 @@ class SourceBase(Spec):
 
     def check_recipe(self, recipe: Any) -> None:
         """Raises `SpecError` where the rest of a recipe does not suit this source; keys are of the whole recipe."""
+        for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
+            if bool(corpus.source) != bool(corpus.target):
+                given, missing = ("source", "target") if corpus.source else ("target", "source")
+                raise SpecError(
+                    f"data.{name}.{missing}", f"must be given, as source and target come together, got {given} alone"
+                )
         with prefixed("model.decoder"):
             recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
 
@@ -144,7 +150,7 @@ class AudioSpec(SourceBase):
     them, whisper as in Radford et al. 2022, kaldi as in Kaldi's fbank without dither.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio"})
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest"})
 
     kind: Literal["audio"] = setting("audio", "names this kind of source")
     sample_rate: int = setting(16000, "samples a second inside the model; recordings are resampled to it", low=1000)

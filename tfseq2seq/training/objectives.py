@@ -10,12 +10,12 @@ from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.spec import (
     PAD,
+    AutoregressiveDecoderBase,
     CTCDecoderSpec,
     ModelSpec,
-    RecurrentDecoderSpec,
     TrainingSpec,
     TransducerDecoderSpec,
-    TransformerDecoderSpec,
+    lookup,
 )
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
 
@@ -119,8 +119,7 @@ class TransducerObjective(_AlignmentObjective):
 
 
 OBJECTIVES: dict[type, type[Objective]] = {
-    TransformerDecoderSpec: TokenObjective,
-    RecurrentDecoderSpec: TokenObjective,
+    AutoregressiveDecoderBase: TokenObjective,
     CTCDecoderSpec: CTCObjective,
     TransducerDecoderSpec: TransducerObjective,
 }
@@ -128,7 +127,7 @@ OBJECTIVES: dict[type, type[Objective]] = {
 
 def build_objective(model: ModelSpec, training: TrainingSpec) -> Objective:
     """The objective of a model."""
-    return OBJECTIVES[type(model.decoder)](model, training)
+    return lookup(OBJECTIVES, model.decoder)(model, training)
 
 
 def _real(ids: tf.Tensor) -> tf.Tensor:

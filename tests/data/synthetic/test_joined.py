@@ -58,7 +58,7 @@ def test_faults(manifest, tmp_path):
     from tfseq2seq.data.synthetic.joined import write_joined
 
     utterances = read_manifest(manifest)
-    with pytest.raises(UserError, match="cannot join 4 to 3 utterances"):
+    with pytest.raises(UserError, match="1 <= least <= most.*got count 1, least 4, most 3"):
         write_joined(utterances, tmp_path / "x", "x", 1, least=4, most=3)
     (manifest.parent / "3.wav").write_bytes(b"")
     with pytest.raises(UserError, match=r"3\.wav"):

@@ -226,7 +226,9 @@ def test_files_are_replaced_and_the_same_again(tmp_path):
     assert sum(path.read_bytes() != content for path, content in zip(files, before, strict=True)) == 8
 
 
-@pytest.mark.parametrize("text, reason", [("", "no text"), (" \t", "no text"), ("SOS!", "'!' in 'SOS!'"), ("É", "'É'")])
+@pytest.mark.parametrize(
+    "text, reason", [("", "got no text"), (" \t", "got no text"), ("SOS!", "'!' in 'SOS!'"), ("É", "'É'")]
+)
 def test_what_has_no_code_is_refused(text, reason):
     with pytest.raises(UserError, match=reason):
         morse_utterance(text, np.random.default_rng(0))
@@ -235,13 +237,13 @@ def test_what_has_no_code_is_refused(text, reason):
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"speed": 0.0}, "speed: 0 cannot be; give 1 to 60"),
-        ({"pitch": 4001.0}, "pitch: 4001 cannot be; give 1 to 4000"),
-        ({"jitter": 0.3}, "jitter: 0.3 cannot be; give 0 to 0.2"),
-        ({"level": 0.0}, "level: 0 cannot be"),
-        ({"snr": float("nan")}, "snr: nan cannot be"),
-        ({"silence": (0.1, -0.1)}, "silence: -0.1 cannot be"),
-        ({"rate": 0}, "rate: 0 cannot be"),
+        ({"speed": 0.0}, "speed: must be from 1 to 60, got 0"),
+        ({"pitch": 4001.0}, "pitch: must be from 1 to 4000, got 4001"),
+        ({"jitter": 0.3}, "jitter: must be from 0 to 0.2, got 0.3"),
+        ({"level": 0.0}, "level: must be from 0.0001 to 1, got 0"),
+        ({"snr": float("nan")}, "snr: must be from -100 to 200.*, got nan"),
+        ({"silence": (0.1, -0.1)}, "silence: must be from 0 to 3600, got -0.1"),
+        ({"rate": 0}, "rate: must be from 1000 to 1e.06, got 0"),
     ],
 )
 def test_impossible_sounds_are_refused(options, reason):
@@ -252,12 +254,12 @@ def test_impossible_sounds_are_refused(options, reason):
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"speed": (30.0, 15.0)}, "speed: 30 to 15 cannot be; give 1 to 60, the lower end first"),
-        ({"rate": 1500}, "pitch: 400 to 900 cannot be; give 1 to 750"),
-        ({"words": (0, 3)}, "words: 0 to 3"),
-        ({"word_length": (0, 0)}, "word_length: 0 cannot be"),
-        ({"snr": (0.0, float("inf"))}, "snr: 0 to inf"),
-        ({"jitter": -0.1}, "jitter: -0.1"),
+        ({"speed": (30.0, 15.0)}, "speed: must be from 1 to 60, the lower end first, got 30 to 15"),
+        ({"rate": 1500}, "pitch: must be from 1 to 750, the lower end first, got 400 to 900"),
+        ({"words": (0, 3)}, "words: must be from 1 to 100, the lower end first, got 0 to 3"),
+        ({"word_length": (0, 0)}, "word_length: must be from 1 to 100, got 0"),
+        ({"snr": (0.0, float("inf"))}, "snr: must be .*, got 0 to inf"),
+        ({"jitter": -0.1}, "jitter: must be from 0 to 0.2, got -0.1"),
     ],
 )
 def test_impossible_styles_are_refused(options, reason):
@@ -266,16 +268,16 @@ def test_impossible_styles_are_refused(options, reason):
 
 
 def test_impossible_numbers_are_refused_at_once(tmp_path):
-    with pytest.raises(UserError, match="cannot generate -1 utterances"):
+    with pytest.raises(UserError, match="count: must be at least 0 utterances, got -1"):
         generate_morse(-1, 1)
-    with pytest.raises(UserError, match="seed: -1 cannot be; give 0 or more"):
+    with pytest.raises(UserError, match="seed: must be at least 0, got -1"):
         generate_morse(1, -1)
     for counts in ({"train": 0}, {"validation": -1}, {"test": 0}):
-        with pytest.raises(UserError, match="ask for at least 1"):
+        with pytest.raises(UserError, match="(train|validation|test): must have at least 1 utterance"):
             write_morse(tmp_path / "new", **counts)
     for options, reason in (
-        ({"seed": -1}, "seed"),
-        ({"snr": (9.0, 3.0)}, "snr: 9 to 3"),
+        ({"seed": -1}, "seed: must be at least 0, got -1"),
+        ({"snr": (9.0, 3.0)}, "snr: must be .*, got 9 to 3"),
         ({"test_snr": 999}, "test_snr"),
     ):
         with pytest.raises(UserError, match=reason):
@@ -288,7 +290,7 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path):
     path.write_text("kept")
     with pytest.raises(UserError, match="is a file"):
         write_morse(path, train=1, validation=1, test=1)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="below: the generated data cannot be written"):
         write_morse(path / "below", train=1, validation=1, test=1)
     assert path.read_text() == "kept"
 

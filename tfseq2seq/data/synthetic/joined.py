@@ -1,4 +1,4 @@
-"""Longer utterances out of short ones: recordings of a manifest joined with pauses, such as digits to numbers.
+"""Longer utterances from short ones: recordings of a manifest are joined with pauses, for example digits to numbers.
 
 write_joined(read_manifest("fsdd/fsdd.tsv", "test"), "connected", "test", count=300, least=3, most=7, seed=1)
 """
@@ -27,33 +27,35 @@ def write_joined(
     rate: int = 8000,
     seed: int = 1,
 ) -> Path:
-    """Writes `count` recordings, each of `least` to `most` utterances of a speaker with pauses between, and a manifest.
+    """Writes `count` recordings, each of `least` to `most` utterances of one speaker with pauses, and a manifest.
 
-    How many, which, and how long the pauses are is drawn evenly. Pauses, also those before the first and behind the
-    last, are silent but for rounding: noise of one step of 16 bits, as digital silence tells where utterances end.
+    The number of utterances, the utterances and the durations of the pauses are drawn uniformly. There are pauses
+    before, between and after the utterances. They have noise of one quantization step of 16 bits, because digital
+    silence would reveal the ends of the utterances.
 
     Args:
-        utterances: what to draw from; without speakers all count as one's.
-        folder: gets `<split>.tsv` and `recordings/<split>_<number>.wav`, 16 bits.
-        split: names them, and goes into the column `split`.
-        count: recordings to write.
-        least, most: utterances in each.
-        pause: shortest and longest, in seconds.
-        rate: samples a second.
+        utterances: the utterances to draw from. Utterances without a speaker count as those of one speaker.
+        folder: the folder of `<split>.tsv` and `recordings/<split>_<number>.wav` (16 bits).
+        split: the name of the split, which is part of the file names and the value of the column `split`.
+        count: the number of recordings to write.
+        least, most: the minimum and maximum number of utterances in a recording.
+        pause: the minimum and maximum duration of a pause in seconds.
+        rate: the sample rate in Hz.
         seed: equal seeds give equal recordings.
 
     Returns:
         The manifest.
 
     Raises:
-        UserError: a number is out of its range, there is no utterance, or one cannot be read.
+        UserError: a number is out of range, there are no utterances, or an utterance cannot be read.
     """
     if count < 1 or not 1 <= least <= most or not 0 <= pause[0] <= pause[1]:
         raise UserError(
-            f"cannot join {least} to {most} utterances, pauses of {pause[0]} to {pause[1]} s, into {count} recordings"
+            "joining utterances needs a count of at least 1, 1 <= least <= most, and 0 <= shortest <= longest pause; "
+            f"got count {count}, least {least}, most {most}, pause {pause[0]} to {pause[1]} s"
         )
     if not utterances:
-        raise UserError("there is no utterance to join")
+        raise UserError("utterances: must have at least one utterance, got none")
     generator = np.random.default_rng(seed)
     speakers: dict[str, list[int]] = {}
     for index, utterance in enumerate(utterances):
@@ -66,14 +68,14 @@ def write_joined(
     def recordings() -> Iterator[tuple[str, str, np.ndarray, str]]:
         for _ in range(count):
             speaker = sorted(speakers)[generator.integers(len(speakers))]
-            chosen = generator.choice(speakers[speaker], size=generator.integers(least, most, endpoint=True))
-            joined = _joined([samples[index] for index in chosen], generator, pause, rate)
-            yield split, speaker, joined, " ".join(utterances[index].text for index in chosen)
+            selected = generator.choice(speakers[speaker], size=generator.integers(least, most, endpoint=True))
+            concatenated = _concatenate([samples[index] for index in selected], generator, pause, rate)
+            yield split, speaker, concatenated, " ".join(utterances[index].text for index in selected)
 
     return write_recordings(Path(folder) / f"{split}.tsv", recordings(), rate)
 
 
-def _joined(
+def _concatenate(
     parts: Sequence[np.ndarray], generator: np.random.Generator, pause: tuple[float, float], rate: int
 ) -> np.ndarray:
     pieces: list[np.ndarray] = []

@@ -1,18 +1,19 @@
-"""Generated text normalization data, for the quick start: written forms and how they are said.
+"""Generated text normalization data for the quick start: written forms with their spoken forms.
 
     on Nov 21, 2026    on november twenty-first twenty twenty-six
     costs £3.99        costs three pounds and ninety-nine pence
     下午2:05开会        下 午 两 点 零 五 分 开 会
 
-What is said is a function of what is written:
+The spoken form is a function of the written form:
 
-- An input is Chinese if it holds a Chinese character or "¥", and English otherwise: "14:35" is English, "14:35开会"
+- An input is Chinese if it has a Chinese character or "¥", and English otherwise: "14:35" is English, "14:35开会" is
   Chinese.
-- A date in figures has its year first ("2026-11-21"), or last and then its day first ("21/11/2026").
-- In English, four figures without a unit are a year ("in 2026"); bare numbers are not made.
+- A date in digits begins with the year ("2026-11-21"), or begins with the day and ends with the year ("21/11/2026").
+- In English, four digits without a unit are a year ("in 2026"). There are no bare numbers.
 
-Chinese targets have a space between characters, so that a vocabulary of words stays small in both languages.
-Sources have at most 30 characters, targets at most 14 words. `spoken` says the numbers, `written` lists the forms.
+Chinese targets have a space between characters, so that a vocabulary of words is small in both languages. Sources have
+at most 30 characters, and targets have at most 14 words. `spoken_forms` converts numbers to words, and `written_forms`
+lists the forms.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from tfseq2seq.files import generated_folder
 
 
 def most_pairs() -> int:
-    """How many different pairs there are."""
+    """Returns the number of different pairs."""
     return sum(form.size for form in forms())
 
 
 def generate_pairs(count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` pairs of written source and spoken target, in random order; no source comes twice.
+    """Returns `count` pairs of written source and spoken target in random order. All sources are different.
 
-    The kinds of written form have even shares, up to small integer weights, as far as they have enough values. Equal
+    All kinds of written forms have equal shares, apart from small integer weights, if they have enough values. Equal
     `count` and `seed` give equal pairs.
 
     Raises:
-        UserError: `count` is negative, or above `most_pairs()`.
+        UserError: `count` is below 0 or above `most_pairs()`.
     """
     if not 0 <= count <= most_pairs():
-        raise UserError(f"cannot generate {count} different pairs: ask for 0 to {most_pairs()}")
-    # From the text, as Python's generator ignores the sign of an integer seed.
+        raise UserError(f"the number of different pairs: must be from 0 to {most_pairs()}, got {count}")
+    # The seed is a string, because Python's generator ignores the sign of an integer seed.
     generator = random.Random(str(seed))
     pairs = []
     for form, share in zip(forms(), shares(count, forms(), generator), strict=True):
@@ -53,40 +54,53 @@ def generate_pairs(count: int, seed: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def shares(count: int, among: Sequence[Form], generator: random.Random) -> list[int]:
-    """How many of `count` pairs each form gives: its weight times a common level, or all that it has if that is less.
+def shares(count: int, available: Sequence[Form], generator: random.Random) -> list[int]:
+    """Returns how many of `count` pairs each form provides: its weight times a common level, but at most its size.
 
-    What is left below the next level goes to forms drawn at random. `among` has at least `count` pairs in all.
+    The remaining pairs below the next level go to random forms.
+
+    Args:
+        count: the total number of pairs.
+        available: the forms, with at least `count` pairs in total.
+        generator: selects the forms of the remaining pairs.
     """
 
-    def given(level: int) -> list[int]:
-        return [min(form.size, form.weight * level) for form in among]
+    def allotted(level: int) -> list[int]:
+        return [min(form.size, form.weight * level) for form in available]
 
-    # The highest level that gives no more than `count`; level `count` is high enough, as weights are at least 1.
-    level = bisect_right(range(count + 1), count, key=lambda level: sum(given(level))) - 1
-    result, more = given(level), given(level + 1)
-    left = count - sum(result)
-    for index in generator.sample(range(len(among)), len(among)):
-        extra = min(left, more[index] - result[index])
+    # The highest level with at most `count` pairs. It is at most `count`, because weights are at least 1.
+    level = bisect_right(range(count + 1), count, key=lambda level: sum(allotted(level))) - 1
+    result, next_level = allotted(level), allotted(level + 1)
+    remaining = count - sum(result)
+    for index in generator.sample(range(len(available)), len(available)):
+        extra = min(remaining, next_level[index] - result[index])
         result[index] += extra
-        left -= extra
+        remaining -= extra
     return result
 
 
 def write_generated(
     folder: str | os.PathLike[str], train: int = 30_000, validation: int = 500, test: int = 1_000, seed: int = 1
 ) -> dict[str, Path]:
-    """Writes three splits that have no source in common, as UTF-8 line files; files of the same names are replaced.
+    """Writes three splits that have no source in common, as UTF-8 text files with one line per example.
 
-    Returns the path of each file by its name: train.source, train.target, and likewise for validation and test.
+    Existing files are replaced.
+
+    Args:
+        folder: the folder to write to.
+        train, validation, test: the number of pairs of each split.
+        seed: the seed of the pairs.
+
+    Returns:
+        The path of each file by its name: train.source, train.target, and the same for validation and test.
 
     Raises:
-        UserError: a split would be empty, there are not so many different pairs, or `folder` cannot be written to.
+        UserError: a split would be empty, there are not enough different pairs, or `folder` cannot be written.
     """
     counts = {"train": train, "validation": validation, "test": test}
     for split, count in counts.items():
         if count < 1:
-            raise UserError(f"cannot generate {count} {split} pairs: ask for at least 1")
+            raise UserError(f"{split}: must have at least 1 pair, got {count}")
     pairs = generate_pairs(sum(counts.values()), seed)
     folder = Path(folder)
     paths, start = {}, 0

@@ -12,16 +12,15 @@ from tfseq2seq.inference.decoding.transducer import TransducerDecoding
 from tfseq2seq.inference.external_scorers import ExternalScorers
 from tfseq2seq.sources import Source
 from tfseq2seq.spec import (
+    AutoregressiveDecoderBase,
     CTCDecoderSpec,
-    RecurrentDecoderSpec,
     SearchSpec,
     TransducerDecoderSpec,
-    TransformerDecoderSpec,
+    lookup,
 )
 
 DECODINGS: dict[type, type[Decoding]] = {
-    TransformerDecoderSpec: AutoregressiveDecoding,
-    RecurrentDecoderSpec: AutoregressiveDecoding,
+    AutoregressiveDecoderBase: AutoregressiveDecoding,
     CTCDecoderSpec: CTCDecoding,
     TransducerDecoderSpec: TransducerDecoding,
 }
@@ -35,7 +34,7 @@ def build_decoding(
     Raises:
         UserError: the family cannot do what is asked for.
     """
-    return DECODINGS[type(models[0].spec.decoder)](models, source, search, external, shortlist)
+    return lookup(DECODINGS, models[0].spec.decoder)(models, source, search, external, shortlist)
 
 
 __all__ = ["DECODINGS", "Decoding", "Endpoint", "StreamSearch", "build_decoding"]
