@@ -5,12 +5,12 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2
 
-# Chinese, Japanese and Korean labels in plots.
+# Fonts for Chinese, Japanese and Korean labels in plots.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends fonts-noto-cjk \
     && rm -rf /var/lib/apt/lists/*
 
-# The requirements before the code: a change of the code leaves this layer, by far the largest, as it is.
+# The requirements come before the code, so that a change of the code does not rebuild this layer, the largest one.
 COPY requirements/latest.txt /tmp/requirements.txt
 RUN pip install --require-hashes -r /tmp/requirements.txt
 

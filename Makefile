@@ -1,9 +1,9 @@
-# `make` alone lists the targets. Two environments, each made once per change of its lock:
+# `make` without a target lists the targets. There are two environments. Each is made again when its lock changes:
 #   .venv     requirements/latest.txt  the newest TensorFlow, Python 3.11 to 3.13
 #   .venv-io  requirements/io.txt      TensorFlow 2.17 with tensorflow-io, Python 3.11
 
 PYTHON ?= python3
-# Options for `make lock`: LOCK_FLAGS=--upgrade takes the newest versions, without it a lock keeps those it has.
+# Options for `make lock`: LOCK_FLAGS=--upgrade takes the newest versions. Without it, a lock keeps its versions.
 LOCK_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 
@@ -14,24 +14,24 @@ UV_VERSION := 0.13.8
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-# $(call check_python,NEWEST MINOR,WHAT FOR)
+# $(call check_python,NEWEST MINOR VERSION,WHAT NEEDS IT)
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(1)))' || { \
 	echo "$(2) needs Python 3.11$(if $(filter-out 11,$(1)), to 3.$(1)); '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
-	echo "Name another one: make PYTHON=python3.11 ..." >&2; \
+	echo "Name another Python: make PYTHON=python3.11 ..." >&2; \
 	exit 1; }
 endef
 
-# $(call install,VENV,LOCK): --no-build-isolation, as the lock has setuptools already.
+# $(call install,VENV,LOCK): with --no-build-isolation, because the lock contains setuptools.
 define install
-@echo "Installing $(2) into $(1): some minutes the first time."
+@echo "Installing $(2) into $(1). The first time takes some minutes."
 test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 $(1)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(2)
 $(1)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 touch $(1)/.installed
 endef
 
-# $(call compile,LOCK,EXTRAS): fewest versions, so that every Python runs what CI tested.
+# $(call compile,LOCK,EXTRAS): with as few versions as possible, so that every Python runs the versions CI tested.
 define compile
 $(VENV_LOCK)/bin/uv pip compile setup.py --no-config --quiet --universal --generate-hashes --python-version 3.11 \
 	--fork-strategy fewest $(addprefix --extra ,$(2)) --custom-compile-command "make lock" $(LOCK_FLAGS) \
@@ -43,7 +43,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: venv
-venv: $(VENV)/.installed ## make .venv with the locked requirements and this package
+venv: $(VENV)/.installed ## create .venv with the locked requirements and this package
 
 $(VENV)/.installed: requirements/latest.txt setup.py
 	$(call check_python,13,tfseq2seq)
@@ -54,31 +54,35 @@ $(VENV_IO)/.installed: requirements/io.txt setup.py
 	$(call install,$(VENV_IO),requirements/io.txt)
 
 .PHONY: quickstart
-quickstart: venv ## train, evaluate and export a small model
+quickstart: venv ## train, evaluate and export a small model, and ask it
 	$(VENV)/bin/python pipelines/quickstart.py
 
 .PHONY: test
-test: lint ## lint, then the test suite: what CI runs
+test: lint ## lint, then all tests: what CI runs
 	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS)
 
+.PHONY: test-fast
+test-fast: venv ## the fast tests, without lint: under 3 minutes on two idle cores
+	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
 .PHONY: test-io
-test-io: $(VENV_IO)/.installed ## the test suite on TensorFlow 2.17 with tensorflow-io
+test-io: $(VENV_IO)/.installed ## all tests on TensorFlow 2.17 with tensorflow-io
 	$(VENV_IO)/bin/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: lint
-lint: venv ## ruff, import directions and types
+lint: venv ## check format, style, import directions and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
 
 .PHONY: format
-format: venv ## put the code into ruff's format, with its safe fixes
+format: venv ## format the code with ruff, with its safe fixes
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 .PHONY: lock
-lock: ## resolve setup.py again into requirements/*.txt
+lock: ## compile requirements/*.txt from setup.py
 	$(call check_python,13,make lock)
 	test -x $(VENV_LOCK)/bin/python || $(PYTHON) -m venv $(VENV_LOCK)
 	$(VENV_LOCK)/bin/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
@@ -86,6 +90,6 @@ lock: ## resolve setup.py again into requirements/*.txt
 	$(call compile,requirements/io.txt,test plot io audio ctranslate2 tflite serve client)
 
 .PHONY: clean
-clean: ## remove caches and build leftovers, not the environments, runs/ or saved_models/
+clean: ## remove caches and build files; keep the environments, runs/ and saved_models/
 	rm -rf build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

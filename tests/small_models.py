@@ -1,41 +1,51 @@
-"""A small model with random weights of every family, as the endpoint that is exported."""
+"""A small model with random weights of every family, as the predictor that is exported."""
+
+import functools
 
 import keras
 
 from tfseq2seq.data.synthetic.morse import generate_morse
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.endpoints import TextToText
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import Predictor, SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import AudioSpec, ModelSpec, SearchSpec, TextSpec
+from tfseq2seq.sources import NoSource
+from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, SearchSpec, TextSpec
 
 TEXT = TextSpec(scheme="characters")
 TEXTS = ["abcd", "dcba bcd", "a", "", "bbbbbbbbbb", "cab  dab"]
+PROMPTS = ["abcd", "", "dcba bcd", "a", "cab  dab"]
 LETTERS = TextFeatures(TEXT, learn_vocabulary([b"abcd abcd"], TEXT))
 TRANSFORMER = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16}
 RECURRENT = {"kind": "recurrent", "layers": 1, "units": 8, "attention_units": 8}
+UNATTENTIVE = {**RECURRENT, "attention": "none"}
+PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
+CONFORMER = {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3}
 TEXT_FAMILIES = {
-    "lstm fixed": ({"kind": "recurrent", "layers": 2, "units": 8}, {**RECURRENT, "attention": "none"}),
+    "lstm fixed": ({"kind": "recurrent", "layers": 2, "units": 8}, UNATTENTIVE),
     "gru": (
         {"kind": "recurrent", "layers": 1, "units": 8, "cell": "gru"},
         {**RECURRENT, "cell": "gru", "attention": "general"},
     ),
     "coverage": ({"kind": "recurrent", "layers": 1, "units": 8}, {**RECURRENT, "coverage": True}),
     "convolution": ({"kind": "convolution", "layers": 2, "filters": 8, "pooling": 2}, RECURRENT),
+    "pyramid": (PYRAMID, RECURRENT),
+    "conformer": (CONFORMER, TRANSFORMER),
     **{
         positions: ({**TRANSFORMER, "positions": positions}, {**TRANSFORMER, "positions": positions})
         for positions in ("sinusoidal", "learned", "rotary", "relative")
     },
 }
-PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
-CONFORMER = {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3}
 SPEECH_FAMILIES = {
     "las": (PYRAMID, {**RECURRENT, "attention": "location"}, 0.0),
     "conformer ctc": (CONFORMER, {"kind": "ctc"}, 0.0),
     "joint": (PYRAMID, TRANSFORMER, 0.4),
     "transducer": (PYRAMID, {"kind": "transducer", "units": 8, "joint": 8}, 0.0),
+}
+LANGUAGE_FAMILIES = {
+    "transformer language model": TRANSFORMER,
+    "lstm language model": UNATTENTIVE,
 }
 SOURCE = AudioSpec(sample_rate=8000, bins=8)
 
@@ -55,18 +65,53 @@ def unprejudiced(model):
     return model
 
 
-def live(family, **search):
-    keras.utils.set_random_seed(2)
+def model_spec(family):
+    """The spec of a family's model."""
+    values = {"width": 8}
+    if family in LANGUAGE_FAMILIES:
+        return from_dict(ModelSpec, {**values, "decoder": LANGUAGE_FAMILIES[family]})
+    encoder, decoder, *weight = {**TEXT_FAMILIES, **SPEECH_FAMILIES}[family]
+    values |= {"encoder": encoder, "decoder": decoder}
+    return from_dict(ModelSpec, {**values, "ctc_weight": weight[0]} if weight else values)
+
+
+def network(family, features=LETTERS, seed=2, times=0.0):
+    """A new model with random weights over a vocabulary."""
+    keras.utils.set_random_seed(seed)
+    spec, size = model_spec(family), features.size
+    source, sizes = (features.spec, (size, size)) if family in TEXT_FAMILIES else (SOURCE, (0, size))
+    if family in LANGUAGE_FAMILIES:
+        source = NoSourceSpec()
+    return louder(build_model(spec, source, *sizes), times or (3.0 if family == "conformer ctc" else 1.7))
+
+
+@functools.cache
+def shared_network(family):
+    """The model of a family over `LETTERS`, built once for all tests: they must not change it for good."""
+    return network(family)
+
+
+def predictor(models, family, features=LETTERS, **search):
+    """Models of a family as a predictor."""
+    spec = SearchSpec(**{"max_length": 80 if family in SPEECH_FAMILIES else 30, **search})
     if family in TEXT_FAMILIES:
-        encoder, decoder = TEXT_FAMILIES[family]
-        spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder})
-        model = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
-        return TextToText([model], LETTERS, LETTERS, SearchSpec(**{"max_length": 30, **search}))
-    encoder, decoder, weight = SPEECH_FAMILIES[family]
-    spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder, "ctc_weight": weight})
-    models = [louder(build_model(spec, SOURCE, 0, LETTERS.size), 3.0 if family == "conformer ctc" else 1.7)]
-    return SpeechToText(models, LETTERS, SearchSpec(**{"max_length": 80, **search}))
+        return TextToText(models, features, features, spec)
+    if family in LANGUAGE_FAMILIES:
+        return Predictor(models, NoSource(NoSourceSpec()), features, spec)
+    return SpeechToText(models, features, spec)
+
+
+def live(family, **search):
+    return predictor([shared_network(family)], family, **search)
+
+
+@functools.cache
+def recordings():
+    """A few recordings that speech models are asked about."""
+    return [samples for samples, _ in generate_morse(3, seed=4)]
 
 
 def inputs_of(family):
-    return TEXTS if family in TEXT_FAMILIES else [samples for samples, _ in generate_morse(3, seed=4)]
+    if family in SPEECH_FAMILIES:
+        return recordings()
+    return PROMPTS if family in LANGUAGE_FAMILIES else TEXTS

@@ -9,14 +9,14 @@ import tfseq2seq
 from tfseq2seq.errors import UserError
 from tfseq2seq.presets import PRESETS, preset
 from tfseq2seq.recipe import apply_overrides, from_dict, to_dict
-from tfseq2seq.spec import AudioSpec, Recipe
+from tfseq2seq.spec import AudioSpec, NoSourceSpec, Recipe
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_lack_nothing_but_data(name):
     recipe = preset(name)
     assert recipe.name == name and not recipe.data.train.given
-    kind = "manifest" if isinstance(recipe.source, AudioSpec) else "table"
+    kind = {"audio": "manifest", "text": "table", "none": "target"}[recipe.source.kind]
     corpora = {"train": {kind: "train.tsv"}, "validation": {kind: "validation.tsv"}}
     complete = from_dict(Recipe, {**to_dict(recipe), "data": corpora})
     assert complete.model == recipe.model and complete.data.train.given
@@ -28,9 +28,12 @@ def test_presets_are_different_models():
     assert all(model not in models[:index] for index, model in enumerate(models))
 
 
-def test_a_preset_of_text_becomes_a_language_model_by_its_encoder():
-    values = apply_overrides(to_dict(preset("transformer_tiny")), ["model.encoder.kind=none"])
-    assert from_dict(Recipe, values).model.is_language_model
+def test_a_preset_of_text_becomes_a_language_model_without_its_source_and_encoder():
+    values = to_dict(preset("transformer_tiny"))
+    recipe = from_dict(Recipe, apply_overrides(values, ["source.kind=none", "model.encoder={}"]))
+    assert recipe.source == NoSourceSpec() and recipe.model.decoder == preset("transformer_tiny").model.decoder
+    with pytest.raises(UserError, match=r"^model\.encoder: needs a source; source\.kind is none$"):
+        from_dict(Recipe, apply_overrides(values, ["source.kind=none"]))
 
 
 def test_presets_of_speech_have_room_for_the_text_of_their_longest_recordings():

@@ -413,10 +413,10 @@ RECURRENT = {"kind": "recurrent"}
         (
             {"model": {"decoder": {**RECURRENT, "attention": "general", "coverage": True}}},
             "model.decoder.coverage",
-            "needs attention additive or location, not general",
+            "must be false unless attention is additive or location, got attention general",
         ),
         ({"training": {"optimizer": {"clip_norm": 1, "clip_value": 1}}}, "training.optimizer.clip_value", "clip_norm"),
-        ({"training": {"optimizer": {"weight_decay": 0.1}}}, "training.optimizer.weight_decay", "adamw, not adam"),
+        ({"training": {"optimizer": {"weight_decay": 0.1}}}, "training.optimizer.weight_decay", "unless .* adamw"),
         *(
             ({"model": {**model, "guided_attention": {"weight": 1.0}}}, "model.guided_attention.weight", "attention")
             for model in (
@@ -425,13 +425,13 @@ RECURRENT = {"kind": "recurrent"}
                 {"decoder": {**RECURRENT, "attention": "none"}},
             )
         ),
-        ({"training": {"average": 6}}, "training.average", "when keep is 5"),
-        ({"search": {"n_best": 5}}, "search.n_best", "from a beam of 4"),
+        ({"training": {"average": 6}}, "training.average", r"at most keep \(5\), got 6"),
+        ({"search": {"n_best": 5}}, "search.n_best", r"at most beam \(4\), got 5"),
         ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),
-        ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"above max_ratio \(1.5\)"),
-        ({"model": {"share_embeddings": True}}, "model.share_embeddings", "needs share_vocabulary: true"),
+        ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"at most max_ratio \(1.5\)"),
+        ({"model": {"share_embeddings": True}}, "model.share_embeddings", "unless share_vocabulary is true"),
         *(
-            ({"name": name}, "name", "must be usable as the name of a folder")
+            ({"name": name}, "name", "must be a valid folder name")
             for name in ("", " ", ".", "..", "a/b", "a\nb")
         ),
     ],
@@ -498,20 +498,20 @@ ENCODERS = [
 @pytest.mark.parametrize("attention", ["dot", "scaled"])
 @pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
 def test_dot_products_need_units_as_wide_as_the_memory(encoder, needed, attention):
-    def recipe(units, attention):
+    def recipe(source, units, attention):
         decoder = RecurrentDecoderSpec(units=units, attention=attention)
         return Recipe(source=source, model=ModelSpec(width=32, encoder=encoder, decoder=decoder))
 
     for source in (TextSpec(), AudioSpec()):
         with pytest.raises(SpecError) as caught:
-            recipe(33, attention)
+            recipe(source, 33, attention)
         assert caught.value.key == "model.decoder.units"
         assert caught.value.reason == (
-            f"{attention} attention needs as many units as the encoder's output is wide ({needed}), got 33; "
+            f"must be the width of the encoder output ({needed}) for {attention} attention, got 33; "
             "attention general takes any number"
         )
-        recipe(needed, attention)
-        recipe(33, "general")
+        recipe(source, needed, attention)
+        recipe(source, 33, "general")
 
 
 @pytest.mark.parametrize("encoder, needed", ENCODERS, ids=lambda value: getattr(value, "kind", value))
@@ -530,12 +530,18 @@ KINDS = {
         {"model": {"decoder": {**RECURRENT, "attention": "none"}}},
         {"source", "vocabulary", "token batches", "autoregressive"},
     ),
-    "recordings": ({"source": {"kind": "audio"}}, {"source", "audio", "autoregressive", "attention"}),
-    "ctc": ({"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}}, {"source", "audio", "ctc"}),
-    "transducer": ({"source": {"kind": "audio"}, "model": {"decoder": {"kind": "transducer"}}}, {"source", "audio"}),
+    "recordings": ({"source": {"kind": "audio"}}, {"source", "audio", "manifest", "autoregressive", "attention"}),
+    "ctc": (
+        {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}},
+        {"source", "audio", "manifest", "ctc"},
+    ),
+    "transducer": (
+        {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "transducer"}}},
+        {"source", "audio", "manifest"},
+    ),
     "joint": (
         {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
-        {"source", "audio", "autoregressive", "attention", "two outputs", "ctc"},
+        {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc"},
     ),
     "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive"}),
 }
@@ -618,7 +624,12 @@ def test_every_need_is_one_of_some_setting():
         ("language model", "search.max_ratio=2", "search.max_ratio: needs a source; source.kind is none"),
         ("recordings", "share_vocabulary=true", "share_vocabulary: needs source text (source.kind text)"),
         ("ctc", "search.shortlist=file", "search.shortlist: needs source text (source.kind text)"),
-        ("text", "data.train.manifest=m", "data.train.manifest: needs recordings (source.kind audio)"),
+        ("text", "data.max_seconds=9", "data.max_seconds: needs recordings (source.kind audio)"),
+        (
+            "text",
+            "data.train.manifest=m",
+            "data.train.manifest: needs a source that a manifest lists (source.kind audio)",
+        ),
         ("text", "model.ctc_weight=0.3", "model.ctc_weight: needs recordings (source.kind audio)"),
         (
             "recordings",
@@ -1070,7 +1081,7 @@ def test_reserved_tokens_in_a_recipe(tmp_path):
             {"reserved": ["##a"], "scheme": "wordpiece"},
             "reserved[0]: must not begin with ##, the mark of pieces inside words, got '##a'",
         ),
-        ({"reserved": ["<a>", "<b>", "<a>"]}, "reserved[2]: must come once, got '<a>'"),
+        ({"reserved": ["<a>", "<b>", "<a>"]}, "reserved[2]: must be unique, got '<a>'"),
         (
             {"reserved": ["<a>", "<b>"], "vocabulary_size": 6},
             "vocabulary_size: must be at least 7, one more than 4 special and 2 reserved tokens, got 6",

@@ -1,117 +1,19 @@
-"""The command line from end to end: what comes out, and that each mistake costs one line and leaves nothing behind."""
+"""The commands on text, from end to end."""
 
-import dataclasses
-import io
 import json
 import os
 import re
-import resource
 import shutil
-import statistics
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from small_runs import BEST, SOURCES
 
 from tfseq2seq import cli
 from tfseq2seq.cli.exit import one_line
 from tfseq2seq.files import read_lines
 from tfseq2seq.presets import PRESETS
 from tfseq2seq.recipe import dump_recipe, load_recipe, schema
-
-COMMAND = [sys.executable, "-m", "tfseq2seq.cli"]
-# Of different lengths, so that batches are not in the order of the lines; one is empty.
-SOURCES = ["on 3 May", "", "it costs $5", "at 14:35", "the 21st time we met", "a"]
-BEST = "--set=search.n_best=1"
-SHORT = ["--set=search.min_length=1", "--set=search.max_length=5"]
-
-
-@pytest.fixture
-def tfseq2seq(capsys, monkeypatch):
-    """Calls the command line in this process: arguments and standard input to (exit code, output, errors)."""
-
-    def call(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stopped:
-            code = stopped.code
-        return code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def refused(tfseq2seq):
-    """Calls the command line with a mistake and gives the one line it answers with."""
-
-    def call(*arguments, stdin=b"", after=0):
-        code, output, errors = tfseq2seq(*arguments, stdin=stdin)
-        lines = errors.splitlines()
-        # A mistake in the middle of the work comes after lines on its progress.
-        assert (code, output, len(lines)) == (2, "", 1 + after), errors
-        assert lines[-1].startswith("tfseq2seq: ") and "Traceback" not in errors
-        return lines[-1].removeprefix("tfseq2seq: ")
-
-    return call
-
-
-@pytest.fixture
-def lines(tmp_path):
-    """Writes lines to a file of tmp_path and gives its path."""
-
-    def write(name, texts):
-        path = tmp_path / name
-        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-        return path
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def run(trained_run):
-    return str(trained_run.folder)
-
-
-@pytest.fixture
-def run_copy(trained_run, tmp_path):
-    """A copy of the trained run, which may be changed."""
-    return shutil.copytree(trained_run.folder, tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def lively(trained_run, tmp_path_factory):
-    """Options for weights with which each source has an output of its own: in seconds the run learns hardly any."""
-    import keras
-
-    from tfseq2seq.run import save_weights
-
-    keras.utils.set_random_seed(3)
-    model = trained_run.build_model()
-    model.set_weights([2 * weight for weight in model.get_weights()])
-    path = tmp_path_factory.mktemp("weights") / "lively.weights.h5"
-    save_weights(model, path)
-    return ["--run", trained_run.folder, "--weights", path, *SHORT]
-
-
-@pytest.fixture(scope="module")
-def generated_lines(lively):
-    """What a process of its own makes of SOURCES, without a last newline: lines of score, log-probability, text."""
-    # Without the level that the tests set: what users see of TensorFlow is up to the command.
-    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run(
-        [*COMMAND, "generate", *map(str, lively), BEST, "--scores", "--batch=2"],
-        input="\n".join(SOURCES).encode(),
-        capture_output=True,
-        env=environment,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.endswith(b"\n")
-    return [line.split("\t") for line in done.stdout.decode().splitlines()]
-
 
 # ---- generate and score ---------------------------------------------------------------------------------------------
 
@@ -242,24 +144,25 @@ def test_export_makes_the_next_version(tfseq2seq, run, tmp_path, monkeypatch):
 
 def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
     monkeypatch.setattr("tfseq2seq.export.saved_model.export_saved_model", lambda model, base, *_: base)
-    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
-    assert tfseq2seq("export", "--run", run) == (0, "saved_models/small\n", "")
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_predictor", lambda *_: None)
+    assert tfseq2seq("export", "--run", run, "--no-verify") == (0, "saved_models/small\n", "")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--quantization", "int8"], "--quantization and --examples are for --format tflite and ctranslate2"),
-        (["--strings"], "--strings is for --format tflite"),
-        (["--strings", "--format", "ctranslate2"], "--strings is for --format tflite"),
-        (["--format", "tflite", "--quantization", "int16"], "--quantization int16 is not for --format tflite"),
-        (["--format", "tflite", "--version", "2"], "--version is for --format savedmodel"),
-        (["--format", "tflite", "--quantization", "full_int8"], "and --examples, which it measures activations on"),
+        (["--quantization", "int8"], "--quantization int8: must be float32 for --format savedmodel"),
+        (["--strings"], "--strings: is an option of --format tflite, got --format savedmodel"),
+        (["--strings", "--format", "ctranslate2"], "--strings: is an option of --format tflite"),
+        (["--format", "tflite", "--quantization", "int16"], "--quantization int16: must be float32 or"),
+        (["--format", "tflite", "--version", "2"], "--version: is an option of --format savedmodel, got --format"),
+        (["--format", "tflite", "--quantization", "full_int8"], "--quantization full_int8: needs --examples"),
+        (["--format", "tflite", "--examples", "a.tsv"], "--examples: needs --quantization full_int8"),
         (
             ["--format", "tflite", "--quantization", "full_int8", "--examples", "lines.txt"],
-            "full_int8 is for models of speech with CTC",
+            "--examples: needs recordings (source.kind audio), got source.kind text",
         ),
-        (["--format", "tflite", "--strings"], "source.scheme characters: tensorflow-text has unigram alone for TFLite"),
+        (["--format", "tflite", "--strings"], "target.scheme words: "),
     ],
 )
 def test_export_tells_what_does_not_fit_a_format(refused, run, tmp_path, options, message):
@@ -276,13 +179,12 @@ def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, code)
         return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1)]
 
     monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
-    monkeypatch.setattr("tfseq2seq.cli.exporting.open_endpoint", lambda *_: None)
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_predictor", lambda *_: None)
     arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
     found, output, errors = tfseq2seq(*arguments)
     assert (found, errors) == (code, "")
-    assert ("2 of 2 texts identical" in output) == (code == 0) and ("input 1: run 'x', artefact 'y'" in output) == bool(
-        code
-    )
+    assert ("2 of 2 texts identical" in output) == (code == 0)
+    assert ("input 1: run 'x', exported model 'y'" in output) == bool(code)
 
 
 def arrays(path):
@@ -372,7 +274,8 @@ def test_data_records(tfseq2seq, lines, tmp_path):
     done = tfseq2seq("data", "records", "--source", source, "--target", target, records)
     assert done == (0, f"{records}: 3 pairs\n", "")
     found, count = corpus_pairs(CorpusSpec(records=str(records)), "records")
-    assert count == 3 and [tuple(text.decode() for text in pair) for pair in found.as_numpy_iterator()] == pairs
+    read = [(one["source"].decode(), one["target"].decode()) for one in found.as_numpy_iterator()]
+    assert count == 3 and read == pairs
     assert isinstance(found, tf.data.Dataset)
 
 
@@ -412,10 +315,11 @@ def test_recipe_schema_has_a_line_for_each_key(tfseq2seq):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        ([], "give a recipe file, --schema, or --preset with one of: transformer_tiny"),
+        ([], "recipe: needs a file, --schema, or --preset with one of transformer_tiny"),
         (["--preset", "lstm_attenton"], "did you mean 'lstm_attention'?"),
         (["--preset", "lstm_fixed", "--set", "model.depth=3"], "model.depth: unknown key"),
         (["missing.yaml"], "missing.yaml: no such recipe"),
+        (["--preset", "lstm_fixed", "--set", "training.monitor=blue"], "training.monitor: metric 'blue' is unknown"),
     ],
 )
 def test_recipe_that_is_none(refused, arguments, reason):
@@ -466,7 +370,7 @@ def test_mistakes_in_a_recipe_leave_no_run(refused, recipe, tmp_path, lines, set
 @pytest.mark.parametrize(
     "setting, reason, progress",
     [
-        ("data.max_target_length=1", "data.train: no pair is left to use", 1),
+        ("data.max_target_length=1", "data.train: no example is left to use", 1),
         ("model.source_vectors=/nowhere/vectors.txt", "/nowhere/vectors.txt", 3),
     ],
 )
@@ -511,209 +415,23 @@ def test_stopping_a_training_says_how_to_continue(tfseq2seq, recipe, monkeypatch
     assert code == 130 and errors.count("\n") == 1 and ("--resume" in errors) is begun
 
 
-# ---- mistakes with a run --------------------------------------------------------------------------------------------
+# ---- help -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options, stdin, reason",
-    [
-        (["--set", "search.beem=2"], b"a\n", "search.beem: unknown key, did you mean 'beam'?"),
-        (["--set", "model.width=2"], b"a\n", "only search.* can change after training"),
-        (["--set", "search.n_best=3"], b"a\n", "3 hypotheses cannot come from a beam of 2"),
-        (["--run", "{run}", "--weights", "x"], b"a\n", "--weights goes with a single --run"),
-        (["--run", "nowhere"], b"a\n", "nowhere: no run here"),
-        (["--weights", "no.weights.h5"], b"a\n", "no.weights.h5: no such weights"),
-        (["--input", "nothing.txt"], b"", "nothing.txt: cannot be read"),
-        (["--prefix", "{one}"], b"a\nb\n", "one: 1 lines for 2 source lines"),
-        (["--batch", "0"], b"a\n", "'--batch': 0 is not in the range"),
-        (["--beam", "3"], b"a\n", "No such option"),
-        ([], b"fine\ncaf\xe9\n", "standard input, line 2: byte 4 is not UTF-8"),
-    ],
-)
-def test_mistakes_in_generating(refused, run, lines, tmp_path, options, stdin, reason):
-    one = lines("one", ["x"])
-    arguments = [option.format(run=run, one=one) for option in options]
-    assert reason in refused("generate", "--run", run, "--output", tmp_path / "out", *arguments, stdin=stdin)
-    assert not (tmp_path / "out").exists()
-
-
-def damaged(run, kind, tmp_path):
-    """A weights file of the run that is no longer one, or another model's."""
-    from tfseq2seq.models.seq2seq import Seq2Seq
-    from tfseq2seq.run import save_weights
-
-    path, model = tmp_path / "other.weights.h5", run.recipe.model
-    changes = {
-        "deeper": {part: dataclasses.replace(getattr(model, part), layers=2) for part in ("encoder", "decoder")},
-        "wider": {"width": 32},
-    }
-    if kind in changes:
-        save_weights(Seq2Seq(dataclasses.replace(model, **changes[kind]), run.source.size, run.target.size), path)
-    else:
-        content = (run.folder / "model.weights.h5").read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-    return path
-
-
-@pytest.mark.parametrize("kind", ["cut", "deeper", "wider"])
-def test_weights_that_are_not_the_model_s(refused, run, trained_run, tmp_path, kind):
-    path = damaged(trained_run, kind, tmp_path)
-    message = refused("generate", "--run", run, "--weights", path, stdin=b"a\n")
-    assert message.startswith(f"{path}: damaged, or of another model than the recipe's: ")
-
-
-def test_a_run_without_its_vocabulary(refused, run_copy):
-    (run_copy / "vocabulary" / "source.txt").unlink()
-    assert "source.txt: the vocabulary cannot be read" in refused("generate", "--run", run_copy, stdin=b"a\n")
-
-
-def test_an_ensemble_shares_its_vocabularies(refused, run, run_copy):
-    with open(run_copy / "vocabulary" / "target.txt", "a") as file:
-        file.write("another\n")
-    message = refused("generate", "--run", run, "--run", run_copy, stdin=b"a\n")
-    assert message.startswith(f"{run_copy}: its target vocabulary is not that of {run}")
-
-
-@pytest.mark.parametrize(
-    "options, reason",
-    [
-        ([], "give --hypotheses, or --run and --source"),
-        (["--run", "{run}"], "give --hypotheses, or --run and --source"),
-        (["--hypotheses", "{two}", "--run", "{run}"], "leave out --run"),
-        (["--hypotheses", "{one}"], "references[0] has 2 lines but there are 1"),
-        (["--hypotheses", "{two}", "--metric", "blue"], "did you mean 'bleu'?"),
-        (["--run", "{run}", "--source", "{one}"], "one has 1 lines and"),
-        (["--run", "{run}", "--source", "{two}", "--tokenize", "13b"], "tokenize '13b' is unknown"),
-        (["--run", "{run}", "--source", "{two}", "--bootstrap", "3"], "3 are too few"),
-        (["--run", "{run}", "--source", "{two}", "--separator", ""], "separator: it is empty"),
-    ],
-)
-def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, options, reason, monkeypatch):
-    monkeypatch.setattr("tfseq2seq.cli.evaluation.open_endpoint", lambda *_: pytest.fail("loaded a model"))
-    one, two = lines("one", ["x"]), lines("two", ["x", "y"])
-    arguments = [option.format(run=run, one=one, two=two) for option in options]
-    assert reason in refused("evaluate", "--reference", two, *arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments, reason",
-    [
-        (["score", "--source", "{one}", "--target", "{two}"], "one has 1 lines and"),
-        (["attention", " "], "the text is empty"),
-        (["attention", "a", "--target", "on", "--png", "{folder}/a.jpg"], "ending .png"),
-        (["embeddings"], "give --png, --projector or both"),
-        (
-            ["embeddings", "--png", "{folder}/e.png", "--count", "1"],
-            "1 words of width 16 cannot be drawn in 2 dimensions",
-        ),
-        (["embeddings", "--projector", "{folder}/new", "--words", "☃"], "'☃': not in the source vocabulary"),
-        (["embeddings", "--projector", "{folder}/new", "--words", " "], "no word is given"),
-        (["average", "--last", "3"], "has 2 checkpoints, not 3"),
-        (["generate", "--input", "{one}", "--overlap", "1"], "--overlap are for models of speech, and"),
-        (["average", "--last", "0"], "'--last': 0 is not in the range"),
-        (["average", "--last", "2", "--output", "{folder}/mean.h5"], "weights files end in .weights.h5"),
-    ],
-)
-def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, reason):
-    pytest.importorskip("matplotlib")
-    files = {"one": lines("one", ["x"]), "two": lines("two", ["x", "y"]), "folder": tmp_path}
-    before = sorted(tmp_path.iterdir())
-    assert reason in refused(*(argument.format(**files) for argument in arguments), "--run", run)
-    assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    "arguments, reason",
-    [
-        (["generate"], "give --run, or --artefact"),
-        (["generate", "--artefact", "{file}", "--window", "3"], "--window is for a run; what"),
-        (["data", "generate", "{file}"], "is a file"),
-        (["data", "records", "--source", "{file}", "--target", "none", "out"], "none: cannot be read"),
-        (["compare", "{file}", "{file}", "--reference", "{file}", "--resamples", "0"], "resamples"),
-        (["trian"], "No such command 'trian'"),
-    ],
-)
-def test_mistakes_without_a_run(refused, lines, arguments, reason):
-    file = lines("file", ["x"])
-    assert reason in refused(*(argument.format(file=file) for argument in arguments))
-
-
-def test_a_saved_model_is_not_asked_as_another_artefact(refused, tmp_path):
-    (tmp_path / "my" / "1").mkdir(parents=True)
-    (tmp_path / "my" / "1" / "saved_model.pb").touch()
-    for folder in (tmp_path / "my", tmp_path / "my" / "1"):
-        assert "a SavedModel; --artefact is for TFLite and CTranslate2" in refused("generate", "--artefact", folder)
-
-
-def test_what_the_system_refuses_is_one_line_too(refused, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device", str(tmp_path / "out"))
-
-    monkeypatch.setattr("tfseq2seq.data.synthetic.text_normalization.write_generated", full)
-    assert refused("data", "generate", tmp_path / "out") == f"{tmp_path / 'out'}: No space left on device"
-
-
-# ---- speed and manners ----------------------------------------------------------------------------------------------
-
-
-def test_help_of_every_command_loads_nothing_heavy():
-    code = """
-import sys
-from tfseq2seq import cli
-
-def walk(group, path):
+def walk(group, path=()):
     for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            walk(command, [*path, name])
-        cli.main([*path, name, "--help"])
-
-cli.main(["--help"])
-walk(cli.commands, [])
-cli.main(["--version"])
-cli.main(["recipe", "--schema"])
-heavy = {"tensorflow", "keras", "numpy", "sacrebleu", "matplotlib", "sentencepiece", "rich"} & set(sys.modules)
-sys.exit(f"loaded {heavy}" if heavy else 0)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    for said in ("Usage: tfseq2seq train", "Usage: tfseq2seq data records", "--weights", "version"):
-        assert said in done.stdout
+        yield " ".join([*path, name]), command
+        yield from walk(command, [*path, name]) if hasattr(command, "commands") else ()
 
 
-def test_scoring_files_needs_no_tensorflow(lines):
-    file = lines("file", ["a b c d"])
-    code = f"""
-import sys
-from tfseq2seq import cli
-cli.main(["evaluate", "--hypotheses", {str(file)!r}, "--reference", {str(file)!r}])
-cli.main(["compare", {str(file)!r}, {str(file)!r}, "--reference", {str(file)!r}])
-sys.exit("tensorflow" in sys.modules or "keras" in sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_help_answers_at_once():
-    seconds = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # Of the processor: a busy machine must not fail the test.
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.stdout.startswith("Usage: tfseq2seq ") and done.stderr == ""
-    assert statistics.median(seconds) < 0.5
-
-
-@pytest.mark.parametrize("group", [[], ["data"]])
-def test_a_group_without_a_command_shows_its_help(tfseq2seq, group):
-    code, output, errors = tfseq2seq(*group)
-    assert code == 2 and (output + errors).startswith(" ".join(["Usage: tfseq2seq", *group]))
-
-
-def test_a_reader_that_goes_away_is_no_error():
-    # As `| head -1` does, only sooner: nobody reads from the beginning.
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb") as closed:
-        done = subprocess.run([*COMMAND, "recipe", "--schema"], stdout=closed, stderr=subprocess.PIPE)
-    assert done.stderr == b"" and done.returncode != 0
+@pytest.mark.parametrize("command", [pytest.param(command, id=name) for name, command in walk(cli.commands)])
+def test_every_command_and_every_option_is_explained(command):
+    assert command.help.split(".")[0]
+    for option in command.params:
+        if option.param_type_name == "option":
+            assert (
+                option.help
+                and option.help[0].isupper()
+                and option.help.rstrip("]").endswith((".", ")"))
+                or ("[default" in option.help)
+            ), option.name

@@ -1,11 +1,19 @@
 """Every kind of corpus gives the same pairs, and every fault in one is told at the start with its file and place."""
 
 import gzip
+import re
 
 import pytest
 import tensorflow as tf
 
-from tfseq2seq.data.corpora import corpus_pairs, expanded, iterate_side, training_corpora, write_records
+from tfseq2seq.data.corpora import (
+    corpus_pairs,
+    expanded,
+    iterate_side,
+    line_corpora,
+    training_corpora,
+    write_records,
+)
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import iterate_lines
 from tfseq2seq.spec import CorpusSpec, DataSpec
@@ -35,10 +43,17 @@ def lines_spec(write, source, target, suffix=""):
 
 def pairs_of(spec):
     pairs, count = corpus_pairs(spec, "data.train")
-    found = list(pairs.as_numpy_iterator())
+    found = tuples(pairs)
     assert len(found) == count
-    assert list(pairs.as_numpy_iterator()) == found, "a second pass differs"
+    assert tuples(pairs) == found, "a second pass differs"
     return found
+
+
+def tuples(pairs):
+    """Examples {"source", "target"} as pairs."""
+    found = list(pairs.as_numpy_iterator())
+    assert all(set(pair) == {"source", "target"} for pair in found)
+    return [(pair["source"], pair["target"]) for pair in found]
 
 
 def fault_of(spec):
@@ -82,7 +97,7 @@ def many_pairs(write, count):
 def test_holding_out_parts_the_corpus(kind, write, tmp_path):
     spec = CORPORA[kind](write, tmp_path)
     corpora = training_corpora(DataSpec(train=spec, holdout=2), seed=1)
-    kept, held = (list(part.as_numpy_iterator()) for part in (corpora.train, corpora.validation))
+    kept, held = tuples(corpora.train), tuples(corpora.validation)
     assert (len(kept), len(held)) == (corpora.train_count, corpora.validation_count) == (len(PAIRS) - 2, 2)
     assert held == [pair for index, pair in enumerate(PAIRS) if index in corpora.held]
     assert kept == [pair for index, pair in enumerate(PAIRS) if index not in corpora.held]
@@ -99,13 +114,65 @@ def test_validation_files_leave_the_training_corpus_whole(write):
     train, validation = many_pairs(write, 9), lines_spec(write, b"a", b"b", ".validation")
     corpora = training_corpora(DataSpec(train=train, validation=validation), seed=1)
     assert (corpora.train_count, corpora.validation_count, corpora.held) == (9, 1, frozenset())
-    assert list(corpora.validation.as_numpy_iterator()) == [(b"a", b"b")]
+    assert tuples(corpora.validation) == [(b"a", b"b")]
 
 
 @pytest.mark.parametrize(("holdout", "reason"), [(0, "no corpus is given"), (9, "nothing to train on")])
 def test_training_needs_pairs_on_both_sides_of_the_split(write, holdout, reason):
     with pytest.raises(UserError, match=f"data.(validation|holdout): .*{reason}"):
         training_corpora(DataSpec(train=many_pairs(write, 9), holdout=holdout), seed=1)
+
+
+# ---- line_corpora ---------------------------------------------------------------------------------------------------
+
+
+def lines_of(dataset):
+    found = list(dataset.as_numpy_iterator())
+    assert all(set(line) == {"target"} for line in found)
+    return [line["target"] for line in found]
+
+
+def test_lines_of_a_target_file_alone_are_held_out_by_the_seed(write):
+    train = CorpusSpec(target=write("lines", b"\n".join(b"%d" % number for number in range(20))))
+    spec = DataSpec(train=train, holdout=5)
+    corpora = line_corpora(spec, seed=1)
+    assert (corpora.train_count, corpora.validation_count) == (15, 5)
+    held = [b"%d" % number for number in sorted(corpora.held)]
+    assert lines_of(corpora.validation) == held
+    assert lines_of(corpora.train) == [b"%d" % number for number in range(20) if b"%d" % number not in held]
+    assert list(iterate_side(train, "target", corpora.held)) == lines_of(corpora.train)
+    assert line_corpora(spec, seed=2).held != corpora.held
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_lines_of_a_validation_file_leave_the_training_lines_whole(write, suffix, monkeypatch, tmp_path):
+    monkeypatch.setenv("CORPORA", str(tmp_path))
+    write(f"train{suffix}", b"a\r\n\n b\n")
+    write(f"validation{suffix}", b"c")
+    spec = DataSpec(
+        train=CorpusSpec(target=f"$CORPORA/train{suffix}"), validation=CorpusSpec(target=f"$CORPORA/validation{suffix}")
+    )
+    corpora = line_corpora(spec, seed=1)
+    assert (corpora.train_count, corpora.validation_count, corpora.held) == (3, 1, frozenset())
+    for _ in range(2):
+        assert lines_of(corpora.train) == [b"a", b"", b" b"] and lines_of(corpora.validation) == [b"c"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        (lambda lines: DataSpec(), "data.train.target: no file is given"),
+        (lambda lines: DataSpec(train=lines), "data.validation.target: no file is given"),
+        (lambda lines: DataSpec(train=lines, holdout=2), "data.holdout: 2 of 2 .* nothing to train on"),
+    ],
+    ids=["nothing", "no validation", "all held out"],
+)
+def test_lines_are_needed_on_both_sides_of_the_split(write, spec, key):
+    with pytest.raises(UserError, match=f"^{key}"):
+        line_corpora(spec(CorpusSpec(target=write("lines", b"a\nb\n"))), seed=1)
+
+
+# ---- lines ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -139,14 +206,14 @@ def test_windows_files_give_the_same_as_clean_ones(write, head, end):
     assert pairs_of(CorpusSpec(table=write("table.tsv", table))) == PAIRS
 
 
-def test_long_corpus_keeps_its_order(write):
+def test_a_long_corpus_keeps_its_order(write):
     numbers = [str(number).encode() for number in range(5000)]
     content = b"\n".join(numbers)
     pairs, count = corpus_pairs(lines_spec(write, content, content), "data.train")
     assert count == len(numbers)
     for _ in range(2):
-        sources, targets = next(pairs.batch(count + 1).as_numpy_iterator())
-        assert sources.tolist() == targets.tolist() == numbers
+        batch = next(pairs.batch(count + 1).as_numpy_iterator())
+        assert batch["source"].tolist() == batch["target"].tolist() == numbers
 
 
 def test_records_of_a_glob_come_in_the_order_of_names(tmp_path):
@@ -158,7 +225,7 @@ def test_records_of_a_glob_come_in_the_order_of_names(tmp_path):
 # ---- faults ---------------------------------------------------------------------------------------------------------
 
 
-def test_uneven_line_counts(write):
+def test_uneven_line_counts_are_refused(write):
     spec = lines_spec(write, b"a\nb\nc\n", b"a\nb\n")
     fault = fault_of(spec)
     assert f"{spec.source} has 3 lines" in fault
@@ -170,15 +237,15 @@ def test_uneven_line_counts(write):
     [(b"a\nb\n\xff\n", "line 3"), (b"", "empty")],
 )
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_faulty_line_file(write, side, content, index):
+def test_a_faulty_line_file_is_told_with_its_place(write, side, content, place):
     files = {"source": write("source", b"a\nb\nc\n"), "target": write("target", b"a\nb\nc\n")}
     files[side] = write("faulty", content)
     fault = fault_of(CorpusSpec(**files))
     assert fault.startswith(files[side])
-    assert index in fault
+    assert place in fault
 
 
-def test_missing_file(write, tmp_path):
+def test_a_missing_file_is_named(write, tmp_path):
     assert fault_of(CorpusSpec(source=write("a", b"a\n"), target=str(tmp_path / "no"))).startswith(str(tmp_path / "no"))
     assert fault_of(CorpusSpec(table=str(tmp_path / "no.tsv"))).startswith(str(tmp_path / "no.tsv"))
     fault = fault_of(CorpusSpec(records=str(tmp_path / "*.tfrecord")))
@@ -186,7 +253,7 @@ def test_missing_file(write, tmp_path):
     assert str(tmp_path / "*.tfrecord") in fault
 
 
-def test_truncated_gz(tmp_path, write):
+def test_a_cut_gz_file_is_told_with_its_line(tmp_path, write):
     path = tmp_path / "cut.gz"
     path.write_bytes(gzip.compress(b"some line\n" * 100)[:-10])
     fault = fault_of(CorpusSpec(source=str(path), target=write("target", b"a\n" * 100)))
@@ -197,12 +264,12 @@ def test_truncated_gz(tmp_path, write):
 @pytest.mark.parametrize(
     ("row", "columns"), [(b"only one", 1), (b"a\tb\tc", 3), (b"", 1)], ids=["one", "three", "blank"]
 )
-def test_wrong_column_count(write, row, columns):
+def test_a_row_of_other_columns_is_told_with_its_line(write, row, columns):
     path = write("table.tsv", b"a\tb\n" + row + b"\na\tb\n")
     assert fault_of(CorpusSpec(table=path)).startswith(f"{path}, line 2: {columns} columns")
 
 
-def test_nothing_is_given():
+def test_a_corpus_that_is_not_given_is_told_by_its_key():
     assert "data.train.source" in fault_of(CorpusSpec())
 
 
@@ -218,7 +285,7 @@ def test_paths_hold_variables_and_home(monkeypatch, tmp_path, write):
 
 
 @pytest.mark.parametrize("path", ["$NOT_SET_HERE/a", "/b/${NOT_SET_HERE}/a"])
-def test_unset_variable_in_a_path(monkeypatch, path):
+def test_an_unset_variable_in_a_path_is_named(monkeypatch, path):
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
     fault = fault_of(CorpusSpec(source=path, target="b"))
     assert path in fault
@@ -241,17 +308,17 @@ def flipped(content, index):
     ],
     ids=["cut", "cut in a length", "first", "last", "text", "empty"],
 )
-def test_damaged_records(tmp_path, damage, index):
+def test_damaged_records_are_told_with_their_place(tmp_path, damage, place):
     spec = records_file(tmp_path)
     path = tmp_path / "pairs.tfrecord"
     path.write_bytes(damage(path.read_bytes()))
     fault = fault_of(spec)
     assert spec.records in fault
-    assert index in fault
+    assert place in fault
     assert "function_node" not in fault, "TensorFlow's inner names tell the user nothing"
 
 
-def test_record_without_target(tmp_path):
+def test_a_record_without_a_target_is_refused(tmp_path):
     path = str(tmp_path / "other.tfrecord")
     one = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a"]))
     with tf.io.TFRecordWriter(path) as writer:
@@ -261,7 +328,7 @@ def test_record_without_target(tmp_path):
     assert "target" in fault
 
 
-def test_record_that_is_not_utf8(tmp_path):
+def test_a_record_that_is_not_utf8_is_told_with_its_number(tmp_path):
     path = str(tmp_path / "pairs.tfrecord")
     write_records([("a", "b"), ("c", b"\xff")], path)
     assert fault_of(CorpusSpec(records=path)).startswith(f"{path}, record 2")
@@ -295,8 +362,8 @@ def test_failed_writing_leaves_the_old_file_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", [".", "x" * 250], ids=["folder", "long"])
-def test_records_cannot_be_written(tmp_path, name):
-    with pytest.raises(UserError, match="cannot write") as caught:
+def test_records_that_cannot_be_written_leave_nothing_behind(tmp_path, name):
+    with pytest.raises(UserError, match=f"^{re.escape(str(tmp_path / name))}: cannot be written") as caught:
         write_records(PAIRS, tmp_path / name)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

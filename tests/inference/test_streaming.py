@@ -11,7 +11,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.generator import Generator
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import SpeechToText
 from tfseq2seq.inference.streaming import Streaming
 from tfseq2seq.models.build import build_model
 from tfseq2seq.search.transducer import furthest
@@ -108,14 +108,14 @@ def test_partial_text_of_the_best_path_only_grows():
 
 
 def test_an_encoder_gives_chunk_by_chunk_what_it_gives_at_once():
-    model = speech_model(CTCDecoderSpec(), chunk=3, left=1).model
+    encoder = speech_model(CTCDecoderSpec(), chunk=3, left=1).models[0].encoder
     inputs = np.random.default_rng(0).normal(size=(2, 11, 16)).astype("float32")
     mask = np.arange(12)[np.newaxis] < np.array([[11], [7]])
-    whole = model.encoder(inputs, mask[:, :11])[0].numpy()
-    cache, parts = model.encoder.start_stream(2), []
+    whole = encoder(inputs, mask[:, :11])[0].numpy()
+    cache, parts = encoder.start_stream(2), []
     padded = np.pad(inputs, ((0, 0), (0, 1), (0, 0)))
     for begin in range(0, 12, 3):
-        part, cache = model.encoder.stream(padded[:, begin : begin + 3], mask[:, begin : begin + 3], cache)
+        part, cache = encoder.stream(padded[:, begin : begin + 3], mask[:, begin : begin + 3], cache)
         parts.append(part.numpy())
     together = np.concatenate(parts, axis=1)
     np.testing.assert_allclose(together[0, :11], whole[0], atol=1e-5)
@@ -141,10 +141,10 @@ def test_a_transducer_reads_all_it_can_and_keeps_what_it_has_not_read(beam):
     for begin in range(0, len(samples), 2000):
         stream.accept(samples[begin : begin + 2000])
         if stream._next:
-            search = stream._state
-            assert int(furthest(search.step, search.now.prefixes)) == stream._next - 1
-            said = max(said, int(tf.reduce_max(search.now.prefixes.lengths)))
-            kept = max(kept, stream._heard.shape[1])
+            progress = stream._state.progress
+            assert int(furthest(progress.step, progress.now.prefixes)) == stream._next - 1
+            said = max(said, int(tf.reduce_max(progress.now.prefixes.lengths)))
+            kept = max(kept, stream._state.encoded.shape[1])
     # However much has been said, only as much is kept as hypotheses are apart.
     assert said > 5 and kept <= (1 if beam == 1 else said)
 

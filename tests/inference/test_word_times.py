@@ -12,17 +12,12 @@ from tfseq2seq.data.synthetic.morse import morse_utterance
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
+from tfseq2seq.inference.alignment import ctc_alignment, forward_alignment, transducer_alignment
 from tfseq2seq.inference.long_audio import transcribe_long
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import SpeechToText
 from tfseq2seq.inference.subtitles import Word
 from tfseq2seq.inference.transcripts import as_json_line, as_subtitles
-from tfseq2seq.inference.word_times import (
-    Transcriber,
-    ctc_alignment,
-    forward_alignment,
-    group_tokens,
-    transducer_alignment,
-)
+from tfseq2seq.inference.word_times import Transcriber, Transcript, group_tokens
 from tfseq2seq.models.build import build_model
 from tfseq2seq.spec import (
     AudioSpec,
@@ -153,15 +148,13 @@ class Keyed:
     """Stands for a transcriber that hears all: it finds the words whose middle lies in a window, cut at its edges."""
 
     def __init__(self, words, rate=100):
-        self.words, self.model = words, type("Model", (), {"rate": rate})
+        self.words, self.rate = words, rate
 
     def transcribe(self, recordings):
-        from tfseq2seq.inference.word_times import Transcript
-
         found = []
         for samples in recordings:
-            begin = float(samples[0]) / self.model.rate
-            end = begin + len(samples) / self.model.rate
+            begin = float(samples[0]) / self.rate
+            end = begin + len(samples) / self.rate
             inside = [word for word in self.words if word.start < end and word.end > begin]
             # What is cut off is misheard.
             words = [

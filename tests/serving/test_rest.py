@@ -260,8 +260,8 @@ def test_health_and_metrics(client):
 
 def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     from tfseq2seq.export.saved_model import export_saved_model
-    from tfseq2seq.inference.predictor import TextToText
     from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.inference.predictor import TextToText
 
     model = TextToText([trained_run.load_model()], trained_run.source, trained_run.target, trained_run.recipe.search)
     export_saved_model(model, tmp_path / "saved" / "dates")

@@ -153,5 +153,5 @@ def test_a_signal_before_the_server_listens_is_not_lost():
 def test_help_sends_production_to_tensorflow_serving():
     command = [sys.executable, "-X", "importtime", "-m", "tfseq2seq.cli", "serve", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "production runs TensorFlow Serving" in " ".join(done.stdout.split())
+    assert "Use TensorFlow Serving in production" in " ".join(done.stdout.split())
     assert not re.search(r"\|\s+(tensorflow|starlette|uvicorn)$", done.stderr, re.MULTILINE)

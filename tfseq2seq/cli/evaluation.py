@@ -1,41 +1,61 @@
-"""Scores of outputs."""
+"""Commands that score outputs."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfseq2seq.cli.exit import one_line, report
-from tfseq2seq.cli.inputs import Request, read_inputs
-from tfseq2seq.cli.options import COUNT, POSITIVE, settings_option, split_option, weights_option, workers_option
+from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
+from tfseq2seq.cli.options import (
+    COUNT,
+    POSITIVE,
+    reference_option,
+    run_options,
+    separator_option,
+    split_option,
+    tokenize_option,
+    workers_option,
+)
 from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.metrics import METRICS
+
+if TYPE_CHECKING:
+    from tfseq2seq.run import Run
 
 
 @click.command()
-@click.option("--run", "runs", multiple=True, help="Folder of a run to generate with; several make an ensemble.")
-@weights_option
-@settings_option("Change search.*, as search.beam=8.")
-@click.option("--source", type=click.Path(), help="File with one source text per line, with --run.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings and references, with --run.")
+@run_options(required=False)
+@click.option("--source", type=click.Path(), help="File of source texts or prompts, one per line, for --run.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings and references, for --run.")
 @split_option
-@click.option("--hypotheses", type=click.Path(), help="File of outputs to score instead of generating them.")
-@click.option("--reference", "references", multiple=True, help="File of references; may be repeated.")
-@click.option("--separator", help="Separator between several accepted references on one line, such as '|'.")
+@click.option("--hypotheses", type=click.Path(), help="Score the lines of this file, instead of --run.")
+@reference_option()
+@separator_option
 @click.option(
-    "--metric", "metrics", multiple=True, help="May be repeated.  [default: bleu, chrf; with --manifest wer, cer]"
+    "--metric",
+    "metrics",
+    multiple=True,
+    help=f"Metric to compute: {', '.join(METRICS)}. Repeat the option for more.  [default: bleu, chrf; with --manifest "
+    "wer, cer]",
 )
-@click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
-@click.option("--lowercase", is_flag=True, help="Lower-case both sides before scoring.")
-@click.option("--bootstrap", default=1000, show_default=True, help="Resamples for the confidence interval; 0 for none.")
+@tokenize_option
+@click.option("--lowercase", is_flag=True, help="Convert outputs and references to lower case before scoring.")
+@click.option(
+    "--bootstrap",
+    default=1000,
+    show_default=True,
+    help="Number of resamples for the confidence interval; 0 for no interval.",
+)
 @click.option("--output", type=click.Path(), help="Write the generated outputs to this file.")
-@click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many worst outputs.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Inputs per batch.")
+@click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many outputs with most errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of inputs in a batch.")
 @workers_option()
 def evaluate(
     runs: tuple[str, ...],
@@ -57,9 +77,10 @@ def evaluate(
     batch: int,
     workers: int,
 ) -> None:
-    """Score outputs against references, with confidence intervals and signatures.
+    """Score the outputs of a model, or of a file, against references.
 
-    A --manifest holds both recordings and references. The real-time factor goes to standard error.
+    Each score has a 95 % confidence interval and a signature. A --manifest contains both recordings and references. For
+    recordings, the real-time factor goes to standard error.
     """
     from tfseq2seq.evaluation.references import read_references
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
@@ -68,31 +89,35 @@ def evaluate(
     metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
     if not references and not manifest:
-        raise UserError("give --reference, or --manifest for recordings")
-    if manifest and (references or source or hypotheses):
-        raise UserError("--manifest holds inputs and references: leave out --source, --reference and --hypotheses")
+        raise UserError("evaluate: needs --reference, or --manifest for recordings")
+    for name, value in (("--source", source), ("--reference", references), ("--hypotheses", hypotheses)):
+        if manifest and value:
+            raise UserError(f"{name}: cannot be combined with --manifest, which contains inputs and references")
     settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
     answers: Any = [] if manifest else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if hypotheses:
-        if runs or weights or overrides or output:
-            raise UserError(
-                "--hypotheses are scored as they are: leave out --run, --source, --weights, --set, --output"
-            )
+        generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
+        for name, value in generating.items():
+            if value:
+                raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
         outputs = read_lines(hypotheses)
     elif runs and (source or manifest):
-        # A setting that cannot be is told now, not after an hour of generating.
+        # An error in the settings is reported now, not after an hour of generation.
         corpus_scores([""], [[""]], metrics, **settings)
-        request = Request(lines=source, manifest=manifest, split=split)
-        outputs, own, faults = _generated(runs, weights, overrides, request, batch, workers)
+        opened = open_runs(runs, overrides)
+        request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
+        inputs = read_inputs(opened[0].recipe.source, request)
+        faults = inputs.faults
         if manifest:
-            answers = [own]
+            answers = [inputs.references]
         else:
-            check_parallel(str(source), len(outputs), references[0], len(answers[0]))
+            check_parallel(str(source), len(inputs.values), references[0], len(answers[0]))
+        outputs = _generated(opened, weights, inputs, batch, workers)
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
-        raise UserError("give --hypotheses, or --run and --source or --manifest to generate them")
+        raise UserError("evaluate: needs --hypotheses, or --run together with --source or --manifest")
     found_scores = corpus_scores(outputs, answers, metrics, **settings)
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
@@ -106,19 +131,15 @@ def evaluate(
     report(faults)
 
 
-def _generated(
-    runs: Sequence[str], weights: str | None, overrides: Sequence[str], request: Request, batch: int, workers: int
-) -> tuple[list[str], list[str] | None, Sequence[tuple[int, str]]]:
-    """Outputs for what a request names, the references that come with it, and what could not be read."""
-    opened = open_runs(runs, overrides)
-    inputs = read_inputs(opened[0].recipe.source, request)
-    model = open_predictor(opened, weights, -(-len(inputs.values) // batch), workers)
+def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: int, workers: int) -> list[str]:
+    """The best output for each input. Of recordings, it reports the real-time factor."""
+    model = open_predictor(runs, weights, -(-len(inputs.values) // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
 
     generator = Generator(model, batch, workers)
     if inputs.seconds:
-        # The first call prepares the graph, which is no part of the work that is timed.
+        # The first call builds the graph, which is not part of the measured time.
         generator.generate(inputs.values[:1])
     began = time.perf_counter()
     outputs = [one_line(found.texts[0]) for found in generator.generate(inputs.values)]
@@ -129,17 +150,19 @@ def _generated(
             f"real-time factor {real_time_factor(seconds, spent):.4f}",
             err=True,
         )
-    return outputs, inputs.references, inputs.faults
+    return outputs
 
 
 @click.command()
 @click.argument("system")
 @click.argument("baseline")
-@click.option("--reference", "references", multiple=True, required=True, help="File of references; may be repeated.")
-@click.option("--separator", help="Separator between several accepted references on one line, such as '|'.")
-@click.option("--metric", default="bleu", show_default=True)
-@click.option("--tokenize", default="13a", show_default=True, help="sacreBLEU's tokenizer, such as 13a or zh.")
-@click.option("--resamples", default=1000, show_default=True)
+@reference_option(required=True)
+@separator_option
+@click.option("--metric", default="bleu", show_default=True, help=f"Metric to compare by: {', '.join(METRICS)}.")
+@tokenize_option
+@click.option(
+    "--resamples", default=1000, show_default=True, help="Number of resamples for the paired bootstrap, at least 40."
+)
 def compare(
     system: str,
     baseline: str,

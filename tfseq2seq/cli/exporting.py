@@ -1,4 +1,4 @@
-"""Exported models, and the proof that they answer as the run they came from."""
+"""Commands that export a run, and compare an exported model with its run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from tfseq2seq.cli.exit import report
 from tfseq2seq.cli.inputs import Request, read_inputs
 from tfseq2seq.cli.options import POSITIVE, run_options, split_option
-from tfseq2seq.cli.runs import open_predictor, open_runs
+from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.formats import ExportOptions, formats
 
@@ -24,33 +24,41 @@ if TYPE_CHECKING:
 @click.command()
 @run_options()
 @click.option(
-    "--to", "base", help="Folder to write; saved_models/<name>, with _tflite or _ctranslate2 behind the name."
+    "--to",
+    "base",
+    help="Folder to write.  [default: saved_models/NAME, for other formats saved_models/NAME_FORMAT]",
 )
-@click.option("--version", type=POSITIVE, help="Version number of a SavedModel; the next free one by default.")
+@click.option("--version", type=POSITIVE, help="Version number of a SavedModel.  [default: the next free number]")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(list(formats())),
     default="savedmodel",
     show_default=True,
-    help="What to write.",
+    help="Format of the exported model.",
 )
 @click.option(
     "--quantization",
     type=click.Choice(sorted({name for one in formats().values() for name in one.quantizations})),
     default="float32",
     show_default=True,
-    help="Type of the weights. int16 is for ctranslate2. full_int8 is for tflite and rounds activations too.",
+    help="Type of the weights. int16 is for ctranslate2. full_int8 is for tflite and also quantizes activations.",
 )
-@click.option("--examples", type=click.Path(), help="Manifest of recordings to measure activations on, for full_int8.")
+@click.option(
+    "--examples", type=click.Path(), help="Manifest of recordings to measure activations with, for full_int8."
+)
 @click.option(
     "--strings",
     is_flag=True,
-    help="For tflite: one string in, one string out, by tensorflow-text (scheme unigram only).",
+    help="For tflite: the model takes and returns strings, by tensorflow-text (only for the scheme unigram).",
 )
-@click.option("--license", default="", help="License named in the model card of a SavedModel.")
+@click.option("--license", default="", help="Name of the license, for the model card of a SavedModel.")
 @click.option(
-    "--verify/--no-verify", "checked", default=True, show_default=True, help="Compare its answers with the run's first."
+    "--verify/--no-verify",
+    "checked",
+    default=True,
+    show_default=True,
+    help="Compare the answers of the exported model with those of the run.",
 )
 def export(
     runs: tuple[str, ...],
@@ -65,18 +73,20 @@ def export(
     license: str,
     checked: bool,
 ) -> None:
-    """Export a run: a SavedModel for TensorFlow Serving, a TFLite file for phones, or a CTranslate2 folder for CPUs.
+    """Export a run as a SavedModel for TensorFlow Serving, a TFLite file for phones, or a CTranslate2 model for CPUs.
 
-    Before the exported model takes its name, it answers a few inputs in a process of its own. If the answers differ
-    from the run's, nothing is written and the exit code is 1.
+    The exported model first answers a few inputs in a separate process. If its answers differ from those of the run,
+    nothing is written and the exit code is 1.
     """
     form = formats()[kind]
     form.check_options(ExportOptions(quantization, version, license, (), strings))
     if bool(examples) != (quantization == "full_int8"):
-        raise UserError("--quantization full_int8 and --examples go together: activations are measured on the examples")
+        given, missing = ("--examples", "--quantization full_int8")[:: 1 if examples else -1]
+        raise UserError(f"{given}: needs {missing}, as activations are measured with the examples")
     opened = open_runs(runs, overrides)
     samples: list[Any] = []
     if examples:
+        require(opened[0].recipe, "audio", "--examples")
         inputs = read_inputs(opened[0].recipe.source, Request(manifest=examples))
         samples = inputs.valid
         for _, fault in inputs.faults:
@@ -91,7 +101,7 @@ def export(
 
 
 def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
-    """A check for exports: it ends the program where the exported model answers otherwise than the run."""
+    """A check for exports. It ends the program if the answers of the exported model differ from those of the run."""
     from tfseq2seq.export.publishing import usual_inputs
     from tfseq2seq.export.verify import verify as compare_answers
 
@@ -100,7 +110,7 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
         (verdict,) = compare_answers(folder, model, inputs, batches=[8])
         click.echo(f"verify: {verdict}", err=True)
         if not verdict.passed:
-            click.echo("the exported model answers otherwise than the run, and was not written", err=True)
+            click.echo("the answers of the exported model differ from those of the run; nothing is written", err=True)
             sys.exit(1)
 
     return check
@@ -109,25 +119,31 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
 @click.command()
 @click.argument("model", type=click.Path())
 @run_options()
-@click.option("--input", "lines", type=click.Path(), help="File with one input per line to ask both.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings to ask both.")
+@click.option("--input", "lines", type=click.Path(), help="File with one input per line.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings.")
 @split_option
 @click.option(
-    "--batch", "batches", type=POSITIVE, multiple=True, default=(1, 64), show_default=True, help="Inputs per call."
+    "--batch",
+    "batches",
+    type=POSITIVE,
+    multiple=True,
+    default=(1, 64),
+    show_default=True,
+    help="Number of inputs in a batch. Repeat the option to compare with several sizes.",
 )
 @click.option(
     "--tolerance",
     type=float,
     default=1e-3,
     show_default=True,
-    help="Largest difference of two scores; of scores below -100 in proportion.",
+    help="Largest difference between two scores. It grows in proportion for scores below -100.",
 )
 @click.option(
     "--drop",
     type=float,
     default=0.1,
     show_default=True,
-    help="For quantized models: how much less probable texts may be to the run, in nats per token on average.",
+    help="For quantized models: largest loss of log-probability under the run, in nats per token on average.",
 )
 def verify(
     model: str,
@@ -141,11 +157,12 @@ def verify(
     tolerance: float,
     drop: float,
 ) -> None:
-    """Compare the answers of an exported MODEL (SavedModel, TFLite or CTranslate2 folder) with those of its run.
+    """Compare the answers of an exported model with those of its run.
 
-    The exported model answers in a process without this package. Texts must be the same, and scores within the
-    tolerance. Texts of a quantized model may differ, but must be about as probable to the run as its own. The exit code
-    is 1 if they are not.
+    MODEL is the folder of a SavedModel, a TFLite model or a CTranslate2 model. It answers in a process without this
+    package. The texts must be equal, and the scores must differ by at most the tolerance. The texts of a quantized
+    model may differ, but the run must find them almost as probable as its own. If this does not hold, the exit code is
+    1.
     """
     opened = open_runs(runs, overrides)
     inputs = read_inputs(opened[0].recipe.source, Request(lines=lines, manifest=manifest, split=split))

@@ -1,4 +1,4 @@
-"""Outputs of a trained model, for all inputs or while a recording arrives, and log-probabilities of given outputs."""
+"""Commands that ask a trained model: outputs for all inputs or for a stream, and log-probabilities of given outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tfseq2seq.cli.options import (
     POSITIVE,
     run_option,
     run_options,
-    settings_option,
+    search_option,
     split_option,
     weights_option,
     workers_option,
 )
-from tfseq2seq.cli.runs import open_predictor, open_runs
+from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,26 +33,34 @@ if TYPE_CHECKING:
 @click.command()
 @run_options(required=False)
 @click.option(
-    "--model", "folder", type=click.Path(), help="Folder of a TFLite or CTranslate2 export, instead of --run."
+    "--model", "folder", type=click.Path(), help="Folder of an exported TFLite or CTranslate2 model, instead of --run."
 )
 @click.argument("files", nargs=-1, type=click.Path())
-@click.option("--input", "lines", type=click.Path(), help="File with one input per line; standard input by default.")
+@click.option("--input", "lines", type=click.Path(), help="File with one input per line; by default standard input.")
 @click.option("--manifest", type=click.Path(), help="Manifest of recordings, instead of FILES.")
 @split_option
-@click.option("--output", type=click.Path(), help="File for the outputs; standard output by default.")
-@click.option("--prefix", type=click.Path(), help="File with the text that each output begins with, one per line.")
+@click.option("--output", type=click.Path(), help="Write the outputs to this file instead of standard output.")
+@click.option("--prefix", type=click.Path(), help="File with one text per line; each output begins with its text.")
 @click.option(
-    "--batch", type=POSITIVE, default=64, show_default=True, help="Inputs per batch; 1 for a TFLite file of strings."
+    "--batch",
+    type=POSITIVE,
+    default=64,
+    show_default=True,
+    help="Number of inputs in a batch. A TFLite model of strings always takes one input.",
 )
-@workers_option("Batches at a time; 0: one per core, at most 8. For TFLite: threads of one batch; 0: one thread.")
-@click.option("--scores", is_flag=True, help="Print score and log-probability before each output, with tabs between.")
+@workers_option(
+    "Number of batches to process at the same time; 0: one per core, at most 8. For a TFLite or CTranslate2 model: "
+    "number of threads for one batch; 0: one thread for TFLite, one per core for CTranslate2."
+)
+@click.option("--scores", is_flag=True, help="Write score, log-probability and output on each line, with tabs between.")
 @click.option(
     "--times",
     type=click.Choice(["srt", "vtt", "json"]),
-    help="Print times of words: subtitles or JSON lines. Subtitles of several recordings need a folder --output.",
+    help="Write the times of words, as subtitles or as JSON lines. For subtitles of several recordings, --output names "
+    "a folder.",
 )
-@click.option("--window", type=ABOVE_ZERO, help="Transcribe longer recordings in windows of this many seconds.")
-@click.option("--overlap", type=ABOVE_ZERO, help="Seconds that windows share.  [default: a sixth of --window]")
+@click.option("--window", type=ABOVE_ZERO, help="Transcribe long recordings in windows of this many seconds.")
+@click.option("--overlap", type=ABOVE_ZERO, help="Overlap of windows in seconds.  [default: a sixth of --window]")
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -71,28 +79,29 @@ def generate(
     window: float | None,
     overlap: float | None,
 ) -> None:
-    """Write an output line for each input, in the same order (n_best lines if more are asked for).
+    """Write the output of a model for each input, in the order of the inputs.
 
-    A model of text reads lines. A language model reads lines too and continues each of them. A model of recordings
-    reads the audio FILES, the rows of --manifest, or one audio file on standard input. The output of a recording that
-    cannot be used is an empty line; standard error names the recording, and the exit code is 2.
+    Each input has one line of output, or search.n_best lines. A model of text reads lines. A language model reads
+    prompts, one per line, and continues them. A model of recordings reads the audio FILES, the recordings of
+    --manifest, or one audio file from standard input. If a recording cannot be used, its output is an empty line, a
+    line on standard error names it, and the exit code is 2.
     """
-    from tfseq2seq.files import read_lines
-
     if bool(runs) == bool(folder):
-        raise UserError("give either --run or --model")
-    if (times or window) and scores:
-        raise UserError("--scores: goes with neither --times nor --window; --times json has the scores")
-    if (times or window) and workers:
-        raise UserError("--workers: goes with neither --times nor --window")
+        raise UserError(f"generate: needs either --run or --model, got {'both' if runs else 'neither'}")
+    timed = "--times" if times else "--window" if window else ""
+    if timed and scores:
+        raise UserError(f"--scores: cannot be combined with {timed}; --times json contains the scores")
+    if timed and workers:
+        raise UserError(f"--workers: cannot be combined with {timed}")
+    if timed and prefix:
+        raise UserError(f"--prefix: cannot be combined with {timed}")
     if overlap and not window:
         raise UserError("--overlap: needs --window")
     request = Request(files, lines, manifest, split, standard_input=True)
     if folder:
-        fixed = {"weights": weights, "set": overrides, "prefix": prefix, "times": times, "window": window}
-        for name, given in fixed.items():
-            if given:
-                raise UserError(f"--{name}: needs --run; an exported model does what it was exported for")
+        for name, value in (("--weights", weights), ("--set", overrides), ("--prefix", prefix), (timed, timed)):
+            if value:
+                raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
 
         exported = format_of(folder).open(folder, batch, workers)
@@ -102,26 +111,49 @@ def generate(
         report(inputs.faults)
         return
     opened = open_runs(runs, overrides)
-    inputs = read_inputs(opened[0].recipe.source, request)
-    if times or window:
+    recipe = opened[0].recipe
+    if timed:
+        require(recipe, "audio", timed)
+    if prefix:
+        require(recipe, "source", "--prefix")
+        require(recipe, "autoregressive", "--prefix")
+    inputs = read_inputs(recipe.source, request)
+    if timed:
         _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
-        report(inputs.faults)
-        return
-    prefixes = read_lines(prefix) if prefix else None
-    if prefixes is not None and len(prefixes) != len(inputs.values):
-        raise UserError(f"{prefix}: must have a line for each of {len(inputs.values)} inputs, got {len(prefixes)}")
-    found = []
-    if inputs.values:
-        model = open_predictor(opened, weights, -(-len(inputs.values) // batch), workers)
-        from tfseq2seq.inference.generator import Generator
-
-        found = Generator(model, batch, workers).generate(inputs.values, prefixes)
-    _write(_lines(found, scores), output)
+    else:
+        prefixes = _read_prefixes(prefix, len(inputs.values)) if prefix else None
+        _write(_lines(_generated(opened, weights, inputs.values, prefixes, batch, workers), scores), output)
     report(inputs.faults)
 
 
+def _read_prefixes(path: str, count: int) -> list[str]:
+    from tfseq2seq.files import read_lines
+
+    prefixes = list(read_lines(path))
+    if len(prefixes) != count:
+        raise UserError(f"{path}: must have one line for each of the {count} inputs, got {len(prefixes)}")
+    return prefixes
+
+
+def _generated(
+    runs: Sequence[Run],
+    weights: str | None,
+    values: Sequence[Any],
+    prefixes: Sequence[str] | None,
+    batch: int,
+    workers: int,
+) -> Sequence[Output]:
+    """The outputs of trained models."""
+    if not values:
+        return []
+    model = open_predictor(runs, weights, -(-len(values) // batch), workers)
+    from tfseq2seq.inference.generator import Generator
+
+    return Generator(model, batch, workers).generate(values, prefixes)
+
+
 def _lines(outputs: Sequence[Output], scores: bool) -> list[str]:
-    """A line for each hypothesis, with its scores where asked for."""
+    """A line for each hypothesis, with its scores if they are wanted."""
     lines = []
     for found in outputs:
         for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
@@ -143,14 +175,16 @@ def _write(lines: Sequence[str], output: str | None) -> None:
 
 
 def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
-    """What the subtitles of each audio file are called, without the ending: those of its utterances are one file."""
+    """The name of the subtitle file for each audio file, without its ending. Segments of a recording share a file."""
     names = {one.path: Path(one.path).stem for one in utterances}
     if len(names) > 1 and not output:
-        raise UserError(f"subtitles of {len(names)} recordings are as many files: name a folder with --output")
+        raise UserError(f"--output: must name a folder for the subtitles of {len(names)} recordings, got no --output")
     first: dict[str, str] = {}
     for path, stem in names.items():
         if first.setdefault(stem, path) != path:
-            raise UserError(f"{first[stem]} and {path} would have subtitles of one name, {stem}; ask for one at a time")
+            raise UserError(
+                f"{first[stem]} and {path}: their subtitles would have the same name {stem}; transcribe them separately"
+            )
     return names
 
 
@@ -164,10 +198,8 @@ def _write_timed(
     output: str | None,
     batch: int,
 ) -> None:
-    """Writes transcripts of recordings, by windows where asked for, as lines or with the times of words."""
+    """Writes transcripts of recordings as lines or with the times of words. A `window` cuts long recordings."""
     utterances = inputs.utterances
-    if not utterances:
-        raise UserError("--times and --window: need recordings, and the model reads text")
     names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
     model = open_predictor(runs, weights)
     from tfseq2seq.files import write_whole
@@ -183,7 +215,7 @@ def _write_timed(
     found = [moved(one, utterance.start) for one, utterance in zip(found, utterances)]
     if times in ("srt", "vtt"):
         words: dict[str, list[Any]] = {path: [] for path in names}
-        # A recording that is asked for twice has one set of subtitles.
+        # A recording that is given twice has one set of subtitles.
         for utterance, one in dict(zip(utterances, found)).items():
             words[utterance.path] += one.words
         in_order = (sorted(each, key=lambda word: word.start) for each in words.values())
@@ -204,24 +236,24 @@ def _write_timed(
 @click.command()
 @run_option
 @weights_option
-@settings_option("Change search.*, as search.beam=1.")
+@search_option
 @click.option(
     "--seconds", type=ABOVE_ZERO, default=0.2, show_default=True, help="Seconds of audio to wait for at a time."
 )
-@click.option("--quiet", is_flag=True, help="Print only the final text.")
+@click.option("--quiet", is_flag=True, help="Write only the final text.")
 def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds: float, quiet: bool) -> None:
-    """Transcribe standard input while it arrives: raw samples of signed 16 bits, one channel, at the model's rate.
+    """Transcribe a stream of raw samples on standard input while it arrives.
 
-    The text so far goes to standard error, the final text to standard output when the input ends. The encoder must read
+    Samples are signed integers of 16 bits, little-endian, of one channel, at the sample rate of the model. The text so
+    far goes to standard error. At the end of the stream, the final text goes to standard output. The encoder must read
     recordings in chunks (model.encoder.chunk). For example, from a microphone:
 
         arecord -t raw -f S16_LE -c 1 -r 16000 | tfseq2seq stream --run RUN
     """
     opened = open_runs([folder], overrides)
-    source = opened[0].recipe.source
-    rate = getattr(source, "sample_rate", None)
-    if not rate:
-        raise UserError(f"stream: needs a model of recordings, and {folder} has source.kind {source.kind}")
+    source: Any = opened[0].recipe.source
+    require(opened[0].recipe, "audio", "stream")
+    rate = source.sample_rate
     import numpy as np
 
     from tfseq2seq.inference.streaming import Streaming
@@ -238,15 +270,15 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
             shown = text
             click.echo(text, err=True)
     if odd:
-        raise UserError("standard input ends within a sample; raw samples of two bytes each are expected")
+        raise UserError("standard input: must contain samples of two bytes each, but it ends within a sample")
     click.echo(one_line(live.finish().texts[0]))
 
 
 @click.command()
 @run_options()
-@click.option("--source", type=click.Path(), help="File with one source text per line; not for a language model.")
-@click.option("--target", required=True, type=click.Path(), help="File with one target text per line.")
-@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Pairs per batch.")
+@click.option("--source", type=click.Path(), help="File of source texts, one per line; not for a language model.")
+@click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")
+@click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of pairs in a batch.")
 @workers_option()
 def score(
     runs: tuple[str, ...],
@@ -257,9 +289,9 @@ def score(
     batch: int,
     workers: int,
 ) -> None:
-    """Print the log-probability (nats, <eos> included) and the token count of each given pair.
+    """Print the log-probability of each pair of texts in nats, and its number of tokens.
 
-    A language model scores the lines of --target alone.
+    Both include the token <eos> at the end. A language model scores the lines of --target alone.
     """
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
@@ -267,16 +299,15 @@ def score(
     targets = read_lines(target)
     opened = open_runs(runs, overrides)
     recipe = opened[0].recipe
-    if "vocabulary" in recipe.provides:
+    if "source" in recipe.provides:
+        require(recipe, "vocabulary", "score")
         if not source:
-            raise UserError("--source: give the file of source lines")
-        sources = read_lines(source)
+            raise UserError("--source: must be given for a model of source text")
+        sources = list(read_lines(source))
         check_parallel(source, len(sources), target, len(targets))
-    elif source or "source" in recipe.provides:
-        raise UserError(
-            f"score: needs source text or a language model, and {runs[0]} has source.kind {recipe.source.kind}"
-        )
     else:
+        if source:
+            require(recipe, "source", "--source")
         sources = [""] * len(targets)
     model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
     from tfseq2seq.inference.generator import Generator

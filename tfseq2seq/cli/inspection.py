@@ -1,19 +1,19 @@
-"""Pictures of what a model has learned."""
+"""Commands that show what a model has learned."""
 
 from __future__ import annotations
 
 import click
 
 from tfseq2seq.cli.options import POSITIVE, run_option, run_options, weights_option
-from tfseq2seq.cli.runs import open_predictor, open_runs
+from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 
 
 @click.command()
 @run_options()
 @click.argument("text")
-@click.option("--target", help="Text to align with; the model's own output by default.")
-@click.option("--png", type=click.Path(), help="Write the heat map as a PNG file too.")
+@click.option("--target", help="Target text.  [default: the output of the model]")
+@click.option("--png", type=click.Path(), help="Also write a heat map to this PNG file.")
 def attention(
     runs: tuple[str, ...],
     weights: str | None,
@@ -22,8 +22,11 @@ def attention(
     target: str | None,
     png: str | None,
 ) -> None:
-    """Show where the model looks in TEXT for each token of its output."""
-    model = open_predictor(open_runs(runs, overrides), weights)
+    """Print the attention weights of each output token over the tokens of the source TEXT."""
+    opened = open_runs(runs, overrides)
+    for need in ("vocabulary", "attention"):
+        require(opened[0].recipe, need, "attention")
+    model = open_predictor(opened, weights)
     from tfseq2seq.evaluation.pictures import attention_png, attention_text
     from tfseq2seq.inference.inspection import attention_of
 
@@ -39,12 +42,22 @@ def attention(
 @click.command()
 @run_option
 @weights_option
-@click.option("--side", type=click.Choice(["source", "target"]), default="source", show_default=True)
-@click.option("--words", help="Words to show, separated by spaces; the most frequent ones by default.")
-@click.option("--count", type=POSITIVE, default=100, show_default=True, help="How many words without --words.")
-@click.option("--dimensions", type=click.IntRange(2, 3), default=2, show_default=True)
-@click.option("--png", type=click.Path(), help="PNG file to write.")
-@click.option("--projector", type=click.Path(), help="Folder to write files for the TensorBoard projector to.")
+@click.option(
+    "--side",
+    type=click.Choice(["source", "target"]),
+    default="source",
+    show_default=True,
+    help="Side of the model whose words to show.",
+)
+@click.option("--words", help="Words to show, separated by spaces.  [default: the most frequent words]")
+@click.option(
+    "--count", type=POSITIVE, default=100, show_default=True, help="Number of words to show if --words is not given."
+)
+@click.option(
+    "--dimensions", type=click.IntRange(2, 3), default=2, show_default=True, help="Number of dimensions of the picture."
+)
+@click.option("--png", type=click.Path(), help="Draw the words in this PNG file.")
+@click.option("--projector", type=click.Path(), help="Write files for the TensorBoard projector to this folder.")
 def embeddings(
     folder: str,
     weights: str | None,
@@ -55,9 +68,9 @@ def embeddings(
     png: str | None,
     projector: str | None,
 ) -> None:
-    """Picture the vectors of chosen words, or write them for the TensorBoard projector."""
+    """Draw the embeddings of words, or write them for the TensorBoard projector."""
     if not png and not projector:
-        raise UserError("give --png, --projector or both")
+        raise UserError("embeddings: needs --png, --projector or both")
     (run,) = open_runs([folder])
     from tfseq2seq.evaluation.pictures import embeddings_png, write_projector
     from tfseq2seq.inference.inspection import word_vectors
@@ -66,7 +79,8 @@ def embeddings(
     if png:
         if min(vectors.shape) < dimensions:
             raise UserError(
-                f"{len(labels)} words of width {vectors.shape[1]} cannot be drawn in {dimensions} dimensions"
+                f"--png: needs at least {dimensions} words of width {dimensions} or more, got {len(labels)} words of "
+                f"width {vectors.shape[1]}"
             )
         embeddings_png(vectors, labels, png, dimensions)
         click.echo(png)

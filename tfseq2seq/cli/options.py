@@ -18,12 +18,6 @@ weights_option = click.option("--weights", help="Use this weights file instead o
 split_option = click.option(
     "--split", default="", help="Use only the rows of the manifest whose column split has this value."
 )
-reference_option = click.option(
-    "--reference",
-    "references",
-    multiple=True,
-    help="File of references, one per line. Repeat the option for several references of each output.",
-)
 separator_option = click.option(
     "--separator", help="Text between several references on one line of a --reference file, for example '|'."
 )
@@ -35,7 +29,19 @@ seed_option = click.option(
 )
 
 
-def workers_option(help: str = "Number of batches to process at the same time; 0: one per core, at most 8.") -> Decorator:
+def reference_option(required: bool = False) -> Decorator:
+    return click.option(
+        "--reference",
+        "references",
+        multiple=True,
+        required=required,
+        help="File of references, one per line. Repeat the option for several references of each output.",
+    )
+
+
+def workers_option(
+    help: str = "Number of batches to process at the same time; 0: one per core, at most 8.",
+) -> Decorator:
     return click.option("--workers", type=COUNT, default=0, show_default=True, help=help)
 
 
@@ -43,7 +49,9 @@ def settings_option(help: str) -> Decorator:
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=help)
 
 
-search_option = settings_option("Change a setting of the search, for example search.beam=8. Repeat it for more.")
+search_option = settings_option(
+    "Change a setting of the search, for example search.beam=8. Repeat the option for more settings."
+)
 
 
 def run_options(required: bool = True) -> Decorator:

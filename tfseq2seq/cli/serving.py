@@ -1,4 +1,4 @@
-"""The local server."""
+"""The command that runs the local server."""
 
 from __future__ import annotations
 
@@ -11,40 +11,58 @@ from tfseq2seq.errors import UserError
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0 takes a free one.")
-@click.option("--max-batch", type=POSITIVE, default=32, show_default=True, help="Rows of requests joined in one call.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8501,
+    show_default=True,
+    help="Port to listen on; 0 for a free port.",
+)
+@click.option(
+    "--max-batch",
+    type=POSITIVE,
+    default=32,
+    show_default=True,
+    help="Most rows of joined requests in one call of the model.",
+)
 @click.option(
     "--wait-ms",
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
-    help="Milliseconds a request waits for others to be joined with.",
+    help="Milliseconds that a request waits for other requests to join.",
 )
-@click.option("--queue", type=POSITIVE, default=256, show_default=True, help="Requests that may wait; then 503.")
-@workers_option("Calls at a time; 0: one per core, at most 8.")
+@click.option(
+    "--queue",
+    type=POSITIVE,
+    default=256,
+    show_default=True,
+    help="Most requests that wait; further requests get the status 503.",
+)
+@workers_option("Number of calls of the model at the same time; 0: one per core, at most 8.")
 @click.option(
     "--poll-seconds",
     type=click.FloatRange(min=0),
     default=2.0,
     show_default=True,
-    help="Between looks for new versions; 0 for none.",
+    help="Seconds between searches for new versions; 0 to never search.",
 )
 @click.option(
     "--versions",
     type=COUNT,
     default=0,
     show_default=True,
-    help="Newest versions of each model to hold; 0 for all.",
+    help="Number of newest versions of each model to load; 0 for all.",
 )
 @click.option(
     "--max-body-mb",
     type=ABOVE_ZERO,
     default=32.0,
     show_default=True,
-    help="Largest request body, in MB of 2^20 bytes.",
+    help="Largest body of a request in MiB (2^20 bytes).",
 )
-@click.option("--access-log", is_flag=True, help="A line on standard error for each request.")
+@click.option("--access-log", is_flag=True, help="Write a line to standard error for each request.")
 def serve(
     folder: str,
     host: str,
@@ -58,19 +76,19 @@ def serve(
     max_body_mb: float,
     access_log: bool,
 ) -> None:
-    """Serve the SavedModels in DIR on this machine, to try them out; production runs TensorFlow Serving.
+    """Serve the SavedModels in DIR on this machine, for trials. Use TensorFlow Serving in production.
 
-    DIR holds <model>/<version>/ or the versions of one model. Paths and JSON are those of TensorFlow Serving's REST
-    API: GET /v1/models/NAME[/versions/N][/metadata], POST /v1/models/NAME[/versions/N]:predict. Without a version the
-    newest answers. GET /healthz and /metrics tell how the server does. SIGTERM or Ctrl-C stops it once what it has
-    accepted is answered.
+    DIR contains <model>/<version>/, or the versions of one model. The paths and the JSON are those of the REST API of
+    TensorFlow Serving: GET /v1/models/NAME[/versions/N][/metadata] and POST /v1/models/NAME[/versions/N]:predict. A
+    request without a version goes to the newest version. GET /healthz and GET /metrics report the state of the server.
+    SIGTERM and Ctrl-C stop the server after it has answered all accepted requests.
     """
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UserError(f"serve needs {error.name}: pip install 'tfseq2seq[serve]'") from None
+        raise UserError(f"serve: needs {error.name}; install it with pip install 'tfseq2seq[serve]'") from None
     from tfseq2seq.serving.repository import Repository
 
     repository = Repository(folder, versions)

@@ -1,4 +1,4 @@
-"""Recipes, and the training of what they describe."""
+"""Commands that check recipes and train models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfseq2seq.errors import UserError
 @click.command()
 @click.argument("recipe")
 @click.option("--run", "folder", required=True, help="Folder for the run: checkpoints, vocabularies, metrics.")
-@settings_option("Change a recipe key, as training.steps=500.")
-@click.option("--resume", is_flag=True, help="Continue the run in the folder from its last checkpoint.")
+@settings_option("Change a key of the recipe, for example training.steps=500. Repeat the option for more keys.")
+@click.option("--resume", is_flag=True, help="Continue the run in this folder from its last checkpoint.")
 def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) -> None:
-    """Train what the YAML file RECIPE describes."""
+    """Train the model that the YAML or JSON file RECIPE describes."""
     from tfseq2seq.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
@@ -34,10 +34,10 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 
 @click.command()
 @run_option
-@click.option("--last", type=POSITIVE, default=5, show_default=True, help="How many of its last checkpoints.")
-@click.option("--output", help="Weights file to write; the run's finished weights by default.")
+@click.option("--last", type=POSITIVE, default=5, show_default=True, help="Number of checkpoints to average.")
+@click.option("--output", help="Weights file to write.  [default: the final weights of the run]")
 def average(folder: str, last: int, output: str | None) -> None:
-    """Average the weights of a run's last checkpoints."""
+    """Average the weights of the last checkpoints of a run."""
     import_tensorflow()
     from tfseq2seq.run import FINAL, Run, save_weights
     from tfseq2seq.training.fit import set_average
@@ -45,10 +45,10 @@ def average(folder: str, last: int, output: str | None) -> None:
     run = Run.open(folder)
     path = Path(output) if output else run.folder / FINAL
     if not path.name.endswith(".weights.h5"):
-        raise UserError(f"{path}: weights files end in .weights.h5")
+        raise UserError(f"--output: must end in .weights.h5, got {path}")
     steps = run.progress().get("kept", [])[-last:]
     if len(steps) < last:
-        raise UserError(f"{folder}: has {len(steps)} checkpoints, not {last}")
+        raise UserError(f"--last: must be at most {len(steps)}, the number of checkpoints in {folder}, got {last}")
     model = run.build_model()
     set_average(model, run, steps)
     save_weights(model, path)
@@ -57,11 +57,12 @@ def average(folder: str, last: int, output: str | None) -> None:
 
 @click.command()
 @click.argument("path", required=False)
-@click.option("--preset", help="Print a named recipe to start from.")
-@click.option("--schema", "as_schema", is_flag=True, help="Print every key with type, default and help.")
-@settings_option("Change a key.")
+@click.option("--preset", metavar="NAME", help="Print the preset with this name, a recipe to start from.")
+@click.option("--schema", "as_schema", is_flag=True, help="Print each key of a recipe with its type, default and help.")
+@settings_option("Change a key of the recipe, for example training.steps=500. Repeat the option for more keys.")
 def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tuple[str, ...]) -> None:
-    """Check the recipe in the file PATH and print it whole; or print a preset, or every key there is."""
+    """Check the recipe in the file PATH, and print all its keys. Or print a preset, or the keys of all recipes."""
+    from tfseq2seq.evaluation.metrics import check_monitor
     from tfseq2seq.presets import PRESETS
     from tfseq2seq.presets import preset as named
     from tfseq2seq.recipe import apply_overrides, dump_recipe, from_dict, load_recipe, schema, to_dict
@@ -74,8 +75,11 @@ def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tup
             click.echo(f"{key:{widths[0]}}  {kind:{widths[1]}}  {default:{widths[2]}}  {help_text}")
     elif preset:
         changed = from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))
+        check_monitor(changed.training.monitor)
         click.echo(f"# {PRESETS[preset].__doc__}\n{dump_recipe(changed)}", nl=False)
     elif path:
-        click.echo(dump_recipe(load_recipe(path, overrides)), nl=False)
+        loaded = load_recipe(path, overrides)
+        check_monitor(loaded.training.monitor)
+        click.echo(dump_recipe(loaded), nl=False)
     else:
-        raise UserError(f"give a recipe file, --schema, or --preset with one of: {', '.join(PRESETS)}")
+        raise UserError(f"recipe: needs a file, --schema, or --preset with one of {', '.join(PRESETS)}")

@@ -180,7 +180,7 @@ def write_records(pairs: Iterable[tuple[bytes | str, bytes | str]], path: str | 
                 writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
                 count += 1
     except tf.errors.OpError as error:
-        raise UserError(f"cannot write {path}: {_reason(error)}") from None
+        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
     return count
 
 

@@ -119,6 +119,16 @@ def check_metric(metric: str) -> None:
     raise UserError(f"metric {metric!r} is unknown; {hint or 'choose one'} (metrics: {', '.join(METRICS)})")
 
 
+def check_monitor(monitor: str) -> None:
+    """Raises UserError with the key `training.monitor` unless it is "loss" or in `METRICS`."""
+    if monitor == "loss":
+        return
+    try:
+        check_metric(monitor)
+    except UserError as error:
+        raise UserError(f"training.monitor: {error}; or choose loss") from None
+
+
 def _count_sacrebleu(
     metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings
 ) -> Counted:

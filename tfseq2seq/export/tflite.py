@@ -113,6 +113,8 @@ def convert(model: Predictor, quantization: Quantization, examples: Sequence[Any
     """
     if len(model.models) > 1:
         raise UserError(f"{len(model.models)} models: an ensemble does not go into a TFLite file; give one run")
+    if model.spec.sample:
+        raise UserError("search.sample: TFLite has no operations to draw from a seed; set it to false for this export")
     if model.spec.rules != RulesSpec():
         raise UserError("search.rules: TFLite has no operations to rewrite text; set both to '' for this export")
     with in_tflites_operations(model.models[0], rounded="int8" in quantization):

@@ -97,8 +97,8 @@ def embedding_matrix(
     for word, vector in vectors.items():
         if vector.shape != (width,):
             raise UserError(
-                f"the vector of {word!r}: must have the width of the embedding, {width}, got {vector.size} numbers; use "
-                "vectors of this width, or set the width of the model to that of the vectors"
+                f"the vector of {word!r}: must have the width of the embedding, {width}, got {vector.size} numbers; "
+                "use vectors of this width, or set the width of the model to that of the vectors"
             )
     generator = np.random.default_rng(seed)
     matrix = generator.standard_normal((len(vocabulary), width), dtype=np.float32) * np.float32(deviation)

@@ -103,6 +103,8 @@ class Predictor(tf.Module):
         if prefix is not None:
             if not self.decoding.takes_prefix:
                 raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
+            if given.prefix is not None:
+                raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
             given = given._replace(prefix=self.prefix_ids(prefix))
         found = self.search(given)
         empty = tf.expand_dims(given.empty, 1)

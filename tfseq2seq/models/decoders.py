@@ -107,8 +107,9 @@ class TransformerDecoder(keras.layers.Layer):
     def _fixed(self, memory: Memory) -> dict[str, Any]:
         """What the blocks read of the memory, and its mask as a bias; of no memory the bias alone, [B, 1, 0]."""
         bias = ops.expand_dims(attention_bias(memory.mask, self.compute_dtype), 1)
+        # Nothing at all, not None, where there is no memory: exports take these tensors one by one.
         keys_values = [
-            None if block.cross_attention is None else block.cross_attention.keys_values(memory.values)
+            () if block.cross_attention is None else block.cross_attention.keys_values(memory.values)
             for block in self.blocks
         ]
         return {"memory": keys_values, "bias": bias}

@@ -79,7 +79,7 @@ class Application:
         return Response(self._metrics.text(), headers={"Content-Type": self._metrics.content_type})
 
     async def models(self, request: Request) -> Response:
-        """Status, metadata and predictions."""
+        """Handles requests for status, metadata and predictions."""
         requested = f"{request.method} {request.scope['path']}"
         match = _PATH.fullmatch(request.scope["path"])
         if match is None:

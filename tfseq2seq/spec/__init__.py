@@ -1,7 +1,7 @@
-"""What a user can ask for: one tree of frozen dataclasses.
+"""All settings of a recipe, as a tree of frozen dataclasses.
 
-Model, data pipeline, search and export all follow from a `Recipe`. Every field carries its help text, and a value that
-cannot work raises `UserError` with the dotted name of the key. Reading and writing recipes is in `recipe.py`.
+A `Recipe` determines the model, the data pipeline, the search and the export. Each field has a help text. An invalid
+value raises `UserError` with the dotted name of its key. `tfseq2seq/recipe.py` reads and writes recipes.
 """
 
 from tfseq2seq.spec.base import (

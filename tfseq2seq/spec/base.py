@@ -1,4 +1,4 @@
-"""What all specs are made of: fields with help, range and needs, and the error of a value that cannot work."""
+"""The base of all specs: fields with a help text, a range and needs, and the error for an invalid value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tfseq2seq.errors import UserError
 T = TypeVar("T")
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
-# CTC and transducers emit it where they emit no token; no transcript holds <pad>.
+# CTC and transducers emit the blank where they emit no token. It can have the id of <pad>, as no transcript has <pad>.
 BLANK = PAD
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
-# What a setting or a kind can need. The kinds of a recipe provide them (`Spec.provides`).
+# The needs that a setting or a kind can have. The kinds in a recipe fulfill them (`Spec.provides`).
 NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
@@ -33,19 +33,19 @@ NEEDS = {
 def setting(
     default: Any, help: str, low: float | None = None, high: float | None = None, needs: str | tuple[str, ...] = ()
 ) -> Any:
-    """A dataclass field of a spec.
+    """Returns a dataclass field for a spec.
 
     Args:
-        default: its value where a recipe does not give one.
-        help: one line for people.
-        low, high: the closed range of numbers that are accepted.
-        needs: keys of `NEEDS` without which any value but the default is refused, as it would have no effect.
+        default: the value if a recipe does not set the field.
+        help: one line of help for users.
+        low, high: the closed range of valid numbers.
+        needs: keys of `NEEDS`. If one of them is missing, the field has no effect, and only the default is valid.
     """
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "needs": _names(needs)})
 
 
 def group(kind: type, help: str, needs: str | tuple[str, ...] = ()) -> Any:
-    """A dataclass field that holds a nested spec, `kind()` by default; `needs` as in `setting`."""
+    """Returns a dataclass field for a nested spec. The default is `kind()`; `needs` is as in `setting`."""
     return dataclasses.field(default_factory=kind, metadata={"help": help, "needs": _names(needs)})
 
 
@@ -54,7 +54,7 @@ def _names(needs: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 class SpecError(UserError):
-    """A recipe value that cannot work. `key` is relative to the spec that raised it; readers prefix their own path."""
+    """A recipe has an invalid value. `key` is relative to the spec that raises the error; callers prefix their path."""
 
     def __init__(self, key: str, reason: str):
         super().__init__(f"{key}: {reason}")
@@ -71,11 +71,11 @@ def prefixed(path: str) -> Iterator[None]:
 
 
 class Spec:
-    """Base of all specs: checks that numbers are finite and within the ranges given in `setting`.
+    """Base class of all specs. It checks that numbers are finite and within the ranges given in `setting`.
 
     Attributes:
         provides: keys of `NEEDS` that a recipe with this spec fulfills.
-        kind_needs: keys of `NEEDS` that this kind as a whole has.
+        kind_needs: keys of `NEEDS` without which this kind cannot be used at all.
     """
 
     provides: ClassVar[Any] = frozenset()
@@ -84,7 +84,7 @@ class Spec:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value, low, high = getattr(self, field.name), field.metadata.get("low"), field.metadata.get("high")
-            # A list is checked entry by entry.
+            # The range of a list applies to each of its entries.
             for index, entry in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
                 key = field.name if index is None else f"{field.name}[{index}]"
                 if isinstance(entry, float) and not math.isfinite(entry):
@@ -96,13 +96,18 @@ class Spec:
         self.check()
 
     def check(self) -> None:
-        """Checks between fields; overridden where there are any."""
+        """Checks values of several fields together. Subclasses override it.
+
+        Raises:
+            SpecError: the values do not go together.
+        """
 
 
 def register_kind(kind: type) -> type:
-    """Adds a kind of source, encoder or decoder of another package, so that recipes can name it.
+    """Registers a kind of source, encoder or decoder from another package, so that recipes can use it.
 
-    The class derives from `SourceBase`, `EncoderBase` or a decoder family; `kind: Literal["name"]` is its first field.
+    The class must derive from `SourceBase`, `EncoderBase` or the base class of a decoder family. Its first field must
+    be `kind: Literal["name"]`.
     """
     if kind not in REGISTERED:
         REGISTERED.append(kind)
@@ -113,10 +118,10 @@ REGISTERED: list[type] = []
 
 
 def lookup(registry: Mapping[type, T], spec: Any) -> T:
-    """What a registry holds for a spec: of its class, or of the nearest class above it, such as its family.
+    """Returns the entry of a registry for the class of a spec, or for its nearest base class, such as its family.
 
     Raises:
-        KeyError: there is nothing.
+        KeyError: the registry has no entry for any of these classes.
     """
     for kind in type(spec).__mro__:
         if kind in registry:
@@ -125,10 +130,14 @@ def lookup(registry: Mapping[type, T], spec: Any) -> T:
 
 
 def check_needs(spec: Spec, provided: frozenset[str]) -> None:
-    """Refuses settings that would have no effect.
+    """Checks that each setting that differs from its default has an effect.
+
+    Args:
+        spec: the spec to check, with its nested specs.
+        provided: keys of `NEEDS` that the recipe fulfills.
 
     Raises:
-        SpecError: a value differs from its default, and what it needs is not provided.
+        SpecError: a kind or a setting has a need that the recipe does not fulfill.
     """
     for need in spec.kind_needs:
         if need not in provided:
@@ -144,5 +153,5 @@ def check_needs(spec: Spec, provided: frozenset[str]) -> None:
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """The default value of a dataclass field, made anew where it is a nested spec."""
+    """Returns the default value of a dataclass field. A nested spec is created anew."""
     return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc, operator]

@@ -1,4 +1,4 @@
-"""What encoders and decoders share."""
+"""Settings that encoders and decoders share."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ Positions = Literal["sinusoidal", "learned", "rotary", "relative", "none"]
 
 @dataclass(frozen=True)
 class TransformerSpec(Spec):
-    """What Transformer encoder and decoder share (Vaswani et al. 2017). The width is `model.width`."""
+    """Settings that the Transformer encoder and decoder share (Vaswani et al. 2017). The width is `model.width`."""
 
-    kind: Literal["transformer"] = setting("transformer", "names this encoder or decoder")
-    layers: int = setting(6, "blocks", low=1)
-    heads: int = setting(8, "attention heads; the width is divisible by it", low=1)
-    kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
-    ffn: int = setting(2048, "inner width of the feed-forward part", low=1)
-    norm: Literal["pre", "post"] = setting("pre", "layer normalization before or after each part")
-    activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "feed-forward activation")
-    positions: Positions = setting("sinusoidal", "how positions enter")
-    max_positions: int = setting(1024, "longest input learned positions cover", low=1)
-    relative_distance: int = setting(16, "relative positions are told apart up to this distance", low=1)
-    dropout: float = setting(0.1, "dropout on embeddings and on each part's output", low=0, high=0.99)
-    attention_dropout: float = setting(0.0, "dropout on attention weights", low=0, high=0.99)
-    ffn_dropout: float = setting(0.0, "dropout inside the feed-forward part", low=0, high=0.99)
+    kind: Literal["transformer"] = setting("transformer", "kind of encoder or decoder")
+    layers: int = setting(6, "number of blocks", low=1)
+    heads: int = setting(8, "number of attention heads; must divide model.width", low=1)
+    kv_heads: int = setting(
+        0, "number of key and value heads in grouped-query attention; must divide heads (0: same as heads)", low=0
+    )
+    ffn: int = setting(2048, "inner width of the feed-forward layers", low=1)
+    norm: Literal["pre", "post"] = setting("pre", "layer normalization before or after each sublayer")
+    activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "activation of the feed-forward layers")
+    positions: Positions = setting("sinusoidal", "position encoding")
+    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    relative_distance: int = setting(16, "largest distance of relative positions; larger ones are clipped", low=1)
+    dropout: float = setting(0.1, "dropout rate on embeddings and sublayer outputs", low=0, high=0.99)
+    attention_dropout: float = setting(0.0, "dropout rate on attention weights", low=0, high=0.99)
+    ffn_dropout: float = setting(0.0, "dropout rate inside the feed-forward layers", low=0, high=0.99)
 
     def check(self) -> None:
         check_kv_heads(self.heads, self.kv_heads)
 
     def check_width(self, width: int) -> None:
-        """Raises `SpecError` where a model of this width cannot have these heads."""
+        """Raises `SpecError` if a model of this width cannot have these heads."""
         check_heads(self.heads, self.kv_heads, width, self.positions)
 
 
 def check_kv_heads(heads: int, kv_heads: int) -> None:
-    """Raises `SpecError` where key and value heads do not divide the heads."""
+    """Raises `SpecError` if the number of key and value heads does not divide the number of heads."""
     if kv_heads and heads % kv_heads:
         raise SpecError("kv_heads", f"must divide heads ({heads}), got {kv_heads}")
 
 
 def check_heads(heads: int, kv_heads: int, width: int, positions: str) -> None:
-    """Raises `SpecError` where a width does not divide among attention heads; names the nearest number that works."""
+    """Raises `SpecError` if a width cannot be split into attention heads. The message has the nearest valid number."""
     rotary = positions == "rotary"
     fits = [
         number
@@ -58,5 +60,7 @@ def check_heads(heads: int, kv_heads: int, width: int, positions: str) -> None:
     if width % heads:
         raise SpecError("heads", f"must divide model.width ({width}), got {heads}; {advice}")
     raise SpecError(
-        "heads", f"rotary positions need an even width per head, got {width // heads} (model.width {width}); {advice}"
+        "heads",
+        f"must give an even width per head for rotary positions, got {width // heads} (model.width {width}, "
+        f"{heads} heads); {advice}",
     )

@@ -10,20 +10,20 @@ from tfseq2seq.spec.blocks import Cell, Scores, TransformerSpec
 
 
 class DecoderBase(Spec):
-    """What all decoders answer."""
+    """Base class of all decoder specs."""
 
     def check_width(self, width: int) -> None:
-        """Raises `SpecError` where a model of this width cannot have this decoder."""
+        """Raises `SpecError` if a model of this width cannot have this decoder."""
 
     def check_memory(self, memory_width: int) -> None:
-        """Raises `SpecError` where the decoder cannot read an encoder's output of this width."""
+        """Raises `SpecError` if the decoder cannot read an encoder output of this width."""
 
     def check_without_memory(self) -> None:
-        """Raises `SpecError` where the decoder cannot do without an encoder's output."""
+        """Raises `SpecError` if the decoder needs the output of an encoder."""
 
 
 class AutoregressiveDecoderBase(DecoderBase):
-    """Decoders that write token by token, each given the ones before, until they write <eos>."""
+    """Base class of decoders that generate one token at a time from the previous tokens, until <eos>."""
 
     provides: ClassVar[Any] = frozenset({"autoregressive"})
 
@@ -39,27 +39,35 @@ class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
 class RecurrentDecoderSpec(AutoregressiveDecoderBase):
     """A stack of recurrent layers with attention, or with a fixed context vector (Sutskever et al. 2014)."""
 
-    kind: Literal["recurrent"] = setting("recurrent", "names this decoder")
+    kind: Literal["recurrent"] = setting("recurrent", "kind of decoder")
     cell: Cell = setting("lstm", "recurrent cell")
-    layers: int = setting(2, "layers", low=1)
-    units: int = setting(256, "units of each layer", low=1)
+    layers: int = setting(2, "number of layers", low=1)
+    units: int = setting(256, "number of units in each layer", low=1)
     attention: Scores = setting(
         "additive",
-        "none: fixed context vector; additive: Bahdanau et al. 2015; dot, general, scaled: Luong et al. 2015; "
-        "location: Chorowski et al. 2015",
+        "attention score: none (fixed context vector); additive (Bahdanau et al. 2015); dot, general or scaled "
+        "(Luong et al. 2015); location (Chorowski et al. 2015)",
     )
     attention_units: int = setting(256, "inner width of additive and location attention", low=1)
-    location_filters: int = setting(10, "filters over the last alignment, for location attention", low=1)
-    location_kernel: int = setting(15, "positions under each of those filters; odd", low=1)
-    input_feeding: bool = setting(True, "the attentional vector joins the next input (Luong et al. 2015)")
-    bridge: Literal["tanh", "zero"] = setting("tanh", "first state: tanh layer over the encoder's summary, or zeros")
-    coverage: bool = setting(False, "sum of past attention enters the score (See et al. 2017); additive or location")
-    coverage_loss: float = setting(1.0, "weight of the coverage loss, where coverage is on", low=0)
-    dropout: float = setting(0.2, "dropout on embeddings, between layers and before the output", low=0, high=0.99)
+    location_filters: int = setting(
+        10, "number of filters over the previous attention weights, for location attention", low=1
+    )
+    location_kernel: int = setting(15, "size of these filters in source positions; must be odd", low=1)
+    input_feeding: bool = setting(True, "feed the attentional vector into the next step (Luong et al. 2015)")
+    bridge: Literal["tanh", "zero"] = setting("tanh", "initial state: tanh layer over the encoder summary, or zeros")
+    coverage: bool = setting(
+        False, "add the sum of past attention weights to additive or location scores (See et al. 2017)"
+    )
+    coverage_loss: float = setting(1.0, "weight of the coverage loss; used only with coverage", low=0)
+    dropout: float = setting(
+        0.2, "dropout rate on embeddings, between layers and before the output layer", low=0, high=0.99
+    )
 
     def check(self) -> None:
         if self.coverage and self.attention not in ("additive", "location"):
-            raise SpecError("coverage", f"needs attention additive or location, not {self.attention}")
+            raise SpecError(
+                "coverage", f"must be false unless attention is additive or location, got attention {self.attention}"
+            )
         if self.location_kernel % 2 == 0:
             raise SpecError(
                 "location_kernel", f"must be odd, got {self.location_kernel}; try {self.location_kernel + 1}"
@@ -74,7 +82,7 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
         if self.attention in ("dot", "scaled") and self.units != memory_width:
             raise SpecError(
                 "units",
-                f"{self.attention} attention needs as many units as the encoder's output is wide ({memory_width}), got "
+                f"must be the width of the encoder output ({memory_width}) for {self.attention} attention, got "
                 f"{self.units}; attention general takes any number",
             )
 
@@ -85,27 +93,29 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
 
 @dataclass(frozen=True)
 class CTCDecoderSpec(DecoderBase):
-    """A layer over the encoder alone: a token or blank for each of its positions (Graves et al. 2006)."""
+    """CTC: an output layer that predicts a token or the blank for each encoder position (Graves et al. 2006)."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"ctc"})
     kind_needs: ClassVar[tuple[str, ...]] = ("audio",)
 
-    kind: Literal["ctc"] = setting("ctc", "names this decoder")
-    dropout: float = setting(0.1, "dropout before the output layer", low=0, high=0.99)
+    kind: Literal["ctc"] = setting("ctc", "kind of decoder")
+    dropout: float = setting(0.1, "dropout rate before the output layer", low=0, high=0.99)
 
 
 @dataclass(frozen=True)
 class TransducerDecoderSpec(DecoderBase):
-    """RNN transducer (Graves 2012): a recurrent network over past tokens, joined with each encoder position."""
+    """RNN transducer (Graves 2012): a prediction network over past tokens, and a joint network with the encoder."""
 
     kind_needs: ClassVar[tuple[str, ...]] = ("audio",)
 
-    kind: Literal["transducer"] = setting("transducer", "names this decoder")
+    kind: Literal["transducer"] = setting("transducer", "kind of decoder")
     cell: Cell = setting("lstm", "recurrent cell of the prediction network")
-    layers: int = setting(1, "layers of the prediction network", low=1)
-    units: int = setting(256, "units of each of them", low=1)
-    joint: int = setting(256, "width in which both networks are joined", low=1)
-    dropout: float = setting(0.2, "dropout on embeddings and on the prediction network's output", low=0, high=0.99)
+    layers: int = setting(1, "number of layers in the prediction network", low=1)
+    units: int = setting(256, "number of units in each layer of the prediction network", low=1)
+    joint: int = setting(256, "inner width of the joint network", low=1)
+    dropout: float = setting(
+        0.2, "dropout rate on embeddings and on the output of the prediction network", low=0, high=0.99
+    )
 
 
 DecoderSpec = TransformerDecoderSpec | RecurrentDecoderSpec | CTCDecoderSpec | TransducerDecoderSpec

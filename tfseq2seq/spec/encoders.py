@@ -10,19 +10,19 @@ from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec, check_heads,
 
 
 class EncoderBase(Spec):
-    """What all encoders answer."""
+    """Base class of all encoder specs."""
 
     @property
     def streams(self) -> bool:
-        """Whether its output for a position depends on a bounded part of the positions after it."""
+        """Whether the encoder can stream: its output at a position needs only a limited number of later positions."""
         return False
 
     def memory_width(self, width: int) -> int:
-        """Width of the encoder's output in a model of the given width."""
+        """Returns the width of the encoder output in a model of the given width."""
         raise NotImplementedError
 
     def check_width(self, width: int) -> None:
-        """Raises `SpecError` where a model of this width cannot have this encoder."""
+        """Raises `SpecError` if a model of this width cannot have this encoder."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class TransformerEncoderSpec(TransformerSpec, EncoderBase):
 class RecurrentEncoderSpec(EncoderBase):
     """A stack of recurrent layers (Hochreiter & Schmidhuber 1997, Cho et al. 2014)."""
 
-    kind: Literal["recurrent"] = setting("recurrent", "names this encoder")
+    kind: Literal["recurrent"] = setting("recurrent", "kind of encoder")
     cell: Cell = setting("lstm", "recurrent cell")
-    layers: int = setting(2, "layers", low=1)
-    units: int = setting(256, "units of each direction", low=1)
-    bidirectional: bool = setting(True, "read in both directions")
-    dropout: float = setting(0.2, "dropout on embeddings and between layers", low=0, high=0.99)
+    layers: int = setting(2, "number of layers", low=1)
+    units: int = setting(256, "number of units per layer and direction", low=1)
+    bidirectional: bool = setting(True, "read the source in both directions")
+    dropout: float = setting(0.2, "dropout rate on embeddings and between layers", low=0, high=0.99)
 
     def memory_width(self, width: int) -> int:
         return self.units * (2 if self.bidirectional else 1)
@@ -52,19 +52,17 @@ class RecurrentEncoderSpec(EncoderBase):
 class ConvolutionEncoderSpec(EncoderBase):
     """Residual gated convolutions with learned positions (Gehring et al. 2017), and average pooling at the end."""
 
-    kind: Literal["convolution"] = setting("convolution", "names this encoder")
-    layers: int = setting(6, "gated convolutions", low=1)
-    filters: int = setting(256, "channels of each convolution", low=1)
-    kernel: int = setting(3, "positions under each convolution; odd", low=1)
-    pooling: int = setting(1, "neighboring positions averaged into one at the end (1: none)", low=1)
-    max_positions: int = setting(1024, "longest input the learned positions cover", low=1)
-    dropout: float = setting(0.2, "dropout before each convolution", low=0, high=0.99)
+    kind: Literal["convolution"] = setting("convolution", "kind of encoder")
+    layers: int = setting(6, "number of gated convolutions", low=1)
+    filters: int = setting(256, "number of channels in each convolution", low=1)
+    kernel: int = setting(3, "kernel size of each convolution in positions; must be odd", low=1)
+    pooling: int = setting(1, "number of neighboring output positions to average into one (1: no pooling)", low=1)
+    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    dropout: float = setting(0.2, "dropout rate before each convolution", low=0, high=0.99)
 
     def check(self) -> None:
         if self.kernel % 2 == 0:
-            raise SpecError(
-                "kernel", f"{self.kernel} is even; an odd kernel keeps positions aligned, try {self.kernel + 1}"
-            )
+            raise SpecError("kernel", f"must be odd, got {self.kernel}; try {self.kernel + 1}")
 
     def memory_width(self, width: int) -> int:
         return self.filters
@@ -74,32 +72,37 @@ class ConvolutionEncoderSpec(EncoderBase):
 class ConformerEncoderSpec(EncoderBase):
     """Convolution-augmented Transformer (Gulati et al. 2020). The width is `model.width`.
 
-    With `chunk` it can stream: a frame sees its own chunk and `left_chunks` before it, and convolutions look back only.
+    With `chunk` the encoder can stream: a frame attends to its own chunk and to `left_chunks` chunks before it, and
+    the convolutions are causal.
     """
 
-    kind: Literal["conformer"] = setting("conformer", "names this encoder")
-    layers: int = setting(8, "blocks", low=1)
-    heads: int = setting(4, "attention heads; the width is divisible by it", low=1)
-    kv_heads: int = setting(0, "key and value heads, grouped-query attention (0: as many as heads)", low=0)
-    ffn: int = setting(1024, "inner width of each of the two feed-forward parts", low=1)
-    kernel: int = setting(15, "frames under the convolution of each block; odd", low=1)
-    positions: Positions = setting("relative", "how positions enter")
-    max_positions: int = setting(1024, "longest input learned positions cover", low=1)
-    relative_distance: int = setting(64, "relative positions are told apart up to this distance", low=1)
-    dropout: float = setting(0.1, "dropout on the input and on each part's output", low=0, high=0.99)
-    attention_dropout: float = setting(0.0, "dropout on attention weights", low=0, high=0.99)
-    ffn_dropout: float = setting(0.1, "dropout inside the feed-forward parts", low=0, high=0.99)
-    chunk: int = setting(0, "for streaming: frames that are heard together, after subsampling (0: all)", low=0)
-    left_chunks: int = setting(4, "for streaming: earlier chunks a frame sees", low=0)
+    kind: Literal["conformer"] = setting("conformer", "kind of encoder")
+    layers: int = setting(8, "number of blocks", low=1)
+    heads: int = setting(4, "number of attention heads; must divide model.width", low=1)
+    kv_heads: int = setting(
+        0, "number of key and value heads in grouped-query attention; must divide heads (0: same as heads)", low=0
+    )
+    ffn: int = setting(1024, "inner width of the two feed-forward layers in each block", low=1)
+    kernel: int = setting(15, "kernel size of the convolution in frames; must be odd", low=1)
+    positions: Positions = setting("relative", "position encoding")
+    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    relative_distance: int = setting(64, "largest distance of relative positions; larger ones are clipped", low=1)
+    dropout: float = setting(0.1, "dropout rate on the input and on sublayer outputs", low=0, high=0.99)
+    attention_dropout: float = setting(0.0, "dropout rate on attention weights", low=0, high=0.99)
+    ffn_dropout: float = setting(0.1, "dropout rate inside the feed-forward layers", low=0, high=0.99)
+    chunk: int = setting(
+        0, "chunk size for streaming, in frames after subsampling (0: no streaming; attend to all frames)", low=0
+    )
+    left_chunks: int = setting(4, "number of earlier chunks that a frame attends to, for streaming", low=0)
 
     def check(self) -> None:
         if self.kernel % 2 == 0:
-            raise SpecError("kernel", f"{self.kernel} is even, try {self.kernel + 1}")
+            raise SpecError("kernel", f"must be odd, got {self.kernel}; try {self.kernel + 1}")
         check_kv_heads(self.heads, self.kv_heads)
         if self.chunk and self.positions in ("sinusoidal", "learned"):
             raise SpecError(
                 "positions",
-                f"a stream has no end, and {self.positions} positions have; choose rotary, relative or none",
+                f"must be rotary, relative or none with chunk, as a stream has no maximum length, got {self.positions}",
             )
 
     @property
@@ -115,18 +118,21 @@ class ConformerEncoderSpec(EncoderBase):
 
 @dataclass(frozen=True)
 class PyramidEncoderSpec(EncoderBase):
-    """Pyramidal bidirectional recurrent layers, the listener of Listen, Attend and Spell (Chan et al. 2016)."""
+    """Pyramid of bidirectional recurrent layers: the encoder of Listen, Attend and Spell (Chan et al. 2016)."""
 
-    kind: Literal["pyramid"] = setting("pyramid", "names this encoder")
+    kind: Literal["pyramid"] = setting("pyramid", "kind of encoder")
     cell: Cell = setting("lstm", "recurrent cell")
-    layers: int = setting(3, "recurrent layers", low=1)
-    joins: int = setting(2, "so many of the upper layers read two neighboring positions as one", low=0)
-    units: int = setting(256, "units of each direction", low=1)
-    dropout: float = setting(0.2, "dropout on the input and between layers", low=0, high=0.99)
+    layers: int = setting(3, "number of recurrent layers", low=1)
+    joins: int = setting(2, "number of upper layers that join two neighboring positions into one", low=0)
+    units: int = setting(256, "number of units per layer and direction", low=1)
+    dropout: float = setting(0.2, "dropout rate on the input and between layers", low=0, high=0.99)
 
     def check(self) -> None:
         if self.joins >= self.layers:
-            raise SpecError("joins", f"{self.joins} is not below layers ({self.layers}); the first layer joins nothing")
+            raise SpecError(
+                "joins",
+                f"must be below layers ({self.layers}), as the first layer joins no positions, got {self.joins}",
+            )
 
     def memory_width(self, width: int) -> int:
         return 2 * self.units

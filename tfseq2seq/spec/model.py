@@ -1,4 +1,4 @@
-"""Any encoder with any decoder."""
+"""Settings of the model: an encoder, a decoder and how they are trained together."""
 
 from __future__ import annotations
 
@@ -14,63 +14,70 @@ Initializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_norma
 
 @dataclass(frozen=True)
 class ScheduledSamplingSpec(Spec):
-    """Own predictions as decoder input in training (Bengio et al. 2015).
+    """Scheduled sampling: in training, some decoder inputs are predictions of the model (Bengio et al. 2015).
 
-    The Transformer goes through the target twice for them (Mihaylova & Martins 2019).
+    A Transformer runs twice per batch: the first pass makes the predictions (Mihaylova & Martins 2019).
     """
 
     schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"] = setting(
-        "none", "how the share of own predictions grows over training"
+        "none", "growth of the share of predicted inputs during training"
     )
-    share: float = setting(0.25, "share of own predictions at the end of the schedule", low=0, high=1)
-    start: int = setting(0, "step at which it begins", low=0)
-    steps: int = setting(10000, "steps from the beginning to the full share", low=1)
+    share: float = setting(0.25, "share of predicted inputs at the end of the schedule", low=0, high=1)
+    start: int = setting(0, "training step at which the schedule starts", low=0)
+    steps: int = setting(10000, "length of the schedule in training steps", low=1)
 
 
 @dataclass(frozen=True)
 class GuidedAttentionSpec(Spec):
-    """A loss for attention far from the diagonal (Tachibana et al. 2018), for speech: text follows the recording.
+    """A loss that penalizes attention far from the diagonal (Tachibana et al. 2018).
 
-    Attention without a CTC loss beside it hardly begins to learn where to listen without it.
+    It is for speech, where the text has the order of the recording. A model without a CTC loss learns its attention
+    only slowly, or not at all, without this loss.
     """
 
     weight: float = setting(0.0, "weight of the loss (0: off)", low=0)
-    width: float = setting(0.2, "how far off the diagonal is still cheap, as a share of the whole", low=0.01)
-    steps: int = setting(0, "updates over which it fades away (0: it stays)", low=0)
+    width: float = setting(
+        0.2, "standard deviation of the penalty, as a share of the source and target length", low=0.01
+    )
+    steps: int = setting(0, "training steps until the loss has faded to zero (0: constant loss)", low=0)
 
 
 @dataclass(frozen=True)
 class ModelSpec(Spec):
-    """Any encoder with any decoder."""
+    """Any encoder combined with any decoder."""
 
-    width: int = setting(256, "width of embeddings, and of Transformer blocks", low=1)
+    width: int = setting(256, "width of embeddings and of Transformer and Conformer blocks", low=1)
     encoder: EncoderSpec = group(
-        TransformerEncoderSpec, "transformer, recurrent, convolution, conformer or pyramid", needs="source"
+        TransformerEncoderSpec,
+        "encoder of kind transformer, recurrent, convolution, conformer or pyramid",
+        needs="source",
     )
-    decoder: DecoderSpec = group(TransformerDecoderSpec, "transformer, recurrent, ctc or transducer")
+    decoder: DecoderSpec = group(TransformerDecoderSpec, "decoder of kind transformer, recurrent, ctc or transducer")
     ctc_weight: float = setting(
         0.0,
-        "share of a CTC loss beside that of an attention decoder (Watanabe et al. 2017)",
+        "weight of a CTC loss; the loss of the attention decoder has the rest (Watanabe et al. 2017; 0: no CTC)",
         low=0,
         high=0.99,
         needs=("audio", "autoregressive"),
     )
-    tie_output: bool = setting(True, "the output layer uses the target embedding's weights")
+    tie_output: bool = setting(True, "use the weights of the target embedding in the output layer")
     share_embeddings: bool = setting(
-        False, "source and target use one embedding; needs share_vocabulary", needs="vocabulary"
+        False, "use one embedding for source and target; needs share_vocabulary", needs="vocabulary"
     )
-    initializer: Initializer = setting("glorot_uniform", "how weight matrices begin")
+    initializer: Initializer = setting("glorot_uniform", "initializer of the weight matrices")
     source_vectors: str = setting(
-        "", "word2vec or GloVe text file that the source embedding starts from", needs="vocabulary"
+        "", "word2vec or GloVe text file with initial vectors for the source embedding", needs="vocabulary"
     )
     target_vectors: str = setting(
-        "", "word2vec or GloVe text file that the target embedding starts from", needs="autoregressive"
+        "", "word2vec or GloVe text file with initial vectors for the target embedding", needs="autoregressive"
     )
     scheduled_sampling: ScheduledSamplingSpec = group(
-        ScheduledSamplingSpec, "own predictions as decoder input in training", needs=("source", "autoregressive")
+        ScheduledSamplingSpec,
+        "predictions of the model as decoder inputs in training",
+        needs=("source", "autoregressive"),
     )
     guided_attention: GuidedAttentionSpec = group(
-        GuidedAttentionSpec, "a loss that keeps attention near the diagonal in training", needs="attention"
+        GuidedAttentionSpec, "training loss that keeps attention near the diagonal", needs="attention"
     )
 
     def check(self) -> None:
@@ -87,5 +94,5 @@ class ModelSpec(Spec):
 
     @property
     def autoregressive(self) -> bool:
-        """Whether the decoder writes token by token, each given the ones before, until it writes <eos>."""
+        """Whether the decoder generates one token at a time from the previous tokens, until <eos>."""
         return "autoregressive" in self.provides

@@ -1,4 +1,4 @@
-"""How output is found, given a trained model."""
+"""Settings of the search: how a trained model generates output."""
 
 from __future__ import annotations
 
@@ -10,100 +10,120 @@ from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
 @dataclass(frozen=True)
 class FusionSpec(Spec):
-    """What counts beside the model: language models over the same vocabulary, and phrases that are likely to come.
+    """External scorers: language models over the same vocabulary, and phrases that are likely to occur.
 
-    Each adds its log-probability or bonus, times a weight, to what hypotheses are ranked by (shallow fusion, Gulcehre
-    et al. 2015): as they grow, or once they are complete (rescoring of the beam).
+    Shallow fusion (Gulcehre et al. 2015): each scorer adds its weighted log-probability or bonus to the score of a
+    hypothesis at every step. With `rescore` language models score only complete hypotheses.
     """
 
-    ngram: str = setting("", "ARPA file over the target vocabulary's tokens, as `tfseq2seq ngram train` writes it")
-    ngram_weight: float = setting(0.3, "times its log-probability (0: off)", low=0)
-    model: str = setting("", "run of a language model (model.encoder.kind none) with the same target vocabulary")
-    model_weight: float = setting(0.3, "times its log-probability (0: off)", low=0)
-    token_bonus: float = setting(0.0, "added for each token: language models alone prefer short outputs")
-    phrases: str = setting("", "file of phrases to listen for, one a line; after a tab a weight of its own, if any")
-    phrases_weight: float = setting(1.0, "bonus in nats for each token of such a phrase (0: off)", low=0)
-    rescore: bool = setting(False, "language models rank the complete hypotheses of the beam only")
+    ngram: str = setting("", "ARPA file of an n-gram model over the target tokens, from `tfseq2seq ngram train`")
+    ngram_weight: float = setting(0.3, "weight of the n-gram log-probability (0: off)", low=0)
+    model: str = setting("", "run folder of a language model (source.kind none) with the same target vocabulary")
+    model_weight: float = setting(0.3, "weight of the language model log-probability (0: off)", low=0)
+    token_bonus: float = setting(
+        0.0, "score added for each token, as language models favor short outputs; negative values shorten outputs"
+    )
+    phrases: str = setting("", "file of likely phrases, one per line; a weight can follow after a tab")
+    phrases_weight: float = setting(1.0, "bonus for each token of a phrase, in nats (0: off)", low=0)
+    rescore: bool = setting(False, "apply language models only to the complete hypotheses of the beam")
 
 
 @dataclass(frozen=True)
 class RulesSpec(Spec):
-    """What is done to the text after search, inside every artefact."""
+    """Rewriting rules for the output text. Each exported model contains them."""
 
-    patterns: str = setting("", "file of rules, one a line: regular expression (RE2), tab, replacement")
-    lexicon: str = setting("", "file of proper spellings, one a line: as found (case aside), tab, as wanted")
+    patterns: str = setting("", "file of rewriting rules, one per line: regular expression (RE2), tab, replacement")
+    lexicon: str = setting("", "file of spellings, one per line: words in any case, tab, correct spelling")
 
 
 @dataclass(frozen=True)
 class SearchSpec(Spec):
-    """How output is found, given a trained model."""
+    """How a trained model generates output."""
 
-    beam: int = setting(4, "hypotheses kept; 1 is greedy", low=1)
-    n_best: int = setting(1, "hypotheses returned", low=1)
+    beam: int = setting(4, "beam width: number of hypotheses kept (1: greedy search)", low=1)
+    n_best: int = setting(1, "number of hypotheses returned", low=1)
     length_penalty: Literal["none", "average", "gnmt"] = setting(
         "gnmt",
-        "what log-probabilities are divided by: nothing, length^alpha, or ((5 + length) / 6)^alpha (Wu et al. 2016)",
+        "divisor of log-probabilities: none (1), average (length^alpha) or gnmt (((5 + length) / 6)^alpha, Wu et al. "
+        "2016)",
         needs="autoregressive",
     )
-    alpha: float = setting(0.6, "strength of the length penalty", low=0, needs="autoregressive")
+    alpha: float = setting(0.6, "exponent of the length penalty", low=0, needs="autoregressive")
     stop: Literal["full", "exact"] = setting(
         "full",
-        "full: stop when as many hypotheses as the beam is wide are finished; exact: when none can become better",
+        "end of the search: full (the number of finished hypotheses equals beam) or exact (no live hypothesis can "
+        "still enter the n_best)",
         needs="autoregressive",
     )
     coverage_penalty: float = setting(
-        0.0, "strength of the coverage penalty (Wu et al. 2016, eq. 14)", low=0, needs="attention"
+        0.0, "weight of the coverage penalty (Wu et al. 2016, eq. 14; 0: off)", low=0, needs="attention"
     )
-    min_length: int = setting(0, "fewest tokens before <eos>", low=0, needs="autoregressive")
-    max_length: int = setting(128, "most tokens, <eos> included", low=1)
+    min_length: int = setting(0, "minimum output length in tokens without <eos>", low=0, needs="autoregressive")
+    max_length: int = setting(128, "maximum output length in tokens with <eos>", low=1)
     min_ratio: float = setting(
-        0.0, "fewest tokens as a multiple of the source's", low=0, needs=("source", "autoregressive")
+        0.0, "minimum output length as a multiple of the source length", low=0, needs=("source", "autoregressive")
     )
     max_ratio: float = setting(
         0.0,
-        "most tokens as a multiple of the source's, plus ten (0: max_length alone)",
+        "maximum output length as a multiple of the source length, plus 10 tokens; max_length also applies (0: off)",
         low=0,
         needs=("source", "autoregressive"),
     )
-    no_repeat_ngram: int = setting(0, "no n-gram of this size is repeated (0: off)", low=0, needs="autoregressive")
+    no_repeat_ngram: int = setting(
+        0, "size of n-grams that must not occur twice in an output (0: off)", low=0, needs="autoregressive"
+    )
     max_run: int = setting(
-        0, "most times that a token is repeated in a row (0: no limit)", low=0, needs="autoregressive"
+        0, "maximum number of times that a token is repeated in a row (0: no limit)", low=0, needs="autoregressive"
     )
-    sample: bool = setting(False, "draw n_best samples instead of searching", needs="autoregressive")
+    sample: bool = setting(False, "draw n_best random samples instead of beam search", needs="autoregressive")
     temperature: float = setting(
-        1.0, "for sampling: below 1 sharper, above 1 flatter", low=0.01, needs="autoregressive"
+        1.0,
+        "sampling temperature: values below 1 sharpen the distribution, values above 1 flatten it",
+        low=0.01,
+        needs="autoregressive",
     )
-    top_k: int = setting(0, "for sampling: only the k likeliest tokens (0: all)", low=0, needs="autoregressive")
+    top_k: int = setting(
+        0, "for sampling: number of most probable tokens to draw from (0: all)", low=0, needs="autoregressive"
+    )
     top_p: float = setting(
         1.0,
-        "for sampling: only the likeliest tokens that make up this probability mass",
+        "for sampling: probability mass of the most probable tokens to draw from (1: all)",
         low=0.0,
         high=1.0,
         needs="autoregressive",
     )
-    seed: int = setting(1, "for sampling", low=0, high=2**31 - 1)
+    seed: int = setting(1, "random seed for sampling", low=0, high=2**31 - 1)
     ctc_weight: float = setting(
-        0.3, "weight of CTC beside attention in the ranking of hypotheses", low=0, high=1, needs="two outputs"
+        0.3,
+        "weight of the CTC score of a hypothesis; the attention score has the rest",
+        low=0,
+        high=1,
+        needs="two outputs",
     )
     shortlist: str = setting(
         "",
-        "file of the target tokens that may translate each source token, written by `tfseq2seq shortlist`; others are "
-        "excluded",
+        "file of possible target tokens for each source token, from `tfseq2seq shortlist`; the search excludes other "
+        "tokens",
         needs="vocabulary",
     )
-    fusion: FusionSpec = group(FusionSpec, "language models and phrases to listen for")
-    rules: RulesSpec = group(RulesSpec, "rules for the text found")
+    fusion: FusionSpec = group(FusionSpec, "external scorers: language models and likely phrases")
+    rules: RulesSpec = group(RulesSpec, "rewriting rules for the output text")
 
     def check(self) -> None:
         if not self.sample and self.n_best > self.beam:
-            raise SpecError("n_best", f"{self.n_best} hypotheses cannot come from a beam of {self.beam}")
+            raise SpecError("n_best", f"must be at most beam ({self.beam}), got {self.n_best}")
         if self.min_length >= self.max_length:
             raise SpecError(
-                "min_length", f"{self.min_length} leaves no room for <eos> within max_length ({self.max_length})"
+                "min_length",
+                f"must be below max_length ({self.max_length}), which includes <eos>, got {self.min_length}",
             )
         if self.max_ratio and self.min_ratio > self.max_ratio:
-            raise SpecError("min_ratio", f"{self.min_ratio} is above max_ratio ({self.max_ratio})")
+            raise SpecError("min_ratio", f"must be at most max_ratio ({self.max_ratio}), got {self.min_ratio}")
         if self.sample and self.shortlist:
-            raise SpecError("shortlist", "narrows a beam search, and sample draws from all tokens")
+            raise SpecError(
+                "shortlist", f"must be empty with sample, which draws from all tokens, got {self.shortlist!r}"
+            )
         if self.sample and self.fusion != FusionSpec():
-            raise SpecError("fusion", "ranks hypotheses of a beam, and sample draws instead")
+            raise SpecError(
+                "fusion", "must be left out with sample: external scorers need a beam search, got sample true"
+            )

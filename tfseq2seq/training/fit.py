@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.scores import check_metrics
+from tfseq2seq.evaluation.metrics import check_monitor
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target
@@ -44,9 +44,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     Raises:
         UserError: something in the recipe or its files is wrong, found before training starts.
     """
-    if recipe.training.monitor != "loss":
-        with _key("training.monitor"):
-            check_metrics([recipe.training.monitor])
+    check_monitor(recipe.training.monitor)
     # Weights, dropout and sampling draw their seeds from Python's generator; TensorFlow's own seed stays the program's.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
@@ -94,14 +92,6 @@ def learn_features(recipe: Recipe, corpora: Corpora) -> tuple[Source, TextFeatur
     if recipe.share_vocabulary:
         return source, shared_target(source, recipe)
     return source, learn_text_features("target", recipe.target, corpora.texts("target"))
-
-
-@contextlib.contextmanager
-def _key(key: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
 
 
 def compile_model(model: Any, recipe: Recipe) -> None:

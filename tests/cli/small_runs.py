@@ -1,0 +1,55 @@
+"""Inputs and recipes that the tests of the commands share."""
+
+import json
+import subprocess
+import sys
+
+# A recipe of speech that trains in seconds. Recordings have up to 16 characters, outputs at most 5.
+SPEECH = {
+    "name": "morse",
+    "source": {"kind": "audio", "sample_rate": 8000, "bins": 16, "subsampling": 4, "normalization": "global"},
+    "target": {"scheme": "characters"},
+    "model": {
+        "width": 16,
+        "encoder": {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3, "positions": "rotary"},
+        "decoder": {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16},
+        "ctc_weight": 0.3,
+    },
+    "training": {"steps": 4, "evaluate_every": 2, "monitor": "cer", "generate_pairs": 4, "tensorboard": False},
+    "search": {"beam": 2, "n_best": 2, "max_length": 6},
+}
+# The CTC model reads chunks, as streams need them.
+FAMILIES = {
+    "joint": {},
+    "ctc": {"decoder": {"kind": "ctc"}, "ctc_weight": 0.0, "encoder": {**SPEECH["model"]["encoder"], "chunk": 4}},
+    "transducer": {"decoder": {"kind": "transducer", "units": 8, "joint": 8}, "ctc_weight": 0.0},
+}
+# Of different lengths, so that batches are not in the order of the lines; one is empty.
+SOURCES = ["on 3 May", "", "it costs $5", "at 14:35", "the 21st time we met", "a"]
+BEST = "--set=search.n_best=1"
+LANGUAGE_MODELS = {
+    "recurrent": {"kind": "recurrent", "attention": "none", "layers": 1, "units": 16, "dropout": 0.0},
+    "transformer": {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16},
+}
+# A client of an exported model of speech: it needs TensorFlow, and nothing of this package.
+CLIENT = """
+import json, sys
+import tensorflow as tf
+import tensorflow_text
+answers = []
+for folder in sys.argv[1].split(":"):
+    model = tf.saved_model.load(folder)
+    wav = tf.constant([open(path, "rb").read() for path in sys.argv[2:]])
+    found = model.signatures["transcribe_wav"](wav=wav)
+    answers.append({name: [one.decode() for one in found[name].numpy()] for name in ("text", "error")})
+assert not any(name.split(".")[0] == "tfseq2seq" for name in sys.modules)
+print(json.dumps(answers))
+"""
+
+
+def ask_exported(folders, recordings, cwd):
+    """The texts and errors that exported models give for WAV files, in a process without this package."""
+    command = [sys.executable, "-P", "-c", CLIENT, ":".join(map(str, folders)), *map(str, recordings)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
