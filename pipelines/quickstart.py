@@ -1,9 +1,9 @@
-"""From nothing to a served model in minutes: generated data, training, a test score, a SavedModel, answers from it.
+"""The whole way in minutes: generate data, train, score on test data, export a SavedModel, and ask the SavedModel.
 
     python pipelines/quickstart.py [--folder runs/quickstart] [--train 30000] [--steps 900]
 
-The task is text normalization: dates, times, money and ordinal numbers to words, in English and Chinese. The answers at
-the end come from the exported SavedModel, in a process of its own that does not import this package.
+The task is text normalization: dates, times, amounts of money and ordinal numbers become words, in English and Chinese.
+The answers at the end come from the exported SavedModel in a separate process, which does not import this package.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from tfseq2seq import Generator, TextToText, export_saved_model, load_recipe, train
+from tfseq2seq import Generator, Predictor, export_saved_model, load_recipe, train
 from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.files import read_lines
@@ -31,7 +31,7 @@ EXAMPLES = [
     "花了¥42.81",
 ]
 
-# What a client needs to run the model: TensorFlow, and nothing of this package.
+# A client of the model needs TensorFlow. It does not need this package.
 CLIENT = """
 import sys
 import tensorflow as tf
@@ -45,31 +45,31 @@ for source, text, score in zip(sys.argv[2:], answers["text"].numpy(), answers["s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/quickstart"))
-    parser.add_argument("--train", type=int, default=30_000, help="training pairs to generate")
-    parser.add_argument("--steps", type=int, help="updates; the recipe's number by default")
+    parser.add_argument("--folder", type=Path, default=Path("runs/quickstart"), help="folder for all files")
+    parser.add_argument("--train", type=int, default=30_000, help="number of training pairs")
+    parser.add_argument("--steps", type=int, help="number of updates (default: that of the recipe)")
     arguments = parser.parse_args()
     began = time.monotonic()
 
-    # 1. Data: three splits without a source in common.
+    # 1. Data: three splits that have no source in common.
     shutil.rmtree(arguments.folder, ignore_errors=True)
     files = write_generated(arguments.folder / "data", train=arguments.train)
     os.environ["QUICKSTART_DATA"] = str(arguments.folder / "data")
 
-    # 2. Training: the recipe says everything.
+    # 2. Training: everything about the model is in the recipe.
     overrides = [f"training.steps={arguments.steps}"] if arguments.steps else []
     run = train(load_recipe(RECIPE, overrides), arguments.folder / "run")
 
-    # 3. The score on unseen inputs.
-    model = TextToText([run.load_model()], run.source, run.target, run.recipe.search)
+    # 3. The score on inputs that are not in the training data.
+    model = Predictor.of_runs([run])
     outputs = [found.texts[0] for found in Generator(model, 250).generate(read_lines(files["test.source"]))]
     references = [list(read_lines(files["test.target"]))]
     (score,) = corpus_scores(outputs, references, ["exact_match"])
     print(f"test set of {len(outputs)}: {score}")
 
-    # 4. The artefact, and answers from it.
+    # 4. The exported model, and its answers.
     saved_model = export_saved_model(model, arguments.folder / "saved_models" / "quickstart")
-    print(f"exported to {saved_model}; it answers:", flush=True)
+    print(f"exported to {saved_model}; its answers:", flush=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES], check=True, env=environment)
     print(f"done in {time.monotonic() - began:.0f} s")

@@ -1,10 +1,9 @@
-"""Speech to text, top to bottom: manifest, tf.data, functional Keras model, compile, fit, export. To read and to copy.
+"""Speech to text in one file: manifest, functional Keras model, tf.data, compile, fit, export. Copy it to write your own.
 
     tfseq2seq data morse data/morse
     python pipelines/transcribe.py --manifest data/morse/morse.tsv
 
-`tfseq2seq train` does the same from a recipe, with checkpoints, resuming and early stopping; here every step is in
-sight.
+`tfseq2seq train` takes the same steps from a recipe. It also writes checkpoints, resumes and stops early.
 """
 
 import argparse
@@ -14,15 +13,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 
-from tfseq2seq import export_saved_model
+from tfseq2seq import SpeechToText, export_saved_model
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.batching import shuffled_epochs
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_example
+from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.speech import SpeechToText
-from tfseq2seq.layers.alignment_losses import CTCLoss
 from tfseq2seq.models.ctc import CTCModel
 from tfseq2seq.spec import (
     AudioSpec,
@@ -33,71 +30,78 @@ from tfseq2seq.spec import (
     RecurrentEncoderSpec,
     SearchSpec,
     TextSpec,
+    TrainingSpec,
 )
+from tfseq2seq.training.objectives import build_objective
 
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-parser.add_argument("--manifest", required=True, help="TSV with the columns split, path and text")
-parser.add_argument("--train", default="train", help="split to train on")
-parser.add_argument("--validation", default="validation", help="split to validate with")
-parser.add_argument("--rate", type=int, default=8000, help="samples a second inside the model")
-parser.add_argument("--units", type=int, default=128)
-parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--steps", type=int, default=300, help="updates in each epoch")
-parser.add_argument("--batch-seconds", type=float, default=40.0)
-parser.add_argument("--export", default="saved_models/transcribe")
+parser.add_argument("--manifest", required=True, help="TSV file with the columns split, path and text")
+parser.add_argument("--train", default="train", help="split for training")
+parser.add_argument("--validation", default="validation", help="split for validation")
+parser.add_argument("--rate", type=int, default=8000, help="sample rate of the model in Hz")
+parser.add_argument("--units", type=int, default=128, help="units of the recurrent encoder")
+parser.add_argument("--epochs", type=int, default=10, help="number of epochs")
+parser.add_argument("--steps", type=int, default=300, help="number of updates in an epoch")
+parser.add_argument("--batch-seconds", type=float, default=40.0, help="most seconds of audio in a batch")
+parser.add_argument("--export", default="saved_models/transcribe", help="folder for the exported model")
 arguments = parser.parse_args()
 keras.utils.set_random_seed(1)
 
-# Recordings and what is said in them, checked: a missing file or a damaged table ends here with a clear message.
+# Recordings and their transcripts. A missing file or a damaged table ends the program here with a clear message.
 train, validation = (read_manifest(arguments.manifest, split) for split in (arguments.train, arguments.validation))
 
-# Text features, learned from the training transcripts; audio features are part of the model.
+# Text features: a vocabulary of characters, learned from the training transcripts.
 text = TextSpec(scheme="characters")
 target = TextFeatures(text, learn_vocabulary((one.text.encode() for one in train), text))
+
+# The source: its audio features are part of the model.
 source = AudioSpec(
     sample_rate=arguments.rate, bins=40, augmentation=AugmentationSpec(speed=0.08, frequency_masks=0, time_masks=0)
 )
 
-# The model: a functional Keras model from samples to logits over the encoder's positions.
+# The model: a functional Keras model from samples to logits for each position of the encoder.
 spec = ModelSpec(width=96, encoder=RecurrentEncoderSpec(layers=1, units=arguments.units), decoder=CTCDecoderSpec())
-model = CTCModel(spec, source, target.size)
+model = CTCModel(spec, 0, target.size, source)
 model.summary()
 
-# tf.data: files -> samples and ids -> length filter -> shuffled epochs -> batches by seconds -> what `fit` takes.
-batching = DataSpec(batch_seconds=arguments.batch_seconds)
-example = speech_example(attends=False, reads_target=False, aligned=True)
+# The objective: what `fit` takes for a batch, and the loss that belongs to it.
+objective = build_objective(spec, TrainingSpec())
+
+# tf.data: files -> samples and ids -> length filter -> shuffled epochs -> batches by seconds -> (inputs, labels, weights).
+data = DataSpec(batch_seconds=arguments.batch_seconds)
+batched = batch_by_seconds(data, arguments.rate)
 
 
-def positions(samples):
-    return model.encoder.positions(model.frontend.positions(samples))
-
-
-def utterances(listed, name):
+def examples(utterances, name):
     faults = Faults()
-    recordings = manifest_utterances(listed, arguments.rate, faults)
+    recordings = manifest_utterances(utterances, arguments.rate, faults)
+    recordings = recordings.map(lambda samples, text, name: {"source": samples, "target": text, "name": name})
     kept, report = filter_utterances(
-        recordings, target, batching, arguments.rate, name, positions, aligned=True, faults=faults
+        recordings, target, data, arguments.rate, name, model.positions, objective.aligned, faults
     )
     print(f"{name}: {report}")
     return kept, report.kept
 
 
-kept, count = utterances(train, "training")
-batches = batch_by_seconds(batching, arguments.rate)(shuffled_epochs(kept, count, batching, seed=1)).map(example)
-held, _ = utterances(validation, "validation")
-held = batch_by_seconds(batching, arguments.rate)(held).map(example)
+training, count = examples(train, "training")
+training = batched(shuffled_epochs(training, count, data, seed=1)).map(objective.example)
+validated, _ = examples(validation, "validation")
+validated = batched(validated).map(objective.example)
 
+# Training: plain Keras.
 rate = keras.optimizers.schedules.CosineDecay(4e-3, arguments.epochs * arguments.steps)
-model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0), loss=CTCLoss(), jit_compile=False)
+model.compile(
+    optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False, **objective.compile_options()
+)
 model.fit(
-    batches.prefetch(4),
+    training.prefetch(4),
     steps_per_epoch=arguments.steps,
     epochs=arguments.epochs,
-    validation_data=held,
+    validation_data=validated,
     shuffle=False,
     verbose=2,
 )
 
-# The artefact: samples or WAV files in, text out, features and beam search inside.
-endpoint = SpeechToText([model], target, SearchSpec(beam=8, max_length=100))
-print("exported to", export_saved_model(endpoint, arguments.export))
+# Export: samples or WAV files in, text out, with the features and the beam search inside.
+predictor = SpeechToText([model], target, SearchSpec(beam=8, max_length=100))
+print("exported to", export_saved_model(predictor, arguments.export))

@@ -1,21 +1,40 @@
-"""The model families that contracts are checked on, as plain values of a `ModelSpec`, small enough to build at once."""
+"""The registry of model families that contracts are checked on: encoders, decoders and sources, small enough to build
+at once, and which of them go together in `FAMILIES`."""
 
-from tfseq2seq.recipe import from_dict
+import functools
+import itertools
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from tfseq2seq.models.build import build_model
+from tfseq2seq.recipe import from_dict, source_from_dict
 from tfseq2seq.spec import ModelSpec
 
 TRANSFORMER = {"kind": "transformer", "layers": 2, "heads": 2, "ffn": 24, "dropout": 0.1}
 RECURRENT = {"kind": "recurrent", "layers": 2, "units": 8, "dropout": 0.1}
+CONFORMER = {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3, "relative_distance": 4}
+PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
+
+# Where another one of two layers shows that layers follow each other, one layer is enough.
+SHALLOW = {**TRANSFORMER, "layers": 1}
 
 ENCODERS = {
     "transformer": TRANSFORMER,
-    "transformer-post-rotary-swiglu": {**TRANSFORMER, "norm": "post", "positions": "rotary", "activation": "swiglu"},
-    "transformer-relative-grouped": {**TRANSFORMER, "positions": "relative", "kv_heads": 1, "relative_distance": 3},
-    "transformer-learned-gelu": {**TRANSFORMER, "positions": "learned", "activation": "gelu"},
+    "transformer-post-rotary-swiglu": {**SHALLOW, "norm": "post", "positions": "rotary", "activation": "swiglu"},
+    "transformer-relative-grouped": {**SHALLOW, "positions": "relative", "kv_heads": 1, "relative_distance": 3},
+    "transformer-learned-gelu": {**SHALLOW, "positions": "learned", "activation": "gelu"},
     "lstm-both-ways": {**RECURRENT, "cell": "lstm"},
     "gru-one-way": {**RECURRENT, "cell": "gru", "bidirectional": False, "units": 16},
-    "simple": {**RECURRENT, "cell": "simple"},
+    "simple": {**RECURRENT, "cell": "simple", "layers": 1},
     "convolution": {"kind": "convolution", "layers": 2, "filters": 16, "dropout": 0.1},
     "convolution-pooled": {"kind": "convolution", "layers": 2, "filters": 16, "pooling": 2, "dropout": 0.1},
+    "conformer": CONFORMER,
+    "conformer-rotary-grouped": {**CONFORMER, "positions": "rotary", "kv_heads": 1},
+    "conformer-chunked": {**CONFORMER, "chunk": 3, "left_chunks": 1},
+    "pyramid": PYRAMID,
+    "pyramid-gru": {**PYRAMID, "cell": "gru", "layers": 3, "joins": 2},
 }
 
 
@@ -23,6 +42,7 @@ def _attention(kind, cell="lstm", **options):
     return {**RECURRENT, "cell": cell, "units": 16, "attention": kind, "attention_units": 8, **options}
 
 
+# Decoders that write token by token.
 DECODERS = {
     "transformer": TRANSFORMER,
     "transformer-post-rotary-swiglu": {**TRANSFORMER, "norm": "post", "positions": "rotary", "activation": "swiglu"},
@@ -43,7 +63,133 @@ DECODERS = {
     "zero-bridge": _attention("additive", bridge="zero", layers=1),
 }
 
+# What decodes along the positions of the encoder, of recordings alone; "joint" does so beside an attention decoder.
+ALIGNED = {
+    "ctc": {"decoder": {"kind": "ctc"}},
+    "transducer": {"decoder": {"kind": "transducer", "units": 12, "joint": 10}},
+    "transducer-gru": {"decoder": {"kind": "transducer", "cell": "gru", "layers": 2, "units": 12, "joint": 10}},
+    "joint": {"decoder": DECODERS["transformer"], "ctc_weight": 0.3},
+}
+
+RATE = 2000
+SOURCES = {
+    "text": {"kind": "text", "scheme": "characters"},
+    # Windows of 50 samples every 20.
+    "audio": {
+        "kind": "audio",
+        "sample_rate": RATE,
+        "bins": 12,
+        "subsampling": 2,
+        "augmentation": {"frequency_masks": 0, "time_masks": 0},
+    },
+    "none": {"kind": "none"},
+}
+SOURCE_SIZE, TARGET_SIZE = 20, 30
+
+TOKENS, SAMPLES = (7, 5, 2), (520, 400, 277)
+TARGET_TOKENS = (5, 5, 3)
+
+
+class Family(NamedTuple):
+    """Names of the parts of a model; of a model without a source, "" for the encoder."""
+
+    encoder: str
+    decoder: str
+    source: str
+
+    def __str__(self):
+        return "-over-".join(filter(None, (self.decoder, self.encoder, self.source)))
+
+
+def _pairs(source, decoders, shift):
+    """Each encoder and each decoder at least once, in pairs that depend on the shift."""
+    encoders = list(ENCODERS)
+    count = max(len(encoders), len(decoders))
+    shifted = itertools.islice(itertools.cycle(decoders), shift, shift + count)
+    return [Family(encoder, decoder, source) for encoder, decoder in zip(itertools.cycle(encoders), shifted)]
+
+
+# Encoders meet other decoders over audio than over text.
+TEXT_FAMILIES = _pairs("text", list(DECODERS), 0)
+AUDIO_FAMILIES = _pairs("audio", [*ALIGNED, "additive", "location-gru", "transformer-relative", "fixed-lstm"], 0)
+# Without a source there is nothing to attend to.
+NO_SOURCE_FAMILIES = [
+    Family("", decoder, "none")
+    for decoder in ("transformer", "transformer-relative", "transformer-grouped-rotary", "fixed-lstm", "fixed-gru")
+]
+FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES]
+
 
 def model_spec(encoder="transformer", decoder="transformer", **options):
-    """A `ModelSpec` of width 16 with the named parts."""
-    return from_dict(ModelSpec, {"width": 16, "encoder": ENCODERS[encoder], "decoder": DECODERS[decoder], **options})
+    """A `ModelSpec` of width 16 with the named parts; "" for no encoder."""
+    parts = ALIGNED[decoder] if decoder in ALIGNED else {"decoder": DECODERS[decoder]}
+    if encoder:
+        parts = {**parts, "encoder": ENCODERS[encoder]}
+    return from_dict(ModelSpec, {"width": 16, **parts, **options})
+
+
+def source_spec(source, encoder="", **options):
+    """The spec of a named source, for a model with the named encoder."""
+    if source == "audio" and ENCODERS.get(encoder, {}).get("chunk"):
+        # A stream is not normalized over the whole of a recording.
+        options = {"normalization": "none", **options}
+    return source_from_dict({**SOURCES[source], **options})
+
+
+def build(encoder, decoder, source="text", seed=3, options=None, **source_options):
+    """A new model of a family; `options` are those of `ModelSpec`."""
+    keras.utils.set_random_seed(seed)
+    spec = model_spec(encoder, decoder, **(options or {}))
+    size = SOURCE_SIZE if source == "text" else 0
+    return build_model(spec, source_spec(source, encoder, **source_options), size, TARGET_SIZE)
+
+
+@functools.cache
+def built(family):
+    """The model of a family, made once for all tests, which must not change it."""
+    return build(*family)
+
+
+@functools.cache
+def answers(family):
+    """What `built` gives for `inputs`: `arrays` that tests must not change."""
+    return arrays(built(family), inputs(family.source))
+
+
+def sizes(source):
+    """Tokens or samples of each example of `inputs`."""
+    return {"text": TOKENS, "audio": SAMPLES, "none": (0, 0, 0)}[source]
+
+
+def inputs(source):
+    """A batch of three examples of different sizes, padded: model inputs by name."""
+    random = np.random.default_rng(0)
+    target = random.integers(4, TARGET_SIZE, (3, max(TARGET_TOKENS))).astype("int32")
+    target[:, 0] = 2
+    batch = {"target": _padded(target, TARGET_TOKENS)}
+    if source == "text":
+        ids = random.integers(4, SOURCE_SIZE, (3, max(TOKENS))).astype("int32")
+        batch["source"] = _padded(ids, TOKENS)
+    if source == "audio":
+        samples = random.normal(size=(3, max(SAMPLES))).astype("float32") * 0.1
+        batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}
+    return batch
+
+
+def _padded(values, lengths):
+    values[np.arange(values.shape[1]) >= np.array(lengths)[:, np.newaxis]] = 0
+    return values
+
+
+def outputs(model, batch):
+    """What a model gives for a batch: "tokens" [B, T, V], "positions" [B, S', V] or "lattice" [B, S', T, V]."""
+    found = model({name: batch[name] for name in model.input}, training=False)
+    if isinstance(found, dict):
+        return {"tokens": found["attention"], "positions": found["ctc"]}
+    return {{"ctc": "positions", "transducer": "lattice"}.get(model.spec.decoder.kind, "tokens"): found}
+
+
+def arrays(model, batch):
+    """`outputs` as arrays of float32."""
+    named = outputs(model, batch)
+    return {name: keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")) for name, value in named.items()}

@@ -211,9 +211,9 @@ def test_numbers_are_finite(value):
     [
         ("source.scheme", "words ", "did you mean 'words'?"),
         ("training.schedule.name", "cosin", "did you mean 'cosine'?"),
-        ("search.stop", 1, "1 is not one of full, exact"),
-        ("search.stop", ["full"], "['full'] is not one of full, exact"),
-        ("source.normalization", "x", "'x' is not one of none, nfc, nfkc"),
+        ("search.stop", 1, "must be one of full, exact, got 1"),
+        ("search.stop", ["full"], "must be one of full, exact, got ['full']"),
+        ("source.normalization", "x", "must be one of none, nfc, nfkc, got 'x'"),
     ],
 )
 def test_choices(key, value, message):
@@ -295,14 +295,14 @@ def test_kind_chooses_the_variant():
     ],
 )
 def test_unknown_kind(part, kind, choices):
-    assert refusal({"model": {part: {"kind": kind}}}) == f"model.{part}.kind: {kind!r} is not one of {choices}"
+    assert refusal({"model": {part: {"kind": kind}}}) == f"model.{part}.kind: must be one of {choices}, got {kind!r}"
 
 
 @pytest.mark.parametrize(
     "kind, hint", [("video", ""), (None, "; did you mean 'none'?"), ("txt", "; did you mean 'text'?")]
 )
 def test_unknown_kind_of_source(kind, hint):
-    assert refusal({"source": {"kind": kind}}) == f"source.kind: {kind!r} is not one of text, audio, none{hint}"
+    assert refusal({"source": {"kind": kind}}) == f"source.kind: must be one of text, audio, none, got {kind!r}{hint}"
 
 
 def test_misspelt_kind_names_the_nearest():
@@ -369,7 +369,7 @@ def test_parts_an_anchor_shares_change_apart(tmp_path):
         (".seed=3", "write it as key=value"),
         ("search..beam=3", "write it as key=value"),
         ("seed=[", "is not valid YAML"),
-        ("seed.deeper=3", "seed holds a value, not further keys"),
+        ("seed.deeper=3", "seed has a plain value and no keys"),
     ],
 )
 def test_override_that_is_none(override, reason):
@@ -430,10 +430,7 @@ RECURRENT = {"kind": "recurrent"}
         ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),
         ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"at most max_ratio \(1.5\)"),
         ({"model": {"share_embeddings": True}}, "model.share_embeddings", "unless share_vocabulary is true"),
-        *(
-            ({"name": name}, "name", "must be a valid folder name")
-            for name in ("", " ", ".", "..", "a/b", "a\nb")
-        ),
+        *(({"name": name}, "name", "must be a valid folder name") for name in ("", " ", ".", "..", "a/b", "a\nb")),
     ],
 )
 def test_values_that_exclude_each_other(values, key, reason):
@@ -943,7 +940,11 @@ def test_null_is_the_empty_list():
         ("sizes", [3, 0], "inner.sizes[1]: must be at least 1, got 0"),
         ("sizes", [10, 3], "inner.sizes[0]: must be at most 9, got 10"),
         ("shares", [float("nan")], "inner.shares[0]: must be a finite number, got nan"),
-        ("modes", ["fast", "slwo"], "inner.modes[1]: 'slwo' is not one of fast, slow, none; did you mean 'slow'?"),
+        (
+            "modes",
+            ["fast", "slwo"],
+            "inner.modes[1]: must be one of fast, slow, none, got 'slwo'; did you mean 'slow'?",
+        ),
         (
             "points",
             {"name": "x"},
@@ -956,7 +957,7 @@ def test_null_is_the_empty_list():
         (
             "parts",
             [{}, {"kind": "logn"}],
-            "inner.parts[1].kind: 'logn' is not one of short, long; did you mean 'long'?",
+            "inner.parts[1].kind: must be one of short, long, got 'logn'; did you mean 'long'?",
         ),
         ("parts", [{"kind": "long", "width": 1}], "inner.parts[0].width: unknown key; valid keys: kind, units"),
     ],
@@ -1011,11 +1012,11 @@ def test_the_same_kind_of_an_entry_drops_nothing(said):
 @pytest.mark.parametrize(
     "override, reason",
     [
-        ("inner.sizes[2]=1", "inner.sizes has 2 entries, the last of which is inner.sizes[1]"),
+        ("inner.sizes[2]=1", "inner.sizes has 2 entries; the last one is inner.sizes[1]"),
         ("inner.words[0]=a", "inner.words has no entries: set the list as a whole, such as inner.words=[a, b]"),
         ("inner.points[0].name=a", "inner.points has no entries: set the list as a whole, such as inner.points=[a, b]"),
         ("inner.sizes.first=1", "inner.sizes is a list: name one of its entries, such as inner.sizes[0]"),
-        ("inner.sizes[0].first=1", "inner.sizes[0] holds a value, not further keys"),
+        ("inner.sizes[0].first=1", "inner.sizes[0] has a plain value and no keys"),
         ("title[0]=a", "title is not a list"),
         ("inner[0].sizes=1", "inner is not a list"),
         ("inner.size[0]=1", "inner.size: unknown key, did you mean 'sizes'?"),
@@ -1106,8 +1107,8 @@ def test_ids_of_reserved_tokens():
     assert [spec.reserved_id(token) for token in spec.reserved] == [4, 5]
     assert (spec.first_ordinary_id, TextSpec().first_ordinary_id) == (6, 4)
     assert spec.leading_tokens == ("<pad>", "<unk>", "<bos>", "<eos>", "<2de>", "<sep>")
-    assert fault_of(spec.reserved_id, "<spe>") == ("a reserved token is expected, got '<spe>'; did you mean '<sep>'?")
-    assert fault_of(TextSpec().reserved_id, "<sep>") == "a reserved token is expected, got '<sep>'; reserved is empty"
+    assert fault_of(spec.reserved_id, "<spe>") == "expected a reserved token, got '<spe>'; did you mean '<sep>'?"
+    assert fault_of(TextSpec().reserved_id, "<sep>") == "expected a reserved token, got '<sep>'; reserved is empty"
 
 
 def test_recipes_without_reserved_tokens_load():

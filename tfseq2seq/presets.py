@@ -1,4 +1,4 @@
-"""Named recipes to start from, as `tfseq2seq recipe --preset NAME` prints them; where the data is, is left to say."""
+"""Presets: named recipes that are complete except for the data. `tfseq2seq recipe --preset NAME` prints one."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from tfseq2seq.spec import (
     TransformerEncoderSpec,
 )
 
-# Every export format can search so.
+# All export formats support this search.
 SEARCH = SearchSpec(length_penalty="average", alpha=1.0)
 
 
 def transformer(width: int, layers: int, heads: int, ffn: int, dropout: float) -> ModelSpec:
-    """A Transformer with the same sizes on both sides."""
+    """Returns a Transformer with the same sizes in the encoder and the decoder."""
     encoder = TransformerEncoderSpec(layers=layers, heads=heads, ffn=ffn, dropout=dropout)
     decoder = TransformerDecoderSpec(layers=layers, heads=heads, ffn=ffn, dropout=dropout)
     return ModelSpec(width=width, encoder=encoder, decoder=decoder)
 
 
 def transformer_tiny() -> Recipe:
-    """4+4 layers, width 128: for tens of thousands of pairs, and for CPUs."""
+    """Transformer with 4+4 layers and width 128, for tens of thousands of pairs and for CPUs."""
     return Recipe(name="transformer_tiny", model=transformer(128, 4, 4, 256, 0.3), search=SEARCH)
 
 
 def transformer_small() -> Recipe:
-    """3+3 layers, width 256."""
+    """Transformer with 3+3 layers and width 256."""
     return Recipe(name="transformer_small", model=transformer(256, 3, 4, 1024, 0.1), search=SEARCH)
 
 
 def transformer_base() -> Recipe:
-    """The base model of Vaswani et al. 2017: 6+6 layers, width 512, with their optimizer and schedule."""
+    """Base Transformer of Vaswani et al. 2017: 6+6 layers and width 512, with their optimizer and schedule."""
     training = TrainingSpec(
         steps=100_000,
         evaluate_every=1000,
@@ -68,29 +68,29 @@ def transformer_base() -> Recipe:
 
 
 def lstm_attention() -> Recipe:
-    """Bidirectional LSTM encoder, LSTM decoder with general attention and input feeding (Luong et al. 2015)."""
+    """Bidirectional LSTM encoder and LSTM decoder with general attention and input feeding (Luong et al. 2015)."""
     return _recurrent("lstm_attention", "lstm", "general")
 
 
 def gru_attention() -> Recipe:
-    """Bidirectional GRU encoder, GRU decoder with additive attention (Bahdanau et al. 2015)."""
+    """Bidirectional GRU encoder and GRU decoder with additive attention (Bahdanau et al. 2015)."""
     return _recurrent("gru_attention", "gru", "additive")
 
 
 def lstm_fixed() -> Recipe:
-    """LSTM encoder and decoder joined by one fixed vector, without attention (Sutskever et al. 2014)."""
+    """LSTM encoder and decoder with a fixed context vector instead of attention (Sutskever et al. 2014)."""
     return _recurrent("lstm_fixed", "lstm", "none")
 
 
 def convolution_attention() -> Recipe:
-    """Gated convolution encoder (Gehring et al. 2017), LSTM decoder with attention."""
+    """Gated convolution encoder (Gehring et al. 2017) and LSTM decoder with attention."""
     recipe = _recurrent("convolution_attention", "lstm", "general")
     model = dataclasses.replace(recipe.model, encoder=ConvolutionEncoderSpec())
     return dataclasses.replace(recipe, model=model)
 
 
 def transformer_language_model() -> Recipe:
-    """A language model: 4 Transformer blocks, width 256, on the lines of data.train.target; it continues prompts."""
+    """Language model of 4 Transformer blocks and width 256 that continues prompts; trained on data.train.target."""
     decoder = TransformerDecoderSpec(layers=4, heads=4, ffn=1024)
     return Recipe(
         name="transformer_language_model", source=NoSourceSpec(), model=ModelSpec(decoder=decoder), search=SEARCH
@@ -98,7 +98,7 @@ def transformer_language_model() -> Recipe:
 
 
 def lstm_language_model() -> Recipe:
-    """A language model: 2 LSTM layers, width 256, which can rank inside the beam of another model."""
+    """Language model of 2 LSTM layers and width 256; it can also be an external scorer of another model."""
     decoder = RecurrentDecoderSpec(layers=2, units=512, attention="none")
     training = TrainingSpec(optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500))
     return Recipe(
@@ -111,33 +111,34 @@ def lstm_language_model() -> Recipe:
 
 
 def conformer_ctc() -> Recipe:
-    """Speech: Conformer encoder (Gulati et al. 2020), 6 blocks of width 144, and CTC (Graves et al. 2006)."""
+    """Speech recognition: Conformer of 6 blocks and width 144 (Gulati et al. 2020) with CTC (Graves et al. 2006)."""
     return _speech("conformer_ctc", ModelSpec(width=144, encoder=conformer(), decoder=CTCDecoderSpec()))
 
 
 def conformer_joint() -> Recipe:
-    """Speech: Conformer encoder, Transformer decoder with CTC beside it (Watanabe et al. 2017)."""
+    """Speech recognition: Conformer encoder with both CTC and a Transformer decoder (Watanabe et al. 2017)."""
     decoder = TransformerDecoderSpec(layers=3, heads=4, ffn=576)
     return _speech("conformer_joint", ModelSpec(width=144, encoder=conformer(), decoder=decoder, ctc_weight=0.3))
 
 
 def conformer_transducer() -> Recipe:
-    """Speech: Conformer encoder and RNN transducer (Graves 2012)."""
+    """Speech recognition: Conformer encoder and RNN transducer (Graves 2012)."""
     model = ModelSpec(width=144, encoder=conformer(), decoder=TransducerDecoderSpec())
-    # Each position meets each token of the text: such a batch takes as much memory as four of another decoder.
+    # The joint network has an output for each pair of a position and a token, so a batch needs about four times as
+    # much memory as with other decoders.
     return _speech("conformer_transducer", model, batch_seconds=40.0)
 
 
 def conformer_streaming() -> Recipe:
-    """Speech heard as it is said: Conformer encoder in chunks of 0.64 s, which sees 2.56 s before them, and CTC."""
+    """Streaming speech recognition: Conformer encoder with chunks of 0.64 s and a left context of 2.56 s, with CTC."""
     encoder = dataclasses.replace(conformer(), positions="rotary", chunk=16)
     model = ModelSpec(width=144, encoder=encoder, decoder=CTCDecoderSpec())
-    # Some twenty minutes of speech: a stream says no more than that.
+    # `max_length` also limits the text of a stream. This one is enough for about twenty minutes of speech.
     return _speech("conformer_streaming", model, normalization="global", max_length=20_000)
 
 
 def listen_attend_spell() -> Recipe:
-    """Speech: pyramid of LSTMs (Chan et al. 2016), LSTM decoder with location attention (Chorowski et al. 2015)."""
+    """Speech recognition: LSTM pyramid (Chan et al. 2016), LSTM with location attention (Chorowski et al. 2015)."""
     decoder = RecurrentDecoderSpec(layers=1, units=256, attention="location", coverage=True, coverage_loss=0.0)
     model = ModelSpec(
         encoder=PyramidEncoderSpec(joins=1),
@@ -148,7 +149,7 @@ def listen_attend_spell() -> Recipe:
 
 
 def conformer() -> ConformerEncoderSpec:
-    """The encoder of the presets of speech."""
+    """Returns the Conformer encoder that the speech presets share."""
     return ConformerEncoderSpec(layers=6, heads=4, ffn=576)
 
 
@@ -174,15 +175,15 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of that name.
+    """Returns the preset of the given name.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is no preset of this name. The message has the most similar name.
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"no preset {name!r}; {hint}there are: {', '.join(PRESETS)}")
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"preset: must be one of {', '.join(PRESETS)}, got {name!r}{hint}")
     return PRESETS[name]()
 
 

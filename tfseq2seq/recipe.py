@@ -1,7 +1,7 @@
-"""Recipes in and out: YAML and JSON to `Recipe`, overrides, and the table of every key.
+"""Reads and writes recipes as YAML and JSON, applies overrides, and lists all keys.
 
-Everything is read from the dataclasses of `spec`, so a new field there is at once readable, checked and listed. A field
-is a plain value, a choice, a spec, one of several kinds of spec, or a list of any of these: `tuple[T, ...]`.
+All functions inspect the dataclasses in `tfseq2seq.spec`, so a new field there needs no code here. A field has a plain
+value, a choice, a spec, one of several kinds of spec, or a list of any of these (`tuple[T, ...]`).
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from tfseq2seq.spec.sources import SourceBase
 
 S = TypeVar("S", bound=Spec)
 
-# YAML 1.1, which PyYAML follows, reads 1e-3 (no dot) as text; people mean a number.
+# PyYAML implements YAML 1.1, which reads 1e-3 as text because it has no dot. Users mean a number.
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-# A part of a dotted key: a name, and the index of an entry where the name is that of a list.
+# A part of a dotted key: a name, and an index if it is an entry of a list.
 _PART = re.compile(r"([^\[\]]+)(?:\[(\d+)\])?")
 
-# A dotted key taken apart: names, and indices of list entries.
+# The parts of a dotted key: names, and indices of list entries.
 _Keys = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose dates stay text, as names may look like one, and where a key given twice is an error: the first value
-    would be lost unseen."""
+    """A YAML loader that reads dates as text, because a name can look like a date.
+
+    A repeated key is an error. YAML would drop its first value without a message.
+    """
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -54,20 +56,21 @@ class _Loader(yaml.SafeLoader):
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:
-    """Plain nested dict of a spec, with lists for its tuples, ready for YAML or JSON."""
+    """Returns a spec as a nested dict of plain values for YAML or JSON. Tuples become lists."""
     return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}  # type: ignore[arg-type]
 
 
 def from_dict(kind: type[S], values: Mapping[str, Any], path: str = "") -> S:
-    """Builds a spec from nested plain values, checking keys and types.
+    """Builds a spec from nested plain values. Checks keys and types.
 
     Args:
         kind: the spec class, such as `Recipe`.
-        values: keys that are missing keep their defaults.
-        path: dotted key of this spec within the recipe, for messages.
+        values: the values by key. Missing keys get their defaults.
+        path: the dotted key of this spec within the recipe, for messages.
 
     Raises:
-        UserError: unknown key (with the nearest valid one), wrong type, or a value that cannot work.
+        UserError: a key is unknown, or a value has a wrong type or is invalid. For an unknown key the message has the
+            most similar valid key.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{path or 'recipe'}: expected keys and values, got {values!r}")
@@ -86,14 +89,14 @@ def from_dict(kind: type[S], values: Mapping[str, Any], path: str = "") -> S:
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe from a YAML (or JSON) file and applies `a.b=c` overrides.
+    """Reads a recipe from a YAML or JSON file and applies `a.b=c` overrides.
 
     Raises:
-        UserError: the file is missing, is no YAML, or what it says cannot work.
+        UserError: the file is missing, is not valid YAML or JSON, or has invalid values.
     """
     path = Path(path)
     try:
-        # A byte order mark, as some editors write it, is no text.
+        # Some editors write a byte order mark. utf-8-sig removes it.
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `tfseq2seq recipe --preset NAME` prints one to start from") from None
@@ -102,7 +105,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; save the recipe as UTF-8") from None
     try:
-        # YAML reads most JSON, but neither its tabs nor its surrogate pairs.
+        # A YAML parser reads most JSON, but not tabs and surrogate pairs.
         values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "YAML"
@@ -114,7 +117,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _current(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe of an earlier version as today's: a language model was told by its encoder, not by its source."""
+    """Converts a recipe of an earlier version, in which a language model had an encoder of kind none."""
     model = values.get("model")
     if not isinstance(model, dict):
         return values
@@ -126,10 +129,10 @@ def _current(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_run_recipe(folder: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of the run in a folder; see `load_recipe`.
+    """Reads the recipe of a run; see `load_recipe`.
 
     Raises:
-        UserError: there is no run, or as `load_recipe`.
+        UserError: the folder has no run, or the recipe cannot be read.
     """
     path = Path(folder) / "recipe.yaml"
     if not path.exists():
@@ -140,23 +143,24 @@ def load_run_recipe(folder: str | Path, overrides: Sequence[str] = ()) -> Recipe
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str], kind: type[Spec] = Recipe) -> dict[str, Any]:
-    """Returns `values`, of a recipe, with each `a.b=c` set; c is read as YAML, so numbers and booleans keep their type.
+    """Returns the values of a recipe with overrides `a.b=c` applied. c is in YAML, so it can be a number or a list.
 
-    A list is set as a whole (`a.b=[x, y]`) or entry by entry (`a.b[0]=x`, `a.b[0].c=x`), where it has that entry.
-    Another kind of encoder or decoder has other keys: those `values` hold for the old kind are dropped with it.
+    An override sets a whole list (`a.b=[x, y]`) or an existing entry of it (`a.b[0]=x`, `a.b[0].c=x`). An override of
+    `kind` drops the values of the previous kind, because each kind has other keys.
 
     Args:
-        values: what the recipe's file says.
-        overrides: later ones count more.
+        values: the values of the recipe file.
+        overrides: the overrides. If two of them set the same key, the later one counts.
         kind: the spec class of `values`.
 
     Raises:
-        UserError: an override is no `a.b=c`, reaches into a plain value, or names an entry that a list does not have.
+        UserError: an override does not have the form `a.b=c`, its key goes into a plain value, or its list has no such
+            entry.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"expected keys and values at the top, got {values!r}")
     try:
-        # Through JSON, so that parts which YAML anchors share do not change together.
+        # JSON makes a deep copy. Otherwise an override would change all parts that share a YAML anchor.
         merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
     except (ValueError, RecursionError):
         raise UserError("an anchor refers to itself") from None
@@ -169,17 +173,16 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str], kind: t
 
 
 def dump_recipe(recipe: Spec, everything: bool = True) -> str:
-    """YAML of a recipe; with `everything` false, only what differs from the defaults."""
+    """Returns a recipe as YAML. If `everything` is false, it has only the values that differ from the defaults."""
     values = to_dict(recipe) if everything else _differences(recipe)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 def schema(kind: type[Spec] = Recipe, path: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Yields (dotted key, type, default, help) for every key a recipe may hold.
+    """Yields (dotted key, type, default, help) for each key of a recipe.
 
-    Encoder and decoder come in several kinds, which stand in brackets: `model.encoder[recurrent].units`. Keys of the
-    specs in a list come after that of the list, with empty brackets: `a.b[].c`. Defaults are written as in YAML, and
-    where the type is a choice the help ends with what there is to choose from.
+    If a spec has several kinds, the kind is in brackets: `model.encoder[recurrent].units`. Empty brackets mean each
+    entry of a list: `a.b[].c`. Defaults are in YAML syntax. The help of a choice ends with the possible values.
     """
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
@@ -220,14 +223,17 @@ def _parsed(override: str) -> tuple[_Keys, Any]:
 
 
 def _kinds_first(parsed: Sequence[tuple[str, _Keys, Any]]) -> list[tuple[str, _Keys, Any]]:
-    """Overrides with each `kind` before those of keys beside it, which it would drop; else in the order given."""
+    """Returns the overrides with each `kind` before the other keys of its spec, because setting `kind` drops them.
+
+    Other overrides keep their order.
+    """
     ordered: list[tuple[str, _Keys, Any]] = []
     for entry in parsed:
         keys, place = entry[1], len(ordered)
         if keys[-1] == "kind":
             for index in reversed(range(len(ordered))):
                 other = ordered[index][1]
-                # Behind an earlier kind, and behind what sets a part of the recipe that this one is in.
+                # It stays after an earlier override of the same kind, or of a part of the recipe that contains it.
                 if other == keys or other == keys[:-1][: len(other)]:
                     break
                 if other[: len(keys) - 1] == keys[:-1]:
@@ -237,10 +243,10 @@ def _kinds_first(parsed: Sequence[tuple[str, _Keys, Any]]) -> list[tuple[str, _K
 
 
 def _set(values: dict[str, Any], kind: type[Spec], keys: _Keys, value: Any) -> None:
-    """Sets one value within `values`, of a spec of that kind, and makes the parts on the way to it.
+    """Sets a value inside the values of a spec class. Missing parts of its path are created.
 
     Raises:
-        UserError: a part on the way is of another shape.
+        UserError: a part of the path is not a mapping or list as the key requires.
     """
     part: Any = values
     hint: Any = kind
@@ -261,30 +267,30 @@ def _set(values: dict[str, Any], kind: type[Spec], keys: _Keys, value: Any) -> N
 
 
 def _check_holds(part: Any, key: str | int, name: str) -> None:
-    """Refuses a value, called `name`, that cannot hold such a key or has no such entry."""
+    """Raises `UserError` if the value at `name` cannot contain a key, or has no list entry of this index."""
     if isinstance(key, str):
         if isinstance(part, list):
             raise UserError(f"{name} is a list: name one of its entries, such as {name}[0]")
         if not isinstance(part, dict):
-            raise UserError(f"{name} holds a value, not further keys")
+            raise UserError(f"{name} has a plain value and no keys")
         return
     if part is None or part == []:
         raise UserError(f"{name} has no entries: set the list as a whole, such as {name}=[a, b]")
     if not isinstance(part, list):
         raise UserError(f"{name} is not a list")
     if key >= len(part):
-        raise UserError(f"{name} has {len(part)} entries, the last of which is {name}[{len(part) - 1}]")
+        raise UserError(f"{name} has {len(part)} entries; the last one is {name}[{len(part) - 1}]")
 
 
 def _below(hint: Any, key: str | int) -> Any:
-    """The type of what a value of type `hint` holds under a key; None where it has no such key."""
+    """Returns the type of a key or entry inside a value of type `hint`, or None if there is no such key."""
     if isinstance(key, int):
         return _entry_of(hint)
     return next((hints[key] for hints in map(typing.get_type_hints, _variants(hint)) if key in hints), None)
 
 
 def _default_below(hint: Any, key: str, path: str) -> Any:
-    """The plain default value of a field."""
+    """Returns the default of a field as a plain value."""
     fields = {field.name: field for variant in _variants(hint) for field in dataclasses.fields(variant)}  # type: ignore[arg-type]
     if key not in fields:
         raise UserError(f"{_join(path, key)}: unknown key{_nearest(key, list(fields))}")
@@ -292,7 +298,7 @@ def _default_below(hint: Any, key: str, path: str) -> Any:
 
 
 def _dotted(keys: _Keys) -> str:
-    """Keys as they are written: `a.b[0].c`."""
+    """Returns the parts of a key as text: `a.b[0].c`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
 
 
@@ -306,9 +312,9 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 
 def _variants(hint: Any) -> tuple[type[Spec], ...]:
-    """The spec classes a hint allows: several for a union told apart by `kind`, none for plain values.
+    """Returns the spec classes that a type hint allows. A union has one class per `kind`; a plain value has none.
 
-    Kinds that other packages register belong to the union whose base they share.
+    A kind that another package registers is added to the union with the same base class.
     """
     union = isinstance(hint, types.UnionType)
     options = [*(typing.get_args(hint) if union else (hint,))]
@@ -323,7 +329,7 @@ def _kind_of(variant: type[Spec]) -> str:
 
 
 def _entry_of(hint: Any) -> Any:
-    """What a list holds, of the hint `tuple[T, ...]`; None for other hints."""
+    """Returns T of the hint `tuple[T, ...]`, or None for other hints."""
     options = typing.get_args(hint) if typing.get_origin(hint) is tuple else ()
     return options[0] if len(options) == 2 and options[1] is Ellipsis else None
 
@@ -347,7 +353,7 @@ def _shown(default: Any) -> str:
 
 
 def _in_brackets(values: Any) -> str:
-    """A list on one line, as YAML has it."""
+    """Returns a list as YAML on one line."""
     return yaml.safe_dump(_plain(values), default_flow_style=True, allow_unicode=True, width=float("inf")).strip()
 
 
@@ -361,10 +367,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         choices = [str(choice) for choice in typing.get_args(hint)]
         if value not in choices:
-            # YAML reads a bare `none` as text but `null` and `~` as nothing.
+            # YAML reads `none` as text, but `null` and `~` as None.
             if value is None and "none" in choices:
                 return "none"
-            raise UserError(f"{path}: {value!r} is not one of {', '.join(choices)}{_guess(value, choices)}")
+            raise UserError(f"{path}: must be one of {', '.join(choices)}, got {value!r}{_guess(value, choices)}")
         return value
     if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
@@ -372,7 +378,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"{path}: {str(value)[:20]}... is too large") from None
+            raise UserError(f"{path}: must be below 1.8e308, got {str(value)[:20]}...") from None
     if hint is str and value is None:
         return ""
     if isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
@@ -393,7 +399,7 @@ def _convert_list(entry: Any, value: Any, path: str) -> tuple[Any, ...]:
         raise UserError(f"{path}: expected a list, got {value!r}; {advice}")
     for index, one in enumerate(value):
         if one is None and entry is str:
-            # A dash with nothing behind it, which elsewhere means empty text, is a slip in a list.
+            # Elsewhere None means empty text. In a list it comes from a dash without text, which is a mistake.
             raise UserError(f"{path}[{index}]: expected text, got None")
     return tuple(_convert(entry, one, f"{path}[{index}]") for index, one in enumerate(value))
 
@@ -411,34 +417,36 @@ def _convert_spec(variants: tuple[type[Spec], ...], value: Any, path: str) -> Sp
     by_kind = {_kind_of(variant): variant for variant in variants}
     kind = value.get("kind", next(iter(by_kind)))
     if not isinstance(kind, str) or kind not in by_kind:
-        raise UserError(f"{path}.kind: {kind!r} is not one of {', '.join(by_kind)}{_guess(kind, list(by_kind))}")
+        raise UserError(f"{path}.kind: must be one of {', '.join(by_kind)}, got {kind!r}{_guess(kind, list(by_kind))}")
     return from_dict(by_kind[kind], value, path)
 
 
 def _differences(spec: Spec) -> dict[str, Any]:
-    """What in a spec differs from its class's defaults; an encoder or decoder that differs comes with its `kind`, and a
-    list that differs comes with all its entries."""
+    """Returns the values of a spec that differ from its defaults.
+
+    A nested spec that differs includes its `kind`. A list that differs includes all its entries.
+    """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(spec):  # type: ignore[arg-type]
-        value, usual = getattr(spec, field.name), default_of(field)
+        value, default = getattr(spec, field.name), default_of(field)
         if isinstance(value, Spec):
             inner = _differences(value)
-            if (inner and hasattr(value, "kind")) or type(value) is not type(usual):
+            if (inner and hasattr(value, "kind")) or type(value) is not type(default):
                 inner = _with_kind(value)
             if inner:
                 found[field.name] = inner
-        elif value != usual:
+        elif value != default:
             lists = isinstance(value, tuple)
             found[field.name] = [_with_kind(one) if isinstance(one, Spec) else one for one in value] if lists else value
     return found
 
 
 def _with_kind(spec: Spec) -> dict[str, Any]:
-    """What in a spec differs from its class's defaults, after its `kind` where it has one."""
+    """Returns `kind`, if the spec has one, and the values that differ from its defaults."""
     return ({"kind": spec.kind} if hasattr(spec, "kind") else {}) | _differences(spec)
 
 
 def source_from_dict(values: Mapping[str, Any]) -> SourceSpec:
-    """The spec of a source from plain values, by their `kind`; see `from_dict`."""
+    """Builds the spec of a source from plain values. The value of `kind` selects its class; see `from_dict`."""
     found: SourceSpec = _convert(SourceSpec, values, "source")
     return found

@@ -1,14 +1,15 @@
-"""A run's folder: recipe, vocabularies, checkpoints, metrics.
+"""The folder of a training run.
 
-    recipe.yaml                          everything that was asked for
-    vocabulary/source.txt, target.txt    (and .model for SentencePiece)
+    recipe.yaml                          the recipe, with all values
+    vocabulary/source.txt, target.txt    the vocabularies (.model for SentencePiece)
     checkpoints/00001000.weights.h5      weights at the last evaluations and at the best one
-    checkpoints/progress.json            which checkpoint is best, which are kept
-    checkpoints/resume.npz               all that continuing needs: optimizer, random states, position in the data
-    model.weights.h5                     the finished model: best checkpoint, or mean of the last ones
-    metrics.jsonl, logs/                 a line per evaluation; TensorBoard
+    checkpoints/progress.json            steps of the best checkpoint and of the checkpoints that are kept
+    checkpoints/resume.npz               state to continue from: weights, optimizer, random states, step
+    model.weights.h5                     weights of the finished model: best checkpoint, or mean of the last ones
+    metrics.jsonl                        a line per evaluation
+    logs/                                TensorBoard logs
 
-Every file is written aside and renamed, so a run stopped at any moment keeps its last good state.
+Each file is written under a temporary name and then renamed. If a run is interrupted, its last state stays complete.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tfseq2seq.spec import Recipe
 
 FINAL = "model.weights.h5"
 
-# Names of layers in weights files, as runs of earlier versions have them, and as they are now.
+# Names of layers in weights files of earlier versions, and their current names.
 _EARLIER_NAMES = {
     "alignment": "attention_layer",
     "heard": "encoder_projection",
@@ -53,10 +54,10 @@ class Run:
     """A training run on disk.
 
     Args:
-        folder: where it is.
-        recipe: what it was made from.
-        source: what the model reads, with its vocabulary where it has one.
-        target: text features of what the model writes.
+        folder: the folder of the run.
+        recipe: the recipe of the run.
+        source: the source of the model, with its vocabulary if it has one.
+        target: the text features of the target.
     """
 
     def __init__(self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures):
@@ -65,14 +66,14 @@ class Run:
 
     @classmethod
     def create(cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures) -> Run:
-        """Makes the folder and writes recipe and vocabularies.
+        """Creates the folder and writes the recipe and the vocabularies.
 
         Raises:
-            UserError: there is a run already.
+            UserError: the folder has a run already.
         """
         run = cls(folder, recipe, source, target)
         if (run.folder / "recipe.yaml").exists():
-            raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
+            raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         source.save(run.folder / "vocabulary")
         if not recipe.share_vocabulary:
@@ -82,10 +83,14 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path, overrides: Sequence[str] = ()) -> Run:
-        """Opens a run's folder; `overrides` change its recipe for this use.
+        """Opens the folder of a run.
+
+        Args:
+            folder: the folder of the run.
+            overrides: changes of the recipe as `a.b=c`. The file stays as it is.
 
         Raises:
-            UserError: there is no run, or a file of it is missing or damaged.
+            UserError: the folder has no run, or a file is missing or damaged.
         """
         folder = Path(folder)
         recipe = load_run_recipe(folder, overrides)
@@ -103,34 +108,37 @@ class Run:
         return self.folder / "checkpoints"
 
     def build_model(self) -> Any:
-        """A new model of the recipe, with fresh weights."""
+        """Returns the model of the recipe with random initial weights."""
         sizes = self.source.size, self.target.size
         return build_model(self.recipe.model, self.recipe.source, *sizes, name=_identifier(self.recipe.name))
 
     def load_model(self, weights: str | Path | None = None) -> Any:
-        """The trained model: from `weights`, else the finished one, else the best checkpoint so far.
+        """Returns the trained model.
+
+        Args:
+            weights: the weights file. By default, the weights of the finished model, or else of the best checkpoint.
 
         Raises:
-            UserError: there are no weights yet, or the file is damaged or of another model.
+            UserError: there are no weights yet, or the file is damaged or belongs to another model.
         """
         model = self.build_model()
         load_weights(model, Path(weights) if weights else self.weights_file())
         return model
 
     def weights_file(self) -> Path:
-        """The finished model's weights, else the best checkpoint's."""
+        """Returns the path of the finished model's weights, or else of the best checkpoint."""
         if (self.folder / FINAL).exists():
             return self.folder / FINAL
         best = self.progress().get("best")
         if not best:
-            raise UserError(f"{self.folder}: no checkpoint yet; train further")
+            raise UserError(f"{self.folder}: has no checkpoint yet; continue the training until its first evaluation")
         return self.checkpoint_file(best)
 
     def checkpoint_file(self, step: int) -> Path:
         return self.checkpoints / f"{step:08d}.weights.h5"
 
     def progress(self) -> dict[str, Any]:
-        """Step, best step and its score, steps of the checkpoints kept; empty before the first."""
+        """Returns the step, the best step with its score, and the steps of all checkpoints; empty before the first."""
         path = self.checkpoints / "progress.json"
         try:
             return json.loads(path.read_text(encoding="utf-8"))
@@ -140,11 +148,11 @@ class Run:
             raise UserError(f"{path}: damaged; delete it to start the run again") from None
 
     def save_checkpoint(self, model: keras.Model, step: int) -> None:
-        """Writes the model's weights as the checkpoint of `step`."""
+        """Writes the weights of the model as the checkpoint of `step`."""
         save_weights(model, self.checkpoint_file(step))
 
     def save_progress(self, progress: Mapping[str, Any]) -> None:
-        """Writes the progress and deletes the checkpoints it does not name."""
+        """Writes the progress, and deletes checkpoints that are neither kept nor the best one."""
         write_whole(self.checkpoints / "progress.json", json.dumps(progress, indent=1).encode("utf-8"))
         kept = {self.checkpoint_file(step).name for step in (*progress["kept"], progress["best"])}
         for path in self.checkpoints.glob("*.weights.h5"):
@@ -152,16 +160,16 @@ class Run:
                 path.unlink()
 
     def save_resume(self, model: keras.Model, progress: Mapping[str, Any]) -> None:
-        """Writes all that `load_resume` needs to continue as if never stopped."""
+        """Writes the state of the training, from which `load_resume` continues exactly."""
         arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in _state(model).items()}
         with written_aside(self.checkpoints / "resume.npz") as aside:
             np.savez(aside, progress=json.dumps(progress), **arrays)
 
     def load_resume(self, model: keras.Model) -> dict[str, Any]:
-        """Restores model and optimizer and returns the progress they were saved with; empty where nothing was saved.
+        """Restores the model and the optimizer, and returns the progress; empty if no state was saved.
 
         Raises:
-            UserError: the file is damaged, or of another model or optimizer.
+            UserError: the file is damaged, or belongs to another model or optimizer.
         """
         path = self.checkpoints / "resume.npz"
         if not path.exists():
@@ -171,13 +179,13 @@ class Run:
             with np.load(path) as saved:
                 arrays = {name: saved[name] for name in saved.files}
             progress: dict[str, Any] = json.loads(str(arrays.pop("progress")))
-        except Exception as error:  # zip, numpy and the filesystem each have their own for a damaged file
+        except Exception as error:  # zipfile, numpy and the file system raise different errors for a damaged file
             raise UserError(f"{path}: damaged ({error}); delete it to start again from step 0") from None
         if {name: array.shape for name, array in arrays.items()} != {name: tuple(v.shape) for name, v in state.items()}:
-            raise UserError(f"{path}: is of another model or optimizer than the recipe's; train in a new folder")
+            raise UserError(f"{path}: belongs to another model or optimizer than the recipe's; train in a new folder")
         for name, variable in state.items():
             variable.assign(arrays[name])
-        # The run may have been stopped after this file was written and before its progress was.
+        # The run may have been interrupted after this file was written and before progress.json was written.
         self.save_progress(progress)
         return progress
 
@@ -187,14 +195,17 @@ class Run:
             file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What was logged at each evaluation, in order."""
+        """Returns the logged values of each evaluation, in order."""
         path = self.folder / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
 
 def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
-    """Text features of a target that shares the source's vocabulary; one object where their begin tokens agree."""
+    """Returns text features for a target that shares the vocabulary of the source.
+
+    If source and target have the same begin token, they also share the object.
+    """
     features = source.features
     assert features is not None
     same = recipe.target.begin == features.spec.begin
@@ -202,20 +213,20 @@ def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
 
 
 def _state(model: keras.Model) -> dict[str, Any]:
-    """Every variable that training moves, random states included, by a name that does not depend on the process."""
+    """Returns all variables that training changes, with random states. Their names are the same in each process."""
     named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Writes the model's weights, without its optimizer's state, which would make three of one."""
+    """Writes the weights of a model without the optimizer state, which would triple the size of the file."""
     with _without_optimizer(model), written_aside(path) as aside:
         model.save_weights(aside)
 
 
 @contextlib.contextmanager
 def _without_optimizer(model: keras.Model) -> Iterator[None]:
-    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has no such attribute
+    optimizer = getattr(model, "optimizer", None)  # a model that is not compiled has no such attribute
     model.optimizer = None
     try:
         yield
@@ -224,35 +235,35 @@ def _without_optimizer(model: keras.Model) -> Iterator[None]:
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
-    """Reads weights into a model.
+    """Loads weights into a model.
 
     Raises:
-        UserError: no such file, damaged, or of another model.
+        UserError: the file does not exist, is damaged, or belongs to another model.
     """
     if not path.exists():
         raise UserError(f"{path}: no such weights")
     try:
         with _without_optimizer(model), warnings.catch_warnings():
-            # Layers for which the file has nothing would keep their random weights: Keras only warns.
+            # If the file lacks a layer, Keras only warns, and the layer keeps its random weights.
             warnings.filterwarnings("error", message="Skipping nested container")
             with _renamed(path) as current:
                 model.load_weights(current)
-        # Of arrays for which the model has no layer Keras says nothing.
+        # If the model lacks a layer of the file, Keras does not even warn.
         found, expected = _count_arrays(path), len(model.weights)
         if found != expected:
-            raise ValueError(f"it holds {found} arrays of weights, the model {expected}")
-    except Exception as error:  # h5py and Keras raise many kinds for a damaged or foreign file
+            raise ValueError(f"must have {expected} arrays of weights, got {found}")
+    except Exception as error:  # h5py and Keras raise many different errors for a damaged or unsuitable file
         reason = str(error).strip().split("\n")[0][:200]
         raise UserError(f"{path}: damaged, or of another model than the recipe's: {reason}") from None
 
 
 @contextlib.contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
-    """A weights file under today's names: the file itself, or a copy of one whose parts have earlier names."""
+    """Yields a weights file with the current layer names: the file itself, or a copy if it has earlier names."""
     names: list[str] = []
     with h5py.File(path) as file:
         file.visit(lambda name: names.append(name) if name.rsplit("/", 1)[-1] in _EARLIER_NAMES else None)
-        # Earlier recurrent language models had a prediction network and a dense layer of their own.
+        # Earlier recurrent language models had a prediction network and a separate dense layer.
         is_language_model = "layers/prediction_network" in file and "layers/joint_network" not in file
     if not names:
         yield path
@@ -261,7 +272,7 @@ def _renamed(path: Path) -> Iterator[Path]:
         copy = Path(folder) / "renamed.weights.h5"
         shutil.copyfile(path, copy)
         with h5py.File(copy, "a") as file:
-            # The innermost first: the names of the outer ones are still those that were found.
+            # Inner groups are renamed first, because renaming an outer group changes their paths.
             for name in sorted(names, key=len, reverse=True):
                 parent, _, last = name.rpartition("/")
                 file.move(name, f"{parent}/{_EARLIER_NAMES[last]}")
@@ -272,7 +283,7 @@ def _renamed(path: Path) -> Iterator[Path]:
 
 
 def _count_arrays(path: Path) -> int:
-    """Arrays in a weights file."""
+    """Returns the number of arrays in a weights file."""
     names: list[str] = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -280,7 +291,7 @@ def _count_arrays(path: Path) -> int:
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:
-    """Sets each weight of the model to its mean over the given files."""
+    """Sets each weight of the model to its mean over the given weights files."""
     total: list[np.ndarray] = []
     for path in paths:
         load_weights(model, path)

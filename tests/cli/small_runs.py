@@ -1,4 +1,4 @@
-"""Inputs and recipes that the tests of the commands share."""
+"""Inputs, recipes, and runs with random weights that the tests of the commands share."""
 
 import json
 import subprocess
@@ -31,6 +31,33 @@ LANGUAGE_MODELS = {
     "recurrent": {"kind": "recurrent", "attention": "none", "layers": 1, "units": 16, "dropout": 0.0},
     "transformer": {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16},
 }
+
+
+def random_run(folder, values, scale):
+    """A run as training leaves it, but with random weights, large enough that outputs differ between inputs."""
+    import keras
+
+    from tfseq2seq.recipe import from_dict
+    from tfseq2seq.run import FINAL, Run, save_weights
+    from tfseq2seq.sources import source_class
+    from tfseq2seq.spec import Recipe
+    from tfseq2seq.training.fit import learn_features
+
+    recipe = from_dict(Recipe, values)
+    corpora = source_class(recipe.source).open_corpora(recipe)
+    run = Run.create(folder, recipe, *learn_features(recipe, corpora))
+    keras.utils.set_random_seed(2)
+    model = run.build_model()
+    for variable in model.trainable_variables:
+        if len(variable.shape) > 1:
+            variable.assign(variable * scale)
+    if model.ctc is not None:
+        # CTC begins with a bias for the blank, and would write nothing.
+        model.ctc.dense.bias.assign(model.ctc.dense.bias * 0.0)
+    save_weights(model, folder / FINAL)
+    return folder
+
+
 # A client of an exported model of speech: it needs TensorFlow, and nothing of this package.
 CLIENT = """
 import json, sys

@@ -10,7 +10,7 @@ import pytest
     [
         (["--set", "search.beem=2"], b"a\n", "search.beem: unknown key, did you mean 'beam'?"),
         (["--set", "model.width=2"], b"a\n", "only search.* can change after training"),
-        (["--set", "search.n_best=3"], b"a\n", "3 hypotheses cannot come from a beam of 2"),
+        (["--set", "search.n_best=3"], b"a\n", "must be at most beam (2), got 3"),
         (["--run", "{run}", "--weights", "x"], b"a\n", "--weights: needs a single --run, got 2"),
         (["--run", "nowhere"], b"a\n", "nowhere: no run here"),
         (["--weights", "no.weights.h5"], b"a\n", "no.weights.h5: no such weights"),
@@ -93,6 +93,17 @@ def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, opti
         (["score", "--source", "{one}", "--target", "{two}"], "one has 1 lines and"),
         (["attention", " "], "the text is empty"),
         (["attention", "a", "--target", "on", "--png", "{folder}/a.jpg"], "a.jpg: the file name must end in .png"),
+        (["generate", "--manifest", "{one}"], "--manifest: needs a model of recordings, got source.kind text; give a"),
+        (["generate", "{one}"], "FILES: needs a model of recordings, got source.kind text; give a file of lines with"),
+        (["generate", "--split", "test"], "--split: needs a model of recordings, got source.kind text"),
+        (["verify", "{folder}"], "--input: must be given for a model with source.kind text"),
+        (
+            ["verify", "{folder}", "--manifest", "{one}"],
+            "--manifest: needs a model of recordings, got source.kind text",
+        ),
+        (["evaluate", "--manifest", "{one}"], "--manifest: needs a model of recordings, got source.kind text"),
+        (["stream"], "stream: needs recordings (source.kind audio), got source.kind text"),
+        (["score", "--target", "{two}"], "--source: must be given for a model of source text"),
         (["embeddings"], "embeddings: needs --png, --projector or both"),
         (
             ["embeddings", "--png", "{folder}/e.png", "--count", "1"],

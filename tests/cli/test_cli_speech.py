@@ -1,6 +1,5 @@
-"""Speech from manifest to SavedModel by the command line, on a little generated Morse."""
+"""The commands on speech, from manifest to exported model, on a little generated Morse code."""
 
-import io
 import json
 import shutil
 import subprocess
@@ -10,66 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from small_models import unprejudiced
+from small_runs import BEST, FAMILIES, ask_exported
 
-from tfseq2seq.cli import main
-from tfseq2seq.data.synthetic.morse import write_morse
-from tfseq2seq.run import Run, save_weights
-
-RECIPE = {
-    "name": "morse",
-    "source": {"kind": "audio", "sample_rate": 8000, "bins": 16, "subsampling": 4, "normalization": "global"},
-    "target": {"scheme": "characters"},
-    "model": {
-        "width": 16,
-        "encoder": {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3, "positions": "rotary"},
-        "decoder": {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16},
-        "ctc_weight": 0.3,
-    },
-    "training": {"steps": 4, "evaluate_every": 2, "monitor": "cer", "generate_pairs": 4, "tensorboard": False},
-    "search": {"beam": 2, "n_best": 2, "max_length": 6},
-}
-FAMILIES = {
-    "joint": {},
-    "ctc": {"decoder": {"kind": "ctc"}, "ctc_weight": 0.0},
-    "transducer": {"decoder": {"kind": "transducer", "units": 8, "joint": 8}, "ctc_weight": 0.0},
-}
+from tfseq2seq.run import Run
 
 
-@pytest.fixture(scope="module")
-def morse(tmp_path_factory):
-    return write_morse(tmp_path_factory.mktemp("morse"), train=24, validation=6, test=6)["morse.tsv"]
-
-
-def trained(folder, manifest, family, **changes):
-    corpora = {name: {"manifest": str(manifest), "split": name} for name in ("train", "validation")}
-    recipe = {**RECIPE, **changes, "model": {**RECIPE["model"], **FAMILIES[family], **changes.get("model", {})}}
-    recipe.setdefault("data", {**corpora, "batch_seconds": 40})
-    (folder / "recipe.json").write_text(json.dumps(recipe))
-    main(["train", str(folder / "recipe.json"), "--run", str(folder / "run")])
-    if family == "ctc":
-        _let_it_speak(folder / "run")
-    return folder / "run"
-
-
-def _let_it_speak(folder):
-    """A few updates leave the bias for the blank that CTC begins with."""
-    run = Run.open(folder)
-    save_weights(unprejudiced(run.load_model()), run.weights_file())
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def run(request, morse, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "exit", lambda code=0: pytest.fail(f"exit {code}"))
-        return trained(tmp_path_factory.mktemp(request.param), morse, request.param)
-
-
-def failed(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    return stop.value.code, capsys.readouterr()
+@pytest.fixture(params=["ctc", *(pytest.param(family, marks=pytest.mark.slow) for family in ("joint", "transducer"))])
+def run(request, speech_run):
+    return speech_run(request.param)
 
 
 def written(path, samples, rate=8000):
@@ -81,66 +28,122 @@ def written(path, samples, rate=8000):
     return path
 
 
-CLIENT = """
-import json, sys
-import tensorflow as tf
-import tensorflow_text
-model, paths = tf.saved_model.load(sys.argv[1]), sys.argv[2:]
-found = model.signatures["transcribe_wav"](wav=tf.constant([open(path, "rb").read() for path in paths]))
-assert not any(name.split(".")[0] == "tfseq2seq" for name in sys.modules)
-print(json.dumps({name: [one.decode() for one in found[name].numpy()] for name in ("text", "error")}))
-"""
+# ---- training -------------------------------------------------------------------------------------------------------
 
 
-def test_the_export_answers_as_the_run_and_bad_recordings_do_not_stop_the_others(run, morse, tmp_path, capfd):
-    files = [morse.parent / line.split("\t")[2] for line in morse.read_text().splitlines() if line.startswith("test")]
-    bad = {
-        "empty.wav": b"",
-        "one.wav": written(tmp_path / "a.wav", [0.5]).read_bytes(),
-        "silent.wav": written(tmp_path / "b.wav", np.zeros(4000)).read_bytes(),
-        "cut.flac": b"fLaC" + bytes(30),
-    }
-    for name, contents in bad.items():
-        (tmp_path / name).write_bytes(contents)
-    asked = [*files[:2], *(tmp_path / name for name in bad), *files[2:4]]
-    code, printed = failed(["generate", "--run", run, "--set", "search.n_best=1", *asked], capfd)
-    lines = printed.out.split("\n")
-    assert code == 2 and len(lines) == len(asked) + 1
-    assert lines[2:6] == [""] * 4
-    told = printed.err.strip().splitlines()
-    assert len(told) == 4
-    for name, line in zip(bad, told):
-        assert name in line
-    assert "too short" in told[1] and "silence" in told[2]
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_writes_a_run(tfseq2seq, speech_recipe, tmp_path, family, morse):
+    (tmp_path / "recipe.json").write_text(json.dumps(speech_recipe(family)))
+    code, output, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
+    assert (code, output) == (0, "") and "training: 24 utterances" in errors and "global normalization: from" in errors
+    run = Run.open(tmp_path / "run")
+    assert run.progress()["monitor"] == "val_cer" and run.progress()["step"] == 4
+    code, output, _ = tfseq2seq("generate", "--run", run.folder, BEST, "--manifest", morse, "--split", "test")
+    assert code == 0 and output.count("\n") == 6
 
-    main(["export", "--run", str(run), "--to", str(tmp_path / "exported")])
-    readable = [path for path in asked if path.suffix == ".wav"]
-    command = [sys.executable, "-P", "-c", CLIENT, str(tmp_path / "exported" / "1"), *map(str, readable)]
+
+@pytest.mark.slow
+def test_training_from_shards(tfseq2seq, done, speech_recipe, morse, tmp_path):
+    for split in ("train", "validation"):
+        done("data", "shard", morse, tmp_path / split, "--split", split, "--rate", "8000")
+    corpora = {name: {"records": str(tmp_path / name / "*.tfrecord")} for name in ("train", "validation")}
+    recipe = speech_recipe("ctc", data={**corpora, "batch_seconds": 40})
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    code, _, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
+    assert code == 0 and (tmp_path / "run" / "model.weights.h5").exists()
+    assert "training: 24 utterances" in errors and "validation: 6 utterances" in errors
+
+
+@pytest.mark.slow
+def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, tmp_path):
+    names = [written(tmp_path / f"{index}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for index in range(6)]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    rows = [f"{name}\tE T" for name in names[:3]]
+    rows += [f"{names[3]}\t", f"{names[4]}\t{'E' * 40}", f"{names[5]}\tE", "broken.wav\tE"]
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("path\ttext\n" + "\n".join(rows) + "\n")
+    recipe = speech_recipe("ctc", data={"train": {"manifest": str(manifest)}, "holdout": 1, "batch_seconds": 5})
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    code, _, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
+    assert code == 0 and "no alignment" in errors and "have no text" in errors
+    assert "cannot be read" in errors and "broken.wav" in errors
+
+
+@pytest.mark.slow
+def test_the_pipeline_to_copy_runs(morse, tmp_path):
+    command = [sys.executable, str(Path(__file__).parents[2] / "pipelines" / "transcribe.py"), "--manifest", str(morse)]
+    command += ["--epochs", "1", "--steps", "2", "--units", "8", "--export", str(tmp_path / "exported")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    answers = json.loads(done.stdout)
-    assert answers["text"] == [line for line, path in zip(lines, asked) if path.suffix == ".wav"]
-    assert [bool(error) for error in answers["error"]] == [path.name in bad for path in readable]
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
-def test_evaluate_reads_a_manifest(run, morse, capfd):
-    main(
-        ["evaluate", "--run", str(run), "--manifest", str(morse), "--split", "test", "--bootstrap", "0", "--worst", "1"]
-    )
-    printed = capfd.readouterr()
-    assert "WER" in printed.out and "CER" in printed.out and "REF" in printed.out
-    assert "real-time factor" in printed.err
+# ---- outputs --------------------------------------------------------------------------------------------------------
+
+BAD = ("empty.wav", "one.wav", "silent.wav", "cut.flac")
+
+
+@pytest.fixture
+def asked(recordings, tmp_path):
+    """Recordings to transcribe, among them some that cannot be used."""
+    (tmp_path / "empty.wav").write_bytes(b"")
+    written(tmp_path / "one.wav", [0.5])
+    written(tmp_path / "silent.wav", np.zeros(4000))
+    (tmp_path / "cut.flac").write_bytes(b"fLaC" + bytes(30))
+    return [*recordings[:2], *(tmp_path / name for name in BAD), *recordings[2:4]]
+
+
+def test_bad_recordings_do_not_stop_the_others(tfseq2seq, run, asked):
+    code, output, errors = tfseq2seq("generate", "--run", run, BEST, *asked)
+    texts = output.split("\n")
+    assert code == 2 and len(texts) == len(asked) + 1
+    assert texts[2:6] == [""] * 4 and any(texts)
+    told = errors.splitlines()
+    assert len(told) == 4
+    for name, line in zip(BAD, told):
+        assert line.startswith("tfseq2seq: ") and name in line
+    assert "too short" in told[1] and "silence" in told[2]
+
+
+@pytest.mark.slow
+def test_the_exported_models_answer_as_the_runs(tfseq2seq, done, speech_run, asked, tmp_path):
+    readable = [path for path in asked if path.suffix == ".wav"]
+    expected, folders = [], []
+    for family in FAMILIES:
+        run = speech_run(family)
+        texts = tfseq2seq("generate", "--run", run, BEST, *asked)[1].split("\n")
+        expected.append([text for text, path in zip(texts, asked) if path.suffix == ".wav"])
+        (folder,) = done("export", "--run", run, "--to", tmp_path / family, "--no-verify")
+        folders.append(folder)
+    for answers, texts in zip(ask_exported(folders, readable, tmp_path), expected, strict=True):
+        assert answers["text"] == texts
+        assert [bool(error) for error in answers["error"]] == [path.name in BAD for path in readable]
+
+
+@pytest.mark.slow
+def test_export_verifies_what_it_writes(tfseq2seq, speech_run, tmp_path):
+    code, output, errors = tfseq2seq("export", "--run", speech_run("joint"), "--to", tmp_path / "exported")
+    assert (code, output) == (0, f"{tmp_path / 'exported' / '1'}\n")
+    assert "verify: batch 8" in errors and "equal" in errors and "NOT EQUAL" not in errors
+
+
+def test_evaluate_reads_a_manifest(tfseq2seq, run, morse):
+    options = ["--manifest", morse, "--split", "test", "--bootstrap", "0", "--worst", "1"]
+    code, output, errors = tfseq2seq("evaluate", "--run", run, *options)
+    assert code == 0 and "WER" in output and "CER" in output and "REF" in output
+    assert "real-time factor" in errors
 
 
 def test_a_given_transcript_has_a_log_probability_that_equals_the_score_found(run):
-    from tfseq2seq.inference.endpoints import endpoint
     from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.inference.predictor import SpeechToText
     from tfseq2seq.spec import SearchSpec
 
     opened = Run.open(run)
-    plain = {} if opened.recipe.model.attends else {"beam": 40}
+    plain = {} if "attention" in opened.recipe.provides else {"beam": 40}
     spec = SearchSpec(max_length=2, ctc_weight=0.0, **plain)
-    generator = Generator(endpoint([opened.load_model()], None, opened.target, spec), 4, 1)
+    generator = Generator(SpeechToText([opened.load_model()], opened.target, spec), 4, 1)
     samples = np.random.default_rng(0).normal(size=(2, 3000)).astype("float32") * 0.1
     found = generator.generate(list(samples))
     totals, _ = generator.log_probabilities(list(samples), [output.texts[0] for output in found])
@@ -150,111 +153,129 @@ def test_a_given_transcript_has_a_log_probability_that_equals_the_score_found(ru
             assert output.log_probs[0] <= total + 1e-3
 
 
-def test_training_from_shards(morse, tmp_path, capfd):
-    for split in ("train", "validation"):
-        main(["data", "shard", str(morse), str(tmp_path / split), "--split", split, "--rate", "8000"])
-    corpora = {name: {"records": str(tmp_path / name / "*.tfrecord")} for name in ("train", "validation")}
-    run = trained(tmp_path, morse, "ctc", data={**corpora, "batch_seconds": 40})
-    assert (run / "model.weights.h5").exists()
-    told = capfd.readouterr().err
-    assert "training: 24 utterances" in told and "validation: 6 utterances" in told
-
-
-def test_what_is_left_out_is_counted_and_named(morse, tmp_path, capfd):
-    names = [written(tmp_path / f"{index}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for index in range(6)]
-    (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    rows = [f"{name}\tE T" for name in names[:3]]
-    rows += [f"{names[3]}\t", f"{names[4]}\t{'E' * 40}", f"{names[5]}\tE", "broken.wav\tE"]
-    manifest = tmp_path / "manifest.tsv"
-    manifest.write_text("path\ttext\n" + "\n".join(rows) + "\n")
-    recipe = {"manifest": str(manifest)}
-    trained(tmp_path, morse, "ctc", data={"train": recipe, "holdout": 1, "batch_seconds": 5})
-    told = capfd.readouterr().err
-    assert "no alignment" in told and "have no text" in told and "cannot be read" in told and "broken.wav" in told
-
-
-def test_errors_are_one_clear_line(run, morse, tmp_path, capfd):
-    for arguments, part in (
-        (["generate", "--run", run, "--input", "x"], "--input is for text"),
-        (["generate", "--run", run, "--split", "test"], "none is given"),
-        (["generate", "--run", run, "--manifest", morse, "--split", "dev"], "dev"),
-        (["generate", "--run", tmp_path, "x.wav"], "no run here"),
-        (["generate", "--run", run, "--set", "search.min_length=2", morse], None),
-    ):
-        code, printed = failed(arguments, capfd)
-        assert code == 2
-        assert len(printed.err.strip().splitlines()) == 1
-        assert part is None or part in printed.err
-
-
 def test_recordings_pack_to_padded_batches():
-    from tfseq2seq.inference.speech import SpeechToText
+    import tensorflow as tf
 
-    audio, length = SpeechToText.pack([np.ones(3, "float32"), np.ones(1, "float32")])
+    from tfseq2seq.sources import AudioSource
+    from tfseq2seq.spec import AudioSpec
+
+    audio, length = AudioSource(AudioSpec()).pack([np.ones(3, "float32"), np.ones(1, "float32")])
     np.testing.assert_array_equal(audio, [[1, 1, 1], [1, 0, 0]])
     assert length.numpy().tolist() == [3, 1] and audio.dtype == tf.float32
 
 
-def test_times_and_windows(run, morse, tmp_path, capfd):
-    files = [morse.parent / line.split("\t")[2] for line in morse.read_text().splitlines() if line.startswith("test")]
-    common = ["generate", "--run", str(run), "--set", "search.n_best=1"]
-    main([*common, str(files[0]), str(files[1])])
-    lines = capfd.readouterr().out.splitlines()
-    main([*common, "--times", "json", str(files[0]), str(files[1])])
-    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [one["text"] for one in found] == lines and found[1]["path"] == str(files[1])
-    main([*common, "--times", "srt", "--output", str(tmp_path / "subtitles"), str(files[0]), str(files[1])])
+# ---- times and streams ----------------------------------------------------------------------------------------------
+
+
+def test_words_have_times(done, run, recordings):
+    files = recordings[:2]
+    common = ["generate", "--run", run, BEST]
+    texts = done(*common, *files)
+    found = [json.loads(line) for line in done(*common, "--times", "json", *files)]
+    assert [one["text"] for one in found] == texts and found[1]["path"] == str(files[1])
+    assert [[word["text"] for word in one["words"]] for one in found] == [text.split() for text in texts]
+
+
+@pytest.mark.slow
+def test_subtitles_and_windows(done, speech_run, recordings, tmp_path):
+    files = recordings[:2]
+    common = ["generate", "--run", speech_run("ctc"), BEST]
+    done(*common, "--times", "srt", "--output", tmp_path / "subtitles", *files)
     assert sorted(path.name for path in (tmp_path / "subtitles").iterdir()) == ["test_00001.srt", "test_00002.srt"]
     # Stretches of one recording are one file, at the times they have in it; they may overlap.
     rows = [{"audio_filepath": str(files[0]), "offset": at, "duration": 0.6, "text": ""} for at in (0.6, 0.1)]
     segments = tmp_path / "segments.jsonl"
     segments.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    main([*common, "--times", "json", "--manifest", str(segments)])
-    found = [json.loads(line)["words"] for line in capfd.readouterr().out.splitlines()]
+    found = [json.loads(line)["words"] for line in done(*common, "--times", "json", "--manifest", segments)]
     for words, row in zip(found, rows, strict=True):
         assert all(row["offset"] <= word["start"] <= word["end"] <= row["offset"] + 0.6 for word in words)
     assert any(found)
     (tmp_path / "same").mkdir()
     for output, file in ((tmp_path / "one.srt", ""), (tmp_path / "same", "test_00001.srt")):
-        main([*common, "--times", "srt", "--output", str(output), "--manifest", str(segments)])
-        written = (output / file).read_text() if file else output.read_text()
-        cues = [cue.split("\n")[2:] for cue in written.strip().split("\n\n")]
+        done(*common, "--times", "srt", "--output", output, "--manifest", segments)
+        content = (output / file).read_text() if file else output.read_text()
+        cues = [cue.split("\n")[2:] for cue in content.strip().split("\n\n")]
         said = [word for lines in cues for line in lines for word in line.split()]
         assert sorted(said) == sorted(word["text"] for words in found for word in words)
+    assert done(*common, "--window", "100", files[0]) == done(*common, files[0])
+
+
+def test_mistakes_with_times_and_windows(refused, speech_run, recordings, tmp_path):
+    files = recordings[:2]
+    common = ["generate", "--run", speech_run("ctc"), BEST]
+    (tmp_path / "same").mkdir()
     twin = shutil.copy(files[0], tmp_path / "same")
-    main([*common, "--window", "100", str(files[0])])
-    assert capfd.readouterr().out.splitlines() == lines[:1]
     for options, message in (
-        (["--overlap", "1"], "--overlap is of --window"),
-        (["--times", "vtt", files[1]], "name a folder with --output"),
-        (["--times", "vtt", "--output", tmp_path, twin], "would have subtitles of one name, test_00001"),
-        (["--window", "9", "--workers", "2"], "--workers goes with neither"),
+        (["--overlap", "1"], "--overlap: needs --window"),
+        (["--times", "vtt", files[1]], "--output: must name a folder for the subtitles of 2 recordings"),
+        (["--times", "vtt", "--output", tmp_path, twin], "their subtitles would have the same name test_00001"),
+        (["--window", "9", "--workers", "2"], "--workers: cannot be combined with --window"),
+        (["--times", "srt", "--scores"], "--scores: cannot be combined with --times"),
         (["--window", "1", "--overlap", "0.6"], "shorter than half a window"),
     ):
-        code, printed = failed([*common, *options, files[0]], capfd)
-        assert code == 2 and message in printed.err
+        assert message in refused(*common, *options, files[0])
 
 
-def test_a_stream_on_standard_input_ends_with_what_the_file_gives(morse, tmp_path, capfd, monkeypatch):
-    chunked = {**RECIPE["model"]["encoder"], "chunk": 4}
-    model = {"encoder": chunked, **FAMILIES["ctc"]}
-    run = trained(tmp_path, morse, "ctc", model=model)
-    file = next(iter((morse.parent / "recordings").glob("test_*.wav")))
-    capfd.readouterr()
-    main(["generate", "--run", str(run), "--set", "search.n_best=1", str(file)])
-    expected = capfd.readouterr().out
-    raw = tf.audio.decode_wav(file.read_bytes())[0].numpy()[:, 0]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((raw * 32768).astype("<i2").tobytes())))
-    main(["stream", "--run", str(run), "--set", "search.n_best=1"])
-    assert capfd.readouterr().out == expected
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"abc")))
-    code, printed = failed(["stream", "--run", run, "--quiet"], capfd)
-    assert code == 2 and "ends within a sample" in printed.err
+def test_a_stream_on_standard_input_ends_with_what_the_file_gives(done, tfseq2seq, refused, speech_run, recordings):
+    import tensorflow as tf
+
+    run = speech_run("ctc")
+    expected = done("generate", "--run", run, BEST, recordings[0])
+    raw = tf.audio.decode_wav(recordings[0].read_bytes())[0].numpy()[:, 0]
+    content = (raw * 32768).astype("<i2").tobytes()
+    code, output, errors = tfseq2seq("stream", "--run", run, BEST, stdin=content)
+    assert (code, output.splitlines()) == (0, expected)
+    # What is found along the way grows to the final text.
+    assert expected[0] and errors.splitlines()[-1] in expected[0]
+    assert tfseq2seq("stream", "--run", run, BEST, "--quiet", stdin=content) == (0, output, "")
+    assert "standard input: must contain samples of two bytes" in refused(
+        "stream", "--run", run, "--quiet", stdin=b"abc"
+    )
 
 
-def test_the_pipeline_to_copy_runs(morse, tmp_path):
-    command = [sys.executable, str(Path(__file__).parents[2] / "pipelines" / "transcribe.py"), "--manifest", str(morse)]
-    command += ["--epochs", "1", "--steps", "2", "--units", "8", "--export", str(tmp_path / "exported")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+# ---- mistakes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["generate", "--input", "x"], "--input: needs a model of text, got source.kind audio; give audio files or"),
+        (["generate", "--split", "test"], "--split: needs --manifest"),
+        (["generate", "--manifest", "{morse}", "--split", "dev"], "dev"),
+        (["generate", "--manifest", "{morse}", "a.wav"], "--manifest: cannot be combined with audio files"),
+        (["generate", "--set", "search.min_length=9", "{morse}"], "search.min_length: must be below max_length"),
+        (["evaluate", "--source", "x", "--reference", "{morse}"], "--source: needs a model of text, got source.kind"),
+        (["verify", "{morse}"], "--manifest: must be given for a model with source.kind audio"),
+        (["verify", "{morse}", "--input", "x"], "--input: needs a model of text, got source.kind audio; give --man"),
+        (["score", "--target", "{morse}"], "score: needs source text (source.kind text), got source.kind audio"),
+        (["score", "--source", "x", "--target", "{morse}"], "score: needs source text (source.kind text), got"),
+        (["attention", "E T"], "attention: needs source text (source.kind text), got source.kind audio"),
+        (["embeddings", "--png", "x.png"], "--side source: needs a source with words, got source.kind audio"),
+        (["shortlist", "{morse}", "{morse}", "x"], "shortlist: needs source text (source.kind text), got source.kind"),
+    ],
+)
+def test_mistakes_with_a_model_of_recordings(refused, speech_run, morse, tmp_path, arguments, reason):
+    given = [argument.format(morse=morse) for argument in arguments]
+    assert reason in refused(*given, "--run", speech_run("joint"))
+
+
+@pytest.mark.parametrize(
+    "family, arguments, reason",
+    [
+        ("ctc", ["generate", "--prefix", "{morse}", "--manifest", "{morse}"], "--prefix: needs a decoder that writes"),
+        ("ctc", ["generate", "--set", "search.min_length=2", "a.wav"], "search.min_length: needs a decoder"),
+        (
+            "ctc",
+            ["embeddings", "--side", "target", "--png", "x.png"],
+            "--side target: needs a decoder with embeddings, got ctc",
+        ),
+        ("joint", ["stream"], "model.encoder.chunk"),
+    ],
+)
+def test_mistakes_with_a_family_of_decoders(refused, speech_run, morse, family, arguments, reason):
+    given = [argument.format(morse=morse) for argument in arguments]
+    assert reason in refused(*given, "--run", speech_run(family))
+
+
+def test_a_folder_without_a_run(refused, tmp_path):
+    assert "no run here" in refused("generate", "--run", tmp_path, "x.wav")

@@ -247,9 +247,10 @@ def test_a_manifest_is_read_in_order_and_faults_are_collected(files):
     good = ("zeros.wav", "a.flac", "a.wav", "b.ogg")
     expected = [(u.name, u.text, read_audio(u.path, 8000)) for u in utterances if u.name[:-2] in good]
     for found in passes:
-        assert [(name.decode(), text.decode()) for _, text, name in found] == [row[:2] for row in expected]
-        for (samples, _, _), (_, _, whole) in zip(found, expected):
-            np.testing.assert_array_equal(samples, whole)
+        named = [(example["name"].decode(), example["target"].decode()) for example in found]
+        assert named == [row[:2] for row in expected]
+        for example, (_, _, whole) in zip(found, expected):
+            np.testing.assert_array_equal(example["source"], whole)
     assert [name for name, _ in faults.found] == [u.name for u in utterances if u.name[:-2] not in good]
     assert all(message.startswith(files[name[:-2]] + ": ") for name, message in faults.found)
     assert len({message.split(": ", 1)[1] for _, message in faults.found}) == 5
@@ -257,8 +258,11 @@ def test_a_manifest_is_read_in_order_and_faults_are_collected(files):
 
 def test_elements_have_static_types(files):
     spec = manifest_utterances([Utterance("a", files["a.wav"], "b")], 8000).element_spec
-    assert [tuple(part.shape) for part in spec] == [(None,), (), ()]
-    assert [part.dtype.name for part in spec] == ["float32", "string", "string"]
+    assert {name: (part.dtype.name, tuple(part.shape)) for name, part in spec.items()} == {
+        "source": ("float32", (None,)),
+        "target": ("string", ()),
+        "name": ("string", ()),
+    }
 
 
 def test_without_utterances_there_is_nothing():
@@ -270,7 +274,7 @@ def test_segments_of_a_recording(files):
     whole = read_audio(path, 8000)
     stretches = [(0.25, 0.5), (0.5, 0.0), (0.0, 0.125), (0.75, 0.5)]
     utterances = [Utterance(str(stretch), path, "", *stretch) for stretch in stretches]
-    found = [samples for samples, _, _ in manifest_utterances(utterances, 8000).as_numpy_iterator()]
+    found = [one["source"] for one in manifest_utterances(utterances, 8000).as_numpy_iterator()]
     expected = [whole[2000:6000], whole[4000:], whole[:1000], whole[6000:]]
     for samples, part in zip(found, expected, strict=True):
         np.testing.assert_array_equal(samples, part)

@@ -53,17 +53,19 @@ def test_what_is_written_is_read(utterances, tmp_path):
     dataset, count = shard_utterances(str(folder / "*.tfrecord"), RATE)
     found = list(dataset.as_numpy_iterator())
     assert count == len(found) == 4
-    for (samples, text, name), utterance in zip(found, [u for u in utterances if u.name != "u2"], strict=True):
-        assert (text.decode(), name.decode()) == (utterance.text, utterance.name)
+    for example, utterance in zip(found, [u for u in utterances if u.name != "u2"], strict=True):
+        assert (example["target"].decode(), example["name"].decode()) == (utterance.text, utterance.name)
         # 16 bits at the rate wanted: nothing is lost.
-        np.testing.assert_array_equal(samples, read_audio(utterance.path, RATE))
-    assert [tuple(part.shape) for part in dataset.element_spec] == [(None,), (), ()]
+        np.testing.assert_array_equal(example["source"], read_audio(utterance.path, RATE))
+    shapes = {name: tuple(part.shape) for name, part in dataset.element_spec.items()}
+    assert shapes == {"source": (None,), "target": (), "name": ()}
 
 
 def test_resampled_samples_lose_half_a_quantum_at_most(utterances, tmp_path):
     write_shards(utterances[:2], tmp_path / "s", 16000)
     dataset, _ = shard_utterances(str(tmp_path / "s" / "*"), 16000)
-    for (samples, _, _), utterance in zip(dataset.as_numpy_iterator(), utterances):
+    for example, utterance in zip(dataset.as_numpy_iterator(), utterances):
+        samples = example["source"]
         exact = read_audio(utterance.path, 16000)
         assert np.abs(exact).max() == 1.0, "white noise overshoots"
         below = exact < 1 - 2**-15

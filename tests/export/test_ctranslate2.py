@@ -1,5 +1,7 @@
 """CTranslate2: Transformers of every kind answer there as live, in a process that has neither TensorFlow nor this."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.verify import _texts, verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import BOS, EOS, PAD, ModelSpec, SearchSpec, TextSpec
@@ -28,7 +30,9 @@ KINDS = {
 }
 
 
-def transformer(kind, tied=False, **search):
+@functools.cache
+def network(kind, tied=False):
+    """A model that tests must not change."""
     block = {"kind": "transformer", "layers": 2, "heads": 2, "ffn": 16, **KINDS[kind]}
     spec = from_dict(ModelSpec, {"width": 8, "encoder": block, "decoder": block, "tie_output": tied})
     keras.utils.set_random_seed(3)
@@ -38,9 +42,17 @@ def transformer(kind, tied=False, **search):
         bias = np.zeros(LETTERS.size)
         bias[[PAD, BOS]], bias[EOS] = -30.0, 2.5
         model.output_layer.bias.assign(bias)
-    return TextToText(
-        [model], LETTERS, LETTERS, SearchSpec(**{"length_penalty": "average", "max_length": 60, **search})
-    )
+    return model
+
+
+def transformer(kind, tied=False, model=None, **search):
+    spec = SearchSpec(**{"length_penalty": "average", "max_length": 60, **search})
+    return TextToText([model or network(kind, tied)], LETTERS, LETTERS, spec)
+
+
+def new_network(kind):
+    """A model that a test may change."""
+    return network.__wrapped__(kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,10 +89,10 @@ def test_a_process_without_this_package_answers_the_same(tmp_path):
     assert verdict.passed and verdict.most_drop == 0.1
 
 
-def test_verify_is_not_taken_in_by_what_a_quantized_artefact_says_of_itself(tmp_path):
-    model, other = transformer("rotary", beam=2), transformer("rotary", beam=2)
-    network = other.models[0]
-    network.set_weights([3 * weight for weight in network.get_weights()])
+def test_verify_is_not_taken_in_by_what_a_quantized_model_says_of_itself(tmp_path):
+    changed = new_network("rotary")
+    changed.set_weights([3 * weight for weight in changed.get_weights()])
+    model, other = transformer("rotary", beam=2), transformer("rotary", model=changed, beam=2)
     (verdict,) = verify(export_ctranslate2(other, tmp_path / "other", "int8"), model, TEXTS, batches=[3])
     # Surer of what it says, and what it says is something else.
     assert verdict.same < verdict.count and verdict.drop > 0.1 and not verdict.passed
@@ -88,8 +100,8 @@ def test_verify_is_not_taken_in_by_what_a_quantized_artefact_says_of_itself(tmp_
 
 
 def test_outputs_that_are_cut_off_are_compared_by_their_texts(tmp_path):
-    model = transformer("rotary", beam=1, max_length=4)
-    bias = model.models[0].output_layer.bias
+    changed = new_network("rotary")
+    model, bias = transformer("rotary", model=changed, beam=1, max_length=4), changed.output_layer.bias
     bias.assign(np.where(np.arange(LETTERS.size) == EOS, -30.0, bias))
     folder = export_ctranslate2(model, tmp_path / "model")
     outputs = zip(CTranslate2Model(folder).generate(TEXTS), Generator(model).generate(TEXTS))
@@ -100,7 +112,9 @@ def test_outputs_that_are_cut_off_are_compared_by_their_texts(tmp_path):
 
 def test_a_folder_of_another_vocabulary_or_kind_is_told(tmp_path):
     folder = export_ctranslate2(transformer("rotary", beam=2), tmp_path / "model")
-    with pytest.raises(UserError, match="is of text, and the run is of speech"):
+    with pytest.raises(
+        UserError, match="takes ids, and the run's model audio and length: it was exported from"
+    ):
         verify(folder, live("conformer ctc"), [np.ones(800, "float32")])
     spec = TextSpec(scheme="characters")
     fewer = TextFeatures(spec, learn_vocabulary([b"ab"], spec))
@@ -117,9 +131,11 @@ def test_what_is_drawn_at_random_is_not_compared(tmp_path):
 
 
 def test_what_ctranslate2_has_not_is_told(tmp_path):
-    with pytest.raises(UserError, match="no model with encoder recurrent and decoder recurrent"):
+    with pytest.raises(
+        UserError, match="takes Transformers over source text, .*encoder recurrent and decoder rec"
+    ):
         export_ctranslate2(live("gru"), tmp_path / "model")
-    with pytest.raises(UserError, match="no model with encoder conformer and decoder ctc"):
+    with pytest.raises(UserError, match="takes Transformers over .*source audio, encoder conformer and decoder ctc"):
         export_ctranslate2(live("conformer ctc"), tmp_path / "model")
     for beam in (1, 3):
         with pytest.raises(UserError, match="search.length_penalty: CTranslate2 divides by length"):
@@ -130,5 +146,5 @@ def test_what_ctranslate2_has_not_is_told(tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(UserError, match="exists already"):
         export_ctranslate2(transformer("rotary"), tmp_path / "model")
-    with pytest.raises(UserError, match="not a whole CTranslate2 export"):
+    with pytest.raises(UserError, match="not a complete export: .*tfseq2seq.json"):
         CTranslate2Model(tmp_path / "model")

@@ -12,8 +12,8 @@ from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.endpoints import TextToText, endpoint
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import Predictor, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.run import FINAL, Run, save_weights
@@ -25,6 +25,7 @@ from tfseq2seq.search.shortlist import (
     read_shortlist,
     write_shortlist,
 )
+from tfseq2seq.sources import TextSource
 from tfseq2seq.spec import ModelSpec, Recipe, SearchSpec, TextSpec
 
 WORDS = TextSpec(scheme="words")
@@ -131,7 +132,7 @@ def test_phrases_can_come_even_if_they_are_not_on_it(few, tmp_path):
     assert any("t33 t20" in output.texts[0] for output in answers(live(fusion=fusion, shortlist=few), ["s03"]))
 
 
-# ---- artefacts ------------------------------------------------------------------------------------------------------
+# ---- exported models ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["transformer", "coverage"])
@@ -236,7 +237,7 @@ def test_what_it_is_not_for_is_told():
     with pytest.raises(UserError, match=r"search\.shortlist: .*sample"):
         from_dict(Recipe, {"search": {"shortlist": "file", "sample": True}})
     audio = {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}, "search": {"shortlist": "file"}}
-    with pytest.raises(UserError, match=r"search\.shortlist: is of source tokens"):
+    with pytest.raises(UserError, match=r"search\.shortlist: needs source text \(source\.kind text\)"):
         from_dict(Recipe, audio)
 
 
@@ -248,7 +249,7 @@ def run(tmp_path):
     recipe = from_dict(
         Recipe, {"source": {"scheme": "words"}, "target": {"scheme": "words"}, "model": SPECS["coverage"]}
     )
-    made = Run.create(tmp_path / "run", recipe, SOURCE, TARGET)
+    made = Run.create(tmp_path / "run", recipe, TextSource(WORDS, SOURCE), TARGET)
     save_weights(made.build_model(), made.folder / FINAL)
     return made
 
@@ -263,8 +264,7 @@ def test_the_command_writes_a_file_that_search_reads(run, tmp_path, capsys):
     assert lines[0] == "\t<pad> <unk> <bos> <eos> t00 t01 t02"
     assert sorted(lines[1:]) == ["s00\tt00", "s01\tt01", "s02\tt02"]
     opened = Run.open(run.folder, [f"search.shortlist={given[2]}", "search.beam=1"])
-    model = endpoint([opened.load_model()], opened.source, opened.target, opened.recipe.search)
-    (output,) = answers(model, ["s00"])
+    (output,) = answers(Predictor.of_runs([opened]), ["s00"])
     assert {*output.texts[0].split()} <= {"t00", "t01", "t02", "<unk>"}
 
 

@@ -1,16 +1,15 @@
-"""What artefacts can be asked beside the best output: each answer is that of the live model."""
+"""What exported models can be asked beside the best output: each answer is that of the live model."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, live
+from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, live, network, predictor
 
 from tfseq2seq.data.batching import decoder_input
-from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.signatures import endpoints
-from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.generator import Generator
-from tfseq2seq.spec import BOS, PAD, SearchSpec
+from tfseq2seq.inference.inspection import attention_of
+from tfseq2seq.spec import BOS, PAD
 
 
 def concrete(model, *names):
@@ -36,8 +35,22 @@ def assert_same_where_real(found, expected, labels):
     np.testing.assert_allclose(found.numpy()[real], expected.numpy()[real], atol=1e-4)
 
 
+# Source tokens that a position of the memory covers, in families that join some.
+STRIDES = {"convolution": 2, "pyramid": 2}
+
+
+def assert_positions_are_told(shown, stride):
+    """Of the sources "abcd" and "b": which tokens they have, and how many of them each position covers."""
+    tokens = shown["source_tokens"].numpy()
+    assert tokens.tolist() == [[b"a", b"b", b"c", b"d", b"<eos>"], [b"b", b"<eos>", b"<pad>", b"<pad>", b"<pad>"]]
+    assert shown["source_stride"].numpy().tolist() == [stride, stride]
+    assert shown["attention"].shape == (2, 5, -(-tokens.shape[1] // stride))
+    # What covers padding alone is not attended to.
+    assert not shown["attention"].numpy()[1, :, -(-2 // stride) :].any()
+
+
 @pytest.mark.parametrize("family", TEXT_FAMILIES)
-def test_text(family):
+def test_every_signature_of_text_answers_as_live(family):
     model = live(family, beam=2)
     functions = concrete(model, "score", "attention", "encode", "decode_step")
     assert set(functions) == {"score", "encode", "decode_step"} | ({"attention"} if family != "lstm fixed" else set())
@@ -56,8 +69,9 @@ def test_text(family):
         shown = functions["attention"](text=text, target=target)
         np.testing.assert_allclose(tf.reduce_sum(shown["attention"], axis=-1), np.ones((2, 5)), rtol=1e-5)
         assert shown["target_tokens"].numpy()[1].tolist() == [b"a", b"b", b"<eos>", b"<pad>", b"<pad>"]
+        assert_positions_are_told(shown, STRIDES.get(family, 1))
 
-    if family == "convolution":
+    if family in ("convolution", "conformer"):
         return  # TensorFlow's own convolution fails on no rows
     nothing = tf.constant([], tf.string)
     assert functions["score"](text=nothing, target=nothing)["log_prob"].shape == (0,)
@@ -65,9 +79,9 @@ def test_text(family):
 
 
 @pytest.mark.parametrize("family", SPEECH_FAMILIES)
-def test_speech(family):
+def test_every_signature_of_speech_answers_as_live(family):
     model = live(family, beam=2)
-    network = model.models[0]
+    own = model.models[0]
     functions = concrete(model, "score", "encode", "decode_step")
     audio, length = model.pack(inputs_of(family))
     target = tf.constant(["ab", "dcba", "a"])
@@ -77,13 +91,13 @@ def test_speech(family):
     assert found["tokens"].numpy().tolist() == counts.numpy().tolist()
 
     encoded = functions["encode"](audio=audio, length=length)
-    memory, mask, _ = network.encode(audio, length)
-    # The artefact makes room for one window, so that it can have more positions, which are not real.
+    memory, mask, *_ = own.encode({"source": audio, "source_length": length})
+    # The exported model makes room for one window, so that it can have more positions, which are not real.
     encoded["memory"], encoded["mask"] = (encoded[name][:, : memory.shape[1]] for name in ("memory", "mask"))
     np.testing.assert_array_equal(encoded["mask"], mask)
     assert_same_where_real(encoded["memory"], memory, tf.cast(mask, tf.int32))
     if family == "conformer ctc":
-        logits = network.ctc(memory, mask, training=False)
+        logits = own.ctc(memory, mask, training=False)
         assert "decode_step" not in functions
         assert_same_where_real(
             encoded["log_probs"][:, : memory.shape[1]], tf.nn.log_softmax(logits), tf.cast(mask, tf.int32)
@@ -92,28 +106,27 @@ def test_speech(family):
         states, token = numbered(encoded, "state"), tf.fill([3], BOS)
         for _ in range(2):
             answer = functions["decode_step"](frame=encoded["frames"][:, 1], token=token, **states)
-            said, following = network.predictor_step(token, list(states.values()))
-            logits = network.logits(network.project_memory(memory)[:, 1], said)
+            said, following = own.predictor_step(token, list(states.values()))
+            logits = own.logits(own.project_memory(memory)[:, 1], said)
             np.testing.assert_allclose(answer["log_probs"], tf.nn.log_softmax(logits), atol=1e-4)
             states, token = numbered(answer, "state"), tf.constant([4, 5, 6])
             for name, state in zip(states, following, strict=True):
                 np.testing.assert_allclose(states[name], state, atol=1e-5)
     else:
         labels = LETTERS(target)
-        outputs = network({"source": audio, "source_length": length, "target": decoder_input(labels)}, training=False)
+        outputs = own({"source": audio, "source_length": length, "target": decoder_input(labels)}, training=False)
         logits = outputs["attention"] if isinstance(outputs, dict) else outputs
         assert_same_where_real(step_by_step(functions, encoded, labels), tf.nn.log_softmax(logits), labels)
 
 
 def test_an_ensemble_has_no_loop_outside():
-    one = live("gru")
-    both = TextToText([*one.models, *live("gru").models], LETTERS, LETTERS, SearchSpec(beam=2, max_length=5))
+    both = predictor([network("gru", seed=seed) for seed in (2, 3)], "gru", beam=2, max_length=5)
     assert [endpoint.name for endpoint in endpoints(both)] == ["serving_default", "n_best", "score"]
 
 
-def test_a_saved_model_keeps_them_all(tmp_path):
-    model = live("rotary", beam=1, max_length=8)
-    loaded = tf.saved_model.load(str(export_saved_model(model, tmp_path / "model")))
+def test_a_saved_model_keeps_them_all(export):
+    _, folder = export("savedmodel", "rotary", beam=1, max_length=8)
+    loaded = tf.saved_model.load(str(folder))
     functions = dict(loaded.signatures)
     assert set(functions) == {"serving_default", "n_best", "score", "attention", "encode", "decode_step"}
     text, target = tf.constant(["abcd", "cab"]), tf.constant(["bad", "dab"])
@@ -121,6 +134,17 @@ def test_a_saved_model_keeps_them_all(tmp_path):
     each = tf.gather(log_probs, LETTERS(target), batch_dims=2)
     score = functions["score"](text=text, target=target)
     np.testing.assert_allclose(tf.reduce_sum(each, axis=1), score["log_prob"], rtol=1e-5)
+
+
+def test_a_saved_model_tells_how_many_tokens_a_position_covers(export):
+    model, folder = export("savedmodel", "pyramid", beam=3, n_best=2)
+    attention = tf.saved_model.load(str(folder)).signatures["attention"]
+    text, target = tf.constant(["abcd", "b"]), tf.constant(["dcba", "ab"])
+    shown = attention(text=text, target=target)
+    assert_positions_are_told(shown, 2)
+    own = attention_of(model, "abcd", "dcba")
+    np.testing.assert_allclose(shown["attention"][0], own.weights, atol=1e-5)
+    assert own.source_labels == ["a b", "c d", "<eos>"]
 
 
 def test_a_transcript_that_a_recording_has_no_room_for_cannot_be_said():

@@ -1,9 +1,12 @@
 """TFLite: each family answers in the interpreter as live, in a process that has neither TensorFlow nor this package."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import pytest
@@ -19,6 +22,8 @@ from small_models import (
     inputs_of,
     live,
     louder,
+    network,
+    predictor,
     unprejudiced,
 )
 
@@ -28,9 +33,8 @@ from tfseq2seq.export.tflite_strings import _writer
 from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.endpoints import TextToText, endpoint
 from tfseq2seq.inference.generator import Generator
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.runtime.tflite_model import TFLiteModel
@@ -38,11 +42,12 @@ from tfseq2seq.spec import EOS, PAD, UNK, ModelSpec, SearchSpec, TextSpec
 
 
 @pytest.mark.parametrize("family", [*TEXT_FAMILIES, *SPEECH_FAMILIES])
-def test_every_family_answers_as_live(family, tmp_path):
-    model, inputs = live(family, beam=3, n_best=2), inputs_of(family)
+def test_every_family_answers_as_live(family, export):
+    model, folder = export("tflite", family, beam=3, n_best=2)
+    inputs = inputs_of(family)
     expected = Generator(model, 2, 1).generate(inputs)
     assert len({output.texts[0] for output in expected}) > 1
-    found = TFLiteModel(export_tflite(model, tmp_path / "lite"), batch_size=2).generate(inputs)
+    found = TFLiteModel(folder, batch_size=2).generate(inputs)
     for one, other in zip(found, expected):
         assert one.texts == other.texts
         assert one.scores == pytest.approx(other.scores, abs=1e-3)
@@ -50,15 +55,17 @@ def test_every_family_answers_as_live(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["gru", "rotary", "conformer ctc", "transducer"])
-def test_greedy_search_too(family, tmp_path):
-    model, inputs = live(family, beam=1), inputs_of(family)
+def test_greedy_search_answers_as_live_too(family, export):
+    model, folder = export("tflite", family, beam=1)
+    inputs = inputs_of(family)
     expected = Generator(model, 4, 1).generate(inputs)
-    found = TFLiteModel(export_tflite(model, tmp_path / "lite")).generate(inputs)
+    found = TFLiteModel(folder).generate(inputs)
     assert [output.texts for output in found] == [output.texts for output in expected]
 
 
-def test_a_file_holds_what_lies_beside_it(tmp_path):
-    folders = [export_tflite(live("gru", beam=1), tmp_path / name) for name in ("one", "two")]
+def test_a_file_holds_what_lies_beside_it(export, tmp_path):
+    model, folder = export("tflite", "gru", beam=1)
+    folders = [folder, export_tflite(model, tmp_path / "two")]
     one, two = ((folder / "model.tflite").read_bytes() for folder in folders)
     assert one == two
     with zipfile.ZipFile(folders[0] / "model.tflite") as archive:
@@ -71,19 +78,12 @@ UNIGRAM = TextSpec(scheme="unigram", vocabulary_size=40)
 SENTENCES = ["a cat sat on a mat", "the dog ate my hat", "no man is an island", "to be or not to be"]
 
 
+@functools.cache
 def of_strings(family):
-    """As `live`, with a vocabulary that tensorflow-text has operations for."""
-    keras.utils.set_random_seed(2)
+    """As `live`, with a vocabulary that tensorflow-text has operations for; and inputs."""
     features = TextFeatures(UNIGRAM, learn_vocabulary(SENTENCES, UNIGRAM))
-    search = SearchSpec(beam=3, n_best=2, max_length=20)
-    if family in TEXT_FAMILIES:
-        encoder, decoder = TEXT_FAMILIES[family]
-        spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder})
-        model = louder(build_model(spec, UNIGRAM, features.size, features.size))
-        return TextToText([model], features, features, search), [*SENTENCES, "", "  Ａ dog 7 ☃ "]
-    encoder, decoder, weight = SPEECH_FAMILIES[family]
-    spec = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder, "ctc_weight": weight})
-    return SpeechToText([louder(build_model(spec, SOURCE, 0, features.size), 3.0)], features, search), inputs_of(family)
+    model = predictor([network(family, features)], family, features, beam=3, n_best=2, max_length=20)
+    return model, [*SENTENCES, "", "  Ａ dog 7 ☃ "] if family in TEXT_FAMILIES else inputs_of(family)
 
 
 @pytest.mark.parametrize("family", ["rotary", "conformer ctc"])
@@ -144,9 +144,8 @@ print(json.dumps(["".join(tokens[i] for i in ids), float(found["score"][0, 0])])
 """
 
 
-def test_a_process_without_tensorflow_answers_the_same(tmp_path):
-    model = live("rotary", beam=2)
-    folder = export_tflite(model, tmp_path / "lite")
+def test_a_process_without_tensorflow_answers_the_same(export, tmp_path):
+    model, folder = export("tflite", "rotary", beam=3, n_best=2)
     expected = Generator(model, 1, 1).generate(["dcba bcd"])[0]
     ids = json.dumps(LETTERS(tf.constant(["dcba bcd"]))[0].numpy().tolist())
     command = [sys.executable, "-P", "-c", CLIENT, str(folder), ids]
@@ -160,8 +159,8 @@ def test_quantized_files_are_smaller_and_still_answer(tmp_path):
     keras.utils.set_random_seed(0)
     blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
     spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
-    network = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
-    model = endpoint([network], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+    wide = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
+    model = TextToText([wide], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
     expected = Generator(model, 1, 1).generate(TEXTS[:2])
     sizes = {}
     for kind in ("float32", "float16", "int8"):
@@ -185,8 +184,8 @@ def test_quantization_leaves_features_as_they_are(tmp_path):
 def test_a_best_path_through_a_convolutional_model_can_be_integer_throughout(tmp_path):
     keras.utils.set_random_seed(1)
     spec = from_dict(ModelSpec, {"width": 64, "encoder": {**CONFORMER, "ffn": 256}, "decoder": {"kind": "ctc"}})
-    network = unprejudiced(build_model(spec, SOURCE, 0, LETTERS.size))
-    model = SpeechToText([network], LETTERS, SearchSpec(max_length=80, beam=1))
+    integer = unprejudiced(build_model(spec, SOURCE, 0, LETTERS.size))
+    model = SpeechToText([integer], LETTERS, SearchSpec(max_length=80, beam=1))
     recordings = inputs_of("conformer ctc")
     expected = Generator(model, 1, 1).generate(recordings)
     folder = export_tflite(model, tmp_path / "integer", "full_int8", recordings)
@@ -198,8 +197,8 @@ def test_a_best_path_through_a_convolutional_model_can_be_integer_throughout(tmp
     assert size < 0.55 * (export_tflite(model, tmp_path / "whole") / "model.tflite").stat().st_size
 
 
-def test_faults(tmp_path):
-    model = live("rotary", beam=1)
+def test_faults_are_told(export, tmp_path):
+    model, whole = export("tflite", "rotary", beam=1)
     with pytest.raises(UserError, match="full_int8: TFLite measures no ranges inside loops"):
         export_tflite(model, tmp_path / "x", "full_int8", TEXTS)
     with pytest.raises(UserError, match="full_int8 needs examples"):
@@ -208,14 +207,14 @@ def test_faults(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(UserError, match="exists already"):
         export_tflite(model, tmp_path / "x")
-    with pytest.raises(UserError, match="not a whole TFLite export"):
+    with pytest.raises(UserError, match="not a complete export: .*config.json"):
         TFLiteModel(tmp_path / "x")
-    folder = export_tflite(model, tmp_path / "y")
+    folder = Path(shutil.copytree(whole, tmp_path / "y"))
     (folder / "model.tflite").write_bytes(b"TFL3" * 10)
     with pytest.raises(UserError, match="damaged"):
         TFLiteModel(folder)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="not a whole TFLite export: config.json does not tell its 'outputs'"):
+    with pytest.raises(UserError, match="not a complete export: config.json lacks 'outputs'"):
         TFLiteModel(folder)
     both = TextToText(model.models * 2, LETTERS, LETTERS, SearchSpec(beam=1))
     with pytest.raises(UserError, match="an ensemble does not go"):

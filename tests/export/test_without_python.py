@@ -15,8 +15,8 @@ from small_models import TEXT_FAMILIES, louder
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import ModelSpec, SearchSpec, TextSpec

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
-from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.inspection import attention_of, word_vectors
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.spec import SPECIAL_TOKENS, ConvolutionEncoderSpec, ModelSpec, RecurrentDecoderSpec, RecurrentEncoderSpec
 
@@ -22,15 +23,15 @@ def trained(trained_run):
 
 
 @pytest.fixture(scope="module")
-def endpoint(trained_run, trained):
+def predictor(trained_run, trained):
     """The trained model, with outputs of some length although it has hardly learned to end any."""
     search = dataclasses.replace(trained_run.recipe.search, min_length=3)
-    return TextToText([trained], trained_run.source, trained_run.target, search)
+    return Predictor([trained], trained_run.source, trained_run.target, search)
 
 
 def untrained(run, spec, **search):
     model = Seq2Seq(spec, run.source.size, run.target.size)
-    return TextToText([model], run.source, run.target, dataclasses.replace(run.recipe.search, **search))
+    return Predictor([model], run.source, run.target, dataclasses.replace(run.recipe.search, **search))
 
 
 def pooling_model(run, pooling):
@@ -43,62 +44,69 @@ def tokens_of(features, text):
     return [*(text if features.spec.scheme == "characters" else text.split()), "<eos>"]
 
 
-def test_attention_of_the_own_output_is_that_of_search(endpoint):
-    found = attention_of(endpoint, TEXT)
-    searched = endpoint.search(endpoint.source(tf.constant([TEXT])), with_attention=True)
+def test_attention_of_the_own_output_is_that_of_search(predictor):
+    found = attention_of(predictor, TEXT)
+    searched = predictor.search(predictor.source.inputs(tf.constant([TEXT])), with_attention=True)
     length = int(searched.lengths[0, 0])
     assert length > 3
     np.testing.assert_allclose(found.weights, searched.attention[0, 0, :length], rtol=1e-4, atol=1e-6)
-    output = endpoint.target.detokenize(searched.ids)[0, 0].numpy().decode()
-    assert found.target_tokens == tokens_of(endpoint.target, output)
-    assert found.source_tokens == tokens_of(endpoint.source, TEXT)
+    output = predictor.target.detokenize(searched.ids)[0, 0].numpy().decode()
+    assert found.target_tokens == tokens_of(predictor.target, output)
+    assert found.source_tokens == tokens_of(predictor.source.features, TEXT)
 
 
-def test_rows_are_distributions_over_the_source(endpoint):
-    found = attention_of(endpoint, TEXT, TARGET)
+def test_rows_are_distributions_over_the_source(predictor):
+    found = attention_of(predictor, TEXT, TARGET)
     assert found.weights.shape == (len(found.target_tokens), len(found.source_tokens))
     assert found.weights.min() >= 0
     np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
-    assert found.source_tokens == tokens_of(endpoint.source, TEXT)
-    assert found.target_tokens == tokens_of(endpoint.target, TARGET)
+    assert found.source_tokens == tokens_of(predictor.source.features, TEXT)
+    assert found.target_tokens == tokens_of(predictor.target, TARGET)
 
 
-def test_a_row_is_what_is_seen_before_its_token_is_known(endpoint):
-    long = attention_of(endpoint, TEXT, f"{TARGET} twenty")
-    short = attention_of(endpoint, TEXT, TARGET)
+def test_a_row_is_what_is_seen_before_its_token_is_known(predictor):
+    long = attention_of(predictor, TEXT, f"{TARGET} twenty")
+    short = attention_of(predictor, TEXT, TARGET)
     np.testing.assert_allclose(short.weights, long.weights[: len(short.weights)], rtol=1e-4, atol=1e-6)
-    other = attention_of(endpoint, TEXT, "costs five euros")
+    other = attention_of(predictor, TEXT, "costs five euros")
     np.testing.assert_allclose(other.weights[0], short.weights[0], rtol=1e-4, atol=1e-6)
     assert np.abs(other.weights[1] - short.weights[1]).max() > 1e-4
 
 
 def test_a_given_target_stands_whatever_search_forbids(trained_run, trained):
     strict = dataclasses.replace(trained_run.recipe.search, no_repeat_ngram=1, max_run=1, max_length=2)
-    model = TextToText([trained], trained_run.source, trained_run.target, strict)
+    model = Predictor([trained], trained_run.source, trained_run.target, strict)
     assert attention_of(model, TEXT, "on on on may").target_tokens == ["on", "on", "on", "may", "<eos>"]
 
 
-def test_several_models_show_the_first(trained_run, trained, endpoint):
+def test_several_models_show_the_first(trained_run, trained, predictor):
     second = Seq2Seq(trained_run.recipe.model, trained_run.source.size, trained_run.target.size)
-    both = TextToText([trained, second], trained_run.source, trained_run.target, endpoint.spec)
+    both = Predictor([trained, second], trained_run.source, trained_run.target, predictor.spec)
     np.testing.assert_allclose(
-        attention_of(both, TEXT, TARGET).weights, attention_of(endpoint, TEXT, TARGET).weights, rtol=1e-5
+        attention_of(both, TEXT, TARGET).weights, attention_of(predictor, TEXT, TARGET).weights, rtol=1e-5
     )
 
 
 @pytest.mark.parametrize("pooling, text", [(2, "May"), (4, "3 Ma"), (4, "on 3 May"), (4, "to")])
-def test_pooled_positions_are_named_by_the_tokens_they_begin_with(trained_run, pooling, text):
+def test_pooled_positions_are_named_by_the_tokens_they_cover(trained_run, pooling, text):
     found = attention_of(pooling_model(trained_run, pooling), text, TARGET)
-    assert found.source_tokens == tokens_of(trained_run.source, text)[::pooling]
-    assert found.weights.shape == (4, len(found.source_tokens))
+    tokens = tokens_of(trained_run.source.features, text)
+    assert (found.source_tokens, found.stride) == (tokens, pooling)
+    covered = [tokens[begin : begin + pooling] for begin in range(0, len(tokens), pooling)]
+    assert found.source_labels == [" ".join(name.replace(" ", "␣") for name in names) for names in covered]
+    assert found.weights.shape == (4, len(found.source_labels))
     np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_a_decoder_without_attention_looks_everywhere_alike(trained_run):
+def test_a_decoder_without_attention_looks_everywhere_alike_and_has_nothing_to_show(trained_run):
     encoder = RecurrentEncoderSpec(layers=1, units=4)
     spec = ModelSpec(width=8, encoder=encoder, decoder=RecurrentDecoderSpec(layers=1, units=8, attention="none"))
-    found = attention_of(untrained(trained_run, spec), TEXT, TARGET)
-    np.testing.assert_allclose(found.weights, 1 / len(found.source_tokens), rtol=1e-5)
+    model = untrained(trained_run, spec)
+    inputs = model.source.inputs(tf.constant([TEXT])).inputs
+    weights = model.decoding.attention(inputs, decoder_input(model.target(tf.constant([TARGET]))))
+    np.testing.assert_allclose(weights, 1 / inputs["source"].shape[1], rtol=1e-5)
+    with pytest.raises(UserError, match="needs source text and a decoder that attends to it"):
+        attention_of(model, TEXT, TARGET)
 
 
 def test_one_position_on_each_side_gives_no_warning(trained_run):
@@ -106,15 +114,15 @@ def test_one_position_on_each_side_gives_no_warning(trained_run):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = attention_of(model, "a", "on")
-    assert found.source_tokens == ["a"] and found.weights.tolist() == [[1.0], [1.0]]
+    assert found.source_labels == ["a <eos>"] and found.weights.tolist() == [[1.0], [1.0]]
 
 
 @pytest.mark.parametrize(
     "text, target, reason", [("", None, "text is empty"), (" ", "on", "text is empty"), ("a", " ", "target is empty")]
 )
-def test_nothing_to_look_at(endpoint, text, target, reason):
+def test_nothing_to_look_at(predictor, text, target, reason):
     with pytest.raises(UserError, match=reason):
-        attention_of(endpoint, text, target)
+        attention_of(predictor, text, target)
 
 
 # ---- vectors --------------------------------------------------------------------------------------------------------
@@ -128,7 +136,8 @@ def tables(trained):
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_vectors_of_the_first_tokens(trained_run, tables, side):
-    tokens = getattr(trained_run, side).vocabulary.tokens
+    features = {"source": trained_run.source.features, "target": trained_run.target}[side]
+    tokens = features.vocabulary.tokens
     words, vectors = word_vectors(trained_run, side, None, 7)
     assert words == list(tokens[4:11]) and not set(words) & set(SPECIAL_TOKENS)
     np.testing.assert_array_equal(vectors, tables[side][4:11])
@@ -144,7 +153,7 @@ def test_vectors_of_words_in_the_order_asked_for(trained_run, tables):
 
 
 def test_a_word_in_pieces_has_the_mean_of_those_that_are_known(trained_run, tables):
-    index = trained_run.source.vocabulary.tokens.index
+    index = trained_run.source.features.vocabulary.tokens.index
     words, vectors = word_vectors(trained_run, "source", ["May", "o☃n"], 1)
     table = tables["source"]
     assert words == ["May", "o☃n"]

@@ -14,7 +14,7 @@ from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import SpeechToText
 from tfseq2seq.inference.streaming import Streaming
 from tfseq2seq.models.build import build_model
-from tfseq2seq.search.transducer import furthest
+from tfseq2seq.search.transducer import latest_position
 from tfseq2seq.spec import (
     AudioSpec,
     ConformerEncoderSpec,
@@ -142,8 +142,8 @@ def test_a_transducer_reads_all_it_can_and_keeps_what_it_has_not_read(beam):
         stream.accept(samples[begin : begin + 2000])
         if stream._next:
             progress = stream._state.progress
-            assert int(furthest(progress.step, progress.now.prefixes)) == stream._next - 1
-            said = max(said, int(tf.reduce_max(progress.now.prefixes.lengths)))
+            assert int(latest_position(progress.step, progress.live.prefixes)) == stream._next - 1
+            said = max(said, int(tf.reduce_max(progress.live.prefixes.lengths)))
             kept = max(kept, stream._state.encoded.shape[1])
     # However much has been said, only as much is kept as hypotheses are apart.
     assert said > 5 and kept <= (1 if beam == 1 else said)

@@ -80,7 +80,7 @@ def test_a_layer_gives_outputs_states_and_gradients_as_that_of_keras(kind, both)
 @pytest.mark.parametrize("options", [{"activation": "relu"}, {"dropout": 0.1}, {"use_bias": False}])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_layer_refuses_what_it_would_ignore(kind, options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))}=.* is not for this layer"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}: must be "):
         LAYERS[kind](UNITS, **options)
 
 

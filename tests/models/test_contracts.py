@@ -3,167 +3,265 @@
 import keras
 import numpy as np
 import pytest
-from families import DECODERS, ENCODERS, model_spec
+from families import (
+    ALIGNED,
+    AUDIO_FAMILIES,
+    FAMILIES,
+    NO_SOURCE_FAMILIES,
+    TARGET_SIZE,
+    TARGET_TOKENS,
+    TEXT_FAMILIES,
+    Family,
+    answers,
+    arrays,
+    build,
+    built,
+    inputs,
+    model_spec,
+    outputs,
+    sizes,
+)
 
 from tfseq2seq.models.seq2seq import Seq2Seq
 
-SOURCE_SIZE, TARGET_SIZE, BATCH, SOURCE, TARGET = 20, 30, 3, 7, 5
 TOLERANCE = 1e-4
+# Each decoder once for each source.
+BY_DECODER = list({(family.decoder, family.source): family for family in FAMILIES}.values())
+AUTOREGRESSIVE = [family for family in BY_DECODER if model_spec(decoder=family.decoder).autoregressive]
+ALIGNED_FAMILIES = [family for family in BY_DECODER if family.decoder in ALIGNED]
+TRANSDUCERS = [family for family in ALIGNED_FAMILIES if family.decoder.startswith("transducer")]
+WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES]
 
 
-def build(spec):
-    keras.utils.set_random_seed(3)
-    return Seq2Seq(spec, SOURCE_SIZE, TARGET_SIZE)
-
-
-def ids():
-    random = np.random.default_rng(0)
-    source = random.integers(4, SOURCE_SIZE, (BATCH, SOURCE)).astype("int32")
-    source[1, 5:] = 0
-    target = random.integers(4, TARGET_SIZE, (BATCH, TARGET)).astype("int32")
-    target[:, 0] = 2
-    return source, target
-
-
-def step_by_step(model, source, target, beam, shuffled=False):
+def step_by_step(model, batch, beam, shuffled=False, tolerance=TOLERANCE):
     """Logits [B, K, T, V] from `step`, all hypotheses fed the same target; `shuffled` makes them change slots."""
-    batch, length = target.shape
+    target = batch["target"]
+    rows, length = target.shape
     random = np.random.default_rng(1)
-    fixed, cache = model.start(model.encode({"source": source}), beam, length)
-    slots = np.zeros((batch, beam, length), "int64")
+    memory = model.encode(batch)
+    fixed, cache = model.start(memory, beam, length)
+    slots = np.zeros((rows, beam, length), "int64")
     logits = []
     for index in range(length):
         slots[:, :, index] = np.arange(beam)
         visible = (slots[..., None] == np.arange(beam)) & (np.arange(length) <= index)[:, None]
         step_ids = np.repeat(target[:, index : index + 1], beam, axis=1)
         out, cache, attention = model.step(
-            step_ids, np.int32(index), visible.reshape(batch, beam, length * beam), fixed, cache
+            step_ids, np.int32(index), visible.reshape(rows, beam, length * beam), fixed, cache
         )
         logits.append(np.asarray(out))
-        sums = np.asarray(attention).astype("float32").sum(-1)
-        np.testing.assert_allclose(sums, 1.0, atol=TOLERANCE if model.compute_dtype == "float32" else 0.02)
+        assert attention.shape == (rows, beam, memory.mask.shape[1])
+        if attention.shape[2]:
+            np.testing.assert_allclose(np.asarray(attention).astype("float32").sum(-1), 1.0, atol=tolerance)
         if shuffled:
-            parents = random.integers(0, beam, (batch, beam))
+            parents = random.integers(0, beam, (rows, beam))
             slots = np.take_along_axis(slots, parents[..., None], axis=1)
             cache["state"] = keras.tree.map_structure(
-                lambda part, parents=parents: np.asarray(part)[np.arange(batch)[:, None], parents], cache["state"]
+                lambda part, parents=parents: np.asarray(part)[np.arange(rows)[:, None], parents], cache["state"]
             )
     return np.stack(logits, axis=2)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_steps_equal_the_whole(decoder):
-    model = build(model_spec("lstm-both-ways", decoder))
-    source, target = ids()
-    whole = np.asarray(model({"source": source, "target": target}))
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, ids=str)
+def test_steps_equal_the_whole(family):
+    model, batch = built(family), inputs(family.source)
+    whole = answers(family)["tokens"]
     for beam, shuffled in ((1, False), (3, True)):
-        steps = step_by_step(model, source, target, beam, shuffled)
+        steps = step_by_step(model, batch, beam, shuffled)
         for hypothesis in range(beam):
             np.testing.assert_allclose(steps[:, hypothesis], whole, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_padding_and_batch_mates_change_nothing(encoder):
-    model = build(model_spec(encoder, "coverage" if encoder.startswith("transformer") else "transformer"))
-    source, target = ids()
-    whole = np.asarray(model({"source": source, "target": target}))
-    padded = np.pad(source, ((0, 0), (0, 3)))
-    np.testing.assert_allclose(np.asarray(model({"source": padded, "target": target})), whole, atol=TOLERANCE)
-    for row in range(BATCH):
-        alone = model({"source": source[row : row + 1], "target": target[row : row + 1]})
-        np.testing.assert_allclose(np.asarray(alone)[0], whole[row], atol=TOLERANCE)
-    later = np.pad(target, ((0, 0), (0, 2)))
-    np.testing.assert_allclose(
-        np.asarray(model({"source": source, "target": later}))[:, :TARGET], whole, atol=TOLERANCE
-    )
+@pytest.mark.parametrize("family", TRANSDUCERS, ids=str)
+def test_steps_of_a_transducer_equal_its_whole_lattice(family):
+    model, batch = built(family), inputs("audio")
+    whole, memory = answers(family)["lattice"], model.encode(batch)
+    encoded, states, real = model.project_memory(memory.values), model.start(len(whole)), np.asarray(memory.mask)
+    for index, ids in enumerate(batch["target"].T):
+        predicted, states = model.predictor_step(ids, states)
+        found = np.asarray(model.logits(encoded, keras.ops.expand_dims(predicted, 1)))
+        np.testing.assert_allclose(found[real], whole[:, :, index][real], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_padding_and_batch_mates_change_nothing(family):
+    model, batch, tolerance = built(family), inputs(family.source), 2 * TOLERANCE
+    padded = arrays(model, _padded(batch, family.source))
+    for row, size in enumerate(sizes(family.source)):
+        expected = _real(model, {name: value[row] for name, value in answers(family).items()}, size)
+        alone = arrays(model, _cut(batch, row, size))
+        for name, value in _real(model, {name: value[0] for name, value in alone.items()}, size).items():
+            np.testing.assert_allclose(value, expected[name], atol=tolerance, err_msg=f"row {row} alone, {name}")
+        for name, value in _real(model, {name: value[row] for name, value in padded.items()}, size).items():
+            value = _first_tokens(name, value)
+            np.testing.assert_allclose(value, expected[name], atol=tolerance, err_msg=f"row {row} padded, {name}")
+
+
+def _real(model, row, size):
+    """Outputs of an example of that size, without those for positions that are padding."""
+    count = model.positions(size)
+    return {name: value if name == "tokens" else value[:count] for name, value in row.items()}
+
+
+def _first_tokens(name, value):
+    length = max(TARGET_TOKENS)
+    return {"tokens": value[:length], "lattice": value[:, :length], "positions": value}[name]
+
+
+def _cut(batch, row, size):
+    """One example, its source without padding."""
+    alone = {name: value[row : row + 1] for name, value in batch.items()}
+    return {**alone, "source": alone["source"][:, :size]} if "source" in alone else alone
+
+
+def _padded(batch, source):
+    """More padding behind source and target; of recordings it is noise, which lengths hide."""
+    longer = {**batch, "target": np.pad(batch["target"], ((0, 0), (0, 2)))}
+    if source == "text":
+        longer["source"] = np.pad(batch["source"], ((0, 0), (0, 3)))
+    if source == "audio":
+        longer["source"] = np.pad(batch["source"], ((0, 0), (0, 333)))
+        behind = np.arange(longer["source"].shape[1]) >= batch["source_length"][:, np.newaxis]
+        longer["source"][behind] = 7.0
+    return longer
+
+
+@pytest.mark.parametrize("family", WITH_SOURCE, ids=str)
+def test_a_memory_is_as_large_as_its_encoder_tells(family):
+    model, batch = built(family), inputs(family.source)
+    memory, lengths = model.encode(batch), [model.positions(size) for size in sizes(family.source)]
+    assert memory.values.shape == (3, max(lengths), model.encoder.memory_width)
+    assert memory.summary.shape == (3, model.encoder.summary_width)
+    assert np.asarray(memory.mask).sum(1).tolist() == np.asarray(memory.lengths).tolist() == lengths
+    assert np.asarray(model.positions(np.array(sizes(family.source)))).tolist() == lengths
+    if family.source == "text":
+        np.testing.assert_array_equal(memory.ids, batch["source"])
+    else:
+        assert memory.ids is None
+    if model.encoder.stride > 1 and family.source == "text":
+        assert max(lengths) < batch["source"].shape[1], "fewer positions than tokens"
+
+
+@pytest.mark.parametrize("family", NO_SOURCE_FAMILIES, ids=str)
+def test_without_a_source_the_memory_has_no_position(family):
+    model, batch = built(family), inputs("none")
+    memory = model.encode(batch)
+    assert (memory.values.shape, memory.mask.shape, memory.ids) == ((3, 0, 0), (3, 0), None)
+    assert set(model.input) == {"target"} and not model.has_attention
+    found = model.with_attention()(batch)
+    np.testing.assert_allclose(found["logits"], answers(family)["tokens"], atol=1e-6)
+    assert found["attention"].shape == (3, 5, 0)
 
 
 def test_the_future_is_hidden():
-    source, target = ids()
-    for decoder in ("transformer", "additive", "general-unfed"):
-        model = build(model_spec("convolution", decoder))
-        changed = target.copy()
+    decoders = ("transformer", "additive", "general-unfed", "location-gru")
+    for family in AUTOREGRESSIVE:
+        if family.source == "audio" or (family.source == "text" and family.decoder not in decoders):
+            continue
+        model, batch = built(family), inputs(family.source)
+        changed = batch["target"].copy()
         changed[:, -1] = 4
-        before = np.asarray(model({"source": source, "target": target}))
-        after = np.asarray(model({"source": source, "target": changed}))
+        before, after = answers(family)["tokens"], arrays(model, {**batch, "target": changed})["tokens"]
         np.testing.assert_allclose(before[:, :-1], after[:, :-1], atol=TOLERANCE)
         assert np.abs(before[:, -1] - after[:, -1]).max() > TOLERANCE
 
 
-def test_attention_is_an_output_and_sums_to_one():
-    source, target = ids()
-    for encoder, decoder in (
-        ("convolution-pooled", "additive"),
-        ("lstm-both-ways", "transformer"),
-        ("simple", "fixed-gru"),
-    ):
-        model = build(model_spec(encoder, decoder))
-        found = model.with_attention()({"source": source, "target": target})
-        np.testing.assert_allclose(found["logits"], model({"source": source, "target": target}), atol=1e-6)
-        np.testing.assert_allclose(np.asarray(found["attention"]).sum(-1), 1.0, atol=TOLERANCE)
-        if encoder != "convolution-pooled":
-            # Nothing is looked for where example 1 has padding.
-            assert np.asarray(found["attention"])[1, :, 5:].max() < TOLERANCE
+@pytest.mark.parametrize("family", [family for family in AUTOREGRESSIVE if family.encoder], ids=str)
+def test_attention_is_an_output_and_sums_to_one(family):
+    model, batch = built(family), inputs(family.source)
+    found = model.with_attention()({name: batch[name] for name in model.input})
+    np.testing.assert_allclose(found["logits"], answers(family)["tokens"], atol=1e-6)
+    attention, lengths = np.asarray(found["attention"]), [model.positions(size) for size in sizes(family.source)]
+    assert attention.shape == (3, 5, max(lengths))
+    np.testing.assert_allclose(attention.sum(-1), 1.0, atol=TOLERANCE)
+    for row, length in enumerate(lengths):
+        assert not attention[row, :, length:].size or attention[row, :, length:].max() < TOLERANCE, "no look at padding"
+    assert model.has_attention == (not family.decoder.startswith("fixed"))
 
 
-@pytest.mark.parametrize(
-    "encoder,decoder,options",
-    [
-        ("transformer-relative-grouped", "transformer-grouped-rotary", {"tie_output": False}),
-        ("lstm-both-ways", "coverage", {"scheduled_sampling": {"schedule": "linear"}}),
-        ("convolution", "transformer", {"scheduled_sampling": {"schedule": "linear"}}),
-    ],
-)
-def test_a_saved_keras_file_answers_as_the_model(encoder, decoder, options, tmp_path):
-    model = build(model_spec(encoder, decoder, **options))
-    source, target = ids()
+SAMPLED = {"scheduled_sampling": {"schedule": "linear"}}
+SAVED = {
+    "text-sampled-in-steps": (Family("gru-one-way", "coverage", "text"), {**SAMPLED, "tie_output": False}),
+    "text-sampled-in-passes": (Family("pyramid", "transformer-relative", "text"), SAMPLED),
+    "audio-guided": (Family("convolution-pooled", "location-gru", "audio"), {"guided_attention": {"weight": 1.0}}),
+    **{f"audio-{family.decoder}": (family, {}) for family in ALIGNED_FAMILIES},
+    **{f"none-{family.decoder}": (family, {}) for family in (NO_SOURCE_FAMILIES[1], NO_SOURCE_FAMILIES[-2])},
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_saved_keras_file_answers_as_the_model(name, tmp_path):
+    family, options = SAVED[name]
+    model, batch = build(*family, options=options) if options else built(family), inputs(family.source)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert loaded.spec == model.spec
-    expected = np.asarray(model({"source": source, "target": target}))
-    np.testing.assert_allclose(np.asarray(loaded({"source": source, "target": target})), expected, atol=1e-6)
+    assert type(loaded) is type(model) and loaded.name == model.name
+    for attribute in ("spec", "source", "source_size", "target_size"):
+        assert getattr(loaded, attribute) == getattr(model, attribute)
+    expected, found = arrays(model, batch), arrays(loaded, batch)
+    assert set(found) == set(expected)
+    for kind, value in expected.items():
+        np.testing.assert_allclose(found[kind], value, atol=1e-6)
 
 
 def test_summary_and_plot_show_the_parts(capsys):
-    model = build(model_spec())
-    model.summary()
-    printed = capsys.readouterr().out
-    for part in ("source_embedding", "encoder", "target_embedding", "decoder", "output"):
-        assert part in printed
-    assert len(keras.utils.model_to_dot(model).get_nodes()) >= 6
+    for family, parts in (
+        (TEXT_FAMILIES[0], ("source_embedding", "encoder", "target_embedding", "decoder", "output")),
+        (AUDIO_FAMILIES[0], ("frontend", "encoder", "output")),
+        (NO_SOURCE_FAMILIES[0], ("target_embedding", "decoder", "output")),
+    ):
+        model = built(family)
+        model.summary()
+        printed = capsys.readouterr().out
+        assert all(part in printed for part in parts)
+        assert len(keras.utils.model_to_dot(model).get_nodes()) >= len(parts)
 
 
 def test_shared_and_tied_embeddings_are_one_matrix():
-    apart = build(model_spec(tie_output=False)).count_params()
-    tied = build(model_spec(tie_output=True)).count_params()
+    tied, apart = (build("simple", "additive", options={"tie_output": tie}).count_params() for tie in (True, False))
     assert apart - tied == 16 * TARGET_SIZE + TARGET_SIZE
-    keras.utils.set_random_seed(0)
-    shared = Seq2Seq(model_spec(share_embeddings=True), TARGET_SIZE, TARGET_SIZE)
-    own = Seq2Seq(model_spec(), TARGET_SIZE, TARGET_SIZE)
-    assert own.count_params() - shared.count_params() == 16 * TARGET_SIZE
+    shared, own = (
+        Seq2Seq(model_spec("simple", "additive", share_embeddings=share), TARGET_SIZE, TARGET_SIZE).count_params()
+        for share in (True, False)
+    )
+    assert own - shared == 16 * TARGET_SIZE
 
 
 def test_initializers_are_used():
     deviations = {}
     for name in ("glorot_uniform", "he_normal"):
-        weights = build(model_spec(initializer=name)).encoder.blocks[0].feed_forward.inner_dense.kernel
-        deviations[name] = float(np.std(np.asarray(weights)))
+        model = build("transformer", "zero-bridge", options={"initializer": name})
+        deviations[name] = float(np.std(np.asarray(model.encoder.blocks[0].feed_forward.inner_dense.kernel)))
     assert deviations["glorot_uniform"] == pytest.approx((2 / (16 + 24)) ** 0.5, rel=0.15)
     assert deviations["he_normal"] == pytest.approx((2 / 16) ** 0.5, rel=0.15)
 
 
-def test_mixed_precision_keeps_logits_close():
-    source, target = ids()
-    for encoder, decoder in (("transformer", "transformer-relative"), ("gru-one-way", "coverage")):
-        model = build(model_spec(encoder, decoder))
-        exact = np.asarray(model({"source": source, "target": target}))
-        keras.config.set_dtype_policy("mixed_bfloat16")
-        try:
-            mixed = Seq2Seq(model_spec(encoder, decoder), SOURCE_SIZE, TARGET_SIZE)
-        finally:
-            keras.config.set_dtype_policy("float32")
-        mixed.set_weights(model.get_weights())
-        found = np.asarray(keras.ops.cast(mixed({"source": source, "target": target}), "float32"))
-        assert np.abs(found - exact).max() < 0.1
-        steps = step_by_step(mixed, source, target, 2).astype("float32")
-        assert np.abs(steps[:, 0] - found).max() < 0.1
+MIXED = [
+    TEXT_FAMILIES[0],
+    next(family for family in TEXT_FAMILIES if family.decoder == "coverage"),
+    next(family for family in TEXT_FAMILIES if family.encoder == "conformer"),
+    *(family for family in ALIGNED_FAMILIES if family.decoder != "transducer-gru"),
+    NO_SOURCE_FAMILIES[-2],
+]
+
+
+@pytest.mark.parametrize("family", MIXED, ids=str)
+def test_mixed_precision_keeps_logits_close(family):
+    model, batch = built(family), inputs(family.source)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = build(*family)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    for name, value in outputs(mixed, batch).items():
+        # Losses over alignments add up more than 8 bits hold.
+        assert value.dtype == ("bfloat16" if name == "tokens" else "float32")
+    exact, found = answers(family), arrays(mixed, batch)
+    for row, size in enumerate(sizes(family.source)):
+        one, other = (_real(model, {name: value[row] for name, value in each.items()}, size) for each in (exact, found))
+        for name, value in one.items():
+            assert np.abs(other[name] - value).max() < 0.1
+    if "tokens" in found:
+        steps = step_by_step(mixed, batch, 2, tolerance=0.02).astype("float32")
+        assert np.abs(steps[:, 0] - found["tokens"]).max() < 0.1

@@ -64,7 +64,7 @@ def test_reserved_tokens_equal_those_in_graph(tmp_path, scheme, begin):
     spec = TextSpec(scheme=scheme, vocabulary_size=150, reserved=RESERVED, begin=begin)
     graph = TextFeatures(spec, learn_vocabulary([*CORPUS, *SPELLED], spec))
     save_vocabulary(graph.vocabulary, tmp_path / "source.txt")
-    # As the artefacts keep it: settings in a JSON file, the vocabulary beside it.
+    # As exported models keep it: settings in a JSON file, the vocabulary beside it.
     plain = load_side(tmp_path, "source", json.loads(json.dumps({"source": to_dict(spec)})))
     assert (plain.spec, plain.vocabulary) == (spec, graph.vocabulary)
     assert [plain.reserved_id(token) for token in RESERVED] == [graph.reserved_id(token) for token in RESERVED]

@@ -139,7 +139,7 @@ def test_what_nobody_waits_for_any_more_leaves_the_queue(servable):
 
 
 def test_many_clients_at_once_are_not_mixed_up(serving, small_version):
-    client = serving(small_version.parent, wait=0.01, workers=2, largest=8)
+    client = serving(small_version.parent, wait=0.01, workers=2, max_batch=8)
 
     def ask(number):
         name = ("serving_default", "n_best")[number % 2]
@@ -161,7 +161,7 @@ def test_a_full_queue_asks_to_come_again(serving, small_version):
         made[0].gate.clear()
         return made[0]
 
-    client = serving(small_version.parent, load=load, room=2)
+    client = serving(small_version.parent, load=load, max_waiting=2)
     content = json.dumps({"instances": ["a"]})
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(client.post, URL, content=content) for _ in range(3)]

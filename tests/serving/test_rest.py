@@ -18,7 +18,7 @@ URL = "/v1/models/small"
 def client(small_version):
     repository = Repository(small_version.parent.parent)
     repository.refresh()
-    settings = Settings(workers=1, wait=0.0, largest=4, poll_seconds=0.0, body_limit=16384)
+    settings = Settings(workers=1, wait=0.0, max_batch=4, poll_seconds=0.0, body_limit=16384)
     with TestClient(create_app(repository, settings)) as client:
         yield client
 

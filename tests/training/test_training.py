@@ -88,7 +88,7 @@ def test_a_run_killed_while_saving_resumes_from_its_last_state(
 
 
 def test_a_run_is_not_overwritten(trained_run, small_recipe):
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="has a run already"):
         train(small_recipe, trained_run.folder)
 
 

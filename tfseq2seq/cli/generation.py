@@ -316,4 +316,5 @@ def score(
     for total, count in zip(totals, counts, strict=True):
         click.echo(f"{total:.6f}\t{count}")
     value = perplexity(float(totals.sum()), int(counts.sum()))
-    click.echo(f"{len(totals)} pairs, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+    noun = "pairs" if source else "lines"
+    click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)

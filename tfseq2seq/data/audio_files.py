@@ -88,7 +88,7 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
         faults: collects the skipped utterances and the reasons.
 
     Returns:
-        A dataset of (samples float32 [N] in [-1, 1], text string scalar, name string scalar).
+        A dataset of {"source": samples float32 [N] in [-1, 1], "target": text, "name": string}.
     """
     collected = Faults() if faults is None else faults
 
@@ -131,7 +131,7 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
             deterministic=True,
         )
         .filter(lambda samples, decoded, text, name: decoded)
-        .map(lambda samples, decoded, text, name: (samples, text, name))
+        .map(lambda samples, decoded, text, name: {"source": samples, "target": text, "name": name})
     )
 
 

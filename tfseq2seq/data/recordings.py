@@ -101,7 +101,7 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
         parts: tuple[list[Utterance], list[Utterance]] = ([], [])
         for index, utterance in enumerate(utterances):
             parts[index in held].append(utterance)
-        train, validation = (_named(manifest_utterances(part, rate, own)) for part, own in zip(parts, faults))
+        train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
         return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
     whole, count, texts = _opened(spec.train, rate, "data.train", faults[0])
     held = held_places(count, spec.holdout, seed)
@@ -117,23 +117,19 @@ def _opened(
     if spec.manifest:
         utterances = read_manifest(spec.manifest, spec.split)
         return (
-            _named(manifest_utterances(utterances, rate, faults)),
+            manifest_utterances(utterances, rate, faults),
             len(utterances),
             lambda held: (one.text.encode() for index, one in enumerate(utterances) if index not in held),
         )
     if spec.records:
         records, count = shard_utterances(spec.records, rate)
-        texts = records.map(lambda samples, text, name: text)
+        texts = records.map(lambda example: example["target"])
         return (
-            _named(records),
+            records,
             count,
             lambda held: (text for index, text in enumerate(texts.as_numpy_iterator()) if index not in held),
         )
     raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
-
-
-def _named(utterances: tf.data.Dataset) -> tf.data.Dataset:
-    return utterances.map(lambda samples, text, name: {"source": samples, "target": text, "name": name})
 
 
 def filter_utterances(

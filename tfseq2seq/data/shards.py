@@ -110,8 +110,8 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
         rate: the sample rate in Hz that they must have.
 
     Returns:
-        A dataset of (samples float32 [N] in [-1, 1), text string scalar, name string scalar), in the order of the file
-        names; and the number of utterances.
+        A dataset of {"source": samples float32 [N] in [-1, 1), "target": text, "name": string}, in the order of the
+        file names; and the number of utterances.
 
     Raises:
         UserError: no file matches the pattern, a file is damaged or has a different rate, or a shard of a set is
@@ -127,10 +127,10 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
         raise UserError(f"{pattern}: must have at least one utterance, found no utterances")
     features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("audio", "target", "name")}
 
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = tf.io.parse_single_example(serialized, features)
         samples = tf.cast(tf.io.decode_raw(example["audio"], tf.int16, little_endian=True), tf.float32) / _FULL_SCALE
-        return samples, example["target"], example["name"]
+        return {"source": samples, "target": example["target"], "name": example["name"]}
 
     return tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True), count
 
@@ -151,11 +151,12 @@ def _write(
     writer: tf.io.TFRecordWriter | None = None
     count_written = 0
     try:
-        for samples, target, name in manifest_utterances(utterances, rate, faults).as_numpy_iterator():
+        for example in manifest_utterances(utterances, rate, faults).as_numpy_iterator():
+            samples = example["source"]
             if writer is None:
                 writer = tf.io.TFRecordWriter(str(aside / str(len(lengths))))
                 lengths.append((0, 0))
-            writer.write(_record(samples, target, name, rate))
+            writer.write(_record(samples, example["target"], example["name"], rate))
             count_written += 1
             lengths[-1] = (lengths[-1][0] + 1, lengths[-1][1] + len(samples))
             if lengths[-1][1] >= shard_seconds * rate:

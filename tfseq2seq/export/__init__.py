@@ -1,1 +1,1 @@
-"""Trained models as functions of raw strings, and the artefacts made of them."""
+"""Exported models: what they can be asked, how each format is written, and the proof that they answer as the run."""

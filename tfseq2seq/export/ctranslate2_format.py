@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from tfseq2seq.export.formats import Asked, ExportOptions, Format, check_inputs, read_config
+from tfseq2seq.export.formats import Asked, ExportOptions, Format, check_inputs
+from tfseq2seq.runtime.export_config import read_config
 
 
 class CTranslate2Format(Format):

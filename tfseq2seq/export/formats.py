@@ -7,7 +7,6 @@ heavy libraries inside their methods, so that the command line can list formats 
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,12 +90,12 @@ class Format:
             others = [one.name for one in table if options.quantization in one.quantizations]
             raise UserError(
                 f"--quantization {options.quantization}: must be {' or '.join(self.quantizations)} for --format "
-                f"{self.name}; {', '.join(others)} has it"
+                f"{self.name}; choose it with --format {' or '.join(others)}"
             )
         for name in ("version", "license", "strings"):
             if getattr(options, name) and name not in self.options:
                 others = [one.name for one in table if name in one.options]
-                raise UserError(f"--{name}: is an option of --format {', '.join(others)}, got --format {self.name}")
+                raise UserError(f"--{name}: is an option of --format {' or '.join(others)}, got --format {self.name}")
 
     def write(self, model: Any, folder: str, options: ExportOptions) -> Path:
         """Writes a predictor to a folder, aside first, and returns where it is.
@@ -147,22 +146,6 @@ def format_of(folder: str | Path) -> Format:
         f"{folder}: holds no exported model: none of {markers} is there; name the folder of a version, as "
         "saved_models/<name>/1, or that of another export"
     )
-
-
-def read_config(path: Path, *names: str) -> dict[str, Any]:
-    """The JSON object beside an exported model, which must have the given keys.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.parent}: not a complete export: {error}") from None
-    for name in names:
-        if name not in config:
-            raise UserError(f"{path.parent}: not a complete export: {path.name} lacks {name!r}")
-    return config
 
 
 def check_inputs(folder: Path, model: Any, inputs: Sequence[str]) -> None:

@@ -83,7 +83,7 @@ def model_card(runs: Sequence[Run], weights: str | Path | None = None, license: 
     Args:
         runs: the first one's recipe tells how outputs are searched.
         weights: file used instead of the run's finished ones, of which no score is known.
-        license: under which the artefact is given away.
+        license: under which the exported model is given away.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Does an artefact answer as the checkpoint does? Both are asked the same, the artefact in a process of its own."""
+"""Does an exported model answer as its run does? Both are asked the same, the exported one in its own process."""
 
 from __future__ import annotations
 
@@ -29,13 +29,22 @@ _LEAST = -50.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the answers of an artefact at one batch size compare with the live model's.
+    """How the answers of an exported model at one batch size compare with the live model's.
 
-    count of inputs; same of them with identical text; the share of tokens that are the same; the first few that differ,
-    as (number of the input from 1, live, artefact); the largest difference of a score among identical texts; how many
-    of them have scores too far apart; how much less probable its texts are, to the live model, than the live model's
-    own, in nats a token, the mean over inputs; inputs a second; median seconds of a call; bytes of memory at the
-    artefact's peak; of a quantized artefact, the most that its texts may be less probable; the artefact's texts.
+    Attributes:
+        batch: inputs per call.
+        count: inputs in all.
+        same: inputs with identical texts.
+        tokens: the share of tokens that are the same.
+        differing: the first few inputs with other texts, as (number of the input from 1, live, exported).
+        score_difference: the largest difference of two scores among identical texts.
+        apart: identical texts whose scores are too far apart.
+        drop: how much less probable the texts are, to the live model, than its own: nats per token, mean over inputs.
+        speed: inputs per second.
+        latency: median seconds of a call.
+        peak_bytes: the most memory that the process of the exported model used.
+        most_drop: of a quantized model, the largest `drop` that passes; None of others.
+        texts: the exported model's.
     """
 
     batch: int
@@ -79,21 +88,21 @@ def verify(
     tolerance: float = 1e-3,
     most_drop: float = 0.1,
 ) -> list[Verdict]:
-    """Compares the texts and scores of an artefact, run without this package, with those of the live model.
+    """Compares the texts and scores of an exported model, run without this package, with those of the live model.
 
     Args:
         folder: a SavedModel, .../<version>, or a TFLite or CTranslate2 folder.
         model: what it was exported from.
         inputs: strings, or arrays of samples.
-        batches: sizes the artefact is asked in, in the order of `inputs`. The live model sorts by length instead. A
-            TFLite file of strings is asked one by one.
-        tolerance: on the difference of two scores, of an artefact in float32; for a score beyond -100, a sum over long
+        batches: inputs per call of the exported model, in the order of `inputs`. The live model sorts by length
+            instead. A TFLite file of strings is asked one by one.
+        tolerance: on the difference of two scores, of a model in float32; for a score beyond -100, a sum over long
             inputs, it grows in proportion, as the error of float32 does.
-        most_drop: texts of a quantized artefact may differ, but be no less probable than this, in nats a token on
-            average. What counts is the probability the live model gives them, not what the artefact says of itself.
+        most_drop: texts of a quantized model may differ, but be no less probable than this, in nats per token on
+            average. What counts is the probability the live model gives them, not what the exported one says of itself.
 
     Raises:
-        UserError: there is no artefact, it fails, it is none of this model, or outputs are drawn at random.
+        UserError: there is no exported model, it fails, it is none of this model, or outputs are drawn at random.
     """
     folder = Path(folder)
     if not inputs:
@@ -194,7 +203,7 @@ def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, s
 
 
 def _same_tokens(model: Predictor, pairs: Sequence[tuple[str, str]]) -> float:
-    """The share of the live model's tokens that the artefact says too, in the same order."""
+    """The share of the live model's tokens that the exported model says too, in the same order."""
     rows = [model.target.tokenize(tf.constant(list(texts))).to_list() for texts in zip(*pairs, strict=True)]
     whole = sum(map(len, rows[0]))
     same = 0

@@ -36,7 +36,7 @@ class ExternalScorers:
         fusion: as they grow.
         after: once they are complete, token by token.
         whole: once they are complete, all tokens at once.
-        parts: what holds variables, for artefacts to keep.
+        parts: what holds variables, for exported models to keep.
         wanted: ids of all phrases' tokens, which a shortlist must not keep away.
     """
 

@@ -30,9 +30,11 @@ class Attention:
 
     @property
     def source_labels(self) -> list[str]:
-        """A label for each of the S positions: the tokens it covers, with spaces between."""
-        stride = self.stride
-        return [" ".join(self.source_tokens[at : at + stride]) for at in range(0, len(self.source_tokens), stride)]
+        """A label for each of the S positions: the tokens it covers, with spaces between; spaces in tokens are ␣."""
+        if self.stride == 1:
+            return self.source_tokens
+        tokens, stride = [token.replace(" ", "␣") for token in self.source_tokens], self.stride
+        return [" ".join(tokens[at : at + stride]) for at in range(0, len(tokens), stride)]
 
 
 def attention_of(model: Predictor, text: str, target: str | None = None) -> Attention:
@@ -43,10 +45,10 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
     Raises:
         UserError: the model has no source text or no attention, or text or target has no tokens.
     """
+    if not model.source.takes_strings or not model.decoding.has_attention:
+        raise UserError("attention: needs source text and a decoder that attends to it")
     given = model.source.inputs(*model.pack([text]))
     names = model.source.tokens(given)
-    if not names or not model.decoding.has_attention:
-        raise UserError("attention: the model needs source text and a decoder that attends to it")
     if bool(given.empty[0]):
         raise UserError("the text is empty: there is nothing to attend to")
     if target is None:
@@ -80,15 +82,18 @@ def word_vectors(
         weights: a weights file instead of the finished ones.
 
     Raises:
-        UserError: there is no word, or none of a word's pieces is in the vocabulary.
+        UserError: the side has no embeddings, there is no word, or none of a word's pieces is in the vocabulary.
     """
     if words is not None and not words:
         raise UserError("no word is given")
     features = run.source.features if side == "source" else run.target
     if features is None:
-        raise UserError("--side: the source has no words; choose target")
+        raise UserError(f"--side source: needs a source with words, got source.kind {run.recipe.source.kind}")
     model = run.load_model(weights)
-    layer = model.source_embedding if side == "source" else model.target_embedding
+    # A CTC model reads no target.
+    layer = getattr(model, f"{side}_embedding", None)
+    if layer is None:
+        raise UserError(f"--side {side}: needs a decoder with embeddings, got {run.recipe.model.decoder.kind}")
     table, first = np.asarray(layer.embeddings), features.spec.first_ordinary_id
     if words is None:
         indices = range(first, min(first + count, len(table)))

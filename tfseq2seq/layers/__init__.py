@@ -1,1 +1,1 @@
-"""Blocks that models are made of. They import keras only, so they run on every Keras backend."""
+"""Layers and losses of the models. They use only Keras, so they run on every Keras backend."""

@@ -1,11 +1,11 @@
 """Losses that sum over alignments: CTC and the RNN transducer.
 
-Labels [B, T] are as the data pipeline gives them for every decoder: tokens, <eos>, padding; <eos> is no token here.
-Both losses are nats per token of each utterance and are weighted by its tokens, so that the mean over a batch is over
-tokens, as with `TokenCrossEntropy`. All is computed in float32.
+Labels [B, T] are the same for all decoders: tokens, <eos> and padding. These losses do not count <eos> as a token.
+Both losses are in nats per token of an utterance. The sample weights are numbers of tokens, so the mean over a batch is
+a mean over tokens, as in `TokenCrossEntropy`. All computation is in float32.
 
-An utterance whose positions are too few for its transcript has no alignment. The data pipeline leaves such out and
-names them; one that faster speed in augmentation has made so counts as zero.
+In CTC an utterance has no alignment if its transcript needs more positions than it has. The data pipeline skips and
+reports such utterances. If speed augmentation makes an utterance too short, its loss is 0.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ _LOWEST = -1e9
 
 
 def label_tokens(labels: Any) -> tuple[Any, Any]:
-    """Labels [B, T] with <eos> made padding, and how many tokens each has, [B] int32."""
+    """Replaces <eos> by padding in labels [B, T]. Returns tokens [B, T] int32 and numbers of tokens [B] int32."""
     labels = ops.cast(labels, "int32")
     tokens = ops.where(ops.equal(labels, EOS), PAD, labels)
     return tokens, ops.sum(ops.cast(ops.not_equal(tokens, PAD), "int32"), axis=1)
 
 
 def positions_needed(tokens: Any) -> Any:
-    """[B] int32: the fewest positions that can say tokens [B, T] in CTC, a blank between equal neighbors included."""
+    """Returns the minimum number of positions that CTC needs for tokens [B, T], as [B] int32.
+
+    CTC needs a blank between equal neighboring tokens.
+    """
     counts = ops.sum(ops.cast(ops.not_equal(tokens, PAD), "int32"), axis=1)
     repeated = ops.logical_and(ops.equal(tokens[:, 1:], tokens[:, :-1]), ops.not_equal(tokens[:, 1:], PAD))
     return counts + ops.sum(ops.cast(repeated, "int32"), axis=1)
@@ -47,11 +50,11 @@ class CTCLoss(keras.losses.Loss):
         super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels [B, T] and logits [B, F, V] of `CTCOutput` to nats per token, [B]."""
+        """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, V] of `CTCOutput`."""
         tokens, counts = label_tokens(y_true)
         positions = ops.sum(ops.cast(real_positions(y_pred), "int32"), axis=1)
         possible = positions >= positions_needed(tokens)
-        # Without an alignment the gradient would be NaN, whatever the loss is multiplied by afterwards.
+        # Without an alignment the gradient would be NaN, even after multiplication by 0. Such labels count as empty.
         losses = ops.ctc_loss(
             tokens, ops.cast(y_pred, "float32"), ops.where(possible, counts, 0), positions, mask_index=BLANK
         )
@@ -62,17 +65,17 @@ class CTCLoss(keras.losses.Loss):
 class TransducerLoss(keras.losses.Loss):
     """Negative log-probability of the labels over all their alignments, per token (Graves 2012).
 
-    The forward variables of one diagonal of the lattice, positions plus tokens said, follow from those of the one
-    before, all at once.
+    The lattice has a node for each pair (position, number of emitted tokens). A diagonal has nodes of equal sum. The
+    forward variables of a diagonal depend only on the previous diagonal, so one step of a loop computes all of them.
     """
 
     def __init__(self, name: str = "transducer", **kwargs: Any):
         super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels [B, T] and logits [B, F, T, V] of `JointNetwork` to nats per token, [B].
+        """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, T, V] of `JointNetwork`.
 
-        Logits at [:, f, u] are of what follows u tokens at position f.
+        Logits [:, f, u] are for the next label at position f after u tokens.
         """
         tokens, counts = label_tokens(y_true)
         logits = ops.cast(y_pred, "float32")
@@ -85,40 +88,37 @@ class TransducerLoss(keras.losses.Loss):
 
 
 def _lattice_sum(blank: Any, label: Any, counts: Any) -> Any:
-    """Log-probability summed over the paths from (0, 0) to the blank at (F - 1, counts).
+    """Returns the log-probability [B] of all paths from node (0, 0) over the last blank at node (F - 1, counts).
 
     Args:
-        blank: [B, F, U], log-probability of going from (f, u) to (f + 1, u).
-        label: [B, F, U], of going from (f, u) to (f, u + 1).
-        counts: [B], tokens to say, below U.
-
-    Returns:
-        [B].
+        blank: [B, F, U], log-probability of the edge from (f, u) to (f + 1, u).
+        label: [B, F, U], log-probability of the edge from (f, u) to (f, u + 1).
+        counts: [B], numbers of tokens, below U.
     """
     batch, positions, width = ops.shape(blank)
     first = ops.where(ops.equal(ops.arange(width), 0), 0.0, _LOWEST)
     first = ops.cast(ops.broadcast_to(ops.expand_dims(first, 0), (batch, width)), "float32")
     edge = ops.full((batch, 1), _LOWEST, dtype="float32")
 
-    def advance(reached: Any, now: Any) -> tuple[Any, Any]:
-        one_more_label = (reached + now[1])[:, :-1]
-        reached = ops.logaddexp(reached + now[0], ops.concatenate([edge, one_more_label], axis=1))
-        return reached, reached
+    def advance(forward: Any, now: Any) -> tuple[Any, Any]:
+        one_more_label = (forward + now[1])[:, :-1]
+        forward = ops.logaddexp(forward + now[0], ops.concatenate([edge, one_more_label], axis=1))
+        return forward, forward
 
-    # The last diagonal holds nothing but the end of the longest utterance, from which only a blank leads on.
+    # The last diagonal has only the end of the longest utterance. Its only edge is a blank, which is added below.
     _, later = ops.scan(advance, first, ops.stack([_diagonals(blank)[:-1], _diagonals(label)[:-1]], axis=1))
-    reached = ops.concatenate([ops.expand_dims(first, 0), later], axis=0)
+    forward = ops.concatenate([ops.expand_dims(first, 0), later], axis=0)
     rows = ops.arange(batch, dtype="int32")
     indices = ((positions - 1 + counts) * batch + rows) * width + counts
-    last = ops.take(ops.reshape(reached, (-1,)), indices)
+    last = ops.take(ops.reshape(forward, (-1,)), indices)
     final = ops.take(ops.reshape(blank, (-1,)), (rows * positions + positions - 1) * width + counts)
     return last + final
 
 
 def _diagonals(lattice: Any) -> Any:
-    """[B, F, U] to [F + U - 1, B, U]: entry [d, b, u] is [b, d - u, u], and -1e9 where there is none."""
+    """Returns the diagonals [F + U - 1, B, U] of [B, F, U]: entry [d, b, u] is [b, d - u, u] or, outside, -1e9."""
     batch, positions, width = ops.shape(lattice)
     rows = ops.pad(ops.swapaxes(lattice, 1, 2), ((0, 0), (0, 0), (0, width)), constant_values=_LOWEST)
-    # Read with one column less, each row begins one place further right than the row above.
+    # Reshaping to one column less shifts each row by one column relative to the row above.
     flat = ops.reshape(rows, (batch, width * (positions + width)))[:, : width * (positions + width - 1)]
     return ops.transpose(ops.reshape(flat, (batch, width, positions + width - 1)), (2, 0, 1))

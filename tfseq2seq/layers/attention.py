@@ -1,9 +1,9 @@
 """Multi-head attention with grouped keys and values, rotary and relative positions (Vaswani et al. 2017).
 
-Projection is apart from the attention itself, so that a decoder can keep keys and values between steps:
+Projection and attention are separate, so that a decoder can cache keys and values between steps:
 
     x [B, T, D] --queries_keys_values--> queries [B, H, T, d], keys and values [B, G, T, d]    self-attention
-    x [B, T, D] --queries--> [B, H, T, d]    memory [B, S, M] --keys_values--> [B, G, S, d]    attention to a memory
+    x [B, T, D] --queries--> [B, H, T, d]    memory [B, S, M] --keys_values--> [B, G, S, d]    cross-attention
     call(queries, keys, values, ...) --> output [B, T, D]
 """
 
@@ -19,20 +19,20 @@ from tfseq2seq.layers.positions import rotate
 
 
 class MultiHeadAttention(keras.layers.Layer):
-    """Scaled dot-product attention in several heads.
+    """Scaled dot-product attention with several heads.
 
     Args:
-        width: D, of queries and output.
-        heads: H; each head is d = D / H wide.
-        kv_heads: G, heads of keys and values; each serves H / G query heads (Ainslie et al. 2023). 0 for H.
-        memory_width: width of the memory that keys and values are projected from; 0 for self-attention, whose queries,
-            keys and values come from one product.
-        positions: "rotary" turns queries and keys of self-attention by their position (Su et al. 2021); "relative"
-            adds learned vectors per clipped distance to keys and values (Shaw et al. 2018); anything else does nothing
-            here.
-        relative_distance: distances beyond this many positions count as this many.
-        dropout: on attention weights.
-        initializer: of the weight matrices.
+        width: D, the width of queries and output.
+        heads: H, the number of heads. A head has width d = D / H.
+        kv_heads: G, the number of key and value heads. H / G query heads share one (Ainslie et al. 2023). 0 means H.
+        memory_width: the width of the memory, for cross-attention. 0 means self-attention, which projects queries, keys
+            and values with one matrix.
+        positions: "rotary" rotates queries and keys of self-attention by their position (Su et al. 2021). "relative"
+            adds a learned vector for each clipped distance to keys and values (Shaw et al. 2018). Other values have no
+            effect here.
+        relative_distance: the maximum distance. Larger distances are clipped.
+        dropout: the dropout rate on attention weights.
+        initializer: the initializer of the weight matrices.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class MultiHeadAttention(keras.layers.Layer):
     def queries_keys_values(self, inputs: Any, positions: Any) -> tuple[Any, Any, Any]:
         """Projects [B, T, D] at positions [T] to queries [B, H, T, d] and keys and values [B, G, T, d]."""
         packed = self._split(self.query_key_value_dense(inputs), self.heads + 2 * self.groups)
-        turned, values = ops.split(packed, [self.heads + self.groups], axis=1)
+        queries_keys, values = ops.split(packed, [self.heads + self.groups], axis=1)
         if self.positions == "rotary":
-            turned = rotate(turned, positions)
-        queries, keys = ops.split(turned, [self.heads], axis=1)
+            queries_keys = rotate(queries_keys, positions)
+        queries, keys = ops.split(queries_keys, [self.heads], axis=1)
         return queries, keys, values
 
     def queries(self, inputs: Any) -> Any:
-        """Projects [B, T, D] to queries [B, H, T, d] to a memory."""
+        """Projects [B, T, D] to queries [B, H, T, d] for cross-attention."""
         return self._split(self.query_dense(inputs), self.heads)
 
     def keys_values(self, memory: Any) -> tuple[Any, Any]:
@@ -109,7 +109,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """Attends from queries [B, H, Q, d] to keys and values [B, G, S, d].
 
         Args:
-            bias: [B or 1, Q or 1, S], from `attention_bias`.
+            bias: [B or 1, Q or 1, S], from `attention_bias`; it is added to the scores.
             query_positions: [Q] int, for relative attention.
             key_positions: [S] int, for relative attention.
 
@@ -117,26 +117,27 @@ class MultiHeadAttention(keras.layers.Layer):
             Output [B, Q, D] and weights [B, H, Q, S].
         """
         rows = ops.shape(queries)[2]
-        heads = queries * self.head_width**-0.5
-        # Query heads that share a key head become further rows of one matrix product.
-        grouped = ops.reshape(heads, (-1, self.groups, (self.heads // self.groups) * rows, self.head_width))
+        scaled = queries * self.head_width**-0.5
+        # Query heads that share a key head become rows of the same matrix product.
+        grouped = ops.reshape(scaled, (-1, self.groups, (self.heads // self.groups) * rows, self.head_width))
         scores = self._ungroup(ops.matmul(grouped, ops.swapaxes(keys, -1, -2)), rows, ops.shape(keys)[2])
         if self.positions == "relative":
-            table = self._relative(query_positions, key_positions)
-            scores = scores + ops.einsum("bhqd,qsd->bhqs", heads, ops.take(self._table("keys"), table, axis=0))
+            indices = self._relative(query_positions, key_positions)
+            scores = scores + ops.einsum("bhqd,qsd->bhqs", scaled, ops.take(self._table("keys"), indices, axis=0))
         scores = scores + ops.cast(ops.expand_dims(bias, 1), scores.dtype)
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
         dropped = self.dropout(weights, training=training)
-        spread = ops.reshape(dropped, (-1, self.groups, (self.heads // self.groups) * rows, ops.shape(keys)[2]))
-        mixed = self._ungroup(ops.matmul(spread, values), rows, self.head_width)
+        grouped = ops.reshape(dropped, (-1, self.groups, (self.heads // self.groups) * rows, ops.shape(keys)[2]))
+        context = self._ungroup(ops.matmul(grouped, values), rows, self.head_width)
         if self.positions == "relative":
-            mixed = mixed + ops.einsum("bhqs,qsd->bhqd", dropped, ops.take(self._table("values"), table, axis=0))
-        if mixed.shape[2] != 1:
-            mixed = ops.transpose(mixed, (0, 2, 1, 3))
-        return self.output_dense(ops.reshape(mixed, (-1, rows, self.width))), weights
+            context = context + ops.einsum("bhqs,qsd->bhqd", dropped, ops.take(self._table("values"), indices, axis=0))
+        if context.shape[2] != 1:
+            context = ops.transpose(context, (0, 2, 1, 3))
+        return self.output_dense(ops.reshape(context, (-1, rows, self.width))), weights
 
     def _split(self, inputs: Any, heads: int) -> Any:
-        """[B, T, heads * d] to [B, heads, T, d]; of one row, as greedy search has, both orders are the same."""
+        """Splits [B, T, heads * d] into heads [B, heads, T, d]."""
+        # With one row, as in greedy search, a transpose would not change the order of the values.
         if inputs.shape[1] == 1:
             return ops.reshape(inputs, (-1, heads, 1, self.head_width))
         split = ops.reshape(inputs, (-1, ops.shape(inputs)[1], heads, self.head_width))

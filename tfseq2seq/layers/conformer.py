@@ -2,9 +2,9 @@
 
     x ── + ½ feed-forward ── + self-attention ── + convolution ── + ½ feed-forward ── norm ──>
 
-Each part normalizes its input and drops some of its output. Inside the convolution a layer norm stands where the paper
-has batch norm: statistics of a batch would let padding and batch mates change an utterance, and serving differ from
-training.
+Each sublayer normalizes its input and has dropout on its output. The convolution uses layer normalization where the
+paper uses batch normalization. With batch statistics, padding and other utterances of a batch would change an
+utterance, and serving would differ from training.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tfseq2seq.spec import ConformerEncoderSpec
 
 
 class ConvolutionPart(keras.layers.Layer):
-    """Gated pointwise, depthwise and pointwise convolution over positions.
+    """The convolution sublayer: a gated pointwise, a depthwise and a pointwise convolution over positions.
 
     Args:
         width: D.
-        kernel: positions under the depthwise convolution.
-        causal: they end at the position itself instead of being centered on it.
-        initializer: of the weights.
+        kernel: the kernel size of the depthwise convolution, in positions.
+        causal: whether the kernel ends at a position instead of being centered on it.
+        initializer: the initializer of the weights.
     """
 
     def __init__(self, width: int, kernel: int, causal: bool, initializer: str, **kwargs: Any):
@@ -53,7 +53,7 @@ class ConvolutionPart(keras.layers.Layer):
             layer.build((None, None, self.width))
 
     def call(self, inputs: Any, mask: Any) -> Any:
-        """[B, T, D] with mask [B, T] to [B, T, D]."""
+        """Returns [B, T, D] for inputs [B, T, D] with mask [B, T]."""
         values, gates = ops.split(self.gated(inputs), 2, axis=-1)
         x = values * ops.sigmoid(gates) * ops.expand_dims(ops.cast(mask, values.dtype), -1)
         left = self.kernel - 1 if self.causal else self.kernel // 2
@@ -61,33 +61,33 @@ class ConvolutionPart(keras.layers.Layer):
         return self.pointwise(ops.silu(self.norm(x)))
 
     def stream(self, inputs: Any, mask: Any, past: Any) -> tuple[Any, Any]:
-        """As `call` of a causal one, for positions that follow others.
+        """Computes the same as a causal `call`, for one chunk of a stream.
 
         Args:
-            inputs: [B, C, D].
+            inputs: [B, C, D], the chunk.
             mask: [B, C].
-            past: [B, kernel - 1, D], what the depthwise convolution read before; zeros at the start.
+            past: [B, kernel - 1, D], the last inputs of the depthwise convolution before the chunk; zeros at the start.
 
         Returns:
-            [B, C, D], and the past of the next positions.
+            The outputs [B, C, D], and `past` for the next chunk.
         """
         values, gates = ops.split(self.gated(inputs), 2, axis=-1)
-        read = values * ops.sigmoid(gates) * ops.expand_dims(ops.cast(mask, values.dtype), -1)
-        read = ops.concatenate([past, read], axis=1)
+        x = values * ops.sigmoid(gates) * ops.expand_dims(ops.cast(mask, values.dtype), -1)
+        x = ops.concatenate([past, x], axis=1)
         count = ops.shape(inputs)[1]
-        return self.pointwise(ops.silu(self.norm(self.depthwise(read)))), read[:, count:]
+        return self.pointwise(ops.silu(self.norm(self.depthwise(x)))), x[:, count:]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.settings}
 
 
 class ConformerBlock(keras.layers.Layer):
-    """One block; see the picture above.
+    """A Conformer block; see the diagram at the top of this module.
 
     Args:
-        spec: sizes and kinds.
+        spec: the settings of the encoder.
         width: D.
-        initializer: of the weight matrices.
+        initializer: the initializer of the weight matrices.
     """
 
     def __init__(self, spec: ConformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -121,11 +121,11 @@ class ConformerBlock(keras.layers.Layer):
             layer.build((None, None, self.width))
 
     def call(self, inputs: Any, mask: Any, bias: Any, positions: Any, training: bool | None = None) -> Any:
-        """[B, T, D] to [B, T, D].
+        """Returns [B, T, D] for inputs [B, T, D].
 
         Args:
             mask: [B, T], True on real positions.
-            bias: [B, T or 1, T] over what attention sees.
+            bias: [B, T or 1, T], the attention bias.
             positions: [T] int.
         """
 
@@ -141,7 +141,7 @@ class ConformerBlock(keras.layers.Layer):
         return last(x)
 
     def start_stream(self, batch: Any, past: int) -> dict[str, Any]:
-        """The cache before the first chunk: keys and values of `past` positions, and what the convolution reads."""
+        """Returns the cache before the first chunk: keys and values of `past` positions, and the convolution's past."""
         shape = (batch, self.attention.groups, past, self.attention.head_width)
         keys, values = (ops.zeros(shape, dtype=self.compute_dtype) for _ in range(2))
         read = ops.zeros((batch, self.spec.kernel - 1, self.width), dtype=self.compute_dtype)
@@ -150,18 +150,18 @@ class ConformerBlock(keras.layers.Layer):
     def stream(
         self, inputs: Any, mask: Any, bias: Any, positions: Any, key_positions: Any, cache: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
-        """As `call`, for the C positions of a chunk that follows others.
+        """Computes the same as `call`, for one chunk of a stream.
 
         Args:
-            inputs: [B, C, D].
+            inputs: [B, C, D], the chunk.
             mask: [B, C].
-            bias: [B, C or 1, P + C] over the P positions kept and the chunk's own.
-            positions: [C] int, of the chunk.
-            key_positions: [P + C] int.
-            cache: from `start_stream` or the chunk before.
+            bias: [B, C or 1, P + C], the attention bias of the P cached positions and of the chunk.
+            positions: [C] int, the positions of the chunk.
+            key_positions: [P + C] int, the cached positions and the positions of the chunk.
+            cache: the cache from `start_stream` or from the previous chunk.
 
         Returns:
-            [B, C, D] and the cache for the next chunk.
+            The outputs [B, C, D], and the cache for the next chunk.
         """
         first, attention_norm, convolution_norm, second, last = self.norms
         x = inputs + 0.5 * self.feed_forwards[0](first(inputs), training=False)

@@ -1,4 +1,4 @@
-"""Gated convolutions over a sequence (Gehring et al. 2017), and neighboring positions made one."""
+"""Gated convolutions over a sequence (Gehring et al. 2017), and functions that join neighboring positions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from keras import ops
 class GatedConvolution(keras.layers.Layer):
     """Residual convolution with a gated linear unit: `(x + a * sigmoid(b)) / sqrt(2)` with [a; b] = conv(dropout(x)).
 
-    Padding positions are set to zero first, so that more padding does not change real positions.
+    Padding positions are set to zero first, so the amount of padding does not change real positions.
 
     Args:
-        filters: channels of input and output.
-        kernel: positions under the convolution.
-        dropout: on its input.
-        initializer: of its weights.
+        filters: the number of input and output channels.
+        kernel: the kernel size, in positions.
+        dropout: the dropout rate on the input.
+        initializer: the initializer of the weights.
     """
 
     def __init__(self, filters: int, kernel: int, dropout: float, initializer: str, **kwargs: Any):
@@ -37,7 +37,7 @@ class GatedConvolution(keras.layers.Layer):
         self.convolution.build((None, None, self.settings["filters"]))
 
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> Any:
-        """[B, S, filters] with mask [B, S] to [B, S, filters]."""
+        """Returns [B, S, filters] for inputs [B, S, filters] with mask [B, S]."""
         clean = inputs * ops.expand_dims(ops.cast(mask, inputs.dtype), -1)
         values, gates = ops.split(self.convolution(self.dropout(clean, training=training)), 2, axis=-1)
         return (inputs + values * ops.sigmoid(gates)) * 0.5**0.5
@@ -47,14 +47,15 @@ class GatedConvolution(keras.layers.Layer):
 
 
 def masked_pool(inputs: Any, mask: Any, size: int) -> tuple[Any, Any]:
-    """Averages each `size` neighboring real positions into one.
+    """Averages the real positions in each group of `size` neighboring positions.
 
     Args:
         inputs: [B, S, D].
         mask: [B, S], True on real positions.
+        size: the number of positions in a group.
 
     Returns:
-        [B, ceil(S / size), D] and its mask; a group with any real position is real.
+        Means [B, ceil(S / size), D] and their mask. A group with at least one real position is real.
     """
     length, width = ops.shape(inputs)[1], inputs.shape[-1]
     missing = (-length) % size
@@ -67,14 +68,15 @@ def masked_pool(inputs: Any, mask: Any, size: int) -> tuple[Any, Any]:
 
 
 def join_pairs(inputs: Any, mask: Any) -> tuple[Any, Any]:
-    """Puts each two neighboring positions side by side.
+    """Concatenates the vectors of each pair of neighboring positions.
 
     Args:
-        inputs: [B, S, D]; what stands where the mask is False does not matter.
+        inputs: [B, S, D]. Values at padding positions have no effect.
         mask: [B, S], True on real positions.
 
     Returns:
-        [B, ceil(S / 2), 2 D] and its mask; a pair is real if its first position is. A missing second one is zero.
+        Pairs [B, ceil(S / 2), 2 D] and their mask. A pair is real if its first position is real. If its second
+        position is missing or padding, zeros take its place.
     """
     length, width = ops.shape(inputs)[1], inputs.shape[-1]
     missing = length % 2

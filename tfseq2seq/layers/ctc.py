@@ -1,7 +1,8 @@
-"""The output layer of connectionist temporal classification (Graves et al. 2006).
+"""The output layer of connectionist temporal classification (CTC, Graves et al. 2006).
 
-The blank has the id of <pad>, which no transcript holds. Positions past the end of an utterance say blank for certain:
-they add nothing to any transcript's probability, so losses and searches need no lengths beside the logits.
+The blank has the id of <pad>, which no transcript contains. At positions after the end of an utterance the blank has
+probability 1. These positions do not change the probability of any transcript, so losses and searches need only the
+logits and no lengths.
 """
 
 from __future__ import annotations
@@ -15,39 +16,42 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.spec import BLANK
 
 _LOWEST = -1e9
-# The blank's bias before training: it starts as the likeliest label by far (80 % among six). From an even start
-# trainings with a handful of labels can settle in saying one of them everywhere and parting words by blanks, where
-# what distinguishes the words is never learned.
+# The initial bias of the blank, which gives it a probability of about 80 % among six labels. With an initial bias of 0
+# and few labels, training can get stuck in a state where the model emits the same label for all words.
 _BLANK_BIAS = 3.0
 
 
 def blank_first(shape: Any, dtype: Any = None) -> Any:
-    """The initial bias [V]: 3 for the blank, 0 for all else."""
+    """Returns the initial bias [V]: 3 for the blank, and 0 for other labels."""
     return ops.one_hot(BLANK, shape[0], dtype=dtype) * _BLANK_BIAS
 
 
 def blank_past_end(logits: Any, mask: Any) -> Any:
-    """Logits [B, F, ..., V] in float32, with 0 for the blank and -1e9 for all else where the mask [B, F] is False."""
+    """Sets logits [B, F, ..., V] to 0 for the blank and -1e9 for other labels where mask [B, F] is False.
+
+    Returns:
+        Float32 logits [B, F, ..., V].
+    """
     logits = ops.cast(logits, "float32")
     inner = [1] * (len(logits.shape) - 2)
-    certain = ops.where(ops.equal(ops.arange(logits.shape[-1]), BLANK), 0.0, _LOWEST)
+    only_blank = ops.where(ops.equal(ops.arange(logits.shape[-1]), BLANK), 0.0, _LOWEST)
     real = ops.reshape(mask, (-1, ops.shape(mask)[1], *inner))
-    return ops.where(real, logits, ops.cast(ops.reshape(certain, (1, 1, *inner[1:], -1)), "float32"))
+    return ops.where(real, logits, ops.cast(ops.reshape(only_blank, (1, 1, *inner[1:], -1)), "float32"))
 
 
 def real_positions(logits: Any) -> Any:
-    """[B, F] bool of logits [B, F, V] from `blank_past_end`: the mask that was given."""
+    """Returns the mask [B, F] bool that `blank_past_end` applied to its result [B, F, V]."""
     return logits[:, :, BLANK + 1] > _LOWEST / 2
 
 
 class CTCOutput(keras.layers.Layer):
-    """Memory [B, F, M] and mask [B, F] to float32 logits [B, F, V], blank for certain past the end.
+    """Maps memory [B, F, M] with mask [B, F] to float32 logits [B, F, V]; see `blank_past_end`.
 
     Args:
-        size: V, the blank included.
+        size: V, with the blank.
         memory_width: M.
-        dropout: on the memory.
-        initializer: of the matrix.
+        dropout: the dropout rate on the memory.
+        initializer: the initializer of the weight matrix.
     """
 
     def __init__(self, size: int, memory_width: int, dropout: float, initializer: str, **kwargs: Any):
@@ -72,7 +76,7 @@ class CTCOutput(keras.layers.Layer):
         self.dense.build((None, None, self.memory_width))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        """Keras would multiply the loss by a mask that recurrent layers leave on their outputs."""
+        """Returns no mask. Otherwise Keras would multiply the loss by the mask of a recurrent encoder."""
 
     def call(self, memory: Any, mask: Any, training: bool | None = None) -> Any:
         return blank_past_end(self.dense(self.dropout(memory, training=training)), mask)

@@ -10,10 +10,10 @@ from keras import ops
 
 
 class SequenceDense(keras.layers.Dense):
-    """`keras.layers.Dense` over the last axis of [B, T, D] or longer shapes, computed as one matrix product over rows.
+    """`keras.layers.Dense` for inputs [B, T, D] or of higher rank, computed as one matrix product over all rows.
 
-    The same numbers as `Dense`, which on TensorFlow finds its way through `tf.tensordot`: ten operations on shapes for
-    each product, more time than the product itself where a decoding step has few rows.
+    The results are those of `Dense`. On TensorFlow `Dense` calls `tf.tensordot`, which adds ten operations on shapes to
+    each product. In a decoding step with few rows they take more time than the product.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -25,7 +25,12 @@ class SequenceDense(keras.layers.Dense):
 
 
 def side_by_side(initializer: str, widths: Sequence[int]) -> Callable[..., Any]:
-    """An initializer of a matrix that stands for several: each of the given widths is drawn as one of its own."""
+    """Returns an initializer of a matrix that consists of several matrices side by side.
+
+    Args:
+        initializer: the name of the initializer. It draws each of the matrices separately.
+        widths: the widths of the matrices.
+    """
 
     def draw(shape: Any, dtype: Any = None) -> Any:
         parts = [keras.initializers.get(initializer)((*shape[:-1], width), dtype) for width in widths]

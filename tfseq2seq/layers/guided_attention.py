@@ -1,4 +1,4 @@
-"""Guided attention: a loss that grows with the distance of attention from the diagonal (Tachibana et al. 2018)."""
+"""Guided attention: a loss that penalizes attention far from the diagonal (Tachibana et al. 2018)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from keras import ops
 
 
 class GuidedAttention(keras.layers.Layer):
-    """Adds a loss, in training, for attending early in the source while late in the target, or late while early.
+    """Adds a loss in training if attention is far from the diagonal.
 
-    Attention a_ts at target position t of T and source position s of S costs
+    The cost of attention weight a_ts, at target position t of T and source position s of S, is
 
         a_ts (1 - exp(-(t/T - s/S)^2 / 2 width^2))
 
-    and the loss is the mean over real target positions of the sum over s, from 0 to 1, times `weight` and `share`.
-    Tachibana et al. take the mean over s as well, which makes the same weight worth less the longer the source is.
+    The loss is the sum over s and the mean over real target positions, which is between 0 and 1, times `weight` and
+    `share`. Tachibana et al. also take the mean over s. The effect of a weight would then depend on the source length.
 
     Args:
-        weight: of the loss.
-        width: how far off the diagonal, as a share of the whole, costs 0.39 (one deviation).
+        weight: the weight of the loss.
+        width: the standard deviation of the penalty, as a share of the lengths. At this distance the cost is 0.39 a_ts.
 
-    `share` is a weight of the layer, 1 at first, so that a callback can move it while a compiled step runs.
+    `share` is initially 1. It is a weight of the layer, so a callback can change it between compiled training steps.
     """
 
     def __init__(self, weight: float, width: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.weight, self.width = weight, width
-        # Not cast: the loss it scales is float32 under every dtype policy, and TensorFlow multiplies no two dtypes.
+        # `share` stays float32 under all dtype policies, because the loss is float32 and TensorFlow does not convert.
         self.share = self.add_weight(
             shape=(), initializer="ones", trainable=False, autocast=False, dtype="float32", name="share"
         )
@@ -36,11 +36,18 @@ class GuidedAttention(keras.layers.Layer):
     def call(
         self, hidden: Any, attention: Any, memory_mask: Any, target_mask: Any, training: bool | None = None
     ) -> Any:
-        """Hidden vectors [B, T, D], as they are; attention [B, T, S] and the masks [B, S] and [B, T] make the loss."""
+        """Returns the hidden vectors [B, T, D] unchanged, and adds the loss in training.
+
+        Args:
+            attention: [B, T, S], the attention weights.
+            memory_mask: [B, S], True on real source positions.
+            target_mask: [B, T], True on real target positions.
+        """
         if training:
             real = ops.cast(target_mask, "float32")
-            apart = ops.expand_dims(_places(real), 2) - ops.expand_dims(_places(ops.cast(memory_mask, "float32")), 1)
-            costs = 1.0 - ops.exp(-ops.square(apart) / (2.0 * self.width**2))
+            source_positions = _relative_positions(ops.cast(memory_mask, "float32"))
+            distances = ops.expand_dims(_relative_positions(real), 2) - ops.expand_dims(source_positions, 1)
+            costs = 1.0 - ops.exp(-ops.square(distances) / (2.0 * self.width**2))
             costs = ops.sum(ops.cast(attention, "float32") * costs, axis=-1)
             mean = ops.sum(costs * real) / ops.maximum(ops.sum(real), 1.0)
             self.add_loss(self.weight * self.share * mean)
@@ -50,6 +57,6 @@ class GuidedAttention(keras.layers.Layer):
         return {**super().get_config(), "weight": self.weight, "width": self.width}
 
 
-def _places(real: Any) -> Any:
-    """[B, N], 1 where real, to each position's number from 1 to the last one's, as a share of that."""
+def _relative_positions(real: Any) -> Any:
+    """Returns n/N for the n-th of N real positions, as [B, N]. The input [B, N] is 1 at real positions, 0 elsewhere."""
     return ops.cumsum(real, axis=1) / ops.maximum(ops.sum(real, axis=1, keepdims=True), 1.0)

@@ -1,7 +1,7 @@
-"""Positions: added to token embeddings, or turning queries and keys.
+"""Position encodings: vectors to add to token embeddings, and the rotation of queries and keys.
 
-Angles are in float32: in 16 bits far positions would fall together. keras-hub's layers give the same numbers (the tests
-say so) by several einsums, for which a decoding step has no time, and take seconds to import.
+Angles are in float32. In 16 bits distant positions would get equal angles. The layers of keras-hub give the same
+results, as the tests show. They use several einsums, which are slow in a decoding step, and take seconds to import.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from keras import ops
 
 
 class PositionedEmbedding(keras.layers.Layer):
-    """Scales token vectors by the root of their width, adds absolute positions and applies dropout.
+    """Scales token vectors by the square root of their width, adds absolute positions and applies dropout.
 
-    The scale lets one matrix serve as embedding and as output layer (Vaswani et al. 2017, section 3.4): it starts with
-    deviation D^-0.5, right for logits, and the scaled vectors have deviation 1.
+    Because of the scale one matrix can serve as embedding and as output layer (Vaswani et al. 2017, section 3.4). Its
+    initial standard deviation is D^-0.5, which suits logits. The scaled vectors have standard deviation 1.
 
     Args:
         width: D.
-        positions: "sinusoidal" (fixed) or "learned"; other kinds enter elsewhere and nothing is added here.
-        max_positions: rows of the learned table.
-        dropout: on the sum.
+        positions: "sinusoidal" (fixed) or "learned". With other values no positions are added here.
+        max_positions: the number of learned positions.
+        dropout: the dropout rate on the sum.
     """
 
     def __init__(
@@ -42,24 +42,24 @@ class PositionedEmbedding(keras.layers.Layer):
             )
 
     def call(self, inputs: Any, start: Any = None, training: bool | None = None) -> Any:
-        """[B, T, D] token vectors to [B, T, D].
+        """Returns [B, T, D] for token vectors [B, T, D].
 
         Args:
-            start: None when the T rows are successive positions from 0; a scalar when all of them stand at that one
-                position, as the hypotheses of a decoding step do.
+            start: None if the T rows are at positions 0 to T - 1. A scalar if all rows are at this position, as the
+                hypotheses in a decoding step.
         """
         outputs = inputs * self.width**0.5
         if self.positions == "sinusoidal":
-            rows = sinusoids(self._places(inputs, start), self.width)
+            rows = sinusoids(self._indices(inputs, start), self.width)
             outputs = outputs + ops.expand_dims(ops.cast(rows, inputs.dtype), 0)
         elif self.positions == "learned":
-            # Past the end of the table the last row is repeated rather than read out of bounds.
-            indices = ops.minimum(self._places(inputs, start), self.max_positions - 1)
+            # Positions after the end of the table use its last row, because `take` must not read out of bounds.
+            indices = ops.minimum(self._indices(inputs, start), self.max_positions - 1)
             outputs = outputs + ops.expand_dims(ops.take(ops.cast(self.table, inputs.dtype), indices, axis=0), 0)
         return self.dropout(outputs, training=training)
 
     @staticmethod
-    def _places(inputs: Any, start: Any) -> Any:
+    def _indices(inputs: Any, start: Any) -> Any:
         if start is not None:
             return ops.reshape(ops.cast(start, "int32"), (1,))
         return ops.arange(ops.shape(inputs)[1], dtype="int32")
@@ -75,8 +75,10 @@ class PositionedEmbedding(keras.layers.Layer):
 
 
 def sinusoids(indices: Any, width: int) -> Any:
-    """[T] places to [T, D] float32: sines in even and cosines in odd columns, of wavelengths from 2 pi to 10000 * 2 pi
-    (Vaswani et al. 2017, section 3.5)."""
+    """Returns sinusoidal position vectors [T, D] float32 for positions [T] (Vaswani et al. 2017, section 3.5).
+
+    Even columns are sines and odd columns are cosines. The wavelengths are from 2 pi to 10000 * 2 pi.
+    """
     columns = np.arange(width)
     rates = ops.convert_to_tensor(10000.0 ** (-2.0 * (columns // 2) / width), "float32")
     angles = ops.expand_dims(ops.cast(indices, "float32"), 1) * rates
@@ -84,12 +86,15 @@ def sinusoids(indices: Any, width: int) -> Any:
 
 
 def rotate(inputs: Any, indices: Any) -> Any:
-    """Queries or keys [B, H, T, d] at places [T], each pair of columns (i, i + d / 2) turned by place * 10000^(-2i / d)
-    (Su et al. 2021): their products then depend on the distance of the places alone."""
+    """Rotates queries or keys [B, H, T, d] by their positions [T] (rotary positions, Su et al. 2021).
+
+    Each pair of columns (i, i + d / 2) is rotated by position * 10000^(-2i / d). The product of a query and a key then
+    depends only on the distance of their positions.
+    """
     half = inputs.shape[-1] // 2
     rates = ops.convert_to_tensor(10000.0 ** (-np.arange(half) / half), "float32")
     angles = ops.expand_dims(ops.cast(indices, "float32"), 1) * rates
     sines, cosines = ops.sin(angles), ops.cos(angles)
     first, second = ops.split(ops.cast(inputs, "float32"), 2, axis=-1)
-    turned = ops.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
-    return ops.cast(turned, inputs.dtype)
+    rotated = ops.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
+    return ops.cast(rotated, inputs.dtype)

@@ -1,4 +1,4 @@
-"""Recurrent cells and layers by name, stacks of cells, and the loop over time that decoders need."""
+"""Recurrent cells and layers, a stack of cells, and the loop over time of decoders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from keras import ops
 
 from tfseq2seq.layers.dense import SequenceDense
 
+# The number of states, and of gates with the candidate, of each kind of cell.
 STATES = {"simple": 1, "lstm": 2, "gru": 1}
 GATES = {"simple": 1, "lstm": 4, "gru": 3}
 
@@ -19,14 +20,14 @@ def _simple(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
 
 
 def _lstm(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
-    """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000. Gates in the order i, f, c, o."""
+    """LSTM (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000). The order is i, f, c, o."""
     input_gate, forget_gate, candidate, output_gate = ops.split(projected + recurrent, 4, axis=-1)
-    memory = ops.sigmoid(forget_gate) * states[1] + ops.sigmoid(input_gate) * ops.tanh(candidate)
-    return [ops.sigmoid(output_gate) * ops.tanh(memory), memory]
+    cell_state = ops.sigmoid(forget_gate) * states[1] + ops.sigmoid(input_gate) * ops.tanh(candidate)
+    return [ops.sigmoid(output_gate) * ops.tanh(cell_state), cell_state]
 
 
 def _gru(projected: Any, recurrent: Any, states: Sequence[Any]) -> list[Any]:
-    """Cho et al. 2014, the reset gate after the recurrent product as in cuDNN. Gates in the order z, r, h."""
+    """GRU (Cho et al. 2014) with the reset gate after the recurrent product, as in cuDNN. The order is z, r, h."""
     update_x, reset_x, candidate_x = ops.split(projected, 3, axis=-1)
     update_h, reset_h, candidate_h = ops.split(recurrent, 3, axis=-1)
     update_gate = ops.sigmoid(update_x + update_h)
@@ -38,7 +39,7 @@ CELLS = {"simple": _simple, "lstm": _lstm, "gru": _gru}
 
 
 class _SimpleCell(keras.layers.SimpleRNNCell):
-    """Of Keras's cells whose input is already projected; the same weights under the same names."""
+    """A Keras cell whose input is already projected. Its weights have the same names as in Keras."""
 
     def call(self, projected: Any, states: Sequence[Any], training: bool | None = None) -> tuple[Any, list[Any]]:
         new_states = _simple(projected, ops.matmul(states[0], self.recurrent_kernel), states)
@@ -64,7 +65,8 @@ _CELLS: dict[Any, Any] = {
 }
 
 
-_USUAL = {
+# The only supported values of these options.
+_SUPPORTED = {
     "activation": "tanh",
     "recurrent_activation": "sigmoid",
     "use_bias": True,
@@ -75,27 +77,27 @@ _USUAL = {
 
 
 class _ProjectsAtOnce(keras.layers.RNN):
-    """How a recurrent layer of Keras runs where the backend has no kernel for its whole loop, as cuDNN has.
+    """A faster loop for a recurrent layer of Keras, used if the backend has no kernel for it such as cuDNN's.
 
-    The product with the input matrix is one for all positions, and only the recurrent one is in the loop. Keras has
-    both in the loop, where the gradient of the input matrix is summed up position by position.
+    One product projects the inputs of all positions, and the loop has only the recurrent product. In Keras the loop has
+    both products, and therefore also sums the gradient of the input matrix position by position.
 
-    It stands between a layer of Keras and its base class, for the layer to reach it when it has found no kernel.
+    The class is between a Keras layer and its base class. The layer calls it after it has found no kernel.
     """
 
     def __init__(self, cell: Any, **kwargs: Any):
         config = cell.get_config()
-        for name, usual in _USUAL.items():
-            if config.get(name, usual) != usual:
-                raise ValueError(f"{name}={config[name]!r} is not for this layer; take that of Keras")
-        # A cell made anew would draw other seeds: weights would begin otherwise than those of Keras's layer.
+        for name, supported in _SUPPORTED.items():
+            if config.get(name, supported) != supported:
+                raise ValueError(f"{name}: must be {supported!r}, got {config[name]!r}; use the layer of Keras")
+        # A new cell would draw other seeds, and its initial weights would differ from those of the Keras layer.
         cell.__class__ = _CELLS[type(cell)]
         super().__init__(cell, **kwargs)
 
     def project_input(self, inputs: Any) -> Any:
-        """[..., D] to its share of the gates, [..., G], which the cell takes."""
+        """Projects inputs [..., D] to the gates [..., G], which are the inputs of the cell."""
         bias = self.cell.bias
-        # Keras's GRU has two rows of biases, the second one behind its recurrent product.
+        # The GRU of Keras has two biases. The second one belongs to the recurrent product.
         return ops.matmul(inputs, self.cell.kernel) + (bias[0] if len(bias.shape) == 2 else bias)
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
@@ -121,7 +123,7 @@ LAYERS: dict[str, Any] = {"simple": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 def _forget_gate_open(shape: Any, dtype: Any = None) -> Any:
-    """Biases of an LSTM, 1 for the forget gate (Jozefowicz et al. 2015)."""
+    """Returns the initial bias of an LSTM: 1 for the forget gate (Jozefowicz et al. 2015), 0 for the others."""
     units = shape[0] // 4
     return ops.concatenate(
         [ops.zeros((units,), dtype), ops.ones((units,), dtype), ops.zeros((2 * units,), dtype)], axis=0
@@ -129,17 +131,17 @@ def _forget_gate_open(shape: Any, dtype: Any = None) -> Any:
 
 
 class CellStack(keras.layers.Layer):
-    """One time step through a stack of recurrent cells.
+    """A stack of recurrent cells, for one time step per call.
 
-    The first cell takes its input projected to the gates, `project_input(x)`, instead of x: inputs that are known
-    beforehand are projected for all steps in one product, an input that never changes only once.
+    The input of the first cell is `project_input(x)` instead of x. If the inputs are known in advance, one product can
+    project those of all steps. A constant input is projected only once.
 
     Args:
-        cell: simple, lstm or gru.
-        layers: cells in the stack.
-        units: U, of every cell.
-        input_width: of x.
-        initializer: of the input matrices; recurrent ones are orthogonal.
+        cell: "simple", "lstm" or "gru".
+        layers: the number of cells.
+        units: U, the number of units in each cell.
+        input_width: the width of x.
+        initializer: the initializer of the input matrices. Recurrent matrices are initially orthogonal.
     """
 
     def __init__(self, cell: str, layers: int, units: int, input_width: int, initializer: str, **kwargs: Any):
@@ -165,7 +167,7 @@ class CellStack(keras.layers.Layer):
             for depth in range(layers)
         ]
         self.recurrent_dense = [
-            # The GRU's candidate has its recurrent bias behind the reset gate; elsewhere one bias is enough.
+            # Only the GRU needs a recurrent bias, because its reset gate multiplies the biased recurrent product.
             SequenceDense(
                 self.gates_width,
                 use_bias=cell == "gru",
@@ -182,16 +184,20 @@ class CellStack(keras.layers.Layer):
             recurrent_dense.build((None, self.units))
 
     def project_input(self, inputs: Any) -> Any:
-        """[..., input_width] to its share of the first cell's gates, [..., G]."""
+        """Projects inputs [..., input_width] to the gates of the first cell, [..., G]."""
         return self.input_dense[0](inputs)
 
     def call(self, gates: Any, states: Sequence[Any], dropout_masks: Any = None) -> tuple[Any, list[Any]]:
-        """The first cell's gates [N, G] and states [N, U] each to the top cell's output [N, U] and the next states.
+        """Computes one time step.
 
         Args:
-            gates: from `project_input`, with whatever else enters the first cell added.
-            dropout_masks: [N, (layers - 1) * U], between cells. The caller draws them, because not every backend
-                draws random numbers inside a loop.
+            gates: [N, G], the result of `project_input`. Other inputs of the first cell can be added to it.
+            states: [N, U] each, the states of all cells.
+            dropout_masks: [N, (layers - 1) * U], the dropout masks between cells. The caller draws them, because some
+                backends cannot draw random numbers inside a loop.
+
+        Returns:
+            The output [N, U] of the top cell, and the next states.
         """
         new_states: list[Any] = []
         for depth, recurrent in enumerate(self.recurrent_dense):
@@ -209,17 +215,18 @@ class CellStack(keras.layers.Layer):
 
 
 def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """Runs `carry = advance(carry, {name: input_t})` over time.
+    """Runs `carry = advance(carry, {name: input_t})` for all time steps.
 
-    Two limits of `keras.ops.scan` on TensorFlow are met here: outputs have the carry's own structure, so the carry is
-    the output; and of several inputs the length must be known when tracing, so they travel as one.
+    `keras.ops.scan` has two limits on TensorFlow. The outputs must have the structure of the carry, so the carry is the
+    output. With several inputs, their length must be known when the graph is traced, so the inputs are concatenated.
 
     Args:
+        advance: the function of a step.
         first: the carry before the first step.
-        inputs: [T, B, ...] each, of rank 3 and one dtype.
+        inputs: [T, B, ...] each, with rank 3 and the same dtype.
 
     Returns:
-        The last carry, and all of them stacked along a new leading axis.
+        The last carry, and the carries of all steps stacked along a new first axis.
     """
     widths = {name: value.shape[-1] for name, value in inputs.items()}
     joined = ops.concatenate(list(inputs.values()), axis=-1) if len(inputs) > 1 else next(iter(inputs.values()))
@@ -236,5 +243,5 @@ def over_time(advance: Callable[[Any, dict[str, Any]], Any], first: Any, inputs:
 
 
 def time_major(inputs: Any) -> Any:
-    """[B, T, ...] to [T, B, ...] and back."""
+    """Swaps the first two axes: [B, T, ...] to [T, B, ...], or back."""
     return ops.swapaxes(inputs, 0, 1)

@@ -1,6 +1,6 @@
-"""Attention of recurrent decoders: which source positions matter to a decoder state.
+"""Attention of recurrent decoders: weights of the source positions for a decoder state.
 
-Kinds of score between a state q [U] and a source position m [M]:
+The scores of a state q [U] and a source position m [M] are:
 
     additive   v . tanh(W q + V m)                        Bahdanau et al. 2015
     dot        q . m                                      Luong et al. 2015
@@ -8,7 +8,7 @@ Kinds of score between a state q [U] and a source position m [M]:
     scaled     q . m / sqrt(U)                            dot, scaled as in Vaswani et al. 2017
     location   v . tanh(W q + V m + F (f * last weights)) Chorowski et al. 2015
 
-Additive and location scores may take the sum of all past weights as a further term (coverage, See et al. 2017).
+With coverage, additive and location scores have a further term: the sum of all past weights (See et al. 2017).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tfseq2seq.spec import RecurrentDecoderSpec
 
 
 class RecurrentAttention(keras.layers.Layer):
-    """Attention weights over the memory and the context vector they give.
+    """Computes attention weights over the memory, and context vectors.
 
-    What depends on the memory alone is computed once by `prepare`; it is never repeated per hypothesis or step.
+    `prepare` computes everything that depends only on the memory. It is called once for all hypotheses and steps.
 
     Args:
-        spec: kind, inner width, location filters and coverage.
+        spec: the settings of the decoder, for the score, its inner width, the location filters and coverage.
         memory_width: M.
-        initializer: of the weight matrices.
+        initializer: the initializer of the weight matrices.
     """
 
     def __init__(self, spec: RecurrentDecoderSpec, memory_width: int, initializer: str, **kwargs: Any):
@@ -77,17 +77,17 @@ class RecurrentAttention(keras.layers.Layer):
             self.coverage_dense.build((None, None, None, 1))
 
     def prepare(self, memory: Any, mask: Any) -> dict[str, Any]:
-        """From memory [B, S, M] and mask [B, S]: all that scoring needs of them."""
+        """Returns the inputs of scoring that depend only on memory [B, S, M] and mask [B, S]."""
         keys = self.key_dense(memory) if self.inner or self.kind == "general" else memory
         return {"memory": memory, "keys": keys, "bias": ops.expand_dims(attention_bias(mask, self.compute_dtype), 1)}
 
     def call(self, query: Any, fixed: dict[str, Any], last: Any = None, coverage: Any = None) -> tuple[Any, Any]:
-        """From states [B, Q, U] to contexts [B, Q, M] and weights [B, Q, S].
+        """Returns contexts [B, Q, M] and weights [B, Q, S] for states [B, Q, U].
 
         Args:
-            fixed: what `prepare` returned.
-            last: the step before's weights [B, Q, S], for location attention.
-            coverage: the sum of all past weights [B, Q, S], with coverage.
+            fixed: the result of `prepare`.
+            last: [B, Q, S], the weights of the previous step, for location attention.
+            coverage: [B, Q, S], the sum of all past weights, for coverage.
         """
         if self.inner:
             # [B, Q, 1, A] + [B, 1, S, A]
@@ -101,7 +101,7 @@ class RecurrentAttention(keras.layers.Layer):
             scores = ops.matmul(query, ops.swapaxes(fixed["keys"], 1, 2))
             if self.kind == "scaled":
                 scores = scores * self.spec.units**-0.5
-        # Added in the dtype the bias is made for: that of float16 is too small to even out scores in float32.
+        # The bias is added before the scores become float32. Its value for float16 is too small to mask float32 scores.
         scores = scores + ops.cast(fixed["bias"], scores.dtype)
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), query.dtype)
         return ops.matmul(weights, fixed["memory"]), weights

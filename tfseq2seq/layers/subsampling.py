@@ -1,4 +1,4 @@
-"""Frames of features to fewer, wider vectors: what stands before an encoder of audio, in place of an embedding."""
+"""Subsampling: the input layer of an audio encoder, which maps frames of features to fewer vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _KERNEL = 3
 
 
 def subsampled(frames: Any, factor: int) -> Any:
-    """How many positions so many frames become, a number or a tensor: halved and rounded up for each convolution."""
+    """Returns the number of positions for a number of frames, which can be a tensor.
+
+    Each convolution halves the number and rounds it up.
+    """
     while factor > 1:
         frames, factor = (frames + 1) // 2, factor // 2
     return frames
@@ -23,16 +26,16 @@ def subsampled(frames: Any, factor: int) -> Any:
 class ConvolutionSubsampling(keras.layers.Layer):
     """Convolutions of stride 2 over time and frequency, then a projection (Dong et al. 2018, Gulati et al. 2020).
 
-    Each is centered on every second frame, by its own padding: "same" of Keras would shift with the parity of the
-    batch's length, so that padding changed the result. Outputs are normalized and of deviation D^-0.5, as embeddings
-    are, because encoders scale what they read.
+    Each convolution is centered on every second frame, with explicit padding. With the padding "same" of Keras the
+    centers would depend on the parity of the padded length, so padding would change the result.
+    The outputs are normalized to standard deviation D^-0.5, as token embeddings, because encoders scale their inputs.
 
     Args:
-        factor: 1, 2, 4 or 8; 1 has the projection alone.
+        factor: 1, 2, 4 or 8. With 1 there is only the projection.
         width: D.
-        frame_width: W, numbers in a frame.
-        causal: look at earlier frames only, for streaming.
-        initializer: of the weights.
+        frame_width: W, the number of values in a frame.
+        causal: whether convolutions read only earlier frames, for streaming.
+        initializer: the initializer of the weights.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class ConvolutionSubsampling(keras.layers.Layer):
         self.norm.build((None, None, self.width))
 
     def call(self, frames: Any, lengths: Any) -> tuple[Any, Any]:
-        """[B, F, W] and lengths [B] to [B, F', D] and lengths [B]; positions past the end are zero."""
+        """Returns vectors [B, F', D] and lengths [B] for frames [B, F, W] with lengths [B]. Padding becomes zero."""
         x = ops.expand_dims(frames, -1)
         for convolution in self.convolutions:
             x = self._clean(x, lengths)

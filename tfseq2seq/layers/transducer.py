@@ -1,4 +1,4 @@
-"""Prediction and joint network of the RNN transducer (Graves 2012)."""
+"""Prediction network and joint network of the RNN transducer (Graves 2012)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SPECS: dict[str, Any] = {"transducer": TransducerDecoderSpec, "recurrent": Recu
 
 
 class PredictionNetwork(keras.layers.Layer):
-    """Recurrent network over the tokens said so far; a recurrent language model has the same.
+    """Recurrent network over the previous tokens.
 
     Args:
-        spec: sizes.
-        width: D, of the embeddings it reads.
-        initializer: of the input matrices.
+        spec: the settings of the decoder.
+        width: D, the width of the token embeddings.
+        initializer: the initializer of the input matrices.
     """
 
     def __init__(self, spec: TransducerDecoderSpec | RecurrentDecoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -39,7 +39,7 @@ class PredictionNetwork(keras.layers.Layer):
         self.cells.build(None)
 
     def call(self, embedded: Any, training: bool | None = None) -> Any:
-        """[B, U, D] to [B, U, units]."""
+        """Returns predictions [B, U, units] for token embeddings [B, U, D]."""
         projected = self.cells.project_input(self.embedding(embedded, training=training))
         _, states = over_time(
             lambda states, now: self.cells(now["projected"], states)[1],
@@ -49,12 +49,12 @@ class PredictionNetwork(keras.layers.Layer):
         return self.dropout(time_major(states[-self.cells.states_each]), training=training)
 
     def start(self, rows: Any) -> list[Any]:
-        """The states [N, units] before the first token."""
+        """Returns the initial states, [N, units] each."""
         count = self.spec.layers * self.cells.states_each
         return [ops.zeros((rows, self.spec.units), dtype=self.compute_dtype) for _ in range(count)]
 
     def step(self, embedded: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-        """One token [N, D] to [N, units] and the next states."""
+        """Returns predictions [N, units] and the next states for the embeddings [N, D] of one token each."""
         projected = self.cells.project_input(self.embedding(ops.expand_dims(embedded, 1), training=False))
         return self.cells(ops.squeeze(projected, 1), states)
 
@@ -69,14 +69,14 @@ class PredictionNetwork(keras.layers.Layer):
 
 
 class JointNetwork(keras.layers.Layer):
-    """`W tanh(A memory + B prediction)`: logits for every pair of a position and a number of tokens said.
+    """`W tanh(A memory + B prediction)`: logits for each pair of a position and a number of previous tokens.
 
     Args:
-        width: J, in which both are joined.
-        size: V, the blank included.
-        memory_width: of the memory.
-        units: of the prediction network.
-        initializer: of the matrices.
+        width: J, the width of the encoder projection A and of the predictor projection B.
+        size: V, with the blank.
+        memory_width: the width of the memory.
+        units: the number of units of the prediction network.
+        initializer: the initializer of the matrices.
     """
 
     def __init__(self, width: int, size: int, memory_width: int, units: int, initializer: str, **kwargs: Any):
@@ -100,11 +100,13 @@ class JointNetwork(keras.layers.Layer):
         self.output_dense.build((None, None, self.settings["width"]))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        """Keras would multiply the loss by a mask that recurrent layers leave on their outputs."""
+        """Returns no mask. Otherwise Keras would multiply the loss by the mask of a recurrent encoder."""
 
     def call(self, memory: Any, mask: Any, predicted: Any) -> Any:
-        """Memory [B, F, M], mask [B, F] and predictions [B, U, units] to float32 logits [B, F, U, V], blank for certain
-        past the end."""
+        """Returns float32 logits [B, F, U, V] for memory [B, F, M], mask [B, F] and predictions [B, U, units].
+
+        At positions after the end the blank has probability 1.
+        """
         return blank_past_end(
             self.join(
                 ops.expand_dims(self.encoder_projection(memory), 2),
@@ -114,7 +116,7 @@ class JointNetwork(keras.layers.Layer):
         )
 
     def join(self, encoded: Any, predicted: Any) -> Any:
-        """Projections [..., J] that broadcast against each other to logits [..., V]."""
+        """Returns logits [..., V] for an encoder and a predictor projection [..., J], which are broadcast."""
         return self.output_dense(ops.tanh(encoded + predicted))
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Transformer blocks (Vaswani et al. 2017), with layer normalization before (Xiong et al. 2020) or after each part."""
+"""Transformer blocks (Vaswani et al. 2017) with layer normalization before (Xiong et al. 2020) or after sublayers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tfseq2seq.spec import TransformerSpec
 
 
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with ReLU or GELU between them, or a gated pair (SwiGLU, Shazeer 2020).
+    """Two dense layers with an activation between them, which can be gated (SwiGLU, Shazeer 2020).
 
     Args:
-        width: D, of input and output.
-        inner: width between.
-        activation: relu, gelu or swiglu.
-        dropout: on the inner activations.
-        initializer: of the weight matrices.
+        width: D, the width of input and output.
+        inner: the inner width.
+        activation: "swiglu", or the name of a Keras activation such as "relu" or "gelu".
+        dropout: the dropout rate on the inner activations.
+        initializer: the initializer of the weight matrices.
     """
 
     def __init__(self, width: int, inner: int, activation: str, dropout: float, initializer: str, **kwargs: Any):
@@ -47,7 +47,7 @@ class FeedForward(keras.layers.Layer):
         self.outer_dense.build((None, None, self.settings["inner"]))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """[B, T, D] to [B, T, D]."""
+        """Returns [B, T, D] for inputs [B, T, D]."""
         hidden = self.inner_dense(inputs)
         if self.gate is not None:
             hidden = hidden * self.gate(inputs)
@@ -58,16 +58,16 @@ class FeedForward(keras.layers.Layer):
 
 
 class TransformerBlock(keras.layers.Layer):
-    """Self-attention, attention to a memory where there is one, and feed-forward, each with residual and normalization.
+    """Self-attention, cross-attention to a memory if there is one, and feed-forward layers.
 
-    The same call serves the encoder (no memory), teacher-forced decoding (no cache) and one decoding step (a cache), so
-    that training and search cannot drift apart.
+    Each sublayer has a residual connection and layer normalization. The encoder (without memory), teacher forcing
+    (without cache) and a decoding step (with cache) use the same `call`, so training and search cannot differ.
 
     Args:
-        spec: sizes and kinds.
+        spec: the settings of the encoder or decoder.
         width: D.
-        memory_width: width of the memory; 0 builds no attention to one.
-        initializer: of the weight matrices.
+        memory_width: the width of the memory. 0 means no cross-attention.
+        initializer: the initializer of the weight matrices.
     """
 
     def __init__(self, spec: TransformerSpec, width: int, memory_width: int, initializer: str, **kwargs: Any):
@@ -120,20 +120,20 @@ class TransformerBlock(keras.layers.Layer):
         key_positions: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, Any, Any]:
-        """One block over [B, Q, D].
+        """Computes the block for inputs [B, Q, D].
 
         Args:
-            bias: [B or 1, Q or 1, S] over what self-attention sees.
-            positions: [Q] int, of the rows of `inputs`.
-            memory: keys and values from `cross_attention.keys_values`.
-            memory_bias: [B, 1, S'] over the memory.
-            cache: keys and values [B, G, N, d] of earlier steps; those of `inputs` are written into them.
-            rows: from `cache_rows`, where to, with a cache.
-            key_positions: [N] int, with a cache.
+            bias: [B or 1, Q or 1, S], the bias of self-attention.
+            positions: [Q] int, the positions of the inputs.
+            memory: the keys and values from `cross_attention.keys_values`.
+            memory_bias: [B, 1, S'], the bias of cross-attention.
+            cache: the keys and values [B, G, N, d] of earlier steps. Those of the inputs are written into it.
+            rows: with a cache, the rows to write to, from `cache_rows`.
+            key_positions: with a cache, the positions of its entries, [N] int.
 
         Returns:
-            Output [B, Q, D], weights of the attention to the memory [B, H, Q, S'] (None without one), and the keys and
-            values that self-attention used: the updated cache.
+            The output [B, Q, D], the weights of cross-attention [B, H, Q, S'] (None without a memory), and the keys and
+            values of self-attention, which are the updated cache.
         """
 
         def attend_self(x: Any) -> Any:
@@ -142,8 +142,8 @@ class TransformerBlock(keras.layers.Layer):
             if cache is not None:
                 own = [write_rows(old, new, rows) for old, new in zip(cache, own, strict=True)]
             cache = tuple(own)
-            seen_positions = positions if key_positions is None else key_positions
-            return self.self_attention(queries, *own, bias, positions, seen_positions, training=training)[0]
+            own_positions = positions if key_positions is None else key_positions
+            return self.self_attention(queries, *own, bias, positions, own_positions, training=training)[0]
 
         weights = None
 
@@ -175,21 +175,30 @@ class TransformerBlock(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TransformerBlock:
-        # Encoder and decoder specs have the same fields; which of the two it was does not matter to a block.
+        # The specs of encoder and decoder have the same fields, so their common base class is enough for a block.
         return cls(**{**config, "spec": from_dict(TransformerSpec, config["spec"])})
 
 
 def cache_rows(shape: Any, slot: Any, count: Any) -> Any:
-    """Places of `count` entries from `slot` on along N in [B, G, N, d] seen as rows of d: [B * G * count, 1] int32."""
+    """Returns the row indices of cache entries, for `write_rows`.
+
+    Args:
+        shape: the shape [B, G, N, d] of the cache, which is viewed as B * G * N rows.
+        slot: the index of the first entry along N.
+        count: the number of entries.
+
+    Returns:
+        [B * G * count, 1] int32.
+    """
     first = ops.expand_dims(ops.arange(shape[0] * shape[1], dtype="int32") * shape[2], 1)
     return ops.reshape(first + slot + ops.expand_dims(ops.arange(count, dtype="int32"), 0), (-1, 1))
 
 
 def write_rows(cache: Any, entries: Any, rows: Any) -> Any:
-    """[B, G, N, d] with entries [B, G, count, d] at `rows`.
+    """Writes entries [B, G, count, d] at `rows` of a cache [B, G, N, d], and returns the new cache.
 
-    A scatter, not `ops.slice_update`: TensorFlow has that one as an XLA program only, which is compiled at the first
-    call and is no operation of TFLite.
+    It uses a scatter operation. On TensorFlow `ops.slice_update` is an XLA program, which is compiled in the first call
+    and which TFLite does not support.
     """
     width = cache.shape[-1]
     flat = ops.scatter_update(

@@ -1,1 +1,1 @@
-"""Encoders, decoders and the models made of them. They import keras only, so they run on every Keras backend."""
+"""Encoders, decoders and complete models. They use only Keras, so they run on every Keras backend."""

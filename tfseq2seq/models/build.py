@@ -1,4 +1,4 @@
-"""The model a recipe asks for."""
+"""Builds the model of a recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfseq2seq.spec import (
     lookup,
 )
 
-# The model class for each family of decoders.
+# The model class of each decoder family.
 MODELS: dict[type, Any] = {
     AutoregressiveDecoderBase: Seq2Seq,
     CTCDecoderSpec: CTCModel,
@@ -25,12 +25,12 @@ MODELS: dict[type, Any] = {
 
 
 def build_model(spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int, **kwargs: Any) -> Any:
-    """A model with fresh weights.
+    """Returns a model with random initial weights.
 
     Args:
-        spec: encoder and decoder.
-        source: what the model reads.
-        source_size: entries of the source vocabulary; 0 where there is none.
-        target_size: entries of the target vocabulary.
+        spec: the settings of the model.
+        source: the settings of the source.
+        source_size: the size of the source vocabulary, or 0 if there is none.
+        target_size: the size of the target vocabulary.
     """
     return lookup(MODELS, spec.decoder)(spec, source_size, target_size, source, **kwargs)

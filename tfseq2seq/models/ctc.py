@@ -1,4 +1,4 @@
-"""Encoder and CTC output: the shortest way from sound to text."""
+"""The CTC model: an encoder with a CTC output layer (Graves et al. 2006)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfseq2seq.spec import CTCDecoderSpec, ModelSpec, SourceSpec
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class CTCModel(Trainable):
-    """Called on {"source": [B, N] samples, "source_length": [B]} it gives float32 logits [B, F, V], blank being 0.
+    """Maps {"source": samples [B, N], "source_length": [B]} to float32 logits [B, F, V]. The blank has id 0.
 
     Args:
-        spec: with a decoder of kind ctc.
-        source_size: entries of the source vocabulary; 0 where there is none.
-        target_size: V, entries of the target vocabulary; <pad> stands for the blank.
-        source: what the model reads.
+        spec: the settings of the model, with a decoder of kind ctc.
+        source_size: the size of the source vocabulary, or 0 if there is none.
+        target_size: V, the size of the target vocabulary. <pad> serves as the blank.
+        source: the settings of the source.
     """
 
     def __init__(self, spec: ModelSpec, source_size: int, target_size: int, source: SourceSpec, **kwargs: Any):

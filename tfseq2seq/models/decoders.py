@@ -1,16 +1,17 @@
-"""Decoders: embedded target so far, and memory, to what the output layer turns into logits.
+"""Decoders. They map the memory and the embeddings of previous tokens to hidden vectors for the output layer.
 
-Each has three ways in over the same weights:
+Each decoder has three functions, which use the same weights:
 
-    call(embedded [B, T, D], memory, ...)          teacher forcing: the whole target at once
-    start(memory, ..., beam, length)               `fixed` per example, and an empty `cache`
+    call(embedded [B, T, D], memory, ...)          teacher forcing, for all target positions at once
+    start(memory, ..., beam, length)               the tensors `fixed` and an empty `cache` for a search
     step(embedded [B, K, D], index, visible, ...)  one position of K hypotheses per example
 
-`cache["state"]` holds what belongs to a hypothesis, [B, K, ...] each: search reorders it as hypotheses change place.
-`cache["history"]` holds what was written per position and slot, [..., length * K, width] each; it is never moved, and
-search widens it when `length` turns out too short. `visible` [B, K, length * K] tells which entries (position * K +
-slot) are a hypothesis's own past, so that following a beam costs a small mask instead of copying keys and values.
-`fixed` is what stays the same over the steps, per example and never repeated per hypothesis.
+- `fixed` has tensors that are the same in all steps. They have one entry per example, and none per hypothesis.
+- `cache["state"]` has the states of the hypotheses, [B, K, ...] each. Search reorders them with the hypotheses.
+- `cache["history"]` has an entry for each position and slot, [..., length * K, width] each. It is a growing cache.
+  Search never moves its entries, and enlarges it if the hypotheses become longer than `length`.
+- `visible` [B, K, length * K] is True at the entries of a hypothesis's own past. The entry of a position and a slot has
+  the index position * K + slot. Search updates this small mask instead of copying keys and values.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoder
 
 
 class TransformerDecoder(keras.layers.Layer):
-    """Stack of Transformer blocks. Its attention weights are the last block's, averaged over heads.
+    """Stack of Transformer blocks. The attention weights are those of the last block, averaged over heads.
 
-    With a memory width of 0 there is no memory, as in a language model, and the attention has no column.
+    A memory width of 0 means no memory, as in a language model. The attention weights then have no columns.
     """
 
-    # Teacher forcing computes all positions at once, and steps read a cache entry for each position.
+    # Teacher forcing computes all positions at once, and a step reads the cache entries of all earlier positions.
     parallel = True
 
     def __init__(
@@ -68,7 +69,7 @@ class TransformerDecoder(keras.layers.Layer):
         target_mask: Any = None,
         training: bool | None = None,
     ) -> tuple[Any, Any]:
-        """[B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
+        """Returns hidden vectors [B, T, D] and attention weights [B, T, S] for token embeddings [B, T, D]."""
         fixed = self._fixed(memory)
         positions = ops.arange(ops.shape(embedded)[1], dtype="int32")
         bias = attention_bias(causal_mask(ops.shape(embedded)[1]), self.compute_dtype)
@@ -79,7 +80,7 @@ class TransformerDecoder(keras.layers.Layer):
         return self._finish(x, weights, fixed["bias"])
 
     def start(self, memory: Memory, beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Keys and values of the memory, and room for those of `length` positions of `beam` hypotheses."""
+        """Returns the keys and values of the memory, and an empty cache for `length` positions of `beam` hypotheses."""
         attention = self.blocks[0].self_attention
         shape = (ops.shape(memory.values)[0], attention.groups, beam * length, attention.head_width)
         history = [tuple(ops.zeros(shape, dtype=self.compute_dtype) for _ in range(2)) for _ in self.blocks]
@@ -88,7 +89,11 @@ class TransformerDecoder(keras.layers.Layer):
     def step(
         self, embedded: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
     ) -> tuple[Any, dict[str, Any], Any]:
-        """[B, K, D] at position `index` to hidden [B, K, D], the next cache and attention [B, K, S]."""
+        """Computes one step for token embeddings [B, K, D] at position `index`.
+
+        Returns:
+            Hidden vectors [B, K, D], the next cache, and attention weights [B, K, S].
+        """
         beam = ops.shape(embedded)[1]
         positions = ops.broadcast_to(ops.reshape(index, (1,)), (beam,))
         key_positions = ops.arange(ops.shape(visible)[2], dtype="int32") // beam
@@ -105,9 +110,9 @@ class TransformerDecoder(keras.layers.Layer):
         return hidden, {"state": {}, "history": history}, attention
 
     def _fixed(self, memory: Memory) -> dict[str, Any]:
-        """What the blocks read of the memory, and its mask as a bias; of no memory the bias alone, [B, 1, 0]."""
+        """Returns the keys and values of the memory for each block, and the bias of the memory, [B, 1, S]."""
         bias = ops.expand_dims(attention_bias(memory.mask, self.compute_dtype), 1)
-        # Nothing at all, not None, where there is no memory: exports take these tensors one by one.
+        # Without a memory a block has (), not None, because exports flatten this structure into a list of tensors.
         keys_values = [
             () if block.cross_attention is None else block.cross_attention.keys_values(memory.values)
             for block in self.blocks
@@ -124,13 +129,15 @@ class TransformerDecoder(keras.layers.Layer):
 class RecurrentDecoder(keras.layers.Layer):
     """Stack of recurrent cells with attention (Luong et al. 2015), or with a fixed context vector.
 
-    At each step the cells read the token's embedding and, with input feeding, the last attentional vector; the top
-    state attends to the memory; state and context make the attentional vector `tanh(W [state; context])`, the output.
-    Without attention the context is the encoder's summary, read at every step (Cho et al. 2014). With a memory width of
-    0 there is no context either, as in a language model.
+    In each step the cells read the embedding of a token and, with input feeding, the last attentional vector. The state
+    of the top cell attends to the memory, which gives a context. The output is the attentional vector
+    `tanh(W [state; context])`.
+
+    Without attention the context is the summary of the encoder, which the cells read in each step (Cho et al. 2014). A
+    memory width of 0 means no context, as in a language model.
     """
 
-    # Teacher forcing goes through time, and a state holds all of the past.
+    # Teacher forcing is a loop over time, and the states contain the whole past.
     parallel = False
 
     def __init__(
@@ -145,15 +152,16 @@ class RecurrentDecoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.spec, self.width, self.summary_width = spec, width, summary_width
-        # The context that stands in for attention: one vector, or nothing at all.
+        # Without attention there is a fixed context vector, or no context.
         self.fixed_context = spec.attention == "none"
         self.has_context = memory_width > 0
-        # Where a step needs the one before's output, time has to be walked; otherwise all steps attend at once.
+        # If a step needs the output of the previous step, the loop over time includes attention. Otherwise attention is
+        # computed after the loop, for all steps at once.
         fed = not self.fixed_context and spec.input_feeding
         self.stepwise = stepwise or fed or spec.coverage or spec.attention == "location"
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
         self.cells = CellStack(spec.cell, spec.layers, spec.units, width, initializer, name="cells")
-        # What the first cell reads beside the embedding: the last attentional vector, or the fixed context.
+        # Projects the second input of the first cell: the last attentional vector or the fixed context.
         self.feed: Any = None
         if fed or (self.fixed_context and self.has_context):
             self.feed = SequenceDense(
@@ -163,7 +171,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.attention_layer: Any = None
         if not self.fixed_context:
             self.attention_layer = RecurrentAttention(spec, memory_width, initializer, name="alignment")
-        # tanh(W [state; context]) as tanh(W1 state + W2 context): a fixed context has its product once.
+        # tanh(W [state; context]) is tanh(W1 state + W2 context). The product with a fixed context is computed once.
         self.combine = SequenceDense(width, kernel_initializer=initializer, name="combine")
         self.combine_context: Any = None
         if self.has_context:
@@ -190,7 +198,10 @@ class RecurrentDecoder(keras.layers.Layer):
             bridge.build((None, self.summary_width))
 
     def call(self, embedded: Any, memory: Memory, target_mask: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """[B, T, D] to hidden [B, T, D] and attention [B, T, S] (uniform for a fixed context)."""
+        """Returns hidden vectors [B, T, D] and attention weights [B, T, S] for token embeddings [B, T, D].
+
+        With a fixed context the attention weights are uniform.
+        """
         fixed, cache = self.start(memory, 1, 1)
         inputs = {
             "projected": time_major(self.project_input(embedded, fixed, training)),
@@ -209,7 +220,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return self.dropout(hidden, training=training), attention
 
     def start(self, memory: Memory, beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What attention needs of the memory, and the first state of every hypothesis."""
+        """Returns the tensors that attention needs of the memory, and a cache with the initial states."""
         batch, source = ops.shape(memory.values)[0], ops.shape(memory.values)[1]
         if self.bridges:
             cells = [bridge(memory.summary) for bridge in self.bridges]
@@ -233,8 +244,13 @@ class RecurrentDecoder(keras.layers.Layer):
     def step(
         self, embedded: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
     ) -> tuple[Any, dict[str, Any], Any]:
-        """[B, K, D] to hidden [B, K, D], the next cache and attention [B, K, S]. A state holds all the past there is,
-        so `index` and `visible` do not matter here."""
+        """Computes one step for token embeddings [B, K, D].
+
+        `index` and `visible` are not used, because the states contain the whole past.
+
+        Returns:
+            Hidden vectors [B, K, D], the next cache, and attention weights [B, K, S].
+        """
         projected, state = self.project_input(embedded, fixed, training=False), cache["state"]
         if self.stepwise:
             state = self.advance(state, {"projected": projected}, fixed)
@@ -244,20 +260,22 @@ class RecurrentDecoder(keras.layers.Layer):
         return hidden, {"state": {"cells": cells}, "history": {}}, attention
 
     def project_input(self, embedded: Any, fixed: dict[str, Any], training: bool | None) -> Any:
-        """[B, T, D] to what the first cell reads of it, and of a fixed context: [B, T, G]."""
+        """Projects token embeddings [B, T, D], and a fixed context, to the gates of the first cell, [B, T, G]."""
         projected = self.cells.project_input(self.embedding(embedded, training=training))
         return projected + fixed["projected"] if "projected" in fixed else projected
 
     def dropout_masks(self, embedded: Any, training: bool | None) -> dict[str, Any]:
-        """Dropout masks between layers for every step, [T, B, (layers - 1) * U], where there are any."""
+        """Returns the dropout masks between layers for all steps, [T, B, (layers - 1) * U]; empty without dropout."""
         if self.spec.layers == 1 or not self.spec.dropout or training is False:
             return {}
         shape = (ops.shape(embedded)[1], ops.shape(embedded)[0], (self.spec.layers - 1) * self.spec.units)
         return {"dropout_masks": self.dropout(ops.ones(shape, dtype=self.compute_dtype), training=training)}
 
     def advance(self, carry: dict[str, Any], now: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """One step of stepwise decoders: cells, attention and attentional vector. `now["projected"]` is [B, G] in the
-        loop over time and [B, K, G] in a step of search."""
+        """Computes cells, attention and attentional vector of a step, for stepwise decoders.
+
+        `now["projected"]` is [B, G] in the loop over time, and [B, K, G] in a step of a search.
+        """
         projected = now["projected"] if len(now["projected"].shape) == 3 else ops.expand_dims(now["projected"], 1)
         if self.spec.input_feeding and not self.fixed_context:
             projected = projected + self.feed(carry["hidden"])
@@ -267,7 +285,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return new_states if coverage is None else {**new_states, "coverage": coverage}
 
     def collect(self, carries: dict[str, Any], target_mask: Any, training: bool | None) -> tuple[Any, Any]:
-        """From the stacked carries [T, B, 1, ...] to hidden and attention, adding the coverage loss on the way."""
+        """Returns hidden vectors and attention weights of the carries [T, B, 1, ...], and adds the coverage loss."""
         hidden = time_major(ops.squeeze(carries["hidden"], 2))
         weights = time_major(ops.squeeze(carries["weights"], 2))
         if self.spec.coverage and self.spec.coverage_loss:
@@ -278,7 +296,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return self.dropout(hidden, training=training), weights
 
     def _move(self, projected: Any, states: Any, dropout_masks: Any) -> list[Any]:
-        """The cells over [B, K, ...], a row per hypothesis."""
+        """Computes the next states [B, K, U] of the cells. Each hypothesis is a row of their batch."""
         beam = ops.shape(projected)[1]
         rows = [ops.reshape(state, (-1, self.spec.units)) for state in states]
         _, new_states = self.cells(ops.reshape(projected, (-1, self.cells.gates_width)), rows, dropout_masks)
@@ -302,10 +320,15 @@ BUILDERS: dict[type, Any] = {TransformerDecoderSpec: TransformerDecoder, Recurre
 def build_decoder(
     spec: DecoderSpec, width: int, memory_width: int, summary_width: int, initializer: str, stepwise: bool = False
 ) -> keras.layers.Layer:
-    """The decoder a spec asks for, over a memory of the given width.
+    """Returns the decoder of a spec.
 
     Args:
-        stepwise: a recurrent decoder goes through time with its own output at hand, as scheduled sampling needs.
+        spec: the settings of the decoder.
+        width: D, the width of the token embeddings.
+        memory_width: the width of the memory, or 0 if there is none.
+        summary_width: the width of the encoder summary.
+        initializer: the initializer of the weight matrices.
+        stepwise: whether the loop of a recurrent decoder has the output of the previous step, for scheduled sampling.
     """
     build = lookup(BUILDERS, spec)
     extra = {} if build.parallel else {"stepwise": stepwise}

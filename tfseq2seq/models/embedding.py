@@ -1,4 +1,4 @@
-"""Token embeddings and the output layer that may share their matrix."""
+"""Token embeddings, and an output layer that can share the matrix of an embedding."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from keras import ops
 
 
 class Output(keras.layers.Layer):
-    """Hidden vectors [B, T, D] to logits [B, T, V], by the transposed embedding (Press & Wolf 2017) or, where none is
-    given, by a matrix and a bias of its own."""
+    """Maps hidden vectors [B, T, D] to logits [B, T, V].
+
+    The matrix is the transposed embedding (tied weights, Press & Wolf 2017). If `embedding` is None, the layer has a
+    separate matrix and a bias.
+    """
 
     def __init__(
         self, width: int, size: int, initializer: str, embedding: keras.layers.ReversibleEmbedding | None, **kwargs: Any
@@ -26,9 +29,9 @@ class Output(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
 
     def columns(self, tokens: Any = None) -> dict[str, Any]:
-        """The "matrix" [D, V] and, where there is one, the "bias" [V], of all tokens or of `tokens` [V'].
+        """Returns the "matrix" [D, V] and the "bias" [V], if there is one, of all tokens or of `tokens` [V'].
 
-        Loops over time compute it once: transposing the embedding takes as long as a step's own product.
+        Loops over time call this once. Transposing the embedding takes as much time as the product of a step.
         """
         if self.embedding is not None:
             rows = self.embedding.embeddings
@@ -49,6 +52,9 @@ class Output(keras.layers.Layer):
 
 
 def token_embedding(width: int, size: int, name: str) -> keras.layers.ReversibleEmbedding:
-    """Token vectors of deviation D^-0.5: small enough for logits; larger ones also make some CPUs crawl (denormals)."""
+    """Returns a token embedding with an initial standard deviation of D^-0.5, which suits a tied output layer.
+
+    Larger values also slow down some CPUs, because they lead to denormal numbers.
+    """
     initializer = keras.initializers.RandomNormal(stddev=width**-0.5)
     return keras.layers.ReversibleEmbedding(size, width, embeddings_initializer=initializer, name=name)

@@ -1,12 +1,12 @@
-"""Encoders: embedded source to memory.
+"""Encoders. They map the embedded source to the memory.
 
-Each takes [B, S, D], token embeddings or subsampled frames of audio, and its mask [B, S] and returns
+The inputs of an encoder are token embeddings or subsampled audio frames [B, S, D], and their mask [B, S]. It returns
 
-    memory   [B, S', M]  what decoders attend to
-    mask     [B, S']     its real positions
-    summary  [B, Q]      one vector for the whole source, where recurrent decoders begin
+    memory   [B, S', M]  vectors for the cross-attention of decoders
+    mask     [B, S']     True on real positions of the memory
+    summary  [B, Q]      one vector for the whole source, for the initial state of recurrent decoders
 
-and tells M and Q as `memory_width` and `summary_width`, and what S becomes as `positions`.
+`memory_width` is M, `summary_width` is Q, and `positions(S)` is S'.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from tfseq2seq.spec import (
 
 
 class Encoder(keras.layers.Layer):
-    """What all encoders are."""
+    """Base class of all encoders."""
 
     memory_width: int
     summary_width: int
-    # Positions of the input that one position of the memory covers.
+    # The number of input positions per position of the memory.
     stride: int = 1
-    # Whether recurrent layers run in it, through `run_layer`.
+    # Whether the encoder has recurrent layers, which it calls through `run_layer`.
     recurrent = False
 
     def positions(self, source: Any) -> Any:
-        """S' of S, a number or a tensor."""
+        """Returns S' for S, which can be a number or a tensor."""
         return source
 
 
 class NoEncoder(Encoder):
-    """Of models without a source: a memory without positions."""
+    """The encoder of a model without a source. Its memory has no positions."""
 
     memory_width = summary_width = 0
 
@@ -64,7 +64,7 @@ class NoEncoder(Encoder):
 
 
 class TransformerEncoder(Encoder):
-    """Stack of Transformer blocks; the summary is the mean over real positions."""
+    """Stack of Transformer blocks. The summary is the mean over real positions."""
 
     def __init__(self, spec: TransformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -90,10 +90,10 @@ class TransformerEncoder(Encoder):
 
 
 class _Recurrent(Encoder):
-    """What encoders of recurrent layers share.
+    """Base class of encoders with recurrent layers.
 
-    `run_layer` takes a layer over time and gives its outputs and last states. The TFLite export sets another one with
-    the same result, as TFLite lacks the lists in which Keras collects outputs.
+    `run_layer` runs a layer over time and returns its outputs and last states. The TFLite export replaces it by another
+    function with the same result, because TFLite does not support the lists in which Keras collects outputs.
     """
 
     recurrent = True
@@ -104,7 +104,7 @@ class _Recurrent(Encoder):
 
 
 class RecurrentEncoder(_Recurrent):
-    """Stack of recurrent layers; the summary is the top layer's last state, of both directions where there are two."""
+    """Stack of recurrent layers. The summary is the last state of the top layer, in each direction."""
 
     def __init__(self, spec: RecurrentEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -132,7 +132,7 @@ class RecurrentEncoder(_Recurrent):
 
 
 class ConvolutionEncoder(Encoder):
-    """Residual gated convolutions over positions, averaged in groups at the end; the summary is the mean."""
+    """Residual gated convolutions and average pooling of their outputs. The summary is the mean over positions."""
 
     def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -165,9 +165,9 @@ class ConvolutionEncoder(Encoder):
 
 
 class ConformerEncoder(Encoder):
-    """Stack of Conformer blocks; the summary is the mean over real positions.
+    """Stack of Conformer blocks. The summary is the mean over real positions.
 
-    With `spec.chunk` what it gives for a chunk depends on that chunk and earlier ones alone.
+    With `spec.chunk` the output of a chunk depends only on this chunk and earlier ones.
     """
 
     def __init__(self, spec: ConformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -185,32 +185,42 @@ class ConformerEncoder(Encoder):
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
         x = self.embedding(inputs, training=training)
         length = ops.shape(inputs)[1]
-        seen = ops.expand_dims(mask, 1)
+        attention_mask = ops.expand_dims(mask, 1)
         if self.spec.chunk:
-            seen = ops.logical_and(seen, chunk_mask(length, self.spec.chunk, self.spec.left_chunks))
-        bias = attention_bias(seen, self.compute_dtype)
+            in_chunks = chunk_mask(length, self.spec.chunk, self.spec.left_chunks)
+            attention_mask = ops.logical_and(attention_mask, in_chunks)
+        bias = attention_bias(attention_mask, self.compute_dtype)
         positions = ops.arange(length, dtype="int32")
         for block in self.blocks:
             x = block(x, mask, bias, positions, training=training)
         return x, mask, masked_mean(x, mask)
 
     def start_stream(self, batch: Any) -> dict[str, Any]:
-        """The cache before the first chunk, for an encoder with `spec.chunk`."""
+        """Returns the cache before the first chunk of a stream. The encoder must have `spec.chunk`."""
         past = self.spec.chunk * self.spec.left_chunks
         blocks = [block.start_stream(batch, past) for block in self.blocks]
         return {"blocks": blocks, "frames_seen": ops.zeros((), dtype="int32")}
 
     def stream(self, inputs: Any, mask: Any, cache: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """One chunk [B, C, D] with mask [B, C], C being `spec.chunk`, to its memory [B, C, M] and the next cache."""
+        """Encodes one chunk of a stream.
+
+        Args:
+            inputs: [B, C, D], where C is `spec.chunk`.
+            mask: [B, C].
+            cache: the cache from `start_stream` or from the previous chunk.
+
+        Returns:
+            The memory [B, C, M] of the chunk, and the cache for the next chunk.
+        """
         chunk = self.spec.chunk
         past, frames_seen = chunk * self.spec.left_chunks, cache["frames_seen"]
         x = self.embedding(inputs, training=False)
         positions = frames_seen + ops.arange(chunk, dtype="int32")
         key_positions = frames_seen - past + ops.arange(past + chunk, dtype="int32")
-        # Before the start there is nothing; behind the end only the chunk's own positions can lie.
-        kept = ops.broadcast_to(ops.expand_dims(key_positions[:past] >= 0, 0), (ops.shape(inputs)[0], past))
-        seen = ops.expand_dims(ops.concatenate([kept, mask], axis=1), 1)
-        bias = attention_bias(seen, self.compute_dtype)
+        # Cached positions before the start of the stream are masked. Padding after its end can only be in this chunk.
+        cached = ops.broadcast_to(ops.expand_dims(key_positions[:past] >= 0, 0), (ops.shape(inputs)[0], past))
+        attention_mask = ops.expand_dims(ops.concatenate([cached, mask], axis=1), 1)
+        bias = attention_bias(attention_mask, self.compute_dtype)
         blocks = []
         for block, own in zip(self.blocks, cache["blocks"], strict=True):
             x, new_cache = block.stream(x, mask, bias, positions, key_positions, own)
@@ -219,9 +229,9 @@ class ConformerEncoder(Encoder):
 
 
 class PyramidEncoder(_Recurrent):
-    """Bidirectional recurrent layers, of which the upper ones read two neighbors as one (Chan et al. 2016, eq. 5).
+    """Bidirectional recurrent layers. The upper ones join two neighboring positions into one (Chan et al. 2016, eq. 5).
 
-    The summary is the top layer's last state in both directions.
+    The summary is the last state of the top layer, in both directions.
     """
 
     def __init__(self, spec: PyramidEncoderSpec, width: int, initializer: str, **kwargs: Any):
@@ -240,7 +250,7 @@ class PyramidEncoder(_Recurrent):
         return source
 
     def joins(self, depth: int) -> bool:
-        """Whether the layer at this depth reads pairs."""
+        """Returns whether the layer at this depth joins pairs of positions."""
         return depth >= self.spec.layers - self.spec.joins
 
     def build(self, input_shape: Any) -> None:
@@ -263,7 +273,7 @@ class PyramidEncoder(_Recurrent):
 
 
 def _recurrent_stack(cell: str, layers: int, units: int, bidirectional: bool, initializer: str) -> list[Any]:
-    """Recurrent layers that give their outputs and last states."""
+    """Returns recurrent layers that return their outputs and last states."""
     stack: list[Any] = []
     for depth in range(layers):
         layer = LAYERS[cell](
@@ -283,5 +293,5 @@ BUILDERS: dict[type, Any] = {
 
 
 def build_encoder(spec: EncoderSpec, width: int, initializer: str) -> Encoder:
-    """The encoder a spec asks for, over embeddings of the given width."""
+    """Returns the encoder of a spec, for embeddings of the given width."""
     return lookup(BUILDERS, spec)(spec, width, initializer, name="encoder")

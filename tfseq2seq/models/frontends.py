@@ -1,13 +1,13 @@
-"""Frontends: how a modality enters a model. Each turns the model's inputs into what encoders read.
+"""Frontends. Each kind of source has a frontend, which maps the inputs of a model to the inputs of its encoder.
 
-    reads                     names of the inputs it takes
+    reads                     names of the model inputs that the frontend reads
     inputs()                  symbolic inputs of a functional model, by name
-    frontend(inputs)          embedded [B, S, D] and its mask [B, S]
-    encoder(spec)             the encoder that reads them
+    frontend(inputs)          embedded source [B, S, D] and its mask [B, S]
+    encoder(spec)             the encoder of the model
     ids(inputs)               token ids [B, S] of the source, or None
-    positions(size)           S, given the size of the raw source (tokens, samples)
+    positions(size)           S for a source of `size` tokens or samples
 
-`FRONTENDS` has one for each kind of source. A new modality adds its class here; encoders and decoders do not change.
+`FRONTENDS` has the frontend of each kind of source. A new kind adds a class there; encoders and decoders do not change.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
 
 
 class _Encoded:
-    """What frontends of sources that go through an encoder share."""
+    """Base class of the frontends of sources that need an encoder."""
 
     embedding: Any = None
-    # Feature layers whose products must not be rounded to 8 bits.
+    # Feature layers whose matrix products must not be quantized to 8 bits.
     spectra: tuple[Any, ...] = ()
 
     @staticmethod
@@ -40,7 +40,7 @@ class _Encoded:
 
 
 class NoFrontend:
-    """No source. The number of examples is read off the target."""
+    """The frontend of a model without a source. It reads the target, for the number of examples."""
 
     reads = ("target",)
     embedding: Any = None
@@ -71,12 +71,12 @@ class NoFrontend:
 
 
 class TokenFrontend(_Encoded):
-    """Token ids [B, S] to embeddings [B, S, D].
+    """Maps token ids [B, S] to embeddings [B, S, D].
 
-    It is no layer of its own: the embedding stands in the functional model, and in its weights file, by itself.
+    The frontend is not a layer. The embedding is itself a layer of the functional model and in its weights file.
 
     Args:
-        embedding: of the source tokens; the target's where both share one.
+        embedding: the embedding of the source tokens, which can be that of the target tokens.
     """
 
     reads = ("source",)
@@ -86,7 +86,7 @@ class TokenFrontend(_Encoded):
 
     @classmethod
     def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> TokenFrontend:
-        """The frontend of a model; `size` is that of the source vocabulary."""
+        """Returns the frontend of a model. `size` is the size of the source vocabulary."""
         if spec.share_embeddings:
             return cls(target_embedding)
         return cls(token_embedding(spec.width, size, "source_embedding"))
@@ -108,13 +108,15 @@ class TokenFrontend(_Encoded):
 
 
 class AudioFrontend(keras.layers.Layer, _Encoded):
-    """Samples [B, N] float32 and lengths [B] to [B, F, D] and its mask [B, F]: augmentation, features, subsampling.
+    """Maps samples [B, N] float32 with lengths [B] to vectors [B, F, D] and their mask [B, F].
+
+    The steps are augmentation, features and subsampling.
 
     Args:
-        spec: rate, features, augmentation, subsampling.
+        spec: the settings of the source.
         width: D.
-        causal: subsampling looks back only, for streaming.
-        initializer: of the weights.
+        causal: whether subsampling reads only earlier frames, for streaming.
+        initializer: the initializer of the weights.
     """
 
     reads = ("source", "source_length")
@@ -122,7 +124,7 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
     def __init__(self, spec: AudioSpec, width: int, causal: bool, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
-        # Their numbers are squares of samples and logarithms of them: never in 16 bits.
+        # Powers of samples and their logarithms need float32 under every dtype policy.
         self.waves = WaveAugmentation(spec.augmentation, name="waves", dtype="float32")
         self.features = AudioFeatures(spec, name="features", dtype="float32")
         self.masks = SpecAugment(spec.augmentation, name="masks", dtype="float32")
@@ -132,7 +134,7 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
 
     @classmethod
     def create(cls, spec: ModelSpec, source: AudioSpec, size: int, target_embedding: Any) -> AudioFrontend:
-        """The frontend of a model."""
+        """Returns the frontend of a model."""
         return cls(source, spec.width, spec.encoder.streams, spec.initializer, name="frontend")
 
     @staticmethod
@@ -159,11 +161,11 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
 
     @staticmethod
     def ids(inputs: dict[str, Any]) -> Any:
-        """Recordings have no token ids."""
+        """Returns None, because recordings have no token ids."""
         return None
 
     def positions(self, samples: Any) -> Any:
-        """How many positions a number of samples becomes without augmentation, a number or a tensor."""
+        """Returns the number of positions for a number of samples, which can be a tensor, without augmentation."""
         return subsampled(self.features.frames_of(samples), self.spec.subsampling)
 
 
@@ -175,12 +177,12 @@ FRONTENDS: dict[type, Callable[[ModelSpec, Any, int, Any], Any]] = {
 
 
 def build_frontend(spec: ModelSpec, source: Any, size: int, target_embedding: Any = None) -> Any:
-    """The frontend of a source.
+    """Returns the frontend of a source.
 
     Args:
-        spec: the model's.
-        source: the spec of a source.
-        size: entries of the source vocabulary, where it has one.
-        target_embedding: of the target tokens, for sources that share it.
+        spec: the settings of the model.
+        source: the settings of the source.
+        size: the size of the source vocabulary, or 0 if there is none.
+        target_embedding: the embedding of the target tokens, for a source that shares it.
     """
     return lookup(FRONTENDS, source)(spec, source, size, target_embedding)

@@ -1,4 +1,4 @@
-"""What decoders read of a source."""
+"""The memory: the result of an encoder and the input of decoders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Memory(NamedTuple):
     """An encoded source.
 
     Attributes:
-        values: [B, S, M], what decoders attend to.
+        values: [B, S, M], the vectors for cross-attention.
         mask: [B, S] bool, True on real positions.
         summary: [B, Q], one vector for the whole source.
-        ids: [B, S'] int32, the source's token ids; None where the source has none.
+        ids: [B, S'] int32, the token ids of the source, or None if the source has none.
     """
 
     values: Any
@@ -24,5 +24,5 @@ class Memory(NamedTuple):
 
     @property
     def lengths(self) -> Any:
-        """[B] int32: real positions of each source."""
+        """[B] int32, the number of real positions of each source."""
         return ops.sum(ops.cast(self.mask, "int32"), axis=1)

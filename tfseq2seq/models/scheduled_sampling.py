@@ -1,7 +1,8 @@
-"""Scheduled sampling: in training, some decoder inputs are the model's own predictions (Bengio et al. 2015).
+"""Scheduled sampling: in training, some decoder inputs are predictions of the model (Bengio et al. 2015).
 
-Recurrent decoders choose step by step, inside the loop over time. A Transformer sees all inputs at once, so it
-predicts them in a first pass and trains on the mixture in a second (Mihaylova & Martins 2019).
+A recurrent decoder chooses its input in each step of the loop over time. A Transformer reads all inputs at once. It
+therefore makes predictions in a first pass, and is trained on the mixed inputs in a second pass (Mihaylova & Martins
+2019).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from tfseq2seq.models.memory import Memory
 
 
 class _Sampling(keras.layers.Layer):
-    """Holds the share of own predictions, a weight so that a callback can move it while a compiled step runs."""
+    """Base class of the layers for scheduled sampling.
+
+    `share` is the share of predicted inputs. It is a weight, so a callback can change it between compiled steps.
+    """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -28,17 +32,17 @@ class _Sampling(keras.layers.Layer):
         )
 
     def coins(self, shape: Any) -> Any:
-        """True with probability `share`."""
+        """Draws booleans that are True with probability `share`."""
         return keras.random.uniform(shape, seed=self.generator) < self.share
 
 
 class TwoPassSampling(_Sampling):
-    """Replaces decoder inputs by the first pass's predictions for them."""
+    """Replaces decoder inputs by predictions of the first pass."""
 
     def call(self, target: Any, logits: Any, training: bool | None = None) -> Any:
-        """Decoder inputs [B, T] and first-pass logits [B, T, V] to inputs [B, T] for the second pass.
+        """Returns the inputs [B, T] of the second pass, for decoder inputs [B, T] and first-pass logits [B, T, V].
 
-        The first input, <bos>, and padding stay. Outside training nothing is replaced.
+        The first input, <bos>, and padding are not replaced. Outside of training no input is replaced.
         """
         if not training:
             return target
@@ -49,12 +53,12 @@ class TwoPassSampling(_Sampling):
 
 
 class StepSampling(_Sampling):
-    """Runs a recurrent decoder through time, feeding back its own predictions.
+    """Runs the loop of a recurrent decoder over time, and feeds back some of its predictions.
 
     Args:
-        decoder: a `RecurrentDecoder` built with `stepwise`.
-        embed: ids to vectors.
-        output: the output layer, hidden vectors to logits.
+        decoder: a `RecurrentDecoder` with `stepwise`.
+        embed: the target embedding.
+        output: the output layer.
     """
 
     def __init__(self, decoder: Any, embed: Callable[[Any], Any], output: Any, **kwargs: Any):
@@ -65,7 +69,7 @@ class StepSampling(_Sampling):
         self.decoder.build(None)
 
     def call(self, embedded: Any, memory: Memory, target_mask: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """As the decoder's call: [B, T, D] to hidden [B, T, D] and attention [B, T, S]."""
+        """Returns hidden vectors [B, T, D] and attention weights [B, T, S] for embeddings [B, T, D], as the decoder."""
         if not training:
             return self.decoder(embedded, memory, target_mask, training=training)
         fixed, cache = self.decoder.start(memory, 1, 1)

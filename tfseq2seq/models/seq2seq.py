@@ -1,8 +1,8 @@
-"""The encoder-decoder model: one functional Keras model for training, and its three ways in for search.
+"""The encoder-decoder model: a functional Keras model for training, and three functions for search.
 
-source ids [B, S] --embedding--> encoder --> memory --+--(where asked for)--> CTC logits [B, S', V]
-samples [B, N] --frontend--------------> encoder --> memory, likewise
-target ids [B, T] --embedding--------------------> decoder --output layer--> logits [B, T, V]
+source ids [B, S] or samples [B, N] --frontend--> encoder --> memory --CTC output (optional)--> logits [B, S', V]
+                                                                 |
+target ids [B, T] --------------------embedding------------> decoder --output layer--> logits [B, T, V]
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tfseq2seq.spec import ModelSpec, SourceSpec, TextSpec
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class Seq2Seq(Trainable):
-    """Any encoder with any decoder.
+    """Any encoder with any autoregressive decoder.
 
-    Called on {"source": [B, S] ids, "target": [B, T] ids beginning with <bos>} it gives logits [B, T, V] for the token
-    after each target position. `encode`, `start` and `step` call the same layers for search.
+    The model maps {"source": ids [B, S], "target": ids [B, T] that start with <bos>} to logits [B, T, V] of the token
+    after each target position. `encode`, `start` and `step` use the same layers for search.
 
-    The inputs of the source are those of its frontend: ids [B, S] above, samples [B, N] and "source_length" [B] of
-    recordings, none for a language model. With a `ctc_weight` there are two outputs: "attention" [B, T, V], the logits
-    above, and "ctc" [B, S', V], float32 logits over the encoder's positions with <pad> as the blank.
+    The source inputs depend on the frontend: ids [B, S] for text, samples [B, N] and "source_length" [B] for audio, and
+    none for a language model. With a `ctc_weight` there are two outputs. "attention" are the logits [B, T, V]. "ctc" are
+    float32 logits [B, S', V] over the positions of the encoder, with <pad> as the blank.
 
     Args:
-        spec: encoder, decoder and embeddings.
-        source_size: entries of the source vocabulary; 0 where there is none.
-        target_size: V, entries of the target vocabulary.
-        source: what the model reads; text by default.
+        spec: the settings of the model.
+        source_size: the size of the source vocabulary, or 0 if there is none.
+        target_size: V, the size of the target vocabulary.
+        source: the settings of the source. The default is text.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Seq2Seq(Trainable):
 
         # functional model
         inputs = {**frontend.inputs(), "target": keras.Input((None,), dtype="int32", name="target")}
-        target, read = inputs["target"], {name: inputs[name] for name in frontend.reads}
+        target, source_inputs = inputs["target"], {name: inputs[name] for name in frontend.reads}
         target_mask = padding_mask(target)
-        values, mask, summary = encoder(*frontend(read))
-        memory = Memory(values, mask, summary, frontend.ids(read))
+        values, mask, summary = encoder(*frontend(source_inputs))
+        memory = Memory(values, mask, summary, frontend.ids(source_inputs))
         sampling: Any = None
         if sampled and decoder.parallel:
             sampling = TwoPassSampling(name="sampling")
@@ -99,27 +99,37 @@ class Seq2Seq(Trainable):
         return "attention" in self.spec.provides and self.encoder.memory_width > 0
 
     def with_attention(self) -> keras.Model:
-        """The same model with two outputs: "logits" [B, T, V] and "attention" [B, T, S'], each row summing to 1."""
+        """Returns the model with two outputs: "logits" [B, T, V] and attention weights "attention" [B, T, S']."""
         outputs = {"logits": self._logits, "attention": self._attention}
         return keras.Model(self.inputs, outputs, name="with_attention")
 
     def start(
         self, memory: Memory, beam: int, length: int, tokens: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What search needs before the first step: what is `fixed` and a `cache` for `beam` hypotheses of at most
-        `length` tokens. See `models/decoders.py`. Logits are of `tokens` [V'] alone where some are given."""
+        """Returns `fixed` and `cache` for the first step of a search; see `models/decoders.py`.
+
+        Args:
+            memory: the encoded sources.
+            beam: the number of hypotheses per example.
+            length: the maximum number of tokens before the cache must grow.
+            tokens: [V'] ids. If given, `step` returns only the logits of these tokens.
+        """
         fixed, cache = self.decoder.start(memory, beam, length)
         return {"decoder": fixed, "output": self.output_layer.columns(tokens)}, cache
 
     def step(
         self, ids: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
     ) -> tuple[Any, dict[str, Any], Any]:
-        """Last tokens [B, K] at position `index` to logits [B, K, V], the next cache and attention [B, K, S']."""
+        """Computes one step of a search for the last tokens [B, K], which are at position `index`.
+
+        Returns:
+            Logits [B, K, V], the next cache, and attention weights [B, K, S'].
+        """
         embedded = self.target_embedding(ids)
         hidden, cache, attention = self.decoder.step(embedded, index, visible, fixed["decoder"], cache)
         return self.output_layer(hidden, fixed["output"]), cache, attention
 
 
 def count_parameters(model: keras.Model) -> int:
-    """Trainable numbers in a model."""
+    """Returns the number of trainable parameters of a model."""
     return sum(int(ops.size(weight)) for weight in model.trainable_variables)

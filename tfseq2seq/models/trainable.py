@@ -1,4 +1,4 @@
-"""What training adds to every model: a loss beside the compiled one, parts that callbacks move, and the config."""
+"""The base class of all models: an additional loss, layers that callbacks change, and the config."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tfseq2seq.spec import ModelSpec, SourceSpec
 
 
 class Trainable(keras.Model):
-    """Base of all models. Subclasses are functional models of `spec` over a source.
+    """Base class of all models. Subclasses are functional Keras models.
 
     Attributes:
-        spec: encoder and decoder.
-        source: the spec of the source.
-        source_size, target_size: entries of the vocabularies.
-        frontend, encoder: what `encode` calls.
-        sampling: the layer of scheduled sampling, whose `share` a callback moves; None without.
-        guidance: the layer of guided attention, whose `share` a callback moves; None without.
-        ctc: the CTC output layer; None without.
-        distillation_loss: set by training where a teacher is given: a function of the loss over the labels, the inputs,
-            the outputs and the sample weights.
+        spec: the settings of the model.
+        source: the settings of the source.
+        source_size, target_size: the sizes of the vocabularies.
+        frontend, encoder: the layers that `encode` calls.
+        sampling: the layer for scheduled sampling, or None. A callback changes its `share`.
+        guidance: the layer for guided attention, or None. A callback changes its `share`.
+        ctc: the CTC output layer, or None.
+        distillation_loss: None, or a function that returns the loss with distillation. Its arguments are the loss of
+            the labels, the inputs, the outputs and the sample weights.
     """
 
     sampling: Any = None
@@ -32,27 +32,27 @@ class Trainable(keras.Model):
     distillation_loss: Any = None
 
     def configure(self, spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int) -> None:
-        """Keeps what the config tells; subclasses call it at the end of their constructor."""
+        """Sets the attributes of the config. Subclasses call it at the end of their constructor."""
         self.spec, self.source, self.source_size, self.target_size = spec, source, source_size, target_size
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The compiled loss; in training, as changed by `distillation_loss`."""
+        """Returns the compiled loss. In training `distillation_loss` is applied to it, if there is one."""
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if self.distillation_loss is None or not training:
             return loss
         return self.distillation_loss(loss, x, y_pred, sample_weight)
 
     def encode(self, inputs: dict[str, Any]) -> Memory:
-        """Encodes sources, given by the names in `frontend.reads`. Nothing is dropped or augmented."""
-        read = {name: inputs[name] for name in self.frontend.reads}
-        embedded, mask = self.frontend(read, training=False)
+        """Encodes sources without dropout and augmentation. The inputs have the names in `frontend.reads`."""
+        source_inputs = {name: inputs[name] for name in self.frontend.reads}
+        embedded, mask = self.frontend(source_inputs, training=False)
         values, mask, summary = self.encoder(embedded, mask, training=False)
-        return Memory(values, mask, summary, self.frontend.ids(read))
+        return Memory(values, mask, summary, self.frontend.ids(source_inputs))
 
     def positions(self, size: Any) -> Any:
-        """Positions of the memory for a source of `size` tokens or samples, a number or a tensor."""
+        """Returns the number of memory positions for `size` source tokens or samples, which can be a tensor."""
         return self.encoder.positions(self.frontend.positions(size))
 
     def get_config(self) -> dict[str, Any]:

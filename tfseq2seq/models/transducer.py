@@ -1,7 +1,8 @@
-"""Encoder, prediction network and joint network: the RNN transducer (Graves 2012).
+"""The RNN transducer: an encoder, a prediction network and a joint network (Graves 2012).
 
-samples --frontend--> encoder --> memory [B, F, M] --+
-tokens  --embedding--> prediction [B, U, units] -----> joint --> logits [B, F, U, V]
+samples --frontend--> encoder --> memory [B, F, M] ---------------+
+                                                                  |
+target ids --embedding--> prediction network --> [B, U, units] --> joint network --> logits [B, F, U, V]
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from tfseq2seq.spec import ModelSpec, SourceSpec, TransducerDecoderSpec
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class TransducerModel(Trainable):
-    """Called on {"source": [B, N] samples, "source_length": [B], "target": [B, U] ids beginning with <bos>} it gives
-    float32 logits [B, F, U, V]: of what comes at each position after each number of tokens, blank being 0.
+    """Maps {"source": samples [B, N], "source_length": [B], "target": ids [B, U]} to float32 logits [B, F, U, V].
+
+    The target starts with <bos>. Logits [:, f, u] are for the next label at position f after u tokens. The blank has
+    id 0.
 
     Args:
-        spec: with a decoder of kind transducer.
-        source_size: entries of the source vocabulary; 0 where there is none.
-        target_size: V, entries of the target vocabulary; <pad> stands for the blank.
-        source: what the model reads.
+        spec: the settings of the model, with a decoder of kind transducer.
+        source_size: the size of the source vocabulary, or 0 if there is none.
+        target_size: V, the size of the target vocabulary. <pad> serves as the blank.
+        source: the settings of the source.
     """
 
     def __init__(self, spec: ModelSpec, source_size: int, target_size: int, source: SourceSpec, **kwargs: Any):
@@ -42,9 +45,9 @@ class TransducerModel(Trainable):
         )
 
         # functional model
-        read = frontend.inputs()
-        inputs = {**read, "target": keras.Input((None,), dtype="int32", name="target")}
-        memory, mask, _ = encoder(*frontend(read))
+        source_inputs = frontend.inputs()
+        inputs = {**source_inputs, "target": keras.Input((None,), dtype="int32", name="target")}
+        memory, mask, _ = encoder(*frontend(source_inputs))
         logits = joint(memory, mask, prediction(embedding(inputs["target"])))
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
 
@@ -54,18 +57,18 @@ class TransducerModel(Trainable):
         self.prediction, self.joint = prediction, joint
 
     def project_memory(self, memory: Any) -> Any:
-        """Memory [B, F, M] as `logits` takes it, [B, F, J]."""
+        """Returns the encoder projection [B, F, J] of memory [B, F, M]."""
         return self.joint.encoder_projection(memory)
 
     def start(self, rows: Any) -> list[Any]:
-        """The prediction network's states [N, units] before the first token."""
+        """Returns the initial states of the prediction network, [N, units] each."""
         return self.prediction.start(rows)
 
     def predictor_step(self, ids: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-        """Last tokens [N] to what `logits` takes, [N, J], and the next states."""
+        """Returns the predictor projection [N, J] and the next states for the last tokens [N]."""
         predicted, new_states = self.prediction.step(self.target_embedding(ids), states)
         return self.joint.predictor_projection(predicted), new_states
 
     def logits(self, encoded: Any, predicted: Any) -> Any:
-        """[..., J] of positions and of predictions, which broadcast, to logits [..., V]."""
+        """Returns logits [..., V] for an encoder and a predictor projection [..., J], which are broadcast."""
         return self.joint.join(encoded, predicted)

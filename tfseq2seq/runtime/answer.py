@@ -1,4 +1,4 @@
-"""Program that asks an artefact as a client would, without this package.
+"""Program that asks an exported model as a client would, without this package.
 
     python -P answer.py FOLDER ASKED.npz ANSWERS.json
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.runtime.export_config import read_config
 from tfseq2seq.runtime.outputs import Output
 from tfseq2seq.runtime.plain_sources import load_source
 from tfseq2seq.runtime.plain_text import PlainText, load_side
@@ -33,14 +33,16 @@ class CTranslate2Model:
         ctranslate2 = load_ctranslate2()
         folder = Path(folder)
         try:
-            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            self.config = read_config(folder / CONFIG, "target", "search", "options")
             self.target: PlainText = load_side(folder, "target", self.config)
             self.source: Any = load_source(folder, self.config, self.target)
             self._translator = ctranslate2.Translator(
                 str(folder), device="cpu", inter_threads=workers, intra_threads=threads
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"{folder}: not a whole CTranslate2 export: {error}") from None
+        except KeyError as error:
+            raise UserError(f"{folder}: not a complete export: {CONFIG} lacks {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{folder}: not a complete export: {error}") from None
         self.batch_size = batch_size
         self._places = {token: index for index, token in enumerate(self.target.vocabulary.tokens)}
 

@@ -1,4 +1,4 @@
-"""Text to ids and back in plain Python, for artefacts that run where TensorFlow is not installed.
+"""Text to ids and back in plain Python, for exported models where TensorFlow is not installed.
 
 Gives what `TextFeatures` gives in graph; the tests hold both together on text of many scripts.
 """
@@ -108,12 +108,12 @@ def _is_space(letter: str) -> bool:
 
 
 def load_side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
-    """Text features of an artefact, from its vocabulary file and its settings.
+    """Text features of an exported model, from its vocabulary file and its settings.
 
     Args:
-        folder: the artefact's.
+        folder: of the exported model.
         side: source or target.
-        config: the artefact's settings, with those of text features under the name of the side.
+        config: its settings, with those of text features under the name of the side.
 
     Raises:
         UserError: the vocabulary is missing or damaged.

@@ -5,13 +5,13 @@ A file of strings is the exception: its operations are tensorflow-text's, made f
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.runtime.export_config import read_config
 from tfseq2seq.runtime.outputs import Output
 from tfseq2seq.runtime.plain_sources import load_source
 from tfseq2seq.runtime.plain_text import load_side
@@ -35,15 +35,15 @@ class TFLiteModel:
     def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
         folder = Path(folder)
         try:
-            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            self.config = read_config(folder / CONFIG, "outputs", "target", "search")
             content = (folder / MODEL).read_bytes()
             self.strings = "text" in self.config["outputs"]
             self.target = load_side(folder, "target", self.config)
             self.source = load_source(folder, self.config, self.target)
         except KeyError as error:
-            raise UserError(f"{folder}: not a whole TFLite export: {CONFIG} does not tell its {error}") from None
+            raise UserError(f"{folder}: not a complete export: {CONFIG} lacks {error}") from None
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: not a whole TFLite export: {error}") from None
+            raise UserError(f"{folder}: not a complete export: {error}") from None
         self.batch_size = batch_size
         make = _string_interpreter if self.strings else _interpreter
         try:

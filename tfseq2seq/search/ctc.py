@@ -77,7 +77,7 @@ def prefix_beam_search(logits: Any, max_length: int, beam: int, count: int, fusi
     fusion = fusion or Fusion()
     batch, frames = tf.shape(logits)[0], tf.shape(logits)[1]
     length = tf.maximum(tf.minimum(frames, max_length), 1)
-    return best_prefixes(hear(begin(batch, beam, length, fusion), logits, fusion), count, fusion)
+    return best_prefixes(advance(begin(batch, beam, length, fusion), logits, fusion), count, fusion)
 
 
 def begin(batch: Any, beam: int, length: Any, fusion: Fusion) -> PrefixBeam:
@@ -92,7 +92,7 @@ def begin(batch: Any, beam: int, length: Any, fusion: Fusion) -> PrefixBeam:
     )
 
 
-def hear(state: PrefixBeam, logits: Any, fusion: Fusion) -> PrefixBeam:
+def advance(state: PrefixBeam, logits: Any, fusion: Fusion) -> PrefixBeam:
     """Advances the search over further positions, whose logits are [B, F, V]."""
     log_probs = _log_probs(logits)
     frames, size, length = tf.shape(log_probs)[1], log_probs.shape[2], tf.shape(state.prefixes.ids)[2]

@@ -43,7 +43,7 @@ class Progress(NamedTuple):
     """The state of a search: the number of steps taken, the live hypotheses and the finished hypotheses."""
 
     step: tf.Tensor
-    now: _Beam  # the live hypotheses
+    live: _Beam  # the live hypotheses
     finished: _Finished
 
 
@@ -92,7 +92,7 @@ class TransducerSearch:
         none = tf.fill(tf.shape(start), FORBIDDEN)
         return Progress(tf.constant(0), first, _Finished(prefixes.ids, prefixes.lengths, none, none))
 
-    def go_on(
+    def advance(
         self, progress: Progress, encoded: Any, frames: Any, count: int, first: Any = 0, known: Any = None
     ) -> Progress:
         """Takes steps until no live hypothesis can enter the `count` best transcripts, or one needs a position that is
@@ -116,7 +116,7 @@ class TransducerSearch:
                 active = tf.logical_and(active, reachable > finished.scores[:, count - 1])
             if known is None:
                 return tf.reduce_any(active)
-            return tf.logical_and(tf.reduce_any(active), furthest(step, live.prefixes) < known)
+            return tf.logical_and(tf.reduce_any(active), latest_position(step, live.prefixes) < known)
 
         def body(step: Any, live: _Beam, finished: _Finished) -> Any:
             indices = step - live.prefixes.lengths
@@ -149,17 +149,17 @@ def transducer_search(
         network: the prediction network's states [B * beam, units] before the first token.
         count: the number of transcripts to return.
     """
-    progress = search.go_on(search.begin(tf.shape(encoded)[0], network), encoded, frames, count)
+    progress = search.advance(search.begin(tf.shape(encoded)[0], network), encoded, frames, count)
     return search.best(progress, count)
 
 
-def furthest(step: Any, prefixes: Prefixes) -> Any:
-    """Returns the position of the hypothesis that is furthest ahead in the encoder positions."""
+def latest_position(step: Any, prefixes: Prefixes) -> Any:
+    """Returns the position of the hypothesis that is latest_position ahead in the encoder positions."""
     return step - tf.reduce_min(tf.where(prefixes.used, prefixes.lengths, tf.int32.max))
 
 
-def hindmost(step: Any, prefixes: Prefixes) -> Any:
-    """Returns the position of the hypothesis that is furthest behind in the encoder positions."""
+def earliest_position(step: Any, prefixes: Prefixes) -> Any:
+    """Returns the position of the hypothesis that is latest_position behind in the encoder positions."""
     return step - tf.reduce_max(tf.where(prefixes.used, prefixes.lengths, 0))
 
 

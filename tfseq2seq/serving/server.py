@@ -39,8 +39,8 @@ class Settings:
         port: the port; 0 selects a free port.
         workers: the number of calls of models at the same time; 0 for one per core.
         wait: the time in seconds that a request waits for other requests of a batch.
-        largest: the maximum number of rows of a batch.
-        room: the maximum number of waiting requests.
+        max_batch: the maximum number of rows of a batch.
+        max_waiting: the maximum number of waiting requests.
         poll_seconds: the time between scans of the folder in seconds.
         body_limit: the maximum size of a request body in bytes.
         access_log: whether to log one line per request.
@@ -50,8 +50,8 @@ class Settings:
     port: int = 8501
     workers: int = 0
     wait: float = 0.005
-    largest: int = 32
-    room: int = 256
+    max_batch: int = 32
+    max_waiting: int = 256
     poll_seconds: float = 2.0
     body_limit: int = 32 << 20
     access_log: bool = False
@@ -61,7 +61,7 @@ def create_app(repository: Repository, settings: Settings) -> Any:
     """Returns the ASGI application for the models of a repository."""
     batcher: Batcher
     metrics = Metrics(lambda: batcher.waiting)
-    batcher = Batcher(_workers(settings), settings.wait, settings.largest, settings.room, metrics.called)
+    batcher = Batcher(_workers(settings), settings.wait, settings.max_batch, settings.max_waiting, metrics.called)
     return Application(repository, batcher, metrics, settings.body_limit).asgi(settings.poll_seconds)
 
 

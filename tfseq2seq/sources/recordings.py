@@ -42,8 +42,8 @@ def read_recordings(utterances: Sequence[Utterance], source: AudioSpec) -> Recor
     samples = [np.zeros(0, "float32")] * len(named)
     found = manifest_utterances(named, source.sample_rate, noted)
     faults = {}
-    for values, _, name in found.as_numpy_iterator():
-        index = int(name)
+    for example in found.as_numpy_iterator():
+        values, index = example["source"], int(example["name"])
         fault = sample_faults(values[np.newaxis], np.array([len(values)], "int32"), source)[0].numpy()
         if fault:
             faults[index] = f"{named[index].path}: {fault.decode('utf-8')}"

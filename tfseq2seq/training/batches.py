@@ -1,4 +1,4 @@
-"""Batches for `fit`, and the score of generated text, from the corpora of a recipe."""
+"""Batches for `fit`, and scores of generated text, from the corpora of a recipe."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Log = Callable[[str], None]
 def build_batches(
     corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Training batches without end, shuffled anew each epoch, and the validation corpus once.
+    """Returns endless training batches, shuffled anew in each epoch, and the batches of the validation corpus.
 
     Raises:
-        UserError: no example of a corpus can be used.
+        UserError: a corpus has no usable example.
     """
     source, spec = run.source, run.recipe.data
     parts = []
@@ -47,7 +47,10 @@ def build_batches(
 
 
 def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], float]:
-    """A function that generates the targets of validation sources greedily and scores them by the recipe's monitor."""
+    """Returns a function that generates text for the validation sources and computes the monitored metric.
+
+    The text is generated with greedy search.
+    """
     spec, search = run.recipe.training, run.recipe.search
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
     sources, references = run.source.values(examples)
@@ -62,5 +65,5 @@ def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], floa
 
 
 def _sized(batches: tf.data.Dataset) -> tf.data.Dataset:
-    # Keras takes the end of a dataset of unknown size for a shortage of data, and warns.
+    # If the size of a dataset is unknown, Keras warns at its end that it ran out of data.
     return batches.apply(tf.data.experimental.assert_cardinality(sum(1 for _ in batches)))

@@ -1,6 +1,6 @@
-"""What happens around `fit`: scores of generated text, checkpoints, progress, limits.
+"""Keras callbacks of the training: scores of generated text, checkpoints, progress and limits.
 
-One Keras epoch is the stretch from one evaluation to the next.
+One Keras epoch is the time from one evaluation to the next.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tfseq2seq.training.schedules import guidance_share, sampling_share
 
 
 class Position(keras.callbacks.Callback):
-    """Counts updates, moves the shares of scheduled sampling and guided attention, and stops at the end.
+    """Counts training steps, updates the shares of scheduled sampling and guided attention, and stops the training.
 
-    The end is the last update, or when time is up.
+    Training stops after the last step, or when the time limit is reached.
 
     Args:
-        run: for the recipe.
-        step: updates done before.
+        run: the run.
+        step: the number of previous training steps.
     """
 
     def __init__(self, run: Run, step: int):
@@ -48,17 +48,17 @@ class Position(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.step += 1
-        late = self.spec.minutes and time.monotonic() - self.began > self.spec.minutes * 60
-        if self.step >= self.spec.steps or late:
+        out_of_time = self.spec.minutes and time.monotonic() - self.began > self.spec.minutes * 60
+        if self.step >= self.spec.steps or out_of_time:
             self.finished = self.model.stop_training = True
 
 
 class GeneratedScore(keras.callbacks.Callback):
-    """Adds a score of generated text to the logs as `val_<name>`.
+    """Adds a metric of generated text to the logs as `val_<name>`.
 
     Args:
-        name: of the metric.
-        score: gives it for the model as it is; called with averaged weights where the optimizer keeps them.
+        name: the name of the metric.
+        score: computes the metric with the current weights. If the optimizer has averaged weights, they are set first.
     """
 
     def __init__(self, name: str, score: Callable[[], float]):
@@ -73,12 +73,14 @@ class GeneratedScore(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint at each evaluation, keeps the last ones and the best one, and stops without progress.
+    """Writes a checkpoint at each evaluation, and stops the training if the score does not improve.
+
+    The last checkpoints and the best one are kept.
 
     Args:
-        run: where to write.
-        position: for the step.
-        saved: progress of the run being resumed, or nothing.
+        run: the run, which the checkpoints belong to.
+        position: the callback that counts training steps.
+        saved: the progress of a run that is resumed, or an empty mapping.
     """
 
     def __init__(self, run: Run, position: Position, saved: Mapping[str, Any]):
@@ -95,14 +97,14 @@ class Checkpoints(keras.callbacks.Callback):
         if not math.isfinite(score):
             self.model.stop_training = self.position.finished = True
             rich.console.Console(stderr=True).print(
-                f"step {step}: {self.key} is {score}; stopped, the last good checkpoint stays. A lower learning rate, "
-                "a longer warm-up or training.optimizer.clip_norm usually helps."
+                f"step {step}: {self.key} must be finite, got {score}; training stops and keeps the earlier checkpoints. "
+                "Try a lower learning rate, a longer warmup or training.optimizer.clip_norm."
             )
             return
         better = (
             self.best is None
             or self.best_score is None
-            # A better one with fewer weights pruned is not what was asked for.
+            # Checkpoints from before the end of pruning have too few zeros, even if their score is better.
             or self.best < self.spec.pruning.end
             or (score < self.best_score if lower_is_better(self.spec.monitor) else score > self.best_score)
         )
@@ -128,11 +130,13 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar with loss, tokens per second and time left on a terminal; a line per evaluation; fills metrics.jsonl.
+    """Shows the progress, and writes metrics.jsonl.
+
+    It prints a line per evaluation. On a terminal it also shows a bar with loss, tokens per second and remaining time.
 
     Args:
-        run: for metrics.jsonl and the limits.
-        position: for the step.
+        run: the run.
+        position: the callback that counts training steps.
     """
 
     def __init__(self, run: Run, position: Position):
@@ -163,7 +167,7 @@ class Progress(keras.callbacks.Callback):
         self.training_seconds = self.training_tokens = 0.0
 
     def on_test_begin(self, logs: Any = None) -> None:
-        # Tokens per second are of training: evaluation is not counted in, and starts the count anew.
+        # Tokens per second are those of training only. Evaluation resets the token count, so both are saved here.
         self.training_seconds, self.training_tokens = time.monotonic() - self.epoch_began, self._tokens()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -174,7 +178,7 @@ class Progress(keras.callbacks.Callback):
         self.bar.update(self.task, completed=self.position.step, state=state)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # What a TokenCount holds is for the speed alone.
+        # A `TokenCount` is not logged, because it only serves to compute tokens per second.
         logs = {name: value for name, value in (logs or {}).items() if not name.endswith("tokens")}
         values: dict[str, Any] = {
             "step": self.position.step,
@@ -194,7 +198,7 @@ class Progress(keras.callbacks.Callback):
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
     def _tokens(self) -> float:
-        """Real target tokens since the last evaluation: the weight that the token metrics have summed."""
+        """Returns the number of real target tokens since the last evaluation, from the token metrics."""
         compiled = next(metric for metric in self.model.metrics if metric.name == "compile_metrics")
         return float(next(metric for metric in compiled.metrics if metric.name in ("nll", "tokens")).count)
 
@@ -204,27 +208,27 @@ class Progress(keras.callbacks.Callback):
 
 
 def monitored(recipe: Recipe) -> str:
-    """The name in Keras's logs of what selects the best checkpoint."""
+    """Returns the name in the Keras logs of the score that selects the best checkpoint."""
     if recipe.training.monitor != "loss":
         return f"val_{recipe.training.monitor}"
     return build_objective(recipe.model, recipe.training).monitor
 
 
 def lower_is_better(monitor: str) -> bool:
-    """Whether less of what chooses the best checkpoint is better."""
+    """Returns whether a lower value of the monitored score is better."""
     return monitor == "loss" or monitor in LOWER_IS_BETTER
 
 
 @contextlib.contextmanager
 def evaluation_weights(model: keras.Model) -> Iterator[None]:
-    """The moving average of the weights, where the optimizer keeps one, in place of the weights themselves."""
+    """Sets the weights to their moving average inside of the context, if the optimizer has one."""
     optimizer = model.optimizer
     if not optimizer.use_ema or not optimizer.built:
         yield
         return
     own = [variable.numpy() for variable in model.trainable_variables]
     optimizer.finalize_variable_values(model.trainable_variables)
-    apply_masks(model)  # what was pruned lately is not yet zero on average
+    apply_masks(model)  # the average of weights that were pruned recently is not zero yet
     try:
         yield
     finally:

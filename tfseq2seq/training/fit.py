@@ -52,7 +52,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
-            raise UserError(f"{folder}: holds a run already; continue it with --resume, or name another folder")
+            raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")

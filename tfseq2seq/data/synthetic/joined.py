@@ -61,7 +61,8 @@ def write_joined(
     for index, utterance in enumerate(utterances):
         speakers.setdefault(utterance.speaker, []).append(index)
     faults = Faults()
-    samples = [values for values, _, _ in manifest_utterances(utterances, rate, faults).as_numpy_iterator()]
+    examples = manifest_utterances(utterances, rate, faults).as_numpy_iterator()
+    samples = [example["source"] for example in examples]
     if faults.found:
         raise UserError(faults.found[0][1])
 

@@ -15,10 +15,10 @@ from tfseq2seq.layers.ctc import real_positions
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.ctc import (
+    advance,
     begin,
     best_path,
     best_prefixes,
-    hear,
     likeliest_alignment,
     prefix_beam_search,
     transcript_of,
@@ -126,7 +126,7 @@ class PrefixBeamStream(_CTCStream):
         return begin(tf.constant(1), self.spec.beam, tf.constant(self.spec.max_length), self.decoding.external.fusion)
 
     def _advanced(self, state: Any, logits: Any) -> Any:
-        return hear(state, logits, self.decoding.external.fusion)
+        return advance(state, logits, self.decoding.external.fusion)
 
     def _found(self, state: Any) -> Hypotheses:
         return best_prefixes(state, self.decoding.kept, self.decoding.external.fusion)

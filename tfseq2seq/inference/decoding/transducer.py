@@ -22,7 +22,7 @@ from tfseq2seq.inference.decoding.base import (
 from tfseq2seq.layers.alignment_losses import TransducerLoss, label_tokens
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses
-from tfseq2seq.search.transducer import Progress, TransducerSearch, hindmost, transducer_search
+from tfseq2seq.search.transducer import Progress, TransducerSearch, earliest_position, transducer_search
 from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import BLANK
 
@@ -120,7 +120,7 @@ class TransducerStream:
         return self._moved(state, state.received, state.received)
 
     def ids(self, state: _Waiting) -> Any:
-        live = state.progress.now
+        live = state.progress.live
         best = int(tf.argmax(tf.where(live.prefixes.used, live.sums + live.added, -np.inf)[0]))
         return live.prefixes.ids[:, best]
 
@@ -134,8 +134,8 @@ class TransducerStream:
 
     def _advanced(self, progress: Progress, encoded: Any, first: Any, frames: Any, known: Any) -> Any:
         """The progress after more positions, and the first position that it still needs."""
-        progress = self.search.go_on(progress, encoded, frames, self.decoding.kept, first, known)
-        return progress, hindmost(progress.step, progress.now.prefixes)
+        progress = self.search.advance(progress, encoded, frames, self.decoding.kept, first, known)
+        return progress, earliest_position(progress.step, progress.live.prefixes)
 
     def _found(self, progress: Progress) -> Hypotheses:
         return self.search.best(progress, self.decoding.kept)

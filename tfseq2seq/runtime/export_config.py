@@ -1,0 +1,27 @@
+"""The JSON file beside an exported model, which tells how to use it; imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tfseq2seq.errors import UserError
+
+
+def read_config(path: Path, *names: str) -> dict[str, Any]:
+    """The JSON object beside an exported model, which must have the given keys.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.parent}: not a complete export: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path.parent}: not a complete export: {path.name} must hold a JSON object")
+    for name in names:
+        if name not in config:
+            raise UserError(f"{path.parent}: not a complete export: {path.name} lacks {name!r}")
+    return config
