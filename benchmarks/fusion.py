@@ -1,17 +1,17 @@
-"""What language models, phrases and rules are worth where they should help: known numbers, said in noise.
+"""Measures the effect of language models, phrases and rules on spoken numbers in noise.
 
     TFSEQ2SEQ_DATA=../shared/data python benchmarks/fusion.py runs/fsdd_connected
 
-The set: 300 recordings, each one of 200 numbers of five digits, out of test clips of one speaker of the Free Spoken
-Digit Dataset with pauses between, in white noise at 0 dB. Models and phrases know the list of numbers, not which one is
-said. The run is that of recipes/fsdd_connected.yaml, which has heard noise of 10 dB and more. Rules write numerals; the
-references are then in numerals too.
+The test set has 300 recordings. Each one is one of 200 numbers of five digits, joined with pauses from test clips of
+one speaker of the Free Spoken Digit Dataset, in white noise at 0 dB. The language models and the phrases contain the
+list of numbers, but not which number is spoken. The run is that of recipes/fsdd_connected.yaml, whose training noise
+is 10 dB or more. Rules write numerals. The references are then in numerals too.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import numpy as np
 from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.inference.external_scorers import tokens_of
 from tfseq2seq.inference.generator import Generator
-from tfseq2seq.inference.speech import SpeechToText
+from tfseq2seq.inference.predictor import SpeechToText
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.run import Run
 from tfseq2seq.search.arpa import train_ngram, write_arpa
@@ -35,7 +35,9 @@ DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 RATE, NUMBERS, COUNT, SNR = 8000, 200, 300, 0.0
 
 
-def said(manifest: str, run: Run, numbers: list[list[str]], generator: np.random.Generator) -> tuple[list, list[str]]:
+def spoken_numbers(
+    manifest: str, run: Run, numbers: list[list[str]], generator: np.random.Generator
+) -> tuple[list, list[str]]:
     """Recordings of numbers in noise, and their texts."""
     utterances = read_manifest(manifest, "test")
     samples = read_recordings(utterances, run.recipe.source).samples
@@ -64,9 +66,9 @@ def language_model(folder: Path, run: Run, text: Path) -> Path:
         "name": "numbers",
         "data": {"train": {"target": str(text)}, "holdout": 20},
         "target": {"scheme": "words", "vocabulary": str(run.folder / "vocabulary" / "target.txt")},
+        "source": {"kind": "none"},
         "model": {
             "width": 64,
-            "encoder": {"kind": "none"},
             "decoder": {"kind": "recurrent", "attention": "none", "layers": 1, "units": 128, "dropout": 0.0},
         },
         "training": {
@@ -83,13 +85,16 @@ def language_model(folder: Path, run: Run, text: Path) -> Path:
     return folder / "numbers"
 
 
-def main(folder: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", help="folder of the run of recipes/fsdd_connected.yaml")
+    folder = parser.parse_args().run
     root = os.environ.get("TFSEQ2SEQ_DATA", "../shared/data")
     run = Run.open(folder)
     network = run.load_model()
     generator = np.random.default_rng(0)
     numbers = [[DIGITS[digit] for digit in generator.integers(10, size=5)] for _ in range(NUMBERS)]
-    recordings, texts = said(f"{root}/fsdd/fsdd.tsv", run, numbers, generator)
+    recordings, texts = spoken_numbers(f"{root}/fsdd/fsdd.tsv", run, numbers, generator)
     lines = [" ".join(number) for number in numbers]
     with tempfile.TemporaryDirectory() as scratch:
         index = Path(scratch)
@@ -119,9 +124,9 @@ def main(folder: str) -> None:
             wanted = texts
             if name.startswith("numerals"):
                 wanted = [" ".join(str(DIGITS.index(word)) for word in text.split()) for text in texts]
-            same = ", equal to the model alone in text and score" if outputs == alone and settings else ""
+            same = ", equal to the model alone in texts and scores" if outputs == alone and settings else ""
             print(f"{name}: WER {100 * jiwer.wer(wanted, found):.2f} %{same}", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

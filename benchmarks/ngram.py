@@ -1,8 +1,8 @@
-"""Perplexity of an n-gram model learned here beside one that KenLM learns of the same text, and the time of both.
+"""Compares n-gram models of this package with those of KenLM on the same text: perplexity and time.
 
     python benchmarks/ngram.py TRAIN.txt TEST.txt --lmplz .../bin/lmplz --query .../bin/query
 
-KenLM (Heafield et al. 2013) is built from its source with Boost. Words are what white space parts, in lower case.
+Build KenLM (Heafield et al. 2013) from its source with Boost. Words are separated by white space, in lower case.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tfseq2seq.search.arpa import read_arpa, train_ngram, write_arpa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("train")
-    parser.add_argument("test")
-    parser.add_argument("--lmplz", required=True, help="KenLM's program that learns a model")
-    parser.add_argument("--query", required=True, help="KenLM's program that asks one")
-    parser.add_argument("--orders", type=int, nargs="+", default=[2, 3, 4, 5])
+    parser.add_argument("train", help="file of training text")
+    parser.add_argument("test", help="file of test text")
+    parser.add_argument("--lmplz", required=True, help="KenLM's program that trains a model")
+    parser.add_argument("--query", required=True, help="KenLM's program that computes the perplexity")
+    parser.add_argument("--orders", type=int, nargs="+", default=[2, 3, 4, 5], help="orders of the models")
     given = parser.parse_args()
     train, test = ([line.lower().split() for line in read_lines(path)] for path in (given.train, given.test))
     for order in given.orders:

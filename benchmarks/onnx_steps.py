@@ -1,11 +1,12 @@
-"""Does ONNX carry a run's step functions? Converted by tf2onnx, greedy search around them, texts compared.
+"""Tests whether ONNX can express the step functions of a run.
 
-Of `encode` and `decode_step`, as signatures.py has them, for ids or samples.
+tf2onnx converts `encode` and `decode_step` of export/signatures.py, for ids or samples. A greedy search calls them,
+and its texts are compared with those of the run.
 
     python benchmarks/onnx_steps.py RUN --input test.source
     python benchmarks/onnx_steps.py RUN --manifest manifest.tsv --split test
 
-Needs tf2onnx, onnx and onnxruntime beside this package, whose requirements do not have them.
+It needs tf2onnx, onnx and onnxruntime, which are not in the requirements of this package.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.export.signatures import Endpoint, loop_endpoints
-from tfseq2seq.files import read_lines
-from tfseq2seq.inference.endpoints import endpoint
+from tfseq2seq.cli.inputs import Request, read_inputs
+from tfseq2seq.export.signatures import loop_endpoints
+from tfseq2seq.inference.decoding import Endpoint
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
+from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.search.ctc import best_path
-from tfseq2seq.sources.recordings import read_recordings
-from tfseq2seq.spec import BOS, EOS, PAD, AudioSpec
+from tfseq2seq.spec import BOS, EOS, PAD
 
 Step = Callable[[list[np.ndarray]], dict[str, np.ndarray]]
 
 
 def converted(step: Endpoint) -> tuple[Step, int]:
-    """The function in ONNX Runtime, taking arrays in the order of its signature, and its size in bytes."""
+    """The function in ONNX Runtime, which takes arrays in the order of its signature, and its size in bytes."""
 
-    # Where an input and an output have one name, as a state that comes back, tf2onnx takes them for one tensor.
+    # tf2onnx takes an input and an output of the same name, such as a state, for one tensor.
     def renamed(*inputs: Any) -> dict[str, Any]:
         return {f"out_{name}": value for name, value in step.function(*inputs).items()}
 
@@ -47,7 +48,7 @@ def converted(step: Endpoint) -> tuple[Step, int]:
     content = tf2onnx.convert.from_function(function, input_signature=step.signature, opset=18)[0].SerializeToString()
     session = onnxruntime.InferenceSession(content)
     names = [one.name.removeprefix("out_") for one in session.get_outputs()]
-    # An input that nothing depends on is not in the file.
+    # The file does not contain inputs that no output depends on.
     taken = {one.name for one in session.get_inputs()}
 
     def ask(inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -93,21 +94,20 @@ def by_ctc(first: dict[str, np.ndarray], limit: int) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run")
-    parser.add_argument("--input")
-    parser.add_argument("--manifest")
-    parser.add_argument("--split", default="")
-    parser.add_argument("--count", type=int, default=200, help="inputs at most")
+    parser.add_argument("run", help="folder of the run")
+    parser.add_argument("--input", help="file with one input per line")
+    parser.add_argument("--manifest", help="manifest of recordings")
+    parser.add_argument("--split", default="", help="split of the manifest")
+    parser.add_argument("--count", type=int, default=200, help="most inputs to use")
     given = parser.parse_args()
     run = Run.open(given.run, ["search.beam=1", "search.n_best=1"])
-    model = endpoint([run.load_model()], run.source, run.target, run.recipe.search)
-    inputs: list[Any]
-    if isinstance(run.recipe.source, AudioSpec):
-        inputs = read_recordings(read_manifest(given.manifest, given.split)[: given.count], run.recipe.source).samples
-        rows = [[samples[np.newaxis], np.array([len(samples)], "int32")] for samples in inputs]
-    else:
-        inputs = read_lines(given.input)[: given.count]
-        rows = [[model.source(tf.constant([text])).numpy()] for text in inputs]
+    model = Predictor.of_runs([run])
+    request = Request(lines=given.input, manifest=given.manifest, split=given.split)
+    inputs = read_inputs(run.recipe.source, request).values[: given.count]
+    # What `encode` takes for each input: ids, or samples and their number.
+    signature = model.source.features_signature
+    dtype = signature[0].dtype.as_numpy_dtype
+    rows = [list(padded_rows(model.source.features_of([one]), dtype)[: len(signature)]) for one in inputs]
     live = [output.texts[0] for output in Generator(model).generate(inputs)]
     steps = {one.name: converted(one) for one in loop_endpoints(model)}
     encode = steps["encode"][0]

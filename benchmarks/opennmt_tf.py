@@ -1,11 +1,12 @@
-"""Speed of OpenNMT-tf models of the same sizes on the same batches as `benchmarks/text.py`.
+"""Measures OpenNMT-tf models of the same sizes on the same batches as `benchmarks/text.py`.
 
-    pip install OpenNMT-tf==2.32.0 "tensorflow==2.13.*"     # in an environment of its own, Python 3.11
+    pip install OpenNMT-tf==2.32.0 "tensorflow==2.13.*"     # in a separate environment, Python 3.11
     python benchmarks/text.py --save batches.npz
     python benchmarks/opennmt_tf.py batches.npz [--model tiny small]
 
-Prints real target tokens per second of training (median of five stretches, after a first update) and sentences per
-second of its greedy and beam 4 search, ids in and tokens out, with 16 tokens forced (median of three passes).
+It prints the target tokens per second of training, without padding: the median of five stretches after a first update.
+It also prints the sentences per second of greedy search and of beam 4, from ids to tokens, with exactly 16 tokens per
+output: the median of three passes.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def build(name: str, vocabulary: str, beam: int = 1) -> opennmt.models.Transform
 
 
 def train(model: opennmt.models.Transformer, batches: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Real target tokens per second, the median of the stretches."""
+    """Target tokens per second without padding, the median of the stretches."""
     optimizer = tf.keras.optimizers.legacy.Adam(1e-3)
     ids = tf.TensorSpec([None, None], tf.int32)
 
@@ -105,7 +106,7 @@ def generate(model: opennmt.models.Transformer, chunks: list[np.ndarray]) -> flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("batches", help="file that benchmarks/text.py --save wrote")
-    parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES), help="models to measure")
     arguments = parser.parse_args()
     with np.load(arguments.batches) as saved:
         count = sum(name.startswith("source_") for name in saved.files)

@@ -1,12 +1,13 @@
-"""Speed of PyTorch and Hugging Face models of the same sizes on the same batches as `benchmarks/text.py`.
+"""Measures PyTorch and Hugging Face models of the same sizes on the same batches as `benchmarks/text.py`.
 
-    pip install torch==2.13.0 transformers==5.23.0          # in an environment of its own
+    pip install torch==2.13.0 transformers==5.23.0          # in a separate environment
     python benchmarks/text.py --save batches.npz
     python benchmarks/peers.py batches.npz [--model tiny small lstm]
 
-Prints real target tokens per second of training (median of five stretches, after a first update) of `nn.Transformer`
-with tied embeddings and of Marian, of an LSTM with attention and input feeding for "lstm", and sentences per second of
-Marian's `generate`, greedy and beam 4, with 16 tokens forced (median of three passes).
+It prints the target tokens per second of training, without padding: the median of five stretches after a first update.
+The models are `nn.Transformer` with tied embeddings, Marian, and for "lstm" an LSTM with attention and input feeding.
+It also prints the sentences per second of Marian's `generate`, greedy and with beam 4, with exactly 16 tokens per
+output: the median of three passes.
 """
 
 import argparse
@@ -58,7 +59,7 @@ class Transformer(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Two bidirectional LSTM layers of 128 read; two LSTM layers of 256 with Luong's general attention write."""
+    """Two bidirectional LSTM layers of 128 units, and two LSTM layers of 256 units with Luong's general attention."""
 
     def __init__(self, size: int, width: int = 256):
         super().__init__()
@@ -121,13 +122,13 @@ def marian(size: int, layers: int, width: int, inner: int) -> MarianMTModel:
 
 
 def begun(target: torch.Tensor) -> torch.Tensor:
-    """The decoder's input: the target moved one place, <bos> first."""
+    """The decoder input: the target shifted by one position, with <bos> first."""
     moved = torch.cat([torch.full((len(target), 1), BOS), target[:, :-1]], dim=1)
     return moved.masked_fill(moved == EOS, PAD)
 
 
 def train(model: nn.Module, logits: Callable, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Real target tokens per second, the median of the stretches."""
+    """Target tokens per second without padding, the median of the stretches."""
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     loss = nn.CrossEntropyLoss(ignore_index=PAD, label_smoothing=0.1)
@@ -170,7 +171,7 @@ def generate(model: MarianMTModel, chunks: list[torch.Tensor], beam: int) -> flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("batches", help="file that benchmarks/text.py --save wrote")
-    parser.add_argument("--model", nargs="+", choices=[*SIZES, "lstm"], default=[*SIZES, "lstm"])
+    parser.add_argument("--model", nargs="+", choices=[*SIZES, "lstm"], default=[*SIZES, "lstm"], help="models")
     arguments = parser.parse_args()
     torch.manual_seed(1)
     with np.load(arguments.batches) as saved:

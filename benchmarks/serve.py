@@ -1,13 +1,14 @@
-"""Throughput of `tfseq2seq serve` with many clients and with one.
+"""Measures the throughput of `tfseq2seq serve` with many clients and with one client.
 
     python benchmarks/serve.py saved_models/NAME --input FILE [--seconds 60] [--clients 32] [--rounds 3]
                                [--serve "--wait-ms 5 --max-batch 32"]
 
-FILE holds source lines. Every answer is checked against what the SavedModel gives for that line alone, in a process
-without a server. The server runs in a process of its own on this machine, the clients are threads here, each with a
-connection it keeps and lines no other asks. One client and many take turns, `--seconds` each in all, in `--rounds`
-rounds, since a machine's speed changes with the hour. Prints answers a second of both, their ratio, the median and
-the 99th percentile of the seconds to an answer, rows in a call, and what was wrong. Exit code 1 if anything was.
+FILE contains source texts, one per line. The script compares each answer with the answer of the SavedModel to this
+line alone, in a process without a server. The server runs in a separate process on this machine. The clients are
+threads. Each client keeps a connection and has its own lines. One client and many clients alternate in `--rounds`
+rounds, because the speed of a machine changes over time. Each of the two has `--seconds` in all. The script prints
+the answers per second of both and their ratio, the median and the 99th percentile of the time to an answer, the rows
+per call, and the errors. The exit code is 1 if there are errors.
 """
 
 import argparse
@@ -34,7 +35,7 @@ WARM_UP_SECONDS = 5.0
 
 @dataclass
 class Measured:
-    """Seconds to each answer, wrong answers as (line, wanted, given), and failures of the requests themselves."""
+    """Seconds to each answer, wrong answers as (line, expected, found), and failed requests."""
 
     seconds: list[float] = field(default_factory=list)
     wrong: list[tuple[str, str, str]] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Measured:
 
 
 def asked_alone(version: str, lines: list[str]) -> dict[str, tuple[str, float]]:
-    """What the SavedModel answers to each line in a call of its own."""
+    """The answer of the SavedModel to each line, in a separate call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tensorflow_text  # noqa: F401
@@ -75,7 +76,7 @@ def asked_alone(version: str, lines: list[str]) -> dict[str, tuple[str, float]]:
 
 @contextlib.contextmanager
 def server(folder: str, options: str) -> Iterator[int]:
-    """The port of a server in a process of its own, which must stop with exit code 0."""
+    """The port of a server in a separate process, which must stop with exit code 0."""
     command = [sys.executable, "-m", "tfseq2seq.cli", "serve", folder, "--port", "0", *shlex.split(options)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -96,7 +97,7 @@ def server(folder: str, options: str) -> Iterator[int]:
 def client(
     port: int, path: str, lines: list[str], expected: dict[str, tuple[str, float]], until: float, into: Measured
 ) -> None:
-    """Asks one line after the other, over and over, and keeps what it sees in `into`."""
+    """Sends one line after the other, again and again, and adds the results to `into`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     bodies = [(line, json.dumps({"instances": [line]}).encode()) for line in lines]
     index = 0
@@ -125,7 +126,7 @@ def client(
 def measure(
     port: int, path: str, lines: list[str], expected: dict[str, tuple[str, float]], clients: int, seconds: float
 ) -> Measured:
-    """So many clients for so many seconds; each asks lines of its own."""
+    """Runs a number of clients for a number of seconds. Each client has its own lines."""
     parts = [Measured() for _ in range(clients)]
     began = time.perf_counter()
     threads = [
@@ -146,7 +147,7 @@ def measure(
 
 
 def rows_in_calls(port: int) -> tuple[float, float]:
-    """Rows and calls so far, of /metrics."""
+    """The rows and the calls so far, from /metrics."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
@@ -157,13 +158,13 @@ def rows_in_calls(port: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="Folder of one model's versions.")
-    parser.add_argument("--input", required=True, help="File of source lines.")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--lines", type=int, default=640, help="So many of the file's lines, each once.")
-    parser.add_argument("--serve", default="", help="Options of the server.")
+    parser.add_argument("folder", help="Folder with the versions of one model.")
+    parser.add_argument("--input", required=True, help="File of source texts, one per line.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="Seconds to measure each number of clients.")
+    parser.add_argument("--clients", type=int, default=32, help="Number of clients.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of rounds.")
+    parser.add_argument("--lines", type=int, default=640, help="Number of different lines to use.")
+    parser.add_argument("--serve", default="", help="Options of the server, in one string.")
     arguments = parser.parse_args()
 
     with open(arguments.input, encoding="utf-8") as file:

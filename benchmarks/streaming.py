@@ -1,8 +1,9 @@
-"""Streams beside whole recordings: whether both end in the same text and score, and how long a piece takes to hear.
+"""Compares streams with whole recordings: equal texts and scores, and the time to process a stream.
 
     python benchmarks/streaming.py runs/fsdd_streaming data/connected/test.tsv --split test
 
-Each recording is fed in pieces of 1 to 4,000 samples, drawn by a seed. Time is of all pieces, over that of the sound.
+Each recording is streamed in pieces of 1 to 4,000 random samples, with a fixed seed. The time is that of all pieces,
+divided by the duration of the recordings.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.inference.endpoints import endpoint
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.inference.streaming import Streaming
 from tfseq2seq.run import Run
 from tfseq2seq.sources.recordings import read_recordings
@@ -25,13 +26,13 @@ from tfseq2seq.sources.recordings import read_recordings
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run")
-    parser.add_argument("manifest")
-    parser.add_argument("--split", default="")
-    parser.add_argument("--count", type=int, default=100, help="recordings at most")
+    parser.add_argument("run", help="folder of the run")
+    parser.add_argument("manifest", help="manifest of recordings")
+    parser.add_argument("--split", default="", help="split of the manifest")
+    parser.add_argument("--count", type=int, default=100, help="most recordings to use")
     given = parser.parse_args()
     run = Run.open(given.run)
-    model = endpoint([run.load_model()], run.source, run.target, run.recipe.search)
+    model = Predictor.of_runs([run])
     recordings = read_recordings(read_manifest(given.manifest, given.split)[: given.count], run.recipe.source).samples
     whole = Generator(model).generate(recordings)
     streaming, draw = Streaming(model), np.random.default_rng(0)
@@ -48,8 +49,8 @@ def main() -> None:
         apart = max(apart, *(abs(one - other) for one, other in zip(found.scores, expected.scores)))
     seconds = sum(map(len, recordings)) / run.recipe.source.sample_rate
     print(
-        f"{same} of {len(recordings)} texts the same, scores within {apart:.1e}; "
-        f"{seconds:,.0f} s of sound heard in {spent / seconds:.3f} of its length"
+        f"{same} of {len(recordings)} texts equal, scores within {apart:.1e}; "
+        f"{seconds:,.0f} s of recordings, processed in {spent / seconds:.3f} of their duration"
     )
 
 

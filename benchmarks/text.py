@@ -1,14 +1,20 @@
-"""Speed of training and search on Multi30k en-de.
+"""Measures the speed of training and search on Multi30k English-German.
 
     TFSEQ2SEQ_DATA=../shared/data python benchmarks/text.py [--model tiny small lstm] [--steps 20] [--sentences 320]
                                                             [--workers 1] [--save batches.npz]
 
-Prints for each model: seconds to the first update (tracing), real target tokens per second of training (median of
-five stretches), the share of target positions that are real tokens, and sentences per second of greedy search and of
-beam 4 at batch 32 with 16 tokens forced (least and most length equal), strings in and strings out, median of three
-passes. `--workers N` measures search alone, N batches at a time with the cores shared among them, as the commands
-`generate` and `evaluate` do it. Figures differ between machines; compare ratios measured on one machine in alternating
-runs. `--save` writes the ids of the same batches for `benchmarks/peers.py` and `benchmarks/opennmt_tf.py`.
+It prints for each model:
+
+- the seconds to the first update, with tracing
+- target tokens per second of training, without padding: the median of five stretches
+- the share of target positions that are not padding
+- sentences per second of greedy search and of beam 4, from strings to strings, with batches of 32 and exactly 16 tokens
+  per output: the median of three passes
+
+`--workers N` measures only the search, with N batches at the same time. The cores are shared among the batches, as in
+the commands `generate` and `evaluate`. The numbers depend on the machine. Compare ratios that are measured in
+alternating runs on one machine. `--save` writes the ids of the same batches for `benchmarks/peers.py` and
+`benchmarks/opennmt_tf.py`.
 """
 
 import argparse
@@ -23,13 +29,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, shuffled_epochs, tokenize, training_example
+from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, shuffled_epochs, tokenize
 from tfseq2seq.data.corpora import corpus_pairs
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.files import read_lines
-from tfseq2seq.inference.endpoints import TextToText
 from tfseq2seq.inference.generator import Generator, share_cores
+from tfseq2seq.inference.predictor import TextToText
 from tfseq2seq.models.seq2seq import Seq2Seq, count_parameters
 from tfseq2seq.presets import transformer
 from tfseq2seq.spec import (
@@ -44,6 +50,7 @@ from tfseq2seq.spec import (
     TrainingSpec,
 )
 from tfseq2seq.training.fit import compile_model
+from tfseq2seq.training.objectives import build_objective
 
 DATA = os.path.join(os.environ.get("TFSEQ2SEQ_DATA", "../shared/data"), "multi30k", "raw")
 FORCED = 16
@@ -51,7 +58,7 @@ STRETCHES = 5
 
 
 def models() -> dict[str, ModelSpec]:
-    """The models measured: the two Transformers of the published comparison, and a two-layer LSTM with attention."""
+    """The measured models: the two Transformers of the published comparison, and an LSTM with attention."""
     encoder = RecurrentEncoderSpec(cell="lstm", layers=2, units=128, dropout=0.1)
     decoder = RecurrentDecoderSpec(cell="lstm", layers=2, units=256, attention="general", dropout=0.1)
     return {
@@ -62,16 +69,19 @@ def models() -> dict[str, ModelSpec]:
 
 
 def training_part(features: TextFeatures, steps: int) -> tuple[list[Any], Any]:
-    """One batch to begin with and five stretches of `steps` batches, and their structure."""
+    """One first batch and five stretches of `steps` batches, and their structure."""
     data = DataSpec(batch_tokens=4096)
+    most = {"source": data.max_source_length, "target": data.max_target_length}
     lines, _ = corpus_pairs(CorpusSpec(source=f"{DATA}/train.en", target=f"{DATA}/train.de"), "multi30k")
-    pairs, report = filter_pairs(tokenize(features, features)(lines), data, "multi30k")
-    batches = batch_by_tokens(data)(shuffled_epochs(pairs, report.kept, data, 1)).map(training_example)
+    chunks = tokenize({"source": features, "target": features})(lines)
+    pairs, report = filter_pairs(chunks, most, data.cache, "multi30k")
+    objective = build_objective(models()["tiny"], TrainingSpec())
+    batches = batch_by_tokens(data, most)(shuffled_epochs(pairs, report.kept, data, 1)).map(objective.example)
     return list(batches.take(1 + STRETCHES * steps)), batches.element_spec
 
 
 def save(path: str, batches: list[Any], features: TextFeatures, sentences: list[str]) -> None:
-    """Writes padded ids: the size of the vocabulary, source and target of each batch, and the chunks to translate."""
+    """Writes the vocabulary size, and padded ids: source and target of each batch, and the chunks to translate."""
     arrays = {"size": features.size}
     for index, (inputs, labels, _) in enumerate(batches):
         arrays |= {f"source_{index}": inputs["source"].numpy(), f"target_{index}": labels.numpy()}
@@ -124,17 +134,17 @@ def measure_search(name: str, model: Seq2Seq, features: TextFeatures, sentences:
             passes.append(len(sentences) / (time.perf_counter() - begin))
         speed = statistics.median(passes)
         print(
-            f"{name}: beam {beam}, batch 32, {FORCED} tokens forced, {workers} at a time: {speed:.0f} sentences/s",
+            f"{name}: beam {beam}, batch 32, {FORCED} tokens per output, {workers} at a time: {speed:.0f} sentences/s",
             flush=True,
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", nargs="+", choices=list(models()), default=list(models()))
-    parser.add_argument("--steps", type=int, default=20, help="updates in each of the five stretches")
-    parser.add_argument("--sentences", type=int, default=320)
-    parser.add_argument("--workers", type=int, default=0, help="measure search alone, with so many batches at a time")
+    parser.add_argument("--model", nargs="+", choices=list(models()), default=list(models()), help="models to measure")
+    parser.add_argument("--steps", type=int, default=20, help="number of updates in each of the five stretches")
+    parser.add_argument("--sentences", type=int, default=320, help="number of sentences to translate")
+    parser.add_argument("--workers", type=int, default=0, help="measure only the search, with N batches at a time")
     parser.add_argument("--save", default="", help="write the ids of the batches to this .npz file")
     arguments = parser.parse_args()
     if arguments.workers:

@@ -1,4 +1,4 @@
-"""Speech to text in one file: manifest, functional Keras model, tf.data, compile, fit, export. Copy it to write your own.
+"""Speech to text in one file: a functional Keras model, tf.data, compile, fit, export. Copy it to write your own.
 
     tfseq2seq data morse data/morse
     python pipelines/transcribe.py --manifest data/morse/morse.tsv
@@ -67,7 +67,7 @@ model.summary()
 # The objective: what `fit` takes for a batch, and the loss that belongs to it.
 objective = build_objective(spec, TrainingSpec())
 
-# tf.data: files -> samples and ids -> length filter -> shuffled epochs -> batches by seconds -> (inputs, labels, weights).
+# tf.data: files -> samples and ids -> length filter -> shuffled epochs -> batches by seconds -> what `fit` takes.
 data = DataSpec(batch_seconds=arguments.batch_seconds)
 batched = batch_by_seconds(data, arguments.rate)
 
@@ -75,7 +75,6 @@ batched = batch_by_seconds(data, arguments.rate)
 def examples(utterances, name):
     faults = Faults()
     recordings = manifest_utterances(utterances, arguments.rate, faults)
-    recordings = recordings.map(lambda samples, text, name: {"source": samples, "target": text, "name": name})
     kept, report = filter_utterances(
         recordings, target, data, arguments.rate, name, model.positions, objective.aligned, faults
     )

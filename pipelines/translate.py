@@ -68,7 +68,7 @@ model.summary()
 # The objective: what `fit` takes for a batch, and the losses and metrics that belong to it.
 objective = build_objective(spec, TrainingSpec(label_smoothing=0.1))
 
-# tf.data: strings -> ids -> length filter -> shuffled epochs -> batches by tokens -> (inputs, labels, weights).
+# tf.data: strings -> ids -> length filter -> shuffled epochs -> batches by tokens -> what `fit` takes.
 data, most = DataSpec(batch_tokens=arguments.batch_tokens), {"source": 128, "target": 128}
 
 

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 
 from tfseq2seq.data.synthetic.morse import generate_morse
 from tfseq2seq.features.text import TextFeatures
@@ -11,7 +12,7 @@ from tfseq2seq.inference.predictor import Predictor, SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.sources import NoSource
-from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, SearchSpec, TextSpec
+from tfseq2seq.spec import BOS, EOS, PAD, UNK, AudioSpec, ModelSpec, NoSourceSpec, SearchSpec, TextSpec
 
 TEXT = TextSpec(scheme="characters")
 TEXTS = ["abcd", "dcba bcd", "a", "", "bbbbbbbbbb", "cab  dab"]
@@ -69,7 +70,7 @@ def model_spec(family):
     """The spec of a family's model."""
     values = {"width": 8}
     if family in LANGUAGE_FAMILIES:
-        return from_dict(ModelSpec, {**values, "decoder": LANGUAGE_FAMILIES[family]})
+        return from_dict(ModelSpec, {**values, "decoder": LANGUAGE_FAMILIES[family], "tie_output": False})
     encoder, decoder, *weight = {**TEXT_FAMILIES, **SPEECH_FAMILIES}[family]
     values |= {"encoder": encoder, "decoder": decoder}
     return from_dict(ModelSpec, {**values, "ctc_weight": weight[0]} if weight else values)
@@ -80,9 +81,15 @@ def network(family, features=LETTERS, seed=2, times=0.0):
     keras.utils.set_random_seed(seed)
     spec, size = model_spec(family), features.size
     source, sizes = (features.spec, (size, size)) if family in TEXT_FAMILIES else (SOURCE, (0, size))
-    if family in LANGUAGE_FAMILIES:
-        source = NoSourceSpec()
-    return louder(build_model(spec, source, *sizes), times or (3.0 if family == "conformer ctc" else 1.7))
+    times = times or (3.0 if family == "conformer ctc" else 1.7)
+    if family not in LANGUAGE_FAMILIES:
+        return louder(build_model(spec, source, *sizes), times)
+    model = louder(build_model(spec, NoSourceSpec(), 0, size), times)
+    # As in a trained model, outputs come to an end. And none holds what its text would not be tokenized to again.
+    bias = np.zeros(size)
+    bias[[PAD, UNK, BOS, features.vocabulary.tokens.index(" ")]], bias[EOS] = -30.0, 1.0
+    model.output_layer.bias.assign(bias)
+    return model
 
 
 @functools.cache

@@ -112,9 +112,7 @@ def test_outputs_that_are_cut_off_are_compared_by_their_texts(tmp_path):
 
 def test_a_folder_of_another_vocabulary_or_kind_is_told(tmp_path):
     folder = export_ctranslate2(transformer("rotary", beam=2), tmp_path / "model")
-    with pytest.raises(
-        UserError, match="takes ids, and the run's model audio and length: it was exported from"
-    ):
+    with pytest.raises(UserError, match="takes ids, and the run's model audio and length: it was exported from"):
         verify(folder, live("conformer ctc"), [np.ones(800, "float32")])
     spec = TextSpec(scheme="characters")
     fewer = TextFeatures(spec, learn_vocabulary([b"ab"], spec))
@@ -131,9 +129,7 @@ def test_what_is_drawn_at_random_is_not_compared(tmp_path):
 
 
 def test_what_ctranslate2_has_not_is_told(tmp_path):
-    with pytest.raises(
-        UserError, match="takes Transformers over source text, .*encoder recurrent and decoder rec"
-    ):
+    with pytest.raises(UserError, match="takes Transformers over source text, .*encoder recurrent and decoder rec"):
         export_ctranslate2(live("gru"), tmp_path / "model")
     with pytest.raises(UserError, match="takes Transformers over .*source audio, encoder conformer and decoder ctc"):
         export_ctranslate2(live("conformer ctc"), tmp_path / "model")

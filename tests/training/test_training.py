@@ -14,7 +14,7 @@ from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import Run, average_weights
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.callbacks import evaluation_weights
-from tfseq2seq.training.fit import _told_if_xla_fails, train
+from tfseq2seq.training.fit import _explain_xla_errors, train
 from tfseq2seq.training.tasks import learn_features
 
 
@@ -243,11 +243,11 @@ def test_xla_that_cannot_compile_a_model_is_told():
     message = "XLA compilation requires a fixed tensor list size.\n\ttf2xla conversion failed while converting step"
     with (
         pytest.raises(UserError, match="training.jit: XLA cannot compile this model: XLA compilation requires a fixed"),
-        _told_if_xla_fails(jit=True),
+        _explain_xla_errors(jit=True),
     ):
         raise tf.errors.InvalidArgumentError(None, None, message)
     for jit, other in ((False, message), (True, "shapes differ")):
-        with pytest.raises(tf.errors.InvalidArgumentError), _told_if_xla_fails(jit):
+        with pytest.raises(tf.errors.InvalidArgumentError), _explain_xla_errors(jit):
             raise tf.errors.InvalidArgumentError(None, None, other)
 
 

@@ -27,7 +27,7 @@ _KEPT, _EMPTY, _SHORT, _LONG, _WORDY, _TIGHT = range(6)
 
 @dataclass(frozen=True)
 class SpeechReport:
-    """What a corpus of speech holds and what was left out of it.
+    """What a corpus of recordings holds and what was left out of it.
 
     kept utterances, their seconds and target tokens, <eos> included. Left out, by name: unreadable ones (with the
     reason), those without text, shorter or longer than allowed, with too long a text, and those with too few encoder
@@ -129,7 +129,7 @@ def _opened(
             count,
             lambda held: (text for index, text in enumerate(texts.as_numpy_iterator()) if index not in held),
         )
-    raise UserError(f"{name}: no corpus of speech is given; set {name}.manifest or {name}.records")
+    raise UserError(f"{name}: no corpus is given; set {name}.manifest or {name}.records")
 
 
 def filter_utterances(
@@ -150,7 +150,7 @@ def filter_utterances(
     Args:
         target: text features.
         name: what it is, for messages.
-        positions: how many encoder positions so many samples become.
+        positions: number of samples to number of encoder positions.
         aligned: every token needs a position of its own, and equal neighbors one between them, as in CTC.
         faults: what the dataset notes of files that cannot be read.
 
@@ -187,7 +187,7 @@ def filter_utterances(
     if not kept:
         raise UserError(f"{name}: no utterance is left to use: {report}")
     chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
-    # The name has told what was left out; a batch has no use for it.
+    # The name is needed for the report only.
     return chosen.map(lambda example: {name: example[name] for name in ("source", "target")}), report
 
 

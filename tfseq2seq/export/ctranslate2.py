@@ -137,9 +137,9 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
     for side, part in (("encoder", encoder), ("decoder", decoder)):
         if part.kv_heads not in (0, part.heads):
             raise UserError(f"model.{side}.kv_heads: CTranslate2 has as many key heads as heads in such a model")
-    usual = SearchSpec()
-    for name in vars(usual):
-        if name not in (*_SEARCH, "ctc_weight") and getattr(model.spec, name) != getattr(usual, name):
+    defaults = SearchSpec()
+    for name in vars(defaults):
+        if name not in (*_SEARCH, "ctc_weight") and getattr(model.spec, name) != getattr(defaults, name):
             raise UserError(f"search.{name}: CTranslate2's search has no such setting; leave it out for this export")
     if model.spec.length_penalty == "gnmt" and model.spec.alpha:
         raise UserError(

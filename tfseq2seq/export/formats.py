@@ -152,7 +152,7 @@ def check_inputs(folder: Path, model: Any, inputs: Sequence[str]) -> None:
     """Refuses an exported model that takes other inputs than a predictor's source has.
 
     Raises:
-        UserError: as said.
+        UserError: the inputs have other names.
     """
     expected = model.source.config()["inputs"]
     if list(inputs) not in (expected, [spec.name for spec in model.signature]):

@@ -70,7 +70,7 @@ def export_saved_model(
     final = base / str(version)
     if final.exists():
         raise UserError(f"{final}: this version exists already; take another number, or none for the next one")
-    server_config(base)  # what is wrong there is told before anything is written
+    server_config(base)  # raises before anything is written
     with folder_aside(final) as aside:
         signatures = signature_graphs(model)
         tf.saved_model.save(Served(model), str(aside), signatures=signatures)

@@ -62,7 +62,7 @@ def export_tflite(
         quantization: of the weights. float16 halves them, which are computed with as float32 again; int8 keeps matrices
             in 8 bits and computes their products with inputs rounded on the fly (dynamic range); full_int8 computes
             products and convolutions wholly in 8 bits, between ranges measured beforehand, and what is between them in
-            float32. It is for CTC models without loops. Features of speech are computed in float32 with all of them.
+            float32. It is for CTC models without loops. Audio features are computed in float32 with all quantizations.
         examples: arrays of samples that ranges of activations are measured on; full_int8 needs some.
         check: called with the folder before it takes its name; what it raises keeps it from doing so.
         strings: take one string, or the samples of one recording, and give one string, by tensorflow-text's operations;
@@ -162,7 +162,7 @@ def _representative(examples: Sequence[np.ndarray]) -> Callable[[], Iterator[lis
 
 
 def _config(model: Predictor, quantization: str, strings: bool) -> dict[str, Any]:
-    """All that whoever asks the file needs to know."""
+    """The content of config.json: what a client needs to know."""
     config: dict[str, Any] = {
         "package": f"tfseq2seq {__version__}",
         "quantization": quantization,

@@ -23,7 +23,7 @@ from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.spec import PAD
 
-# Nats a token, below which all is improbable alike: one text that cannot be said at all must not be all that counts.
+# Nats per token. Lower values count as this one, so that a single impossible text does not decide the mean.
 _LEAST = -50.0
 
 

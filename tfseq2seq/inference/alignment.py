@@ -47,7 +47,7 @@ def transducer_alignment(log_probs: np.ndarray, count: int) -> list[int]:
         log_probs: [F, U, 2], of the blank and of the next token at each position after each number of tokens.
     """
     frames = len(log_probs)
-    best, said = np.full((frames, count + 1), _LOWEST), np.zeros((frames, count + 1), bool)
+    best, emitted = np.full((frames, count + 1), _LOWEST), np.zeros((frames, count + 1), bool)
     best[0, 0] = 0.0
     for frame in range(frames):
         if frame:
@@ -55,10 +55,10 @@ def transducer_alignment(log_probs: np.ndarray, count: int) -> list[int]:
         for index in range(1, count + 1):
             way = best[frame, index - 1] + log_probs[frame, index - 1, 1]
             if way > best[frame, index]:
-                best[frame, index], said[frame, index] = way, True
+                best[frame, index], emitted[frame, index] = way, True
     indices, frame, index = [0] * count, frames - 1, count
     while index:
-        if said[frame, index]:
+        if emitted[frame, index]:
             index -= 1
             indices[index] = frame
         else:

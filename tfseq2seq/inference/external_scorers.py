@@ -51,7 +51,7 @@ class ExternalScorers:
         return bool(self.after or self.whole)
 
     def rank(self, found: Hypotheses, count: int) -> Hypotheses:
-        """The `count` best of a search's hypotheses after all opinions."""
+        """The `count` best hypotheses of a search after all external scorers."""
         return rescored(found, count, self.after, self.whole) if self.come_after else found
 
 

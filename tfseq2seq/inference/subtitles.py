@@ -24,7 +24,7 @@ _TRAILING = frozenset(_SENTENCE_ENDS + _CLOSING) - frozenset("\"'")
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it is said.
+    """A word and its time.
 
     Attributes:
         text: The word, with its punctuation.

@@ -90,8 +90,8 @@ class JointNetwork(keras.layers.Layer):
         }
         self.supports_masking = True
         shared: dict[str, Any] = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
-        self.encoder_projection = SequenceDense(width, name="heard", **shared)
-        self.predictor_projection = SequenceDense(width, use_bias=False, name="said", **shared)
+        self.encoder_projection = SequenceDense(width, name="encoder_projection", **shared)
+        self.predictor_projection = SequenceDense(width, use_bias=False, name="predictor_projection", **shared)
         self.output_dense = SequenceDense(size, name="output", **shared)
 
     def build(self, input_shape: Any) -> None:

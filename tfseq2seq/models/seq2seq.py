@@ -32,7 +32,9 @@ class Seq2Seq(Trainable):
     after each target position. `encode`, `start` and `step` use the same layers for search.
 
     The source inputs depend on the frontend: ids [B, S] for text, samples [B, N] and "source_length" [B] for audio, and
-    none for a language model. With a `ctc_weight` there are two outputs. "attention" are the logits [B, T, V]. "ctc" are
+    none for a language model.
+
+    With a `ctc_weight` there are two outputs. The logits [B, T, V] are the output "attention". The output "ctc" has
     float32 logits [B, S', V] over the positions of the encoder, with <pad> as the blank.
 
     Args:

@@ -32,8 +32,8 @@ class CTranslate2Model:
     def __init__(self, folder: str | Path, batch_size: int = 32, workers: int = 1, threads: int = 1):
         ctranslate2 = load_ctranslate2()
         folder = Path(folder)
+        self.config = read_config(folder / CONFIG, "target", "search", "options")
         try:
-            self.config = read_config(folder / CONFIG, "target", "search", "options")
             self.target: PlainText = load_side(folder, "target", self.config)
             self.source: Any = load_source(folder, self.config, self.target)
             self._translator = ctranslate2.Translator(

@@ -34,8 +34,8 @@ class TFLiteModel:
 
     def __init__(self, folder: str | Path, batch_size: int = 1, threads: int = 1):
         folder = Path(folder)
+        self.config = read_config(folder / CONFIG, "outputs", "target", "search")
         try:
-            self.config = read_config(folder / CONFIG, "outputs", "target", "search")
             content = (folder / MODEL).read_bytes()
             self.strings = "text" in self.config["outputs"]
             self.target = load_side(folder, "target", self.config)

@@ -211,7 +211,7 @@ class Source:
     # ---- exported models --------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """What whoever asks an exported model without strings has to know of its inputs."""
+        """What a client of an exported model without strings needs to know of its inputs."""
         raise NotImplementedError
 
     def features_of(self, values: Sequence[Any]) -> list[Any]:

@@ -57,7 +57,7 @@ class DataSpec(Spec):
     train: CorpusSpec = group(CorpusSpec, "training pairs")
     validation: CorpusSpec = group(CorpusSpec, "validation pairs")
     holdout: int = setting(
-        0, "number of training examples to use for validation instead; only without data.validation", low=0
+        0, "number of training examples to hold out for validation, if data.validation is not set", low=0
     )
     max_source_length: int = setting(
         128,

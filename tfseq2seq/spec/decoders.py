@@ -45,8 +45,8 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
     units: int = setting(256, "number of units in each layer", low=1)
     attention: Scores = setting(
         "additive",
-        "attention score: none (fixed context vector); additive (Bahdanau et al. 2015); dot, general or scaled "
-        "(Luong et al. 2015); location (Chorowski et al. 2015)",
+        "attention score: additive as in Bahdanau et al. 2015; dot, general and scaled as in Luong et al. 2015; "
+        "location as in Chorowski et al. 2015; none for a fixed context vector",
     )
     attention_units: int = setting(256, "inner width of additive and location attention", low=1)
     location_filters: int = setting(

@@ -20,9 +20,9 @@ class ScheduledSamplingSpec(Spec):
     """
 
     schedule: Literal["none", "constant", "linear", "exponential", "inverse_sigmoid"] = setting(
-        "none", "growth of the share of predicted inputs during training"
+        "none", "growth of the share of predicted decoder inputs during training"
     )
-    share: float = setting(0.25, "share of predicted inputs at the end of the schedule", low=0, high=1)
+    share: float = setting(0.25, "share of predicted decoder inputs at the end of the schedule", low=0, high=1)
     start: int = setting(0, "training step at which the schedule starts", low=0)
     steps: int = setting(10000, "length of the schedule in training steps", low=1)
 
@@ -35,11 +35,11 @@ class GuidedAttentionSpec(Spec):
     only slowly, or not at all, without this loss.
     """
 
-    weight: float = setting(0.0, "weight of the loss (0: off)", low=0)
+    weight: float = setting(0.0, "weight of the guided attention loss (0: off)", low=0)
     width: float = setting(
         0.2, "standard deviation of the penalty, as a share of the source and target length", low=0.01
     )
-    steps: int = setting(0, "training steps until the loss has faded to zero (0: constant loss)", low=0)
+    steps: int = setting(0, "number of training steps until the loss has faded to zero (0: no fading)", low=0)
 
 
 @dataclass(frozen=True)

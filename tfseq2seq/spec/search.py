@@ -44,15 +44,15 @@ class SearchSpec(Spec):
     n_best: int = setting(1, "number of hypotheses returned", low=1)
     length_penalty: Literal["none", "average", "gnmt"] = setting(
         "gnmt",
-        "divisor of log-probabilities: none (1), average (length^alpha) or gnmt (((5 + length) / 6)^alpha, Wu et al. "
-        "2016)",
+        "divisor of log-probabilities: 1 for none, length^alpha for average, ((5 + length) / 6)^alpha for gnmt, as in "
+        "Wu et al. 2016",
         needs="autoregressive",
     )
     alpha: float = setting(0.6, "exponent of the length penalty", low=0, needs="autoregressive")
     stop: Literal["full", "exact"] = setting(
         "full",
-        "end of the search: full (the number of finished hypotheses equals beam) or exact (no live hypothesis can "
-        "still enter the n_best)",
+        "end of the search: full stops when the number of finished hypotheses equals beam; exact stops when no live "
+        "hypothesis can still enter the n_best",
         needs="autoregressive",
     )
     coverage_penalty: float = setting(

@@ -51,7 +51,7 @@ class TextSpec(SourceBase):
 
     provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches"})
 
-    kind: Literal["text"] = setting("text", "kind of source")
+    kind: Literal["text"] = setting("text", "kind of source or target")
     scheme: Scheme = setting("unigram", "tokenization scheme; SentencePiece learns unigram and bpe vocabularies")
     vocabulary_size: int = setting(8000, "maximum vocabulary size, with special and reserved tokens", low=5)
     min_count: int = setting(1, "minimum count of a word or character in the corpus; rarer ones become <unk>", low=1)
@@ -169,8 +169,8 @@ class AudioSpec(SourceBase):
     deltas: bool = setting(False, "add first and second differences over time")
     normalization: Literal["none", "utterance", "global"] = setting(
         "utterance",
-        "normalization of each bin to mean 0 and variance 1: over each recording (utterance) or over the training "
-        "corpus (global)",
+        "normalization of each bin to mean 0 and variance 1: utterance over each recording, global over the training "
+        "corpus",
     )
     denoise: float = setting(
         0.0, "multiple of the noise floor to subtract from the spectrum (Boll 1979; 0: off)", low=0

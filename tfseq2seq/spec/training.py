@@ -85,7 +85,7 @@ class TrainingSpec(Spec):
 
     steps: int = setting(10000, "total number of training steps of one batch each", low=1)
     minutes: float = setting(0.0, "maximum training time in minutes, with evaluations (0: no limit)", low=0)
-    evaluate_every: int = setting(500, "number of training steps between evaluations, which write checkpoints", low=1)
+    evaluate_every: int = setting(500, "number of training steps from one evaluation and checkpoint to the next", low=1)
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
     schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
     label_smoothing: float = setting(
@@ -97,7 +97,7 @@ class TrainingSpec(Spec):
         "loss", "score that selects the best checkpoint: loss, or a metric of generated text such as bleu or wer"
     )
     generate_pairs: int = setting(
-        500, "number of validation pairs to generate text for, for such a metric (0: all)", low=0
+        500, "number of validation pairs to generate text for, if monitor is not loss (0: all)", low=0
     )
     patience: int = setting(
         0, "number of evaluations without improvement after which training stops (0: no limit)", low=0

@@ -1,1 +1,1 @@
-"""Losses, schedules, callbacks, and the run that `fit` leaves behind."""
+"""Training: losses, objectives, schedules and callbacks."""

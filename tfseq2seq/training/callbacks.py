@@ -97,8 +97,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not math.isfinite(score):
             self.model.stop_training = self.position.finished = True
             rich.console.Console(stderr=True).print(
-                f"step {step}: {self.key} must be finite, got {score}; training stops and keeps the earlier checkpoints. "
-                "Try a lower learning rate, a longer warmup or training.optimizer.clip_norm."
+                f"step {step}: {self.key} must be finite, got {score}. Training stops, and the last good checkpoint is "
+                "kept. Try a lower learning rate, a longer warmup or training.optimizer.clip_norm."
             )
             return
         better = (

@@ -1,7 +1,7 @@
-"""Word-level knowledge distillation: a student learns a teacher's probabilities of each token (Kim & Rush 2016).
+"""Word-level knowledge distillation: a student learns the token probabilities of a teacher (Kim & Rush 2016).
 
-Sequence-level distillation needs nothing of this: `tfseq2seq generate --run TEACHER --input train.source` writes the
-targets that a student is then trained on. Both go together.
+Sequence-level distillation does not need this module: `tfseq2seq generate --run TEACHER --input train.source` writes
+the targets for the training of a student. Both kinds can be combined.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from tfseq2seq.run import Run
 from tfseq2seq.spec import DistillationSpec
 
 
-def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, Any], Any]:
-    """What `Seq2Seq.distillation_loss` is set to.
+def build_distillation_loss(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, Any], Any]:
+    """Returns the function for `Seq2Seq.distillation_loss`.
 
-    Of the loss L over the labels it makes (1 - w) L + w T^2 C, where C is the cross entropy of the student's softmax
-    with the teacher's at temperature T, the mean over real tokens. T^2 keeps the size of its gradient (Hinton et al.
-    2015).
+    With the loss L of the labels, the function returns (1 - w) L + w T^2 C. C is the cross entropy between the softmax
+    outputs of teacher and student at temperature T, as a mean over real tokens. The factor T^2 makes the size of its
+    gradient independent of T (Hinton et al. 2015).
 
     Args:
-        spec: teacher, weight w and temperature T.
-        student: for its vocabularies.
+        spec: the settings of the distillation: teacher, weight w and temperature T.
+        student: the run of the student.
 
     Raises:
-        UserError: there is no such run, or its vocabularies are not the student's.
+        UserError: the run of the teacher does not exist, or has other vocabularies than the student.
     """
     run = Run.open(expanded_path(spec.teacher))
     same = {
@@ -40,18 +40,18 @@ def teaching(spec: DistillationSpec, student: Run) -> Callable[[Any, Any, Any, A
     for side, equal in same.items():
         if not equal:
             raise UserError(
-                f"training.distillation.teacher: the {side} vocabulary of {spec.teacher} is not the student's; set "
-                f"{side}.vocabulary to the teacher's, {run.folder}/vocabulary/{side}.*"
+                f"training.distillation.teacher: must have the {side} vocabulary of the student, got another one in "
+                f"{spec.teacher}; set {side}.vocabulary to {run.folder}/vocabulary/{side}.*"
             )
     teacher: keras.Model = run.load_model()
     teacher.trainable = False
 
     def distillation_loss(loss: Any, inputs: Any, logits: Any, weights: Any) -> Any:
-        wanted = ops.softmax(ops.cast(teacher(inputs, training=False), "float32") / spec.temperature)
-        found = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
-        each = -ops.sum(ops.stop_gradient(wanted) * found, axis=-1)
+        teacher_probs = ops.softmax(ops.cast(teacher(inputs, training=False), "float32") / spec.temperature)
+        student_log_probs = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
+        cross_entropy = -ops.sum(ops.stop_gradient(teacher_probs) * student_log_probs, axis=-1)
         weights = ops.cast(weights, "float32")
-        mean = ops.sum(each * weights) / ops.maximum(ops.sum(weights), 1.0)
+        mean = ops.sum(cross_entropy * weights) / ops.maximum(ops.sum(weights), 1.0)
         return (1.0 - spec.weight) * loss + spec.weight * spec.temperature**2 * mean
 
     return distillation_loss

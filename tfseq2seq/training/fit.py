@@ -1,4 +1,4 @@
-"""From a recipe to a trained model: vocabularies, data, compile, fit, final weights."""
+"""Trains the model of a recipe: vocabularies, data, compilation, training and final weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
-from tfseq2seq.training.distillation import teaching
+from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
@@ -30,22 +30,23 @@ from tfseq2seq.training.start import load_vectors
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
-    """Trains what a recipe describes and leaves it in `folder`.
+    """Trains the model of a recipe and writes the run to `folder`.
 
     Args:
-        recipe: see `tfseq2seq recipe --schema`.
-        folder: of the run; see `run.py` for what it will hold.
-        resume: continue the run in `folder` from its last evaluation, with this recipe's training limits.
-        log: gets lines for the user.
+        recipe: the recipe; see `tfseq2seq recipe --schema`.
+        folder: the folder of the run; see `tfseq2seq/run.py` for its files.
+        resume: whether to continue the run in `folder` from its last evaluation. The training settings of `recipe`
+            apply.
+        log: a function that prints lines for the user.
 
     Returns:
         The finished run.
 
     Raises:
-        UserError: something in the recipe or its files is wrong, found before training starts.
+        UserError: the recipe or one of its files has an error. Most errors are found before training starts.
     """
     check_monitor(recipe.training.monitor)
-    # Weights, dropout and sampling draw their seeds from Python's generator; TensorFlow's own seed stays the program's.
+    # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     run = _resumed(recipe, folder) if resume else None
@@ -62,19 +63,19 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     batches, validation = build_batches(corpora, run, model, objective, log)
     compile_model(model, recipe)
     if recipe.training.distillation.teacher:
-        model.distillation_loss = teaching(recipe.training.distillation, run)
+        model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
     progress = run.load_resume(model) if resume else {}
     if progress and recipe.training.pruning.sparsity:
         check_resumed(model, recipe.training.pruning, progress["step"])
     if progress and recipe.training.schedule.name == "constant":
-        # The saved state holds the rate as it was; a recipe with another one means it.
+        # The saved state has the earlier learning rate, but the recipe can have a new one.
         model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
     if not progress:
         load_vectors(model, run, log)
         run.source.prepare(model, batches, log)
     log(f"model: {count_parameters(model):,} parameters")
     if not resume:
-        # Not before: what is wrong in the recipe or its files has come up by now, and leaves no folder behind.
+        # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
     score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
     fit(model, run, batches.skip(progress.get("step", 0)), validation, progress, score)
@@ -83,10 +84,10 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
 
 
 def learn_features(recipe: Recipe, corpora: Corpora) -> tuple[Source, TextFeatures]:
-    """Source and target text features, their vocabularies learned from the training corpus or read from a file.
+    """Returns the source and the target text features. Vocabularies are learned from the training corpus or read.
 
     Raises:
-        UserError: a vocabulary cannot be read or learned; the message begins with its side.
+        UserError: a vocabulary cannot be read or learned. The message starts with "source" or "target".
     """
     source = source_class(recipe.source).learn(recipe, corpora.texts)
     if recipe.share_vocabulary:
@@ -95,7 +96,7 @@ def learn_features(recipe: Recipe, corpora: Corpora) -> tuple[Source, TextFeatur
 
 
 def compile_model(model: Any, recipe: Recipe) -> None:
-    """Losses, optimizer, schedule and metrics of a recipe, and the optimizer's variables."""
+    """Compiles a model with the losses, metrics, optimizer and schedule of a recipe, and builds the optimizer."""
     spec = recipe.training
     rate = learning_rate(spec.optimizer.learning_rate, spec.schedule, spec.steps, recipe.model.width)
     options = build_objective(recipe.model, spec).compile_options()
@@ -111,15 +112,15 @@ def fit(
     progress: Mapping[str, Any],
     score: Callable[[], float] | None = None,
 ) -> None:
-    """`model.fit` with evaluations, checkpoints and limits.
+    """Calls `model.fit` with evaluations, checkpoints and limits.
 
     Args:
-        model: compiled.
-        run: where checkpoints go.
-        batches: training batches without end, from the update to continue at.
-        validation: batches to evaluate on.
-        progress: of the run being resumed, or nothing.
-        score: of generated text, where the recipe's monitor is one.
+        model: the compiled model.
+        run: the run, which the checkpoints belong to.
+        batches: endless training batches, starting at the next training step.
+        validation: the validation batches.
+        progress: the progress of a run that is resumed, or an empty mapping.
+        score: computes the monitored metric of generated text. None if the recipe monitors the loss.
     """
     spec, step = run.recipe.training, progress.get("step", 0)
     position = Position(run, step)
@@ -146,7 +147,7 @@ def fit(
         )
     if spec.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    with _told_if_xla_fails(spec.jit):
+    with _explain_xla_errors(spec.jit):
         model.fit(
             batches,
             steps_per_epoch=spec.evaluate_every,
@@ -160,7 +161,8 @@ def fit(
 
 
 @contextlib.contextmanager
-def _told_if_xla_fails(jit: bool) -> Iterator[None]:
+def _explain_xla_errors(jit: bool) -> Iterator[None]:
+    """Raises `UserError` for errors inside that mean that XLA cannot compile the training step."""
     try:
         yield
     except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
@@ -181,10 +183,10 @@ def _resumed(recipe: Recipe, folder: str | Path) -> Run:
 
 
 def finish(model: Any, run: Run, log: Any = print) -> None:
-    """Sets the final weights, the best checkpoint's or the mean of the last ones, and writes them."""
+    """Sets and writes the final weights: those of the best checkpoint, or the mean of the last checkpoints."""
     progress, spec = run.progress(), run.recipe.training
     if not progress.get("best"):
-        raise UserError(f"{run.folder}: training ended before its first evaluation; nothing was kept")
+        raise UserError(f"{run.folder}: has no checkpoint, because training ended before its first evaluation")
     last = progress["kept"][-spec.average :]
     if spec.average > 1:
         set_average(model, run, last)
@@ -196,13 +198,13 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
     if spec.pruning.sparsity:
         log(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
         if progress["step"] < spec.pruning.end:
-            log(f"training ended before update {spec.pruning.end}, up to which pruning goes on")
+            log(f"training ended at step {progress['step']}, before the end of pruning at step {spec.pruning.end}")
     save_weights(model, run.folder / FINAL)
 
 
 def set_average(model: Any, run: Run, steps: Sequence[int]) -> None:
-    """Sets the weights to the mean of the checkpoints of `steps`, pruned as much as the last of them."""
+    """Sets the weights to the mean of the checkpoints of `steps`, and prunes them as much as the last of these."""
     average_weights(model, [run.checkpoint_file(step) for step in steps])
     if run.recipe.training.pruning.sparsity:
-        # Where earlier ones were pruned less, the mean has fewer zeros.
+        # If earlier checkpoints were pruned less, their mean has too few zeros.
         prune(model, sparsity(run.recipe.training.pruning, steps[-1]))

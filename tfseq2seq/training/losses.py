@@ -1,4 +1,4 @@
-"""Losses and token metrics. Real tokens are told by the sample weights that the data pipeline gives: 1 or 0 each."""
+"""Losses and token metrics. The sample weights are 1 for real tokens and 0 for padding."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from keras import ops
 
 
 class TokenStatistics(NamedTuple):
-    """Of logits [B, T, V] and labels [B, T], in float32: the probabilities [B, T, V], and for each token [B, T] the
-    label's logit, the largest logit and the logarithm of the normalizer."""
+    """Statistics of logits [B, T, V] and labels [B, T], in float32.
+
+    Attributes:
+        probabilities: [B, T, V], the softmax of the logits.
+        own: [B, T], the logit of the label.
+        top: [B, T], the largest logit.
+        normalizer: [B, T], the logarithm of the normalizer of the softmax.
+    """
 
     probabilities: Any
     own: Any
@@ -19,10 +25,11 @@ class TokenStatistics(NamedTuple):
 
 
 def token_statistics(labels: Any, logits: Any) -> TokenStatistics:
-    """What loss and metrics are made of. They call it with the same tensors, so that a compiled step computes it once.
+    """Returns statistics for the loss and the metrics.
 
-    On CPUs the library's softmax is several times faster than its fused cross entropy; the normalizer follows from it
-    without another pass: log of the normalizer = largest logit - log of the largest probability.
+    Loss and metrics call this function with the same tensors, so a compiled step computes it only once. On CPUs the
+    softmax of TensorFlow is several times faster than its fused cross entropy. The logarithm of the normalizer needs no
+    further pass over the logits: it is the largest logit minus the logarithm of the largest probability.
     """
     logits = ops.cast(logits, "float32")
     probabilities = ops.softmax(logits, axis=-1)
@@ -34,14 +41,14 @@ def token_statistics(labels: Any, logits: Any) -> TokenStatistics:
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class TokenCrossEntropy(keras.losses.Loss):
-    """Cross entropy in nats, the mean over real tokens, with label smoothing (Szegedy et al. 2016).
+    """Cross entropy in nats with label smoothing (Szegedy et al. 2016), as a mean over real tokens.
 
-    With smoothing e, mass 1 - e stays on the label and e is spread evenly over the vocabulary. The gradient,
-    `softmax - (1 - e) * label - e / V`, is given in closed form: logits are by far the largest tensor of a step, and
-    each pass over them that is saved shows in the time of the whole.
+    With smoothing e, the label has probability 1 - e, and e is spread evenly over the vocabulary. The gradient is
+    computed in closed form, `softmax - (1 - e) * label - e / V`. Logits are by far the largest tensor of a training
+    step, so each pass over them takes noticeable time.
 
     Args:
-        label_smoothing: e, from 0 to below 1.
+        label_smoothing: e, at least 0 and below 1.
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "token_cross_entropy", **kwargs: Any):
@@ -49,7 +56,7 @@ class TokenCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels [B, T] and logits [B, T, V] to a loss for each token [B, T]."""
+        """Returns the loss of each token, [B, T], for labels [B, T] and logits [B, T, V]."""
         smoothing, size = self.label_smoothing, y_pred.shape[-1]
         labels = ops.cast(y_true, "int32")
 
@@ -61,7 +68,7 @@ class TokenCrossEntropy(keras.losses.Loss):
                 loss = loss + smoothing * (found.own - ops.mean(ops.cast(logits, "float32"), axis=-1))
 
             def gradient(*args: Any, upstream: Any = None) -> Any:
-                # PyTorch's backend gives the upstream gradient by position, after what was saved; the others by name.
+                # The PyTorch backend passes the upstream gradient as the last positional argument, others by name.
                 upstream = args[-1] if upstream is None else upstream
                 spread = (found.probabilities - smoothing / size) * ops.expand_dims(upstream, -1)
                 flat = ops.reshape(spread, (-1, size))
@@ -80,9 +87,9 @@ class TokenCrossEntropy(keras.losses.Loss):
 
 
 class _TokenMean(keras.metrics.Metric):
-    """Mean over all real tokens since the last reset. Keras's own mean weighs each example alike, whatever its length.
+    """Mean over all real tokens since the last reset. `count` is their number.
 
-    `count` is the number of tokens.
+    The mean metric of Keras gives each example the same weight, independent of its length.
     """
 
     def __init__(self, name: str, **kwargs: Any):
@@ -100,13 +107,13 @@ class _TokenMean(keras.metrics.Metric):
         return self.total / ops.maximum(self.count, 1.0)
 
     def each(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels [B, T] and logits [B, T, V] to a value for each token [B, T]."""
+        """Returns the value of each token, [B, T], for labels [B, T] and logits [B, T, V]."""
         raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class NegativeLogLikelihood(_TokenMean):
-    """Mean negative log-likelihood of real tokens in nats; its exponential is the perplexity."""
+    """Mean negative log-likelihood of real tokens, in nats. Its exponential is the perplexity."""
 
     def __init__(self, name: str = "nll", **kwargs: Any):
         super().__init__(name, **kwargs)
@@ -118,7 +125,7 @@ class NegativeLogLikelihood(_TokenMean):
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class TokenAccuracy(_TokenMean):
-    """Share of real tokens predicted right from the true past."""
+    """Share of real tokens that are predicted correctly with teacher forcing."""
 
     def __init__(self, name: str = "accuracy", **kwargs: Any):
         super().__init__(name, **kwargs)
@@ -130,7 +137,7 @@ class TokenAccuracy(_TokenMean):
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class TokenCount(keras.metrics.Metric):
-    """How many tokens there were since the last reset, told by the sample weights [B] of losses over alignments."""
+    """Number of tokens since the last reset: the sum of the sample weights [B] of losses over alignments."""
 
     def __init__(self, name: str = "tokens", **kwargs: Any):
         super().__init__(name=name, **kwargs)

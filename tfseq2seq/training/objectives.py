@@ -1,4 +1,4 @@
-"""Objectives: what a family of decoders is trained on. `OBJECTIVES` is the one place that asks which family it is."""
+"""Objectives: losses, metrics and training examples of each decoder family. `OBJECTIVES` has one for each family."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Example = tuple[Any, Any, Any]
 
 
 class Objective:
-    """Base of all objectives.
+    """Base class of all objectives.
 
     Args:
-        model: encoder and decoder.
-        training: label smoothing.
+        model: the settings of the model.
+        training: the settings of the training, for label smoothing.
     """
 
-    # Whether the model reads the target so far.
+    # Whether the model reads the previous target tokens.
     reads_target = True
 
     def __init__(self, model: ModelSpec, training: TrainingSpec):
@@ -38,23 +38,23 @@ class Objective:
 
     @property
     def aligned(self) -> bool:
-        """Whether each token needs a position of the encoder's output of its own."""
+        """Whether an alignment gives at most one token to each position of the encoder output, as in CTC."""
         return "ctc" in self.model.provides
 
     @property
     def monitor(self) -> str:
-        """The name in Keras's logs of the validation loss that selects checkpoints."""
+        """The name in the Keras logs of the validation loss that selects the best checkpoint."""
         return "val_loss"
 
     def compile_options(self) -> dict[str, Any]:
-        """Losses, their weights and metrics, as `keras.Model.compile` takes them."""
+        """Returns losses, loss weights and metrics as arguments for `keras.Model.compile`."""
         raise NotImplementedError
 
     def example(self, batch: dict[str, tf.Tensor]) -> Example:
-        """A batch of sources and target ids [B, T], each ending with <eos>, to what `fit` takes.
+        """Returns model inputs, labels and sample weights for `fit`.
 
-        Returns:
-            Model inputs, labels and sample weights.
+        Args:
+            batch: the sources and the target ids [B, T]. Each target ends with <eos>.
         """
         inputs = {name: value for name, value in batch.items() if name != "target"}
         if self.reads_target:
@@ -62,16 +62,16 @@ class Objective:
         return inputs, *self.labels(batch["target"])
 
     def labels(self, ids: tf.Tensor) -> tuple[Any, Any]:
-        """Target ids [B, T] to labels and sample weights."""
+        """Returns labels and sample weights for target ids [B, T]."""
         raise NotImplementedError
 
 
 class TokenObjective(Objective):
-    """Cross entropy of each token, and where asked for a CTC loss beside it (Watanabe et al. 2017)."""
+    """Cross entropy of each token, with an additional CTC loss if `ctc_weight` is set (Watanabe et al. 2017)."""
 
     @property
     def monitor(self) -> str:
-        # Without an auxiliary loss it is the likelihood of tokens without label smoothing.
+        # Without a CTC loss it is the negative log-likelihood of the tokens, which has no label smoothing.
         return "val_loss" if self.model.ctc_weight else "val_nll"
 
     def compile_options(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class TokenObjective(Objective):
 
 
 class _AlignmentObjective(Objective):
-    """Losses that sum over alignments: utterances are weighted by their tokens."""
+    """Base class of objectives with a sum over alignments. The weight of an utterance is its number of tokens."""
 
     loss: Any
 
@@ -126,7 +126,7 @@ OBJECTIVES: dict[type, type[Objective]] = {
 
 
 def build_objective(model: ModelSpec, training: TrainingSpec) -> Objective:
-    """The objective of a model."""
+    """Returns the objective of a model."""
     return lookup(OBJECTIVES, model.decoder)(model, training)
 
 
@@ -135,5 +135,5 @@ def _real(ids: tf.Tensor) -> tf.Tensor:
 
 
 def _tokens(real: tf.Tensor) -> tf.Tensor:
-    """[B]: tokens of each row without <eos>."""
+    """Returns the number of tokens in each row, [B], without <eos>."""
     return tf.reduce_sum(real, axis=1) - 1.0

@@ -1,9 +1,10 @@
-"""Magnitude pruning while training: of every weight matrix the smallest numbers become zero and stay so.
+"""Magnitude pruning: in training, the smallest entries of each weight matrix become zero and stay zero.
 
-Their share grows by the cubic schedule of Zhu & Gupta 2017, fast while much is superfluous and slower at the end; it is
-the same for each matrix. Biases, and scales of normalization, are few and are left alone.
+The share of zeros is the same in each matrix. It grows by the cubic schedule of Zhu & Gupta 2017: fast at first, while
+there are many superfluous entries, and slowly at the end. Biases and the scales of normalization have few entries and
+are not pruned.
 
-What is pruned is told by the zeros themselves, so a checkpoint needs nothing beside its weights.
+The zeros show which entries are pruned, so a checkpoint needs only the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tfseq2seq.spec import PruningSpec
 
 
 class Mask(keras.constraints.Constraint):
-    """Holds pruned numbers of a weight at zero; optimizers apply it after each update, inside the compiled step."""
+    """Keeps the pruned entries of a weight at zero. Optimizers apply it after each update, in the compiled step."""
 
     def __init__(self, weight: Any):
         self.kept = keras.Variable(np.ones(weight.shape, bool), trainable=False, dtype="bool", name="kept")
@@ -30,13 +31,13 @@ class Mask(keras.constraints.Constraint):
 
 
 class Pruning(keras.callbacks.Callback):
-    """Prunes the model while it trains.
+    """Prunes the model in training.
 
-    It stands behind `SwapEMAWeights`, for averaged weights to be validated as they are saved.
+    The callback must be after `SwapEMAWeights`. Averaged weights are then pruned before validation, as they are saved.
 
     Args:
-        spec: how much, and when.
-        step: updates done before; weights that are zero then stay so.
+        spec: the settings of the pruning.
+        step: the number of previous training steps. If pruning has started, entries that are zero stay zero.
     """
 
     def __init__(self, spec: PruningSpec, step: int):
@@ -63,7 +64,7 @@ class Pruning(keras.callbacks.Callback):
 
 
 def _pruned_last(spec: PruningSpec, step: int) -> int:
-    """The update at which weights were pruned last, or 0."""
+    """Returns the last step at which weights were pruned, or 0."""
     done = min(step - spec.start, spec.steps)
     if done < spec.steps:
         done -= done % spec.every
@@ -71,26 +72,26 @@ def _pruned_last(spec: PruningSpec, step: int) -> int:
 
 
 def check_resumed(model: keras.Model, spec: PruningSpec, step: int) -> None:
-    """Refuses to go on from weights that have not been pruned as they should have been by then.
+    """Checks that the weights of a resumed run are pruned as its recipe requires at this step.
 
     Raises:
-        UserError: as said; the run was trained without pruning.
+        UserError: the weights have too few zeros, because the run was trained without pruning.
     """
     if (last := _pruned_last(spec, step)) and zeros(model) < sparsity(spec, last) - 0.01:
         raise UserError(
-            f"training.pruning.start: this run is at update {step}, and not pruned from update {spec.start} on; "
-            f"set it to {step}, and training.steps to more than {step + spec.steps}"
+            f"training.pruning.start: must be at least {step}, as this run has no pruned weights up to this step, "
+            f"got {spec.start}; also set training.steps to more than {step + spec.steps}"
         )
 
 
 def sparsity(spec: PruningSpec, step: int) -> float:
-    """The share of each matrix that is zero after an update (Zhu & Gupta 2017, eq. 1)."""
+    """Returns the share of zeros in each matrix after a step (Zhu & Gupta 2017, eq. 1)."""
     done = min(max((step - spec.start) / spec.steps, 0.0), 1.0)
     return spec.sparsity * (1.0 - (1.0 - done) ** 3)
 
 
 def prune(model: keras.Model, share: float) -> None:
-    """Sets the smallest numbers of each weight matrix to zero, and their masks where the model has some."""
+    """Sets a share of each weight matrix, its smallest entries, to zero. Also updates its mask, if it has one."""
     for weight in matrices(model):
         values = weight.numpy()
         kept = np.ones(values.size, bool)
@@ -104,19 +105,19 @@ def prune(model: keras.Model, share: float) -> None:
 
 
 def apply_masks(model: keras.Model) -> None:
-    """Sets to zero what is pruned, in weights that the optimizer has not put in place itself, such as averages."""
+    """Sets the pruned entries of all weights to zero, for weights that do not come from an update, such as averages."""
     for weight in model.trainable_variables:
         if isinstance(weight.constraint, Mask):
             weight.assign(weight.constraint(weight))
 
 
 def matrices(model: keras.Model) -> Iterator[Any]:
-    """The weights of a model that are pruned."""
-    # Keras's GRU has a bias of two rows.
+    """Yields the weights of a model that are pruned."""
+    # The bias of a Keras GRU also has two axes.
     return (weight for weight in model.trainable_variables if len(weight.shape) > 1 and weight.name != "bias")
 
 
 def zeros(model: keras.Model) -> float:
-    """The share of zeros in all the weights that are pruned."""
+    """Returns the share of zeros in all weights that are pruned."""
     counts = [(np.count_nonzero(values := weight.numpy()), values.size) for weight in matrices(model)]
     return 1.0 - sum(count for count, _ in counts) / sum(size for _, size in counts)

@@ -1,4 +1,4 @@
-"""Learning rates and optimizers from their specs."""
+"""Learning rate schedules, optimizers, and the schedules of scheduled sampling and guided attention."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfseq2seq.spec import GuidedAttentionSpec, OptimizerSpec, ScheduledSampling
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class InverseSqrt(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear growth to `peak` over `warmup` steps, then decay with the root of the step.
+    """Linear growth to `peak` in `warmup` steps, then decay with the inverse square root of the step.
 
-    The schedule of Vaswani et al. 2017, eq. 3 ("noam"), is this one with peak = factor * (width * warmup)^-0.5.
+    With peak = factor * (width * warmup)^-0.5 it is the schedule of Vaswani et al. 2017, eq. 3 ("noam").
     """
 
     def __init__(self, peak: float, warmup: int):
@@ -29,13 +29,13 @@ class InverseSqrt(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate(rate: float, spec: ScheduleSpec, steps: int, width: int) -> Any:
-    """A number or Keras schedule.
+    """Returns a constant learning rate or a Keras schedule.
 
     Args:
-        rate: the peak; for noam, the factor.
-        spec: kind and warm-up.
-        steps: updates in all, where cosine ends.
-        width: of the model, for noam.
+        rate: the peak learning rate, or the factor for noam.
+        spec: the settings of the schedule.
+        steps: the total number of training steps, at which cosine ends.
+        width: the width of the model, for noam.
     """
     if spec.name == "noam":
         return InverseSqrt(rate * (width * max(spec.warmup, 1)) ** -0.5, spec.warmup)
@@ -53,7 +53,7 @@ def learning_rate(rate: float, spec: ScheduleSpec, steps: int, width: int) -> An
 
 
 def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimizer:
-    """The Keras optimizer a spec asks for, at the given learning rate or schedule."""
+    """Returns the Keras optimizer of a spec, with the given learning rate or schedule."""
     shared = {
         "learning_rate": rate,
         "global_clipnorm": spec.clip_norm or None,
@@ -67,7 +67,7 @@ def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimize
         return keras.optimizers.Adam(**adam, **shared)
     if spec.name == "adamw":
         optimizer = keras.optimizers.AdamW(weight_decay=spec.weight_decay, **adam, **shared)
-        # Decay pulls weight matrices to zero; biases and normalization have no business there.
+        # Weight decay is for matrices only, and not for biases and the scales of layer normalization.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
     if spec.name == "sgd":
@@ -76,22 +76,22 @@ def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimize
 
 
 def guidance_share(spec: GuidedAttentionSpec, step: int) -> float:
-    """What is left of the guidance of attention at an update: falling from 1 to 0, or 1 where it does not fade."""
+    """Returns the remaining share of the guided attention loss at a step: from 1 to 0, or always 1 without fading."""
     return max(1.0 - step / spec.steps, 0.0) if spec.steps else 1.0
 
 
 def sampling_share(spec: ScheduledSamplingSpec, step: int) -> float:
-    """Share of own predictions at an update (Bengio et al. 2015, section 2.4), from 0 to `spec.share`."""
+    """Returns the share of predicted inputs at a step, from 0 to `spec.share` (Bengio et al. 2015, section 2.4)."""
     done = min(max((step - spec.start) / spec.steps, 0.0), 1.0)
     if spec.schedule == "constant":
         return spec.share * (step >= spec.start)
     if spec.schedule == "linear":
         return spec.share * done
     if spec.schedule == "exponential":
-        # 1 - k^i, with k such that all but a hundredth of the way is gone at the end.
+        # 1 - k^i, with k so that it is 0.99 at the end. The division scales this to 1.
         return spec.share * (1.0 - 0.01**done) / 0.99
     if spec.schedule == "inverse_sigmoid":
-        # An S curve from 0 to 1 with its middle half-way.
+        # A sigmoid with its center at half of the steps, scaled to go from 0 to 1.
         rise = [1.0 / (1.0 + 2.718281828 ** (-12.0 * (x - 0.5))) for x in (0.0, done, 1.0)]
         return spec.share * (rise[1] - rise[0]) / (rise[2] - rise[0])
     return 0.0

@@ -1,4 +1,4 @@
-"""Where a new model starts from: embeddings from vector files."""
+"""Initial embeddings from files of word vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfseq2seq.run import Run
 
 
 def load_vectors(model: Any, run: Run, log: Callable[[str], None] = print) -> None:
-    """Starts embeddings from the vector files that the recipe names; tokens without a vector keep a random one."""
+    """Initializes embeddings with the vector files of the recipe. Tokens without a vector get random vectors."""
     spec, seed = run.recipe.model, run.recipe.seed
     for side, path, features in (
         ("source", spec.source_vectors, run.source.features),
@@ -21,7 +21,7 @@ def load_vectors(model: Any, run: Run, log: Callable[[str], None] = print) -> No
             continue
         tokens = features.vocabulary.tokens
         vectors = read_vectors(expanded_path(path), set(tokens))
-        # Files are of unit deviation, more or less; the model's embeddings are scaled by width^0.5 when read.
+        # Vectors in files have a standard deviation of about 1. The model multiplies its embeddings by width^0.5.
         matrix, found = embedding_matrix(tokens, vectors, spec.width, seed, spec.width**-0.5)
         getattr(model, f"{side}_embedding").embeddings.assign(matrix)
         log(f"{side} vectors: {found:,} of {len(tokens):,} tokens found in {path}")

@@ -1,0 +1,178 @@
+"""Language models: live and exported they continue prompts alike, and their scores are those of the texts they give."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_models import LANGUAGE_FAMILIES, LETTERS, PROMPTS, live
+
+from tfseq2seq.data.batching import decoder_input
+from tfseq2seq.errors import UserError
+from tfseq2seq.export.signatures import endpoints, loop_endpoints
+from tfseq2seq.export.tflite import export_tflite
+from tfseq2seq.export.verify import verify
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.runtime.tflite_model import TFLiteModel
+from tfseq2seq.spec import PAD
+
+# Scores are log-probabilities then.
+PLAIN = {"length_penalty": "none", "max_length": 20}
+SEARCHES = {"beam": {"beam": 3}, "n-best": {"beam": 3, "n_best": 3}, "greedy": {"beam": 1}}
+SAMPLING = {"sample": True, "beam": 1, "n_best": 3, "seed": 7}
+
+
+@pytest.fixture(scope="module", params=LANGUAGE_FAMILIES)
+def family(request):
+    return request.param
+
+
+def generated(model):
+    # One batch: what is drawn for an input depends on its place in it.
+    return Generator(model, len(PROMPTS), 1).generate(PROMPTS)
+
+
+def assert_continued(model, outputs):
+    """Outputs begin with their prompts, go on in some way, and have the log-probabilities of their texts."""
+    texts = [text for output in outputs for text in output.texts]
+    for prompt, output in zip(PROMPTS, outputs, strict=True):
+        assert all(text.startswith(prompt) for text in output.texts)
+        assert output.scores == output.log_probs
+    assert any(text != prompt for prompt, output in zip(PROMPTS, outputs) for text in output.texts)
+    totals, counts = Generator(model).log_probabilities([""] * len(texts), texts)
+    assert counts.tolist() == [len(text) + 1 for text in texts]
+    np.testing.assert_allclose(totals, [each for output in outputs for each in output.log_probs], atol=1e-4)
+
+
+@pytest.mark.parametrize("search", [*SEARCHES, "sampling"])
+def test_outputs_begin_with_the_prompt_and_are_worth_what_they_say(family, search):
+    model = live(family, **PLAIN, **(SAMPLING if search == "sampling" else SEARCHES[search]))
+    outputs = generated(model)
+    assert_continued(model, outputs)
+    assert {len(output.texts) for output in outputs} == {model.spec.n_best}
+    if search != "sampling":
+        assert all(output.scores == sorted(output.scores, reverse=True) for output in outputs)
+    assert len({output.texts[0][len(prompt) :] for prompt, output in zip(PROMPTS, outputs)}) > 1
+
+
+def test_an_output_does_not_depend_on_its_neighbors(family):
+    model = live(family, **PLAIN, beam=3)
+    generator = Generator(model, 1, 1)
+    for one, other in zip(generated(model), generator.generate(PROMPTS), strict=True):
+        assert one.texts == other.texts and one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_a_prompt_longer_than_an_output_may_be_comes_whole(family):
+    (output,) = Generator(live(family, beam=2, max_length=3)).generate(["abcdabcd"])
+    assert output.texts == ["abcdabcd"]
+
+
+def test_a_prefix_beside_a_prompt_is_refused(family):
+    with pytest.raises(UserError, match="--prefix: must be left out, as the inputs of a language model are prompts"):
+        Generator(live(family, beam=1)).generate(["ab"], prefixes=["a"])
+
+
+def test_a_saved_model_and_a_tflite_file_continue_as_live(family, export, ask_saved_model):
+    search = {**PLAIN, "beam": 3, "n_best": 3}
+    model, served = export("savedmodel", family, **search)
+    _, lite = export("tflite", family, **search)
+    expected = generated(model)
+    assert_continued(model, expected)
+    for folder in (served, lite):
+        # In a process of its own.
+        (verdict,) = verify(folder, model, PROMPTS, batches=[2])
+        assert verdict.passed and verdict.same == verdict.count == len(PROMPTS)
+        assert list(verdict.texts) == [output.texts[0] for output in expected]
+    several = ask_saved_model(served, PROMPTS, 2, "n_best")["n_best"]
+    assert several["text"] == [output.texts for output in expected]
+    np.testing.assert_allclose(several["score"], [output.scores for output in expected], atol=1e-3)
+    for one, other in zip(TFLiteModel(lite, batch_size=2).generate(PROMPTS), expected, strict=True):
+        assert one.texts == other.texts
+        assert one.scores == pytest.approx(other.scores, abs=1e-3)
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
+def test_a_saved_model_draws_as_live_and_a_tflite_file_is_refused(family, export, ask_saved_model, tmp_path):
+    model, folder = export("savedmodel", family, **PLAIN, **SAMPLING)
+    expected = generated(model)
+    found = ask_saved_model(folder, sorted(PROMPTS, key=lambda prompt: -len(prompt)), len(PROMPTS), "n_best")["n_best"]
+    order = sorted(range(len(PROMPTS)), key=lambda index: -len(PROMPTS[index]))
+    assert found["text"] == [expected[index].texts for index in order]
+    np.testing.assert_allclose(found["score"], [expected[index].scores for index in order], atol=1e-3)
+    with pytest.raises(UserError, match=r"search\.sample: TFLite has no operations to draw from a seed"):
+        export_tflite(model, tmp_path / "lite")
+    assert not (tmp_path / "lite").exists()
+
+
+def test_a_client_with_a_loop_of_its_own_gets_the_log_probabilities_of_scoring(family):
+    model = live(family, **PLAIN, beam=2)
+    functions = {endpoint.name: endpoint.graph for endpoint in endpoints(model)}
+    assert set(functions) == {"serving_default", "n_best", "score", "encode", "decode_step"}
+    texts = tf.constant(["dcba", "", "ab"])
+    labels = LETTERS(texts)
+    scored = functions["score"](text=tf.constant(["", "", ""]), target=texts)
+    expected, counts = model.log_probabilities(tf.constant(["", "", ""]), texts)
+    np.testing.assert_allclose(scored["log_prob"], expected, rtol=1e-5)
+    assert scored["tokens"].numpy().tolist() == counts.numpy().tolist() == [5, 1, 3]
+    loops = {endpoint.name: endpoint.graph for endpoint in loop_endpoints(model)}
+    for encoded, step in (
+        (functions["encode"](text=texts), functions["decode_step"]),
+        (loops["encode"](ids=labels), loops["decode_step"]),
+    ):
+        assert encoded["memory"].shape == (3, 0, 0) and encoded["mask"].shape == (3, 0)
+        total = step_through(encoded, step, labels)
+        np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def step_through(encoded, step, labels):
+    """Sums of log-probabilities [B] of labels [B, T], token by token."""
+    fixed, state = ({name: part for name, part in encoded.items() if name.startswith(kind)} for kind in ("fix", "sta"))
+    total = np.zeros(len(labels))
+    for token, label in zip(tf.unstack(decoder_input(labels), axis=1), tf.unstack(labels, axis=1), strict=True):
+        found = step(token=token, **fixed, **state)
+        state = {name: part for name, part in found.items() if name != "log_probs"}
+        real = label.numpy() != PAD
+        total += np.where(real, tf.gather(found["log_probs"], label, batch_dims=1).numpy(), 0.0)
+    return total
+
+
+def test_a_saved_model_has_a_loop_for_clients_too(family, export):
+    model, folder = export("savedmodel", family, **PLAIN, beam=3, n_best=3)
+    functions = tf.saved_model.load(str(folder)).signatures
+    assert set(functions) == {"serving_default", "n_best", "score", "encode", "decode_step"}
+    labels = LETTERS(tf.constant(["dab", "cab"]))
+    total = step_through(functions["encode"](text=tf.constant(["", ""])), functions["decode_step"], labels)
+    expected, _ = model.log_probabilities(tf.constant(["", ""]), tf.constant(["dab", "cab"]))
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_no_prompts_at_all_get_no_answers(family, export):
+    _, folder = export("savedmodel", family, **PLAIN, beam=3, n_best=3)
+    answers = tf.saved_model.load(str(folder)).signatures["serving_default"](text=tf.constant([], tf.string))
+    assert {name: found.shape for name, found in answers.items()} == {"text": (0,), "score": (0,)}
+
+
+def test_verify_does_not_compare_what_is_drawn(family, tmp_path):
+    model = live(family, **SAMPLING)
+    with pytest.raises(UserError, match="search.sample: .*--no-verify"):
+        verify(tmp_path, model, PROMPTS)
+
+
+def test_a_language_model_of_other_weights_does_not_pass(export):
+    model, folder = export("tflite", "lstm language model", **PLAIN, beam=3, n_best=3)
+    other = live("transformer language model", **PLAIN, beam=3, n_best=3)
+    assert not verify(folder, other, PROMPTS, batches=[2])[0].passed
+
+
+def test_an_ensemble_of_language_models_averages_them():
+    one, two = (live(family, **PLAIN, beam=3) for family in LANGUAGE_FAMILIES)
+    both = type(one)([*one.models, *two.models], one.source, LETTERS, one.spec)
+    assert_continued(both, generated(both))
+    assert [endpoint.name for endpoint in endpoints(both)] == ["serving_default", "n_best", "score"]
+
+
+def test_ctranslate2_takes_no_language_model(tmp_path):
+    pytest.importorskip("ctranslate2")
+    from tfseq2seq.export.ctranslate2 import export_ctranslate2
+
+    model = live("transformer language model", beam=1, length_penalty="none")
+    with pytest.raises(UserError, match="takes Transformers over source text, and the model has source none"):
+        export_ctranslate2(model, tmp_path / "model")
