@@ -100,7 +100,11 @@ def main() -> None:
     parser.add_argument("--split", default="", help="split of the manifest")
     parser.add_argument("--count", type=int, default=200, help="most inputs to use")
     given = parser.parse_args()
-    run = Run.open(given.run, ["search.beam=1", "search.n_best=1"])
+    settings = ["search.beam=1", "search.n_best=1"]
+    if "two outputs" in Run.open(given.run).recipe.provides:
+        # The step functions are those of the attention decoder.
+        settings.append("search.ctc_weight=0")
+    run = Run.open(given.run, settings)
     model = Predictor.of_runs([run])
     request = Request(lines=given.input, manifest=given.manifest, split=given.split)
     inputs = read_inputs(run.recipe.source, request).values[: given.count]

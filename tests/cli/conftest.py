@@ -180,7 +180,7 @@ def repeated(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def morse_vocabulary(morse, tmp_path_factory):
-    """The vocabulary file that the runs of speech learn."""
+    """The vocabulary file that the runs for speech learn."""
     from tfseq2seq.data.manifests import read_manifest
     from tfseq2seq.features.vocabulary import learn_vocabulary, save_vocabulary
     from tfseq2seq.spec import TextSpec

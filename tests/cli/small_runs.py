@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-# A recipe of speech that trains in seconds. Recordings have up to 16 characters, outputs at most 5.
+# A recipe for speech that trains in seconds. Outputs have at most 5 tokens.
 SPEECH = {
     "name": "morse",
     "source": {"kind": "audio", "sample_rate": 8000, "bins": 16, "subsampling": 4, "normalization": "global"},
@@ -58,7 +58,7 @@ def random_run(folder, values, scale):
     return folder
 
 
-# A client of an exported model of speech: it needs TensorFlow, and nothing of this package.
+# A client of an exported model for speech. It needs TensorFlow. It does not need this package.
 CLIENT = """
 import json, sys
 import tensorflow as tf

@@ -344,14 +344,21 @@ def test_recipe_that_is_none(refused, arguments, reason):
     assert reason in refused("recipe", *arguments)
 
 
-# ---- train ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def recipe(small_recipe, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(small_recipe), encoding="utf-8")
     return path
+
+
+def test_recipe_checks_what_is_monitored(tfseq2seq, refused, recipe):
+    message = refused("recipe", recipe, "--set", "training.monitor=blue")
+    assert message.startswith("training.monitor: metric 'blue' is unknown; did you mean 'bleu'?")
+    code, output, errors = tfseq2seq("recipe", recipe, "--set", "training.monitor=chrf")
+    assert (code, errors) == (0, "") and "monitor: chrf" in output
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
 
 
 def test_train_resumes_a_finished_run(tfseq2seq, recipe, run_copy):
@@ -365,6 +372,7 @@ def test_train_resumes_a_finished_run(tfseq2seq, recipe, run_copy):
     "setting, reason",
     [
         ("training.stepz=3", "training.stepz: unknown key, did you mean 'steps'?"),
+        ("training.monitor=blue", "training.monitor: metric 'blue' is unknown; did you mean 'bleu'?"),
         ("search.n_best=9", "search.n_best: must be at most beam (2), got 9"),
         ("data.train={{}}", "data.train: no corpus is given"),
         ("data.validation={{}}", "data.validation: no corpus is given"),

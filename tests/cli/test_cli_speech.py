@@ -2,10 +2,7 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import wave
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,15 +65,6 @@ def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, 
     code, _, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
     assert code == 0 and "no alignment" in errors and "have no text" in errors
     assert "cannot be read" in errors and "broken.wav" in errors
-
-
-@pytest.mark.slow
-def test_the_pipeline_to_copy_runs(morse, tmp_path):
-    command = [sys.executable, str(Path(__file__).parents[2] / "pipelines" / "transcribe.py"), "--manifest", str(morse)]
-    command += ["--epochs", "1", "--steps", "2", "--units", "8", "--export", str(tmp_path / "exported")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------------

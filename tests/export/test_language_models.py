@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import LANGUAGE_FAMILIES, LETTERS, PROMPTS, live
+from small_models import LANGUAGE_FAMILIES, LETTERS, PROMPTS, live, network, predictor
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.signatures import endpoints, loop_endpoints
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
+from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.runtime.tflite_model import TFLiteModel
-from tfseq2seq.spec import PAD
+from tfseq2seq.spec import PAD, TextSpec
 
 # Scores are log-probabilities then.
 PLAIN = {"length_penalty": "none", "max_length": 20}
@@ -88,6 +90,23 @@ def test_a_saved_model_and_a_tflite_file_continue_as_live(family, export, ask_sa
         assert one.texts == other.texts
         assert one.scores == pytest.approx(other.scores, abs=1e-3)
         assert one.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
+def test_a_tflite_file_of_strings_continues_as_live(family, tmp_path):
+    lines = ["a cat sat on a mat", "the dog ate my hat", "no man is an island", "to be or not to be"]
+    spec = TextSpec(scheme="unigram", vocabulary_size=40, reserved=("<tag>",), begin="<tag>")
+    features = TextFeatures(spec, learn_vocabulary(lines, spec))
+    model = predictor([network(family, features)], family, features, beam=3, max_length=12)
+    prompts = ["a cat", "", "  to be ", "no"]
+    expected = Generator(model, 4, 1).generate(prompts)
+    for prompt, output in zip(prompts, expected, strict=True):
+        assert output.texts[0].startswith(prompt.strip())
+    for strings in (True, False):
+        folder = export_tflite(model, tmp_path / f"lite {strings}", strings=strings)
+        for one, other in zip(TFLiteModel(folder).generate(prompts), expected, strict=True):
+            assert one.texts == other.texts and one.scores == pytest.approx(other.scores, abs=1e-3)
+        (verdict,) = verify(folder, model, prompts, batches=[1])
+        assert verdict.passed and verdict.same == len(prompts)
 
 
 def test_a_saved_model_draws_as_live_and_a_tflite_file_is_refused(family, export, ask_saved_model, tmp_path):

@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import live
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.pictures import attention_text
 from tfseq2seq.inference.inspection import attention_of, word_vectors
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.models.seq2seq import Seq2Seq
@@ -96,6 +98,23 @@ def test_pooled_positions_are_named_by_the_tokens_they_cover(trained_run, poolin
     assert found.source_labels == [" ".join(name.replace(" ", "␣") for name in names) for names in covered]
     assert found.weights.shape == (4, len(found.source_labels))
     np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family, stride", [("pyramid", 2), ("conformer", 1), ("convolution", 2)])
+@pytest.mark.parametrize("text", ["abcd", "dcba bcd", "a"])
+def test_every_position_of_an_encoder_has_a_label(family, stride, text):
+    model = live(family, beam=2, max_length=12)
+    found = attention_of(model, text, "dab")
+    tokens = [*text, "<eos>"]
+    assert (found.source_tokens, found.stride) == (tokens, stride)
+    covered = [tokens[begin : begin + stride] for begin in range(0, len(tokens), stride)]
+    assert found.source_labels == [" ".join(names) for names in covered]
+    assert found.weights.shape == (4, len(found.source_labels)) == (4, -(-len(found.source_tokens) // stride))
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+    # The picture has a column for each.
+    assert attention_text(found.weights, found.source_labels, found.target_tokens)
+    own = attention_of(model, text)
+    assert own.weights.shape == (len(own.target_tokens), len(own.source_labels))
 
 
 def test_a_decoder_without_attention_looks_everywhere_alike_and_has_nothing_to_show(trained_run):

@@ -10,6 +10,7 @@ from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import Run
+from tfseq2seq.sources import AudioSource, NoSource
 from tfseq2seq.spec import DistillationSpec, Recipe
 from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.fit import compile_model, train
@@ -33,7 +34,7 @@ def index(trained_run, monkeypatch):
 def batch(run, generated):
     source, target = (generated[f"test.{side}"].read_text().split("\n")[:8] for side in ("source", "target"))
     labels = run.target(tf.constant(target))
-    return {"source": run.source(tf.constant(source)), "target": decoder_input(labels)}, labels
+    return {**run.source.inputs(tf.constant(source)).inputs, "target": decoder_input(labels)}, labels
 
 
 @pytest.mark.parametrize(("weight", "temperature"), [(0.3, 1.0), (1.0, 2.0)])
@@ -79,7 +80,13 @@ def test_a_teacher_of_another_vocabulary_is_refused(small_recipe, trained_run, t
 
 def test_a_teacher_without_source_text_is_refused(small_recipe, trained_run, tmp_path):
     values = to_dict(small_recipe)
-    values["source"] = {"kind": "audio"}
-    heard = Run.create(tmp_path / "heard", from_dict(Recipe, values), None, trained_run.target)
-    with pytest.raises(UserError, match="training.distillation.teacher: .*heard is no run of text to text"):
-        build_distillation_loss(DistillationSpec(str(heard.folder)), trained_run)
+    values |= {"source": {"kind": "audio"}, "data": {}}
+    recipe = from_dict(Recipe, values)
+    heard = Run.create(tmp_path / "heard", recipe, AudioSource(recipe.source), trained_run.target)
+    recipe = from_dict(Recipe, {"source": {"kind": "none"}})
+    continued = Run.create(tmp_path / "continued", recipe, NoSource(recipe.source), trained_run.target)
+    for run, kind in ((heard, "audio"), (continued, "none")):
+        with pytest.raises(
+            UserError, match=rf"^training.distillation.teacher: must have source.kind text, .* got {kind} in "
+        ):
+            build_distillation_loss(DistillationSpec(str(run.folder)), trained_run)

@@ -11,9 +11,10 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import FINAL, Run, average_weights, load_weights
 from tfseq2seq.spec import PruningSpec, Recipe
+from tfseq2seq.training.batches import build_batches
 from tfseq2seq.training.fit import compile_model, set_average, train
+from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Mask, Pruning, matrices, prune, sparsity, zeros
-from tfseq2seq.training.tasks import open_task
 
 
 def pruned_recipe(small_recipe, pruning=None, **training):
@@ -107,7 +108,9 @@ def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generate
     assert_sparse(shares(run, 6), 0.75)
     model = run.load_model(run.checkpoint_file(6))
     compile_model(model, run.recipe)
-    _, validation = open_task(run.recipe).batches(run, model, lambda *_: None)
+    corpora = type(run.source).open_corpora(run.recipe)
+    objective = build_objective(run.recipe.model, run.recipe.training)
+    _, validation = build_batches(corpora, run, model, objective, lambda *_: None)
     found = model.evaluate(validation, verbose=0, return_dict=True)["nll"]
     assert found == pytest.approx(run.metrics()[-1]["val_nll"], rel=1e-5)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import h5py
 import keras
@@ -9,13 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.metrics import METRICS
+from tfseq2seq.evaluation.scores import corpus_scores
+from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import Run, average_weights
-from tfseq2seq.spec import Recipe
-from tfseq2seq.training.callbacks import evaluation_weights
-from tfseq2seq.training.fit import _explain_xla_errors, train
-from tfseq2seq.training.tasks import learn_features
+from tfseq2seq.sources import NoSource, source_class
+from tfseq2seq.spec import PAD, NoSourceSpec, Recipe, SearchSpec
+from tfseq2seq.training import fit
+from tfseq2seq.training.callbacks import Checkpoints, Position, evaluation_weights
+from tfseq2seq.training.fit import _explain_xla_errors, learn_features, train
 
 
 def changed(recipe, **training):
@@ -139,10 +146,72 @@ def test_early_stopping_waits_out_its_patience(small_recipe, tmp_path):
     assert run.progress()["step"] == 6 and run.progress()["best"] == 2
 
 
-def test_scores_of_generated_text_choose_the_best(small_recipe, tmp_path):
-    run = train(changed(small_recipe, steps=2, evaluate_every=1, monitor="bleu"), tmp_path / "run")
-    assert run.progress()["monitor"] == "val_bleu"
-    assert all(0 <= line["val_bleu"] <= 100 for line in run.metrics())
+@pytest.mark.parametrize("monitor", ["bleu", "rougeL"])
+def test_scores_of_generated_text_choose_the_best(small_recipe, tmp_path, monitor):
+    recipe = changed(small_recipe, steps=2, evaluate_every=1, monitor=monitor, generate_pairs=12)
+    run = train(recipe, tmp_path / "run")
+    assert run.progress()["monitor"] == f"val_{monitor}"
+    assert all(0 <= line[f"val_{monitor}"] <= 100 for line in run.metrics())
+    # Greedily, over the first validation pairs, with the weights that were kept.
+    sources, targets = (
+        Path(getattr(recipe.data.validation, side)).read_text().split("\n")[:12] for side in ("source", "target")
+    )
+    greedy = SearchSpec(beam=1, max_length=recipe.search.max_length)
+    outputs = Generator(Predictor.of_runs([run], search=greedy)).generate(sources)
+    score = corpus_scores([output.texts[0] for output in outputs], [targets], [monitor], bootstrap=0)[0].value
+    assert run.progress()["best_score"] == pytest.approx(score)
+
+
+def test_an_unknown_monitor_is_refused_before_anything_is_read_or_written(trained_run, small_recipe, tmp_path):
+    recipe = changed(small_recipe, monitor="blue")
+    data = {split: {"source": "missing", "target": "missing"} for split in ("train", "validation")}
+    with pytest.raises(UserError, match=r"^training\.monitor: metric 'blue' is unknown; did you mean 'bleu'\?"):
+        train(from_dict(Recipe, {**to_dict(recipe), "data": data}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    shutil.copytree(trained_run.folder, tmp_path / "run")
+    with pytest.raises(UserError, match=r"^training\.monitor: .* choose loss$"):
+        train(changed(small_recipe, monitor="xyzxyz", steps=20), tmp_path / "run", resume=True)
+    for path in trained_run.folder.rglob("*.*"):
+        assert (tmp_path / "run" / path.relative_to(trained_run.folder)).read_bytes() == path.read_bytes()
+
+
+BETTER_WHEN_LOWER = {"ter", "wer", "cer", "wer_any", "token_error_rate", "phoneme_error_rate"}
+
+
+@pytest.mark.parametrize("monitor", ["loss", *METRICS])
+def test_checkpoints_are_chosen_in_the_direction_of_their_metric(small_recipe, monitor):
+    class Recorded(Run):
+        def save_progress(self, progress):
+            self.saved = progress
+
+        save_checkpoint = save_resume = lambda *_: None
+
+    run = Recorded("", changed(small_recipe, monitor=monitor, keep=2), NoSource(NoSourceSpec()), None)
+    position = Position(run, 0)
+    callback = Checkpoints(run, position, {})
+    callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    callback.model.compile("sgd", "mse", jit_compile=False)
+    name, best = "val_nll" if monitor == "loss" else f"val_{monitor}", []
+    for step, score in enumerate((50.0, 40.0, 60.0, 60.0, 40.0), start=1):
+        position.step = step
+        callback.on_epoch_end(0, {name: score})
+        best.append(run.saved["best"])
+    lower = monitor == "loss" or monitor in BETTER_WHEN_LOWER
+    assert best == ([1, 2, 2, 2, 2] if lower else [1, 1, 3, 3, 3])
+    assert (run.saved["monitor"], run.saved["kept"]) == (name, [4, 5])
+    assert run.saved["without_progress"] == (3 if lower else 2)
+
+
+@pytest.mark.parametrize("monitor, best", [("ter", 2), ("rougeL", 1)])
+def test_the_final_weights_are_those_of_the_checkpoint_with_the_best_score(
+    small_recipe, tmp_path, monkeypatch, monitor, best
+):
+    scores = iter([60.0, 40.0, 50.0])
+    monkeypatch.setattr(fit, "generated_score", lambda *_: lambda: next(scores))
+    run = train(changed(small_recipe, steps=3, evaluate_every=1, monitor=monitor), tmp_path / "run")
+    assert [line[f"val_{monitor}"] for line in run.metrics()] == [60, 40, 50]
+    assert (run.progress()["best"], run.progress()["monitor"]) == (best, f"val_{monitor}")
+    assert_same(weights(run), run.load_model(run.checkpoint_file(best)).get_weights())
 
 
 def test_a_diverging_run_keeps_its_last_good_state(small_recipe, tmp_path, capsys):
@@ -233,10 +302,12 @@ def test_nothing_is_written_before_the_data_is_known_to_be_good(small_recipe, tm
 
 
 def test_learning_features_names_the_side(small_recipe, tmp_path):
-    values = to_dict(small_recipe)
-    values["source"] = {"scheme": "unigram", "vocabulary": str(tmp_path / "missing.model")}
-    with pytest.raises(UserError, match="source: .*missing.model"):
-        learn_features(from_dict(Recipe, values))
+    for side in ("source", "target"):
+        values = to_dict(small_recipe)
+        values[side] = {"scheme": "unigram", "vocabulary": str(tmp_path / "missing.model")}
+        recipe = from_dict(Recipe, values)
+        with pytest.raises(UserError, match=f"^{side}: .*missing.model"):
+            learn_features(recipe, source_class(recipe.source).open_corpora(recipe))
 
 
 def test_xla_that_cannot_compile_a_model_is_told():
@@ -249,6 +320,69 @@ def test_xla_that_cannot_compile_a_model_is_told():
     for jit, other in ((False, message), (True, "shapes differ")):
         with pytest.raises(tf.errors.InvalidArgumentError), _explain_xla_errors(jit):
             raise tf.errors.InvalidArgumentError(None, None, other)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3},
+        {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8},
+    ],
+    ids=lambda encoder: encoder["kind"],
+)
+def test_an_encoder_of_speech_trains_generates_and_scores_over_text(small_recipe, generated, tmp_path, encoder):
+    values = to_dict(changed(small_recipe, steps=6, evaluate_every=3, optimizer={"learning_rate": 0.02}))
+    values["model"]["encoder"] = encoder
+    run = train(from_dict(Recipe, values), tmp_path / "run")
+    lines = run.metrics()
+    assert lines[-1]["val_nll"] < lines[0]["val_nll"]
+    sources, targets = (generated[f"test.{side}"].read_text().split("\n")[:6] for side in ("source", "target"))
+    predictor, model = Predictor.of_runs([run]), run.load_model()
+    given, found = predictor.source.inputs(*predictor.pack(sources)), Generator(predictor).generate(sources)
+    assert [len(output.texts) for output in found] == [2] * 6
+    # Scores are the log-probabilities of the tokens that were found.
+    hypotheses = predictor.search(given)
+    for rank in range(2):
+        totals, _ = predictor.decoding.log_probabilities(given.inputs, hypotheses.ids[:, rank])
+        np.testing.assert_allclose(hypotheses.log_probs[:, rank], totals, rtol=1e-4)
+        np.testing.assert_allclose([output.log_probs[rank] for output in found], totals, rtol=1e-4)
+    labels = run.target(tf.constant(targets))
+    totals, counts = Generator(predictor).log_probabilities(sources, targets)
+    np.testing.assert_allclose(totals, by_hand(model, given.inputs, labels), rtol=1e-4)
+    assert counts.tolist() == (labels.numpy() != PAD).sum(1).tolist()
+    memory = model.encode(given.inputs)
+    assert memory.values.shape[1] == model.positions(memory.ids.shape[1])
+    assert encoder["kind"] != "pyramid" or memory.values.shape[1] < memory.ids.shape[1]
+
+
+def by_hand(model, source, labels):
+    """Sums of the log-probabilities of label ids."""
+    logits = model({**source, "target": decoder_input(labels)}, training=False)
+    own = tf.gather(tf.nn.log_softmax(logits), labels, batch_dims=2).numpy()
+    return np.sum(own * (labels.numpy() != PAD), axis=1)
+
+
+@pytest.mark.parametrize("decoder", ["transformer", "recurrent"])
+def test_a_language_model_trains_resumes_and_scores_lines(small_recipe, generated, tmp_path, decoder):
+    values = to_dict(changed(small_recipe, steps=6, evaluate_every=3))
+    values["source"] = {"kind": "none"}
+    values["data"] = {split: {"target": str(generated[f"{split}.target"])} for split in ("train", "validation")}
+    values["data"] |= {"batch_tokens": 512}
+    del values["model"]["encoder"]
+    if decoder == "recurrent":
+        values["model"]["decoder"] = {"kind": "recurrent", "layers": 1, "units": 8, "attention": "none"}
+    recipe = from_dict(Recipe, values)
+    logged = []
+    whole = train(recipe, tmp_path / "whole", log=logged.append)
+    assert "training: 400 lines, " in "\n".join(logged) and "vocabulary: target " in logged[0]
+    assert sorted(path.name for path in (whole.folder / "vocabulary").iterdir()) == ["target.txt"]
+    train(changed(recipe, steps=3), tmp_path / "run")
+    run = train(recipe, tmp_path / "run", resume=True)
+    assert_same(weights(run), weights(whole))
+    lines = generated["validation.target"].read_text().strip().split("\n")
+    totals, counts = Generator(Predictor.of_runs([Run.open(run.folder)])).log_probabilities([""] * len(lines), lines)
+    np.testing.assert_allclose(totals, by_hand(run.load_model(), {}, run.target(tf.constant(lines))), rtol=1e-4)
+    assert -totals.sum() / counts.sum() == pytest.approx(run.progress()["best_score"], rel=1e-4)
 
 
 def test_guidance_of_attention_fades_while_it_trains(small_recipe, tmp_path):

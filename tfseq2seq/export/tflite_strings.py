@@ -73,9 +73,12 @@ def _check(side: str, features: TextFeatures) -> None:
 
 
 def _answer(model: Predictor, given: SourceInputs, written: Any) -> dict[str, Any]:
-    """The best hypothesis of one example; where the source is empty, nothing and 0. <pad> is written as nothing."""
+    """The best hypothesis of one example; where the source is empty, nothing and 0."""
     found, empty = model.search(given), given.empty[0]
     ids = tf.where(empty, PAD, found.ids[0, 0])
+    # Special and reserved tokens give no text. In front of it they would keep the space of the first word.
+    shown = tf.logical_or(tf.equal(ids, UNK), ids >= model.target.spec.first_ordinary_id)
+    ids = tf.gather(ids, tf.where(shown)[:, 0])
     text = written.detokenize(tf.RaggedTensor.from_row_splits(ids, tf.stack([0, tf.shape(ids)[0]]), validate=False))
     scores = {"score": found.scores[:, 0], "log_prob": found.log_probs[:, 0]}
     return {"text": text, **{name: tf.where(empty, 0.0, value) for name, value in scores.items()}}

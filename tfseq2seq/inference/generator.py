@@ -32,11 +32,13 @@ def default_workers() -> int:
 
 
 def share_cores(batches: int, workers: int = 0) -> None:
-    """Shares the cores among the batches that a `Generator` with `workers` will run at a time, of so many in all: each
-    gets its part of them for the threads inside operations.
+    """Divides the cores among the batches that a `Generator` runs at a time, for the threads inside operations.
 
-    For programs that do nothing but generate, before TensorFlow runs its first operation: later it keeps the threads it
-    has, and this does nothing.
+    It is for programs that only generate, and must run before TensorFlow's first operation; later it has no effect.
+
+    Args:
+        batches: to generate in all.
+        workers: of the generator.
     """
     at_a_time = max(min(batches, workers or default_workers()), 1)
     with contextlib.suppress(RuntimeError):

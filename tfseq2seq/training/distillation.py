@@ -30,9 +30,16 @@ def build_distillation_loss(spec: DistillationSpec, student: Run) -> Callable[[A
         student: the run of the student.
 
     Raises:
-        UserError: the run of the teacher does not exist, or has other vocabularies than the student.
+        UserError: the run of the teacher does not exist, or has another kind of source or other vocabularies than the
+            student.
     """
     run = Run.open(expanded_path(spec.teacher))
+    kind, found = student.recipe.source.kind, run.recipe.source.kind
+    if found != kind:
+        raise UserError(
+            f"training.distillation.teacher: must have source.kind {kind}, as the student has, got {found} in "
+            f"{spec.teacher}"
+        )
     same = {
         "source": run.source.same_vocabulary(student.source),
         "target": run.target.vocabulary == student.target.vocabulary,

@@ -1,0 +1,41 @@
+"""The pipelines, which users copy, run from data to an exported model."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+SMALL = ["--epochs", "1", "--steps", "2"]
+
+pytestmark = pytest.mark.slow
+
+
+def run_pipeline(name, options, folder):
+    command = [sys.executable, str(PIPELINES / name), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_transcribe(morse, tmp_path):
+    options = ["--manifest", morse, *SMALL, "--units", 8, "--export", tmp_path / "exported"]
+    output = run_pipeline("transcribe.py", options, tmp_path)
+    assert "training: 24 utterances" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_translate(generated, tmp_path):
+    options = ["--source", generated["train.source"], "--target", generated["train.target"]]
+    options += ["--validation-source", generated["validation.source"]]
+    options += ["--validation-target", generated["validation.target"]]
+    sizes = ["--vocabulary", 200, "--width", 16, "--export", tmp_path / "exported"]
+    output = run_pipeline("translate.py", [*options, *SMALL, *sizes], tmp_path)
+    assert "training: 400 pairs" in output and "validation: 40 pairs" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_quickstart(tmp_path):
+    output = run_pipeline("quickstart.py", ["--folder", tmp_path / "quick", "--train", 400, "--steps", 2], tmp_path)
+    assert "test set of 1000: exact_match" in output and "on 17 February 1963  ->" in output
