@@ -1,5 +1,7 @@
 """Streams give what whole recordings give, however they are cut."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -31,9 +33,9 @@ TARGET_SPEC = TextSpec(scheme="characters")
 TARGET = TextFeatures(TARGET_SPEC, learn_vocabulary([b"AB CDE"], TARGET_SPEC))
 
 
-def speech_model(
-    decoder, *, convention="slaney", subsampling=4, positions="rotary", chunk=4, left=2, weight=0.0, **search
-):
+@functools.cache
+def speech_network(decoder, convention, subsampling, positions, chunk, left, weight):
+    """A model that tests must not change."""
     keras.utils.set_random_seed(5)
     source = AudioSpec(sample_rate=8000, bins=8, convention=convention, subsampling=subsampling, normalization="global")
     encoder = ConformerEncoderSpec(
@@ -50,7 +52,14 @@ def speech_model(
     for variable in model.trainable_variables:
         if "output" in variable.path and variable.path.endswith("kernel"):
             variable.assign(variable * 4.0)
-    return SpeechToText([unprejudiced(model)], TARGET, SearchSpec(max_length=60, **search))
+    return unprejudiced(model)
+
+
+def speech_model(
+    decoder, *, convention="slaney", subsampling=4, positions="rotary", chunk=4, left=2, weight=0.0, **search
+):
+    model = speech_network(decoder, convention, subsampling, positions, chunk, left, weight)
+    return SpeechToText([model], TARGET, SearchSpec(max_length=60, **search))
 
 
 def streamed(streaming, samples, sizes):

@@ -83,7 +83,7 @@ def test_a_teacher_without_source_text_is_refused(small_recipe, trained_run, tmp
     values |= {"source": {"kind": "audio"}, "data": {}}
     recipe = from_dict(Recipe, values)
     heard = Run.create(tmp_path / "heard", recipe, AudioSource(recipe.source), trained_run.target)
-    recipe = from_dict(Recipe, {"source": {"kind": "none"}})
+    recipe = from_dict(Recipe, {"source": {"kind": "none"}, "target": values["target"]})
     continued = Run.create(tmp_path / "continued", recipe, NoSource(recipe.source), trained_run.target)
     for run, kind in ((heard, "audio"), (continued, "none")):
         with pytest.raises(

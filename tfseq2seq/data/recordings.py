@@ -187,8 +187,12 @@ def filter_utterances(
     if not kept:
         raise UserError(f"{name}: no utterance is left to use: {report}")
     chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
-    # The name is needed for the report only.
-    return chosen.map(lambda example: {name: example[name] for name in ("source", "target")}), report
+    return chosen.map(_without_name), report
+
+
+def _without_name(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The name and the verdict are needed for the report only."""
+    return {field: value for field, value in example.items() if field not in ("name", "verdict")}
 
 
 def batch_by_seconds(spec: DataSpec, rate: int) -> Step:

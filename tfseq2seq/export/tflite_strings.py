@@ -32,13 +32,15 @@ def string_endpoint(model: Predictor) -> Endpoint:
     Raises:
         UserError: a side's scheme is not unigram.
     """
+    source = model.source
+    if source.features:
+        _check("source", source.features)
     _check("target", model.target)
-    source, written = model.source, _writer(model.target)
+    written = _writer(model.target)
     if not source.takes_strings:
         one = [tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name) for spec in model.signature]
         return Endpoint("strings", lambda *raw: _answer(model, source.from_features(*raw), written), one)
     assert source.reader is not None
-    _check("source", source.reader)
     read, spec = _reader(source.reader), source.reader.spec
     begin = source.reader.reserved_id(spec.begin) if spec.begin else 0
 

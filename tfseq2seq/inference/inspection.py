@@ -51,16 +51,16 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
     names = model.source.tokens(given)
     if bool(given.empty[0]):
         raise UserError("the text is empty: there is nothing to attend to")
-    if target is None:
-        found = model.search(given)
-        labels = found.ids[:, 0, : int(found.lengths[0, 0])]
-    else:
-        labels = model.target(tf.constant([target]))
-        if int(labels[0, 0]) == EOS:
-            raise UserError("the target is empty: there is nothing to attend from")
     with warnings.catch_warnings():
-        # Of a source or target of one token Keras suspects that its softmax is a mistake.
+        # Where there is one position on a side, Keras suspects that a softmax over it is a mistake.
         warnings.filterwarnings("ignore", message="You are using a softmax")
+        if target is None:
+            found = model.search(given)
+            labels = found.ids[:, 0, : int(found.lengths[0, 0])]
+        else:
+            labels = model.target(tf.constant([target]))
+            if int(labels[0, 0]) == EOS:
+                raise UserError("the target is empty: there is nothing to attend from")
         weights = model.decoding.attention(given.inputs, decoder_input(labels))
     sources = [token.decode("utf-8") for token in names["source_tokens"][0].numpy()]
     targets = [model.target.vocabulary.tokens[index] for index in labels[0].numpy()]

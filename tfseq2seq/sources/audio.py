@@ -25,7 +25,7 @@ from tfseq2seq.spec import AudioSpec, DataSpec, Recipe
 _ADAPTED_TO = 2000
 
 
-class AudioSource(Source):
+class AudioSource(Source, reads=AudioSpec):
     """Recordings: samples at the model's rate, or the bytes of WAV files.
 
     Args:

@@ -76,6 +76,10 @@ class Form:
     convert: Callable[..., tuple[Sequence[Any], Any]] | None = None
 
 
+# The class for each kind of source. `Source` fills it as subclasses are defined.
+SOURCES: dict[type, type[Source]] = {}
+
+
 class Source:
     """Base of all sources.
 
@@ -89,6 +93,16 @@ class Source:
     # The tensors that a predictor takes, and those that a model takes where there are no strings.
     signature: Sequence[tf.TensorSpec] = ()
     features_signature: Sequence[tf.TensorSpec] = ()
+
+    def __init_subclass__(cls, reads: type | None = None, **kwargs: Any):
+        """Registers a subclass.
+
+        Args:
+            reads: the spec of its kind; None for classes that only share code.
+        """
+        super().__init_subclass__(**kwargs)
+        if reads is not None:
+            SOURCES[reads] = cls
 
     def __init__(self, spec: Any, features: TextFeatures | None = None):
         self.spec, self.features = spec, features

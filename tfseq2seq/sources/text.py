@@ -19,7 +19,7 @@ from tfseq2seq.files import expanded_path
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Report, Source, SourceInputs
-from tfseq2seq.spec import EOS, PAD, DataSpec, Recipe, TextSpec
+from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
 
 _EXAMPLE_TOKENS = 8
 
@@ -46,7 +46,7 @@ class _Strings(Source):
         return len(row) < 2
 
 
-class TextSource(_Strings):
+class TextSource(_Strings, reads=TextSpec):
     """Source text.
 
     Args:
@@ -131,7 +131,7 @@ class TextSource(_Strings):
         return [line.decode("utf-8") for line in itertools.islice(iterate_side(corpus, "source"), count)]
 
 
-class NoSource(_Strings):
+class NoSource(_Strings, reads=NoSourceSpec):
     """No source. The strings of an input are prompts: the target begins with them, and the model continues."""
 
     def __init__(self, spec: Any, features: TextFeatures | None = None):

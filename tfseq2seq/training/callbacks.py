@@ -98,7 +98,9 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.stop_training = self.position.finished = True
             rich.console.Console(stderr=True).print(
                 f"step {step}: {self.key} must be finite, got {score}. Training stops, and the last good checkpoint is "
-                "kept. Try a lower learning rate, a longer warmup or training.optimizer.clip_norm."
+                "kept. Try a lower learning rate, a longer warmup or training.optimizer.clip_norm.",
+                highlight=False,
+                soft_wrap=True,
             )
             return
         better = (

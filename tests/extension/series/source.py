@@ -10,7 +10,7 @@ from tfseq2seq.data.batching import batch_by_length
 from tfseq2seq.files import expanded_path, read_lines
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.padding import padded_rows
-from tfseq2seq.sources import SOURCES, Corpora, Source, SourceInputs
+from tfseq2seq.sources import Corpora, Source, SourceInputs
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def read_series(path):
     return [label for label, _, _ in rows], [np.array(numbers.split(), "float32") for _, _, numbers in rows]
 
 
-class SeriesSource(Source):
+class SeriesSource(Source, reads=SeriesSpec):
     signature = (
         tf.TensorSpec([None, None], tf.float32, name="series"),
         tf.TensorSpec([None], tf.int32, name="length"),
@@ -81,6 +81,3 @@ class SeriesSource(Source):
 
     def usual_inputs(self, data, count):
         return read_series(data.validation.manifest)[1][:count]
-
-
-SOURCES[SeriesSpec] = SeriesSource
