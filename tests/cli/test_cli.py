@@ -162,7 +162,7 @@ def test_export_goes_to_the_name_of_the_recipe(tfseq2seq, run, monkeypatch):
             ["--format", "tflite", "--quantization", "full_int8", "--examples", "lines.txt"],
             "--examples: needs recordings (source.kind audio), got source.kind text",
         ),
-        (["--format", "tflite", "--strings"], "target.scheme words: "),
+        (["--format", "tflite", "--strings"], "source.scheme characters: "),
     ],
 )
 def test_export_tells_what_does_not_fit_a_format(refused, run, tmp_path, options, message):

@@ -100,7 +100,7 @@ def test_an_empty_string_gives_an_empty_string(live):
     assert live[30].texts == ["", ""] and live[31].texts == ["", ""] and live[30].scores == [0.0, 0.0]
 
 
-def test_recurrent_models_and_sentencepiece_too(tmp_path, ask_saved_model):
+def test_recurrent_models_and_sentencepiece_answer_as_live_too(tmp_path, ask_saved_model):
     text = ["a small cat sat", "the cat ran to the hat", "a hat sat on a cat", "the small rat ran"] * 5
     spec = TextSpec(scheme="bpe", vocabulary_size=40)
     features = TextFeatures(spec, learn_vocabulary(text, spec))
@@ -202,7 +202,7 @@ def test_prefixes_are_kept(generator, texts, live):
     assert outputs[1].texts == live[1].texts
 
 
-def test_sampling_serves_too(trained_run, texts, tmp_path):
+def test_a_saved_model_draws_as_live(trained_run, texts, tmp_path):
     search = dataclasses.replace(trained_run.recipe.search, sample=True, n_best=3, beam=1, seed=4)
     predictor = Predictor.of_runs([trained_run], search=search)
     first, again = (Generator(predictor).generate(texts[:4]) for _ in range(2))

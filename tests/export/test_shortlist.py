@@ -94,7 +94,7 @@ def test_limits_go_on_to_hold(search, everything):
     assert_alike(answers(live(shortlist=everything, **search)), answers(live(**search)))
 
 
-def test_ensembles_too(everything):
+def test_ensembles_can_have_a_shortlist_too(everything):
     models = [network("transformer", 2), network("own output", 3)]
     assert_alike(answers(live(models=models, shortlist=everything)), answers(live(models=models)))
 

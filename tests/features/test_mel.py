@@ -114,7 +114,7 @@ def test_frames_are_counted_exactly_for_every_length(convention):
     assert np.isfinite(np.asarray(frames)).all() and not np.asarray(frames)[~real].any()
 
 
-def test_utterance_normalization_and_silence():
+def test_utterance_normalization_makes_means_zero_and_leaves_silence_finite():
     _, _, _, frames, counts = features(normalization="utterance")
     for row in range(2):
         np.testing.assert_allclose(frames[row, : counts[row]].mean(axis=0), 0.0, atol=1e-3)

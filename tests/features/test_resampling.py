@@ -66,7 +66,7 @@ def test_tones_above_the_new_nyquist_frequency_are_gone(from_rate, to_rate, shar
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), RATES)
 @pytest.mark.parametrize("count", [0, 1, 2, 777, 5000])
-def test_length_and_graph(from_rate, to_rate, count):
+def test_the_length_follows_the_rates_and_a_graph_gives_the_same(from_rate, to_rate, count):
     samples = np.random.default_rng(count).uniform(-1, 1, count).astype(np.float32)
     found = resample(samples, from_rate, to_rate)
     assert found.shape == (-(-count * to_rate // from_rate),)

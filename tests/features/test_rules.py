@@ -49,7 +49,7 @@ def test_it_runs_in_a_graph_on_any_shape():
     assert found.numpy().tolist() == [[b"Q", b"c"]] * 3
 
 
-def test_files_and_their_faults(tmp_path):
+def test_files_are_read_and_their_faults_are_told(tmp_path):
     patterns, lexicon = tmp_path / "rules.tsv", tmp_path / "names.tsv"
     patterns.write_text("# units\n\nkilo ?meters?\tkm\n")
     lexicon.write_text("anna\tAnna\n")

@@ -76,7 +76,7 @@ def test_special_tokens_have_the_first_ids(scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("text", TEXTS)
-def test_there_and_back(scheme, text):
+def test_text_comes_back_from_ids(scheme, text):
     normal = unicodedata.normalize("NFKC", text).strip(" ")
     layer = features(scheme)
     assert layer.normalize([text]).numpy()[0].decode() == normal
@@ -193,7 +193,7 @@ def test_the_mark_of_a_space_is_a_space(scheme):
         ("bytes", "the \u03a9 cat\u03a9", "the \u03a9 cat\u03a9"),
     ],
 )
-def test_unknown_characters(scheme, text, expected):
+def test_unknown_characters_become_unk(scheme, text, expected):
     layer = features(scheme)
     assert tokens_of(layer, text).count(UNK) == expected.count("<unk>")
     assert back(layer, text) == expected
@@ -208,7 +208,7 @@ def test_unknown_characters(scheme, text, expected):
     ],
 )
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_normalization(normalization, expected, lowercase):
+def test_text_is_normalized_as_the_spec_says(normalization, expected, lowercase):
     layer = features("bytes", normalization=normalization, lowercase=lowercase)
     text = "\ufeff e\u0301 \ufb01 \uff21\u00a0\u2460 \u212b\u00a0"
     assert back(layer, text) == (expected.lower() if lowercase else expected)
@@ -255,7 +255,7 @@ def test_special_ids_give_no_text_at_any_rank(scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_config_round_trip(scheme):
+def test_a_layer_comes_back_from_its_config(scheme):
     layer = features(scheme)
     copy = TextFeatures.from_config(json.loads(json.dumps(layer.get_config())))
     assert copy.spec == layer.spec

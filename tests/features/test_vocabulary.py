@@ -69,7 +69,7 @@ def test_text_is_normalized_first(scheme):
     assert set("".join(tokens[4:]).replace("#", "")) <= set("caf\u00e9 \u2581")
 
 
-def test_min_count():
+def test_min_count_leaves_out_what_is_rare():
     assert learned("words", ["a a b"], min_count=2) == (*SPECIAL_TOKENS, "a")
     assert learned("characters", ["aab"], min_count=2) == (*SPECIAL_TOKENS, "a")
     assert "min_count 3" in fault_of(learn_vocabulary, ["a a b"], spec("words", min_count=3))
@@ -129,7 +129,7 @@ def test_wordpiece_knows_more_than_a_thousand_characters():
 
 @pytest.mark.parametrize("scheme", LEARNED)
 @pytest.mark.parametrize("lines", [[], ["", " ", "\u3000", "\ufeff"]], ids=["none", "blank"])
-def test_no_text(scheme, lines):
+def test_no_text_is_told(scheme, lines):
     assert fault_of(learn_vocabulary, lines, spec(scheme)) == "there is no text to learn a vocabulary from"
 
 
@@ -144,7 +144,7 @@ def test_all_of_the_text_is_known(scheme, normalization):
 
 
 @pytest.mark.parametrize("scheme", LEARNED)
-def test_text_that_spells_special_tokens(scheme):
+def test_text_may_spell_special_tokens(scheme):
     lines = ["<pad> <eos>", "<unk><bos> the", "the < p a > u n k d e o s b", "<eos>"] * 20
     tokens = learned(scheme, lines)
     assert tokens[:4] == SPECIAL_TOKENS
@@ -218,7 +218,7 @@ def test_odd_characters_survive_the_file(tmp_path, scheme):
         b"\xef\xbb\xbf" + SPECIAL + b"a\nb",
     ],
 )
-def test_token_file_from_elsewhere(tmp_path, scheme, content):
+def test_a_token_file_from_elsewhere_is_read(tmp_path, scheme, content):
     path = tmp_path / "tokens.txt"
     path.write_bytes(content)
     assert load_vocabulary(path, spec(scheme)) == Vocabulary((*SPECIAL_TOKENS, "a", "b"))
@@ -240,7 +240,7 @@ def test_token_file_from_elsewhere(tmp_path, scheme, content):
         ("unigram", b"", "not a SentencePiece model"),
     ],
 )
-def test_faulty_file(tmp_path, scheme, content, reason):
+def test_a_faulty_file_is_told(tmp_path, scheme, content, reason):
     path = tmp_path / "vocabulary"
     path.write_bytes(content)
     fault = fault_of(load_vocabulary, path, spec(scheme))
@@ -250,13 +250,13 @@ def test_faulty_file(tmp_path, scheme, content, reason):
 
 @pytest.mark.parametrize("scheme", ["words", "bpe"])
 @pytest.mark.parametrize("name", ["missing.txt", "."])
-def test_file_that_cannot_be_read(tmp_path, scheme, name):
+def test_a_file_that_cannot_be_read_is_told(tmp_path, scheme, name):
     fault = fault_of(load_vocabulary, tmp_path / name, spec(scheme))
     assert fault.startswith(str(tmp_path / name))
     assert "cannot be read" in fault
 
 
-def test_foreign_sentencepiece_model(tmp_path):
+def test_a_foreign_sentencepiece_model_needs_our_ids(tmp_path):
     common = {"model_type": "bpe", "vocab_size": 30, "minloglevel": 2}
     for name, ids in (("usual", {}), ("ours", {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3})):
         sentencepiece.SentencePieceTrainer.train(
@@ -347,7 +347,7 @@ def test_vocabulary_without_the_reserved_tokens_is_refused(tmp_path, scheme, kep
         (b"a\n<sep>\n", "token '<sep>' comes more than once; <pad>, <unk>, <bos>, <eos>, <2de>, <sep> come first"),
     ],
 )
-def test_faulty_file_with_reserved_tokens(tmp_path, content, reason):
+def test_a_faulty_file_with_reserved_tokens_is_told(tmp_path, content, reason):
     path = tmp_path / "vocabulary"
     path.write_bytes(content)
     fault = fault_of(load_vocabulary, path, spec("words", reserved=RESERVED))
@@ -361,7 +361,7 @@ def test_token_file_may_leave_out_what_comes_first(tmp_path, content):
     assert load_vocabulary(path, spec("words", reserved=RESERVED)) == Vocabulary((*LEADING, "a", "b"))
 
 
-def test_foreign_sentencepiece_model_with_reserved_tokens(tmp_path):
+def test_a_foreign_sentencepiece_model_needs_our_reserved_tokens(tmp_path):
     common = {
         "model_type": "bpe",
         "vocab_size": 34,

@@ -81,7 +81,7 @@ def test_sample_formats_are_read_as_soundfile_reads_them(decode, subtype, form, 
         ),
     ],
 )
-def test_values(decode, data, form, expected):
+def test_samples_have_the_values_of_their_format(decode, data, form, expected):
     np.testing.assert_array_equal(good(decode(wav(data, form)))[:, 0], np.float32(expected))
 
 
@@ -100,7 +100,7 @@ def test_values(decode, data, form, expected):
         b"RIFF\0\0\0\0" + wav()[8:],
     ],
 )
-def test_chunks_and_stated_sizes(decode, contents):
+def test_other_chunks_and_wrong_sizes_change_nothing(decode, contents):
     np.testing.assert_array_equal(good(decode(contents))[:, 0], np.float32(FOUR))
 
 

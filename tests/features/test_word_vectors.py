@@ -52,7 +52,7 @@ def test_first_of_a_repeated_word_counts(tmp_path):
     assert equal(read_vectors(file_of(tmp_path, "a 1 2\na 3 4\n")), {"a": [1, 2]})
 
 
-def test_numbers_as_words(tmp_path):
+def test_numbers_may_be_words(tmp_path):
     assert equal(read_vectors(file_of(tmp_path, "1.5 1 2\n7 3 4\n")), {"1.5": [1, 2], "7": [3, 4]})
 
 
@@ -101,12 +101,12 @@ def test_spoilt_lines_are_named(tmp_path, text, line, message):
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "0 3\n"])
-def test_empty_files(tmp_path, text):
+def test_an_empty_file_is_told(tmp_path, text):
     with pytest.raises(UserError, match="must have at least one vector, found no vectors"):
         read_vectors(file_of(tmp_path, text))
 
 
-def test_unreadable_files(tmp_path):
+def test_an_unreadable_file_is_told(tmp_path):
     with pytest.raises(UserError, match=r"absent\.txt: cannot be read \(No such file"):
         read_vectors(tmp_path / "absent.txt")
     plain = tmp_path / "plain.gz"
@@ -119,7 +119,7 @@ def test_unreadable_files(tmp_path):
         read_vectors(short)
 
 
-def test_embedding_matrix():
+def test_an_embedding_matrix_has_the_vectors_of_known_words():
     vocabulary = ["<pad>", "<unk>", "▁the", "▁cat", "ing", "▁", "猫"]
     vectors = {"the": [1, 1], "▁cat": [2, 2], "cat": [3, 3], "▁ing": [4, 4], "": [5, 5], "猫": [6, 6], "<pad>": [7, 7]}
     vectors = {word: np.float32(numbers) for word, numbers in vectors.items()}

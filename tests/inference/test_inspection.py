@@ -148,7 +148,7 @@ def test_one_position_on_each_side_gives_no_warning(trained_run):
 @pytest.mark.parametrize(
     "text, target, reason", [("", None, "text is empty"), (" ", "on", "text is empty"), ("a", " ", "target is empty")]
 )
-def test_nothing_to_look_at(predictor, text, target, reason):
+def test_an_empty_text_or_target_is_told(predictor, text, target, reason):
     with pytest.raises(UserError, match=reason):
         attention_of(predictor, text, target)
 
@@ -163,7 +163,7 @@ def tables(trained):
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_vectors_of_the_first_tokens(trained_run, tables, side):
+def test_the_first_tokens_have_the_vectors_of_the_table(trained_run, tables, side):
     features = {"source": trained_run.source.features, "target": trained_run.target}[side]
     tokens = features.vocabulary.tokens
     words, vectors = word_vectors(trained_run, side, None, 7)
@@ -173,7 +173,7 @@ def test_vectors_of_the_first_tokens(trained_run, tables, side):
     assert everything == list(tokens[4:])
 
 
-def test_vectors_of_words_in_the_order_asked_for(trained_run, tables):
+def test_words_have_their_vectors_in_the_order_asked_for(trained_run, tables):
     index = trained_run.target.vocabulary.tokens.index
     words, vectors = word_vectors(trained_run, "target", ["third", "may"], 1)
     assert words == ["third", "may"]
@@ -189,7 +189,7 @@ def test_a_word_in_pieces_has_the_mean_of_those_that_are_known(trained_run, tabl
     np.testing.assert_allclose(vectors[1], table[[index("o"), index("n")]].mean(axis=0), rtol=1e-6)
 
 
-def test_vectors_of_other_weights(trained_run, tables):
+def test_other_weights_give_other_vectors(trained_run, tables):
     _, earlier = word_vectors(trained_run, "target", None, 5, trained_run.checkpoint_file(6))
     assert np.abs(earlier - tables["target"][4:9]).max() > 1e-4
 
@@ -197,6 +197,6 @@ def test_vectors_of_other_weights(trained_run, tables):
 @pytest.mark.parametrize(
     "words, reason", [(["may", "☃"], "'☃': not in the target vocabulary"), ([], "no word is given")]
 )
-def test_words_that_have_no_vector(trained_run, words, reason):
+def test_a_word_without_a_vector_is_told(trained_run, words, reason):
     with pytest.raises(UserError, match=reason):
         word_vectors(trained_run, "target", words, 5)

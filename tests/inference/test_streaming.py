@@ -168,7 +168,7 @@ def test_what_cannot_stream_is_refused():
         Streaming(joint)
 
 
-def test_faults_of_a_stream():
+def test_faults_of_a_stream_are_told():
     stream = Streaming(speech_model(CTCDecoderSpec(), beam=1)).open()
     with pytest.raises(UserError, match="sample 2 of this part is no number"):
         stream.accept(np.array([0.0, np.nan]))

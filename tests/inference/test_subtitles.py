@@ -114,7 +114,7 @@ def test_overlapping_words_give_the_cue_its_latest_end():
 CUES = [Cue("one", 0.0, 1.2346), Cue("two & <b>three</b> --> x", 1.5, 2.0), Cue("四", 3725.0006, 3726.9996)]
 
 
-def test_formats_by_hand():
+def test_files_are_as_written_by_hand():
     assert to_srt(CUES) == (
         "1\n00:00:00,000 --> 00:00:01,235\none\n\n"
         "2\n00:00:01,500 --> 00:00:02,000\ntwo & <b>three</b> → x\n\n"
@@ -129,7 +129,7 @@ def test_formats_by_hand():
     assert (to_srt([]), to_webvtt([]), to_json([])) == ("", "WEBVTT\n", "[]")
 
 
-def test_json():
+def test_json_has_times_in_seconds_and_keeps_text():
     words = (Word("a", 0.1, 0.20049), Word("b\n<", 0.3, 0.4))
     cues = [Cue("a b\n<", 0.1, 0.4, words), Cue("é", 1.0, 2.0)]
     told = [{"text": "a", "start": 0.1, "end": 0.2}, {"text": "b\n<", "start": 0.3, "end": 0.4}]
@@ -141,7 +141,7 @@ def test_json():
     assert "é" in to_json(cues)
 
 
-def test_a_hundred_hours():
+def test_a_hundred_hours_have_three_digits():
     cues = [Cue("late", 99 * 3600 + 3599.9996, 360_001.0), Cue("later", 1_000 * 3600.0, 1_000 * 3600 + 1.0)]
     expected = [(100 * HOUR, 100 * HOUR + 1000, "late"), (1000 * HOUR, 1000 * HOUR + 1000, "later")]
     assert "\n100:00:00,000 --> 100:00:01,000\n" in to_srt(cues)

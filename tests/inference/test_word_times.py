@@ -193,7 +193,7 @@ def test_an_overlap_of_half_a_window_is_refused():
         transcribe_long(Keyed([]), [np.zeros(10)], window=2.0, overlap=1.0)
 
 
-def test_formats():
+def test_transcripts_are_written_as_json_and_subtitles():
     model = untrained("ctc", features(["ab cd"]))
     transcriber = Transcriber(model)
     (found,) = transcriber.transcribe([morse_utterance("E", np.random.default_rng(0), 8000)])
