@@ -133,12 +133,14 @@ class TextToText(Predictor):
 
     Args:
         models: one, or several that are averaged.
-        source, target: text features of both sides.
+        source: text features of the source, or a `TextSource` such as a run has.
+        target: text features of the target.
         search: how output is found.
     """
 
-    def __init__(self, models: Sequence[Any], source: TextFeatures, target: TextFeatures, search: SearchSpec):
-        super().__init__(models, TextSource(source.spec, source), target, search)
+    def __init__(self, models: Sequence[Any], source: Any, target: TextFeatures, search: SearchSpec):
+        features = getattr(source, "features", source)
+        super().__init__(models, TextSource(features.spec, features), target, search)
 
 
 class SpeechToText(Predictor):
