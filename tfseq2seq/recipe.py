@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import Recipe, SourceSpec, Spec, SpecError
+from tfseq2seq.spec import Recipe, SourceSpec, Spec, SpecError, TextSpec
 from tfseq2seq.spec.base import REGISTERED, default_of
 from tfseq2seq.spec.decoders import DecoderBase
 from tfseq2seq.spec.encoders import EncoderBase
@@ -122,10 +122,22 @@ def _current(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(model, dict):
         return values
     encoder = model.get("encoder")
-    if isinstance(encoder, dict) and encoder.get("kind") == "none":
-        kept = {key: value for key, value in model.items() if key != "encoder"}
-        return {**values, "source": {"kind": "none"}, "model": kept}
-    return values
+    if not (isinstance(encoder, dict) and encoder.get("kind") == "none"):
+        return values
+    if not _is_unused(values.get("source", {})):
+        raise UserError(
+            "model.encoder.kind: none means a model without a source, but source has settings; "
+            "remove model.encoder and set source.kind=none, or give model.encoder another kind"
+        )
+    kept = {key: value for key, value in model.items() if key != "encoder"}
+    return {**values, "source": {"kind": "none"}, "model": kept}
+
+
+def _is_unused(source: Any) -> bool:
+    """Whether a source is none, or the text with default settings that runs of language models had."""
+    if not isinstance(source, dict) or source.get("kind") == "none":
+        return isinstance(source, dict)
+    return source_from_dict({"kind": "text", **source, "normalization": TextSpec().normalization}) == TextSpec()
 
 
 def load_run_recipe(folder: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -111,6 +111,7 @@ def test_what_fails_its_check_is_not_published(speech, tmp_path):
     assert not (tmp_path / "model").exists() or not any((tmp_path / "model").iterdir())
 
 
+@pytest.mark.slow
 def test_verify_passes_speech_in_both_formats_and_not_with_one_weight_altered(speech, published, export):
     recordings = inputs_of("transducer")
     _, lite = export("tflite", "transducer", beam=3, n_best=2)
@@ -152,6 +153,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_moment_leaves_whole_versions(tmp_path):
     base, generator = tmp_path / "served" / "model", np.random.default_rng(0)
     for _ in range(2):

@@ -71,6 +71,7 @@ def test_outputs_hold_reserved_tokens_and_texts_do_not_show_them(model, live):
     assert live[INPUTS.index("")].texts == [""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, options",
     [("savedmodel", {}), ("tflite", {}), ("tflite", {"strings": True}), ("ctranslate2", {})],

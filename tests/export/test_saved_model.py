@@ -45,6 +45,7 @@ def exported(predictor, tmp_path_factory):
     return export_saved_model(predictor, tmp_path_factory.mktemp("saved") / "small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 64])
 def test_a_fresh_process_answers_as_the_live_model(exported, texts, live, batch, ask_saved_model):
     found = ask_saved_model(exported, texts, batch, "serving_default", "n_best")
@@ -59,6 +60,7 @@ def test_no_strings_at_all_get_no_answers(exported):
     assert {name: found.shape for name, found in answers.items()} == {"text": (0,), "score": (0,)}
 
 
+@pytest.mark.slow
 def test_verify_passes_the_export_of_this_model_only(predictor, exported, texts):
     same = verify(exported, predictor, texts, batches=(1, 64))
     assert [(verdict.batch, verdict.count, verdict.same) for verdict in same] == [(1, 33, 33), (64, 33, 33)]
@@ -86,6 +88,7 @@ def test_scores_may_differ_by_the_tolerance_and_large_ones_in_proportion(own, ot
     assert same_score(own, other, 1e-3) == same
 
 
+@pytest.mark.slow
 def test_verify_says_what_is_missing_or_broken(predictor, tmp_path):
     with pytest.raises(UserError, match="holds no exported model"):
         verify(tmp_path, predictor, ["a"])
@@ -100,6 +103,7 @@ def test_an_empty_string_gives_an_empty_string(live):
     assert live[30].texts == ["", ""] and live[31].texts == ["", ""] and live[30].scores == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_recurrent_models_and_sentencepiece_answer_as_live_too(tmp_path, ask_saved_model):
     text = ["a small cat sat", "the cat ran to the hat", "a hat sat on a cat", "the small rat ran"] * 5
     spec = TextSpec(scheme="bpe", vocabulary_size=40)
@@ -170,6 +174,7 @@ def test_an_error_in_one_batch_ends_them_all(predictor, texts, monkeypatch):
     assert len(calls) < len(texts)
 
 
+@pytest.mark.slow
 def test_cores_are_shared_by_programs_that_only_generate():
     script = """
 import tensorflow as tf

@@ -148,6 +148,7 @@ def test_tflite_answers_as_live(kind, few, tmp_path):
     assert_alike(TFLiteModel(export_tflite(model, tmp_path / "lite"), batch_size=2).generate(TEXTS), answers(model))
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_as_live(few, tmp_path):
     model = live(shortlist=few)
     (verdict,) = verify(export_saved_model(model, tmp_path / "1"), model, TEXTS, batches=[2])

@@ -86,6 +86,7 @@ def of_strings(family):
     return model, [*SENTENCES, "", "  Ａ dog 7 ☃ "] if family in TEXT_FAMILIES else inputs_of(family)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["rotary", "conformer ctc"])
 def test_a_file_of_strings_answers_as_live(family, tmp_path):
     model, inputs = of_strings(family)

@@ -21,6 +21,8 @@ from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import ModelSpec, SearchSpec, TextSpec
 
+pytestmark = pytest.mark.slow
+
 LINES = ["a small cat sat", "the cat ran to the hat", "the smäll rat ran", ""]
 QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 

@@ -122,6 +122,7 @@ print(megabytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="units of memory used differ between systems")
 @pytest.mark.parametrize("rate", [44100, 44101])
 def test_a_minute_fits_into_little_memory(rate):

@@ -151,6 +151,7 @@ def test_text_may_spell_special_tokens(scheme):
     assert [token for token, count in Counter(tokens).items() if count > 1] == []
 
 
+@pytest.mark.slow
 def test_same_text_gives_the_same_vocabulary_in_another_process():
     # Sets are ordered by a hash that differs from process to process; a vocabulary must not depend on it.
     program = (

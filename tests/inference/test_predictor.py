@@ -79,6 +79,7 @@ def test_an_ensemble_of_a_speech_model_with_itself_answers_as_the_model(family):
         assert found.scores == pytest.approx(expected.scores, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_speech_ensemble_is_exported_as_a_saved_model_alone(pair, tmp_path):
     both = predictor(pair("las"), "las", **PLAIN, beam=2)
     names = [endpoint.name for endpoint in endpoints(both)]

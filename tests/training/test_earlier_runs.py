@@ -5,12 +5,13 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import yaml
 from families import TARGET_SIZE, Family, answers, arrays, build, built, inputs
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
-from tfseq2seq.recipe import from_dict
+from tfseq2seq.recipe import from_dict, load_recipe
 from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights
 from tfseq2seq.sources import NoSource
 from tfseq2seq.spec import ModelSpec, NoSourceSpec, Recipe, TextSpec
@@ -128,3 +129,13 @@ def test_a_run_of_an_earlier_language_model_is_opened(decoder, tmp_path):
     assert isinstance(opened.recipe.model, ModelSpec) and opened.recipe.model.decoder == built(family).spec.decoder
     found = arrays(opened.load_model(), inputs("none"))["tokens"]
     np.testing.assert_array_equal(found, answers(family)["tokens"])
+
+
+@pytest.mark.parametrize(
+    "source", [{"scheme": "characters"}, {"kind": "audio"}, {"kind": "audio", "sample_rate": 8000}, ["text"]], ids=str
+)
+def test_a_source_with_settings_beside_an_encoder_of_kind_none_is_refused(source, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"source": source, "model": {"encoder": {"kind": "none"}}}))
+    with pytest.raises(UserError, match=r"model\.encoder\.kind: none means a model without a source, but source has"):
+        load_recipe(path)
