@@ -135,8 +135,10 @@ def _current(values: dict[str, Any]) -> dict[str, Any]:
 
 def _is_unused(source: Any) -> bool:
     """Whether a source is none, or the text with default settings that runs of language models had."""
-    if not isinstance(source, dict) or source.get("kind") == "none":
-        return isinstance(source, dict)
+    if not isinstance(source, dict):
+        return False
+    if source.get("kind", "text") != "text":
+        return source["kind"] == "none"
     return source_from_dict({"kind": "text", **source, "normalization": TextSpec().normalization}) == TextSpec()
 
 
