@@ -12,7 +12,6 @@ from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import Recipe
 
-
 # What is imported stays: collections of garbage need not look through it again.
 gc.collect()
 gc.freeze()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfseq2seq.spec import PAD
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCrossEntropy
 
 VOCABULARY = 7
@@ -13,8 +14,8 @@ VOCABULARY = 7
 def batch():
     random = np.random.default_rng(0)
     logits = (3 * random.normal(size=(3, 4, VOCABULARY))).astype("float32")
-    labels = random.integers(0, VOCABULARY, (3, 4))
     weights = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], "float32")
+    labels = np.where(weights > 0, random.integers(1, VOCABULARY, (3, 4)), PAD)
     return logits, labels, weights
 
 

@@ -9,6 +9,13 @@ import tensorflow as tf
 from tfseq2seq.spec import TextSpec
 
 
+def compose(text: Any) -> tf.Tensor:
+    """Returns strings in Unicode's form NFC, in which letters have their accents and jamo are syllables."""
+    import tensorflow_text
+
+    return tensorflow_text.normalize_utf8(text, "NFC")
+
+
 def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
     """Strings normalized as a `TextSpec` says; see `features.text.TextFeatures`."""
     if spec.normalization != "none":

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfseq2seq.features.normalization import normalize
+from tfseq2seq.features.normalization import compose, normalize
 from tfseq2seq.features.vocabulary import Vocabulary, surfaces
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
@@ -31,9 +31,10 @@ class TextFeatures(keras.layers.Layer):
     Where the spec has a `begin` token, ids begin with it. Those of a string without any token are <eos> alone all the
     same, which is how callers know that a text is empty.
 
-    Detokenization gives the normalized text exactly for unigram, bpe, characters and bytes (as far as every character
-    is in the vocabulary), and with single spaces for words and wordpiece. Text that spells a special or reserved token
-    is text. The one character SentencePiece cannot keep is its own mark of a space, U+2581: it comes back as a space.
+    Detokenization gives the normalized text, composed again where the spec has `compose`, exactly for unigram, bpe,
+    characters and bytes (as far as every character is in the vocabulary), and with single spaces (or `join`) for words
+    and wordpiece. Text that spells a special or reserved token is text. The one character SentencePiece cannot keep is
+    its own mark of a space, U+2581: it comes back as a space.
 
     Args:
         spec: scheme, normalization, case, reserved tokens.
@@ -114,7 +115,9 @@ class TextFeatures(keras.layers.Layer):
         text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
-        return tf.strings.regex_replace(text, "^ ", "") if self.spec.scheme not in ("characters", "bytes") else text
+        if self.spec.scheme not in ("characters", "bytes"):
+            text = tf.strings.regex_replace(text, "^ ", "")
+        return compose(text) if self.spec.compose else text
 
     def reserved_id(self, token: str) -> int:
         """The id of a reserved token, to put among the ids of text.

@@ -271,8 +271,8 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
     """What each token contributes to text, the space before a word included. Of those with the first ids <unk> alone
     contributes something."""
     first = spec.first_ordinary_id
-    found = [b""] * first + [_surface(token, spec.scheme) for token in vocabulary.tokens[first:]]
-    found[UNK] = (" " if spec.scheme in ("words", "wordpiece") else "").encode() + SPECIAL_TOKENS[UNK].encode()
+    found = [b""] * first + [_surface(token, spec) for token in vocabulary.tokens[first:]]
+    found[UNK] = (spec.join if spec.scheme in ("words", "wordpiece") else "").encode() + SPECIAL_TOKENS[UNK].encode()
     if vocabulary.model:
         import sentencepiece
 
@@ -281,18 +281,24 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
         processor = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.model)
         for index, token in enumerate(vocabulary.tokens):
             if processor.IsByte(index):
-                found[index] = _surface(token, "bytes")
+                found[index] = _byte(token)
             elif processor.IsControl(index):
                 found[index] = b""
     return found
 
 
-def _surface(token: str, scheme: str) -> bytes:
+def _byte(token: str) -> bytes:
+    """The byte that a token such as <0x41> names."""
+    return bytes([int(token[3:5], 16)])
+
+
+def _surface(token: str, spec: TextSpec) -> bytes:
     """What an ordinary token contributes to text, the space before a word included."""
+    scheme = spec.scheme
     if scheme == "bytes":
-        return bytes([int(token[3:5], 16)])
+        return _byte(token)
     if scheme == "words":
-        return f" {token}".encode()
+        return f"{spec.join}{token}".encode()
     if scheme == "wordpiece":
         return token[2:].encode() if token.startswith("##") else f" {token}".encode()
     if scheme in ("unigram", "bpe"):

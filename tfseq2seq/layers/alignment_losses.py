@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.ctc import real_positions
+from tfseq2seq.layers.weighted_loss import WeightedLoss
 from tfseq2seq.spec import BLANK, EOS, PAD
 
 _LOWEST = -1e9
@@ -42,12 +43,17 @@ def _per_token(losses: Any, counts: Any) -> Any:
     return losses / ops.cast(ops.maximum(counts, 1), "float32")
 
 
+class _AlignmentLoss(WeightedLoss):
+    def tokens(self, y_true: Any) -> Any:
+        return ops.sum(label_tokens(y_true)[1])
+
+
 @keras.saving.register_keras_serializable("tfseq2seq")
-class CTCLoss(keras.losses.Loss):
+class CTCLoss(_AlignmentLoss):
     """Negative log-probability of the labels over all their alignments, per token (Graves et al. 2006)."""
 
     def __init__(self, name: str = "ctc", **kwargs: Any):
-        super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
+        super().__init__(name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, V] of `CTCOutput`."""
@@ -62,7 +68,7 @@ class CTCLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class TransducerLoss(keras.losses.Loss):
+class TransducerLoss(_AlignmentLoss):
     """Negative log-probability of the labels over all their alignments, per token (Graves 2012).
 
     The lattice has a node for each pair (position, number of emitted tokens). A diagonal has nodes of equal sum. The
@@ -70,7 +76,7 @@ class TransducerLoss(keras.losses.Loss):
     """
 
     def __init__(self, name: str = "transducer", **kwargs: Any):
-        super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
+        super().__init__(name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, T, V] of `JointNetwork`.

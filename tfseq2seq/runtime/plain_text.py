@@ -16,7 +16,7 @@ from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces,
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import EOS, UNK, TextSpec
 
-_FORMS: dict[str, Literal["NFC", "NFKC"]] = {"nfc": "NFC", "nfkc": "NFKC"}
+_FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {"nfc": "NFC", "nfd": "NFD", "nfkc": "NFKC", "nfkd": "NFKD"}
 
 
 class PlainText:
@@ -78,7 +78,9 @@ class PlainText:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens other than <unk>, and reserved ones, give nothing."""
         text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
-        return text.removeprefix(" ") if self.spec.scheme not in ("characters", "bytes") else text
+        if self.spec.scheme not in ("characters", "bytes"):
+            text = text.removeprefix(" ")
+        return unicodedata.normalize("NFC", text) if self.spec.compose else text
 
     @cached_property
     def _processor(self) -> Any:

@@ -55,10 +55,16 @@ class TextSpec(SourceBase):
     scheme: Scheme = setting("unigram", "tokenization scheme; SentencePiece learns unigram and bpe vocabularies")
     vocabulary_size: int = setting(8000, "maximum vocabulary size, with special and reserved tokens", low=5)
     min_count: int = setting(1, "minimum count of a word or character in the corpus; rarer ones become <unk>", low=1)
-    normalization: Literal["none", "nfc", "nfkc"] = setting("nfkc", "Unicode normalization of the text")
+    normalization: Literal["none", "nfc", "nfd", "nfkc", "nfkd"] = setting(
+        "nfc",
+        "Unicode normalization of the text; nfkc and nfkd also change characters, such as full-width punctuation, and "
+        "nfd and nfkd split letters from accents and Korean syllables into jamo",
+    )
+    compose: bool = setting(False, "compose output text again (NFC), after normalization by nfd or nfkd")
     lowercase: bool = setting(False, "convert text to lowercase after Unicode normalization")
     vocabulary: str = setting("", "existing vocabulary file (empty: learn the vocabulary from the training corpus)")
     reserved: tuple[str, ...] = setting((), "additional special tokens, such as language or task tags")
+    join: str = setting(" ", "what is between the words of output text: a space, or nothing as in Chinese (words)")
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
 
     def check(self) -> None:
@@ -68,6 +74,12 @@ class TextSpec(SourceBase):
                 fault = "must be unique"
             if fault:
                 raise SpecError(f"reserved[{index}]", f"{fault}, got {token!r}")
+        if self.compose and self.normalization not in ("nfd", "nfkd"):
+            raise SpecError("compose", f"needs normalization nfd or nfkd, got {self.normalization}")
+        if self.join not in ("", " "):
+            raise SpecError("join", f"must be a space or empty, got {self.join!r}")
+        if not self.join and self.scheme != "words":
+            raise SpecError("join", f"must be a space unless scheme is words, got '' for {self.scheme}")
         least = self.first_ordinary_id + 1
         if self.vocabulary_size < least:
             raise SpecError(

@@ -23,7 +23,7 @@ class OptimizerSpec(Spec):
     weight_decay: float = setting(0.0, "decoupled weight decay, for adamw", low=0)
     clip_norm: float = setting(0.0, "maximum global norm of the gradients (0: no limit)", low=0)
     clip_value: float = setting(0.0, "maximum absolute value of each gradient entry (0: no limit)", low=0)
-    accumulate: int = setting(1, "number of batches whose gradients are averaged for one update", low=1)
+    accumulate: int = setting(1, "number of batches of one update; its gradient is that of the joined batch", low=1)
     ema: float = setting(
         0.0, "decay rate of the moving average of the weights, used in evaluation (0: off)", low=0, high=0.99999
     )
@@ -83,7 +83,7 @@ class PruningSpec(Spec):
 class TrainingSpec(Spec):
     """Length, optimization and results of the training."""
 
-    steps: int = setting(10000, "total number of training steps of one batch each", low=1)
+    steps: int = setting(10000, "total number of training steps, each one update of the weights", low=1)
     minutes: float = setting(0.0, "maximum training time in minutes, with evaluations (0: no limit)", low=0)
     evaluate_every: int = setting(500, "number of training steps from one evaluation and checkpoint to the next", low=1)
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")

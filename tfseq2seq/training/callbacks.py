@@ -27,7 +27,8 @@ from tfseq2seq.training.schedules import guidance_share, sampling_share
 class Position(keras.callbacks.Callback):
     """Counts training steps, updates the shares of scheduled sampling and guided attention, and stops the training.
 
-    Training stops after the last step, or when the time limit is reached.
+    A step is an update, of `optimizer.accumulate` batches. Training stops after the last step, or when the time limit
+    is reached.
 
     Args:
         run: the run.
@@ -37,6 +38,7 @@ class Position(keras.callbacks.Callback):
     def __init__(self, run: Run, step: int):
         super().__init__()
         self.spec, self.model_spec, self.step = run.recipe.training, run.recipe.model, step
+        self.batches = step * self.spec.optimizer.accumulate
         self.began = time.monotonic()
         self.finished = step >= self.spec.steps
 
@@ -47,6 +49,9 @@ class Position(keras.callbacks.Callback):
             self.model.guidance.share.assign(guidance_share(self.model_spec.guided_attention, self.step))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.batches += 1
+        if self.batches % self.spec.optimizer.accumulate:
+            return
         self.step += 1
         out_of_time = self.spec.minutes and time.monotonic() - self.began > self.spec.minutes * 60
         if self.step >= self.spec.steps or out_of_time:

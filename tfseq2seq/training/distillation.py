@@ -58,7 +58,9 @@ def build_distillation_loss(spec: DistillationSpec, student: Run) -> Callable[[A
         student_log_probs = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
         cross_entropy = -ops.sum(ops.stop_gradient(teacher_probs) * student_log_probs, axis=-1)
         weights = ops.cast(weights, "float32")
-        mean = ops.sum(cross_entropy * weights) / ops.maximum(ops.sum(weights), 1.0)
+        # As in the loss of the labels, the weights can have the share of the batch in an update of several batches.
+        tokens = ops.sum(ops.cast(ops.greater(weights, 0), "float32"))
+        mean = ops.sum(cross_entropy * weights) / ops.maximum(tokens, 1.0)
         return (1.0 - spec.weight) * loss + spec.weight * spec.temperature**2 * mean
 
     return distillation_loss

@@ -78,7 +78,14 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
         Run.create(folder, recipe, run.source, run.target)
     score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
-    fit(model, run, batches.skip(progress.get("step", 0)), validation, progress, score)
+    fit(
+        model,
+        run,
+        batches.skip(progress.get("step", 0) * recipe.training.optimizer.accumulate),
+        validation,
+        progress,
+        score,
+    )
     finish(model, run, log)
     return run
 
@@ -130,7 +137,7 @@ def fit(
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if spec.pruning.sparsity:
-        callbacks.append(Pruning(spec.pruning, step))
+        callbacks.append(Pruning(spec.pruning, step, spec.optimizer.accumulate))
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
     callbacks.append(Checkpoints(run, position, progress))
@@ -150,7 +157,7 @@ def fit(
     with _explain_xla_errors(spec.jit):
         model.fit(
             batches,
-            steps_per_epoch=spec.evaluate_every,
+            steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
             epochs=-(-spec.steps // spec.evaluate_every),
             initial_epoch=step // spec.evaluate_every,
             validation_data=validation,

@@ -1,4 +1,7 @@
-"""Losses and token metrics. The sample weights are 1 for real tokens and 0 for padding."""
+"""Losses and token metrics.
+
+The sample weights are 0 for padding and 1 for real tokens, or the share of their batch in an update of several batches.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+
+from tfseq2seq.layers.alignment_losses import label_tokens
+from tfseq2seq.layers.weighted_loss import WeightedLoss
+from tfseq2seq.spec import PAD
 
 
 class TokenStatistics(NamedTuple):
@@ -40,7 +47,7 @@ def token_statistics(labels: Any, logits: Any) -> TokenStatistics:
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class TokenCrossEntropy(keras.losses.Loss):
+class TokenCrossEntropy(WeightedLoss):
     """Cross entropy in nats with label smoothing (Szegedy et al. 2016), as a mean over real tokens.
 
     With smoothing e, the label has probability 1 - e, and e is spread evenly over the vocabulary. The gradient is
@@ -52,7 +59,7 @@ class TokenCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "token_cross_entropy", **kwargs: Any):
-        super().__init__(name=name, **{"reduction": "mean_with_sample_weight", **kwargs})
+        super().__init__(name, **kwargs)
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -82,12 +89,15 @@ class TokenCrossEntropy(keras.losses.Loss):
 
         return cross_entropy(y_pred)
 
+    def tokens(self, y_true: Any) -> Any:
+        return ops.sum(ops.cast(ops.not_equal(y_true, PAD), "int32"))
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
 class _TokenMean(keras.metrics.Metric):
-    """Mean over all real tokens since the last reset. `count` is their number.
+    """Mean over all real tokens since the last reset: those whose sample weight is not 0. `count` is their number.
 
     The mean metric of Keras gives each example the same weight, independent of its length.
     """
@@ -99,7 +109,9 @@ class _TokenMean(keras.metrics.Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         values = ops.cast(self.each(y_true, y_pred), "float32")
-        weights = ops.ones_like(values) if sample_weight is None else ops.cast(sample_weight, "float32")
+        weights = ops.ones_like(values)
+        if sample_weight is not None:
+            weights = ops.cast(ops.greater(sample_weight, 0), "float32")
         self.total.assign_add(ops.sum(values * weights))
         self.count.assign_add(ops.sum(weights))
 
@@ -137,14 +149,14 @@ class TokenAccuracy(_TokenMean):
 
 @keras.saving.register_keras_serializable("tfseq2seq")
 class TokenCount(keras.metrics.Metric):
-    """Number of tokens since the last reset: the sum of the sample weights [B] of losses over alignments."""
+    """Number of label tokens since the last reset, without <eos>, for losses over alignments."""
 
     def __init__(self, name: str = "tokens", **kwargs: Any):
         super().__init__(name=name, **kwargs)
         self.count = self.add_variable((), initializer="zeros", name="count")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any) -> None:
-        self.count.assign_add(ops.sum(ops.cast(sample_weight, "float32")))
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.count.assign_add(ops.cast(ops.sum(label_tokens(y_true)[1]), "float32"))
 
     def result(self) -> Any:
         return self.count + 0.0

@@ -38,11 +38,12 @@ class Pruning(keras.callbacks.Callback):
     Args:
         spec: the settings of the pruning.
         step: the number of previous training steps. If pruning has started, entries that are zero stay zero.
+        accumulate: the number of batches of a step.
     """
 
-    def __init__(self, spec: PruningSpec, step: int):
+    def __init__(self, spec: PruningSpec, step: int, accumulate: int = 1):
         super().__init__()
-        self.spec, self.step = spec, step
+        self.spec, self.step, self.accumulate, self.batches = spec, step, accumulate, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         for weight in matrices(self.model):
@@ -51,6 +52,9 @@ class Pruning(keras.callbacks.Callback):
                 weight.constraint.kept.assign(weight.numpy() != 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.batches += 1
+        if self.batches % self.accumulate:
+            return
         self.step += 1
         if self.step == _pruned_last(self.spec, self.step):
             prune(self.model, sparsity(self.spec, self.step))

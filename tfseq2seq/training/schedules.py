@@ -28,6 +28,25 @@ class InverseSqrt(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup}
 
 
+@keras.saving.register_keras_serializable("tfseq2seq")
+class OfUpdates(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of updates that have several batches each. Keras calls schedules with the number of batches."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, accumulate: int):
+        self.schedule, self.accumulate = schedule, accumulate
+
+    def __call__(self, step: Any) -> Any:
+        return self.schedule(step // self.accumulate)
+
+    def get_config(self) -> dict[str, Any]:
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "accumulate": self.accumulate}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> OfUpdates:
+        return cls(keras.optimizers.schedules.deserialize(config["schedule"]), config["accumulate"])
+
+
 def learning_rate(rate: float, spec: ScheduleSpec, steps: int, width: int) -> Any:
     """Returns a constant learning rate or a Keras schedule.
 
@@ -53,7 +72,26 @@ def learning_rate(rate: float, spec: ScheduleSpec, steps: int, width: int) -> An
 
 
 def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimizer:
-    """Returns the Keras optimizer of a spec, with the given learning rate or schedule."""
+    """Returns the Keras optimizer of a spec, with the given learning rate or schedule.
+
+    With `accumulate` an update has several batches. Schedules and the moving average of the weights count updates.
+    """
+    if spec.accumulate > 1 and isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        rate = OfUpdates(rate, spec.accumulate)
+    optimizer = _keras_optimizer(spec, rate)
+    if spec.accumulate > 1 and spec.ema:
+        # Keras would move the average at each batch, also where the weights did not change.
+        move = optimizer._update_model_variables_moving_average
+
+        def move_after_update(variables: Any) -> None:
+            is_update = ops.equal((optimizer._iterations + 1) % spec.accumulate, 0)
+            ops.cond(is_update, lambda: move(variables), lambda: None)
+
+        optimizer._update_model_variables_moving_average = move_after_update
+    return optimizer
+
+
+def _keras_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimizer:
     shared = {
         "learning_rate": rate,
         "global_clipnorm": spec.clip_norm or None,
