@@ -1,6 +1,8 @@
 """Shared fixtures: one small run trained once for all tests that need a trained model."""
 
+import contextlib
 import os
+import resource
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -9,6 +11,22 @@ import pytest
 from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import Recipe
+
+
+@pytest.fixture
+def largest_file():
+    """A context in which files cannot become larger than a number of bytes, as on a full disk."""
+
+    @contextlib.contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")
