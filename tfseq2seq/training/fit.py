@@ -20,6 +20,7 @@ from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target, training_lock
 from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
+from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
@@ -68,6 +69,9 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
+    for side, features in (("source", run.source.features), ("target", run.target)):
+        if features is not None and (report := unreachable_report(features.vocabulary, features.spec)):
+            log(f"{side}: {report}")
 
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)
