@@ -63,6 +63,18 @@ def open_file(path: str | Path, limit: int = 0, pipe: bool = False) -> BinaryIO:
     return open(path, "rb")  # noqa: SIM115
 
 
+def check_regular(path: str | Path) -> None:
+    """Checks that a file can be read, and that it is a regular one.
+
+    Raises:
+        UserError: it cannot, or it is not.
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def read_file(path: str | Path, limit: int) -> bytes:
     """Returns the content of a regular file of at most `limit` bytes; errors are those of `open_file`."""
     with open_file(path, limit) as file:

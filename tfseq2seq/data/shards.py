@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import scratch_folder
+from tfseq2seq.files import check_regular, scratch_folder
 
 _FULL_SCALE = 32768
 # The number of bytes around each TFRecord: its length, and checksums of the length and of the data.
@@ -118,6 +118,7 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
     if not files:
         raise UserError(f"{pattern}: no file matches")
     for file in files:
+        check_regular(file)
         _check_set(Path(file))
     count = sum(_checked(file, rate) for file in files)
     if not count:

@@ -20,6 +20,8 @@ SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 # TensorFlow has no larger integers.
 _TOO_LARGE = 2**63
+# Models compute in float32, where larger numbers are infinite.
+_LARGEST_FLOAT = 3.4e38
 
 # The needs that a setting or a kind can have. The kinds in a recipe fulfill them (`Spec.provides`).
 NEEDS = {
@@ -93,6 +95,8 @@ class Spec:
                 key = field.name if index is None else f"{field.name}[{index}]"
                 if isinstance(entry, float) and not math.isfinite(entry):
                     raise SpecError(key, f"must be a finite number, got {entry}")
+                if isinstance(entry, float) and abs(entry) > _LARGEST_FLOAT:
+                    raise SpecError(key, f"must be at most {_LARGEST_FLOAT:g} in size, as a float32, got {entry:g}")
                 if isinstance(entry, int) and abs(entry) >= _TOO_LARGE:
                     raise SpecError(key, f"must be below 2^63, got a number of {entry.bit_length()} bits")
                 if low is not None and entry < low:
