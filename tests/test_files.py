@@ -1,5 +1,6 @@
 """Reading of lines with errors that name the line, and writing without partial files."""
 
+import errno
 import gzip
 import os
 import signal
@@ -188,7 +189,7 @@ def test_writers_of_one_target_leave_the_partial_files_of_each_other_alone(tmp_p
         assert one.read_bytes() == b"one"
     assert (tmp_path / "file").read_bytes() == b"one"
     with (
-        pytest.raises(UserError, match="cannot be written"),
+        pytest.raises(UserError, match="folder: exists now, as another process has written it"),
         folder_aside(tmp_path / "folder") as one,
         folder_aside(tmp_path / "folder") as other,
     ):
@@ -301,6 +302,18 @@ print("after")
         subprocess.run(command, stdout=file, cwd=tmp_path, check=True)
     assert (tmp_path / "out").read_bytes() == b"before\ncontent\nafter\n"
     assert names(tmp_path) == ["link", "out"]
+
+
+def test_a_file_that_cannot_be_replaced_is_written_into(tmp_path, monkeypatch):
+    path = tmp_path / "mounted"
+    path.write_bytes(b"longer than the new one")
+
+    def busy(*_):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "replace", busy)
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new" and names(tmp_path) == ["mounted"]
 
 
 def test_a_name_with_a_slash_at_its_end_is_no_file(tmp_path):

@@ -214,7 +214,13 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         with _claimed(final) as aside:
             yield aside
             _keep_mode(final, aside)
-            os.replace(aside, final)
+            try:
+                os.replace(aside, final)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                # A file that a container has mounted alone cannot be replaced.
+                _copy_into(aside, final)
 
 
 @contextlib.contextmanager
@@ -230,7 +236,12 @@ def folder_aside(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(folder, is_folder=True) as aside:
             yield aside
-            aside.rename(folder)
+            try:
+                aside.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise UserError(f"{folder}: exists now, as another process has written it; give another name") from None
 
 
 @contextlib.contextmanager

@@ -387,15 +387,19 @@ def load_weights(model: keras.Model, path: Path) -> None:
         raise UserError(f"{path}: no such weights")
     try:
         open_file(path).close()
+        # Sizes come first: a small file can unpack to more than the memory.
+        arrays, entries = _count_entries(path)
+        expected = sum(math.prod(variable.shape) for variable in model.weights)
+        if entries > expected:
+            raise ValueError(f"must have {expected:,} numbers, got {entries:,}")
         with _without_optimizer(model), warnings.catch_warnings():
             # If the file lacks a layer, Keras only warns, and the layer keeps its random weights.
             warnings.filterwarnings("error", message="Skipping nested container")
             with _renamed(path) as current:
                 model.load_weights(current)
         # If the model lacks a layer of the file, Keras does not even warn.
-        found, expected = _count_arrays(path), len(model.weights)
-        if found != expected:
-            raise ValueError(f"must have {expected} arrays of weights, got {found}")
+        if arrays != len(model.weights):
+            raise ValueError(f"must have {len(model.weights)} arrays of weights, got {arrays}")
     except UserError:
         raise
     except Exception as error:  # h5py and Keras raise many different errors for a damaged or unsuitable file
@@ -435,12 +439,12 @@ def _renamed(path: Path) -> Iterator[Path]:
         yield copy
 
 
-def _count_arrays(path: Path) -> int:
-    """Returns the number of arrays in a weights file."""
-    names: list[str] = []
+def _count_entries(path: Path) -> tuple[int, int]:
+    """Returns the number of arrays in a weights file, and the number of their entries."""
+    sizes: list[int] = []
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return len(names)
+        file.visititems(lambda name, item: sizes.append(int(item.size)) if isinstance(item, h5py.Dataset) else None)
+    return len(sizes), sum(sizes)
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:

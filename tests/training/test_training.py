@@ -193,6 +193,18 @@ def test_a_state_that_unpacks_to_more_than_the_model_is_not_read(trained_run, sm
         train(small_recipe, run.folder, resume=True)
 
 
+def test_weights_that_unpack_to_more_than_the_model_are_not_read(trained_run, tmp_path):
+    path = tmp_path / "large.weights.h5"
+    shutil.copyfile(trained_run.folder / "model.weights.h5", path)
+    with h5py.File(path, "a") as file:
+        # Nothing is stored of it, but it would take 4 TiB of memory.
+        file.create_dataset("layers/large/vars/0", (1 << 40,), "float32", chunks=(1 << 20,))
+    with pytest.raises(
+        UserError, match="large.weights.h5: damaged, or of another .*: must have .* numbers, got 1,099,"
+    ):
+        trained_run.load_model(path)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_told(trained_run, tmp_path, value):
     path = tmp_path / "wrong.weights.h5"
