@@ -41,8 +41,8 @@ from tfseq2seq.spec import Recipe
 
 FINAL = "model.weights.h5"
 
-# The largest progress.json, in bytes.
-_PROGRESS_LIMIT = 1 << 20
+# The largest progress.json and metrics.jsonl, in bytes.
+_PROGRESS_LIMIT, _METRICS_LIMIT = 1 << 20, 1 << 30
 # What the progress of a run must hold: a description of each value, and a test for it.
 _PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "step": ("a step", lambda value: _is_step(value)),
@@ -239,7 +239,7 @@ class Run:
             UserError: another line is damaged.
         """
         path = self.folder / "metrics.jsonl"
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        lines = read_file(path, _METRICS_LIMIT).split(b"\n") if path.exists() else []
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, start=1):
             try:

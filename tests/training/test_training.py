@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -123,6 +124,10 @@ def test_a_cut_last_line_of_the_metrics_is_left_out_and_written_again(trained_ru
     assert path.read_bytes() == whole
     path.write_bytes(b"{\n" + whole)
     with pytest.raises(UserError, match="metrics.jsonl, line 1: must be a JSON object, got"):
+        run.metrics()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="metrics.jsonl: must be a regular file, got a pipe"):
         run.metrics()
 
 

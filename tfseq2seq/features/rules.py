@@ -17,8 +17,8 @@ from tfseq2seq.files import expanded_path, read_lines
 from tfseq2seq.spec import RulesSpec
 
 # `_EDGE` marks both sides of a word during the look-up in the lexicon. `_DONE` marks spellings that were inserted, so
-# that they are not looked up again.
-_EDGE, _DONE = "\x00", "\x02"
+# that they are not looked up again. Unicode keeps both out of text, for such use inside of programs.
+_EDGE, _DONE = "\ufdd0", "\ufdd1"
 # The largest file of rules in bytes. Each rule is a pass over every output.
 _LARGEST_FILE = 1 << 24
 _WORD = r"([\p{L}\p{M}\p{N}_']+)"

@@ -27,6 +27,8 @@ Entries = dict[Gram, tuple[float, float]]
 _LN10 = math.log(10.0)
 # SRILM writes this log10 number for a probability of zero. <s> has it, because it is never predicted.
 _ZERO = -99.0
+# In bytes. A model in memory takes several times as much.
+_LARGEST_FILE = 1 << 32
 # The largest log10 back-off weight. Sums of larger ones would not be exact, or even infinite.
 _LARGEST_BACKOFF = 99
 # The log10 probability that KenLM gives to unknown words if a file has no <unk>.
@@ -259,7 +261,7 @@ class _Reader:
         self.lines = self._filled()
 
     def _filled(self) -> Iterator[bytes]:
-        for line in iterate_lines(self.path):
+        for line in iterate_lines(self.path, _LARGEST_FILE):
             self.number += 1
             if stripped := line.strip():
                 yield stripped
