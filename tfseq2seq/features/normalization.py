@@ -17,6 +17,17 @@ _DIFFER_BY_LOCALE = {
     "\u00cd": "\u00ed",
     "\u0128": "\u0129",
 }
+# Capital letters of Unicode 14, which the tables of TensorFlow lack and those of Python have.
+_NEWER = {
+    chr(capital): chr(capital + distance)
+    for first, last, distance in (
+        (0x2C2F, 0x2C2F, 0x30),
+        *((code, code, 1) for code in (0xA7C0, 0xA7D0, 0xA7D6, 0xA7D8)),
+        *((first, last, 0x27) for first, last in ((0x10570, 0x1057A), (0x1057C, 0x1058A), (0x1058C, 0x10592))),
+        (0x10594, 0x10595, 0x27),
+    )
+    for capital in range(first, last + 1)
+}
 
 
 def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
@@ -32,11 +43,11 @@ def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
 
 
 def lower(text: Any) -> tf.Tensor:
-    """Strings [...] in lower case. The locale of the process makes no difference, as for Python's `str.lower`."""
+    """Strings [...] in lower case, as Python's `str.lower`. The locale of the process makes no difference."""
     # I and J are ASCII, where `lower` without an encoding knows no locale.
-    text = tf.strings.lower(text)
-    for capital, small in _DIFFER_BY_LOCALE.items():
-        text = tf.strings.regex_replace(text, capital, small)
+    text = _replaced(tf.strings.lower(text), _DIFFER_BY_LOCALE)
+    known = tf.reduce_all(tf.strings.regex_full_match(text, f"[^{''.join(_NEWER)}]*"))
+    text = tf.cond(known, lambda: text, lambda: _replaced(text, _NEWER))
     # A string ends at its first NUL for `lower` with an encoding, so it gets the parts between them. The NUL comes back
     # as a tensor, because as an attribute it would be lost.
     shape = tf.shape(text)
@@ -45,3 +56,9 @@ def lower(text: Any) -> tf.Tensor:
     joined = tf.strings.reduce_join(parts.with_flat_values(lowered), axis=1)
     ends = tf.strings.length(joined) - 1
     return tf.reshape(tf.strings.substr(joined, tf.zeros_like(ends), ends), shape)
+
+
+def _replaced(text: tf.Tensor, pairs: dict[str, str]) -> tf.Tensor:
+    for old, new in pairs.items():
+        text = tf.strings.regex_replace(text, old, new)
+    return text
