@@ -198,6 +198,8 @@ class Run:
         """
         path = self.checkpoints / "resume.npz"
         if not path.exists():
+            # The training begins anew. The next line must not join one that was cut.
+            self._restore_metrics(math.inf)
             return {}
         state = _state(model)
         try:
@@ -255,8 +257,8 @@ class Run:
             rows.append(last)
         return rows
 
-    def _restore_metrics(self, step: int) -> None:
-        """Makes metrics.jsonl end with the line of `step`, from which the training continues."""
+    def _restore_metrics(self, step: float) -> None:
+        """Makes metrics.jsonl end with the line of `step`, from which the training continues, and with a whole line."""
         path = self.folder / "metrics.jsonl"
         rows = [row for row in self.metrics() if not _is_step(row.get("step")) or row["step"] <= step]
         content = "".join(f"{json.dumps(row)}\n" for row in rows).encode("utf-8")

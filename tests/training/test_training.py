@@ -122,6 +122,9 @@ def test_a_cut_last_line_of_the_metrics_is_left_out_and_written_again(trained_ru
     assert run.metrics() == trained_run.metrics()[:1]
     train(small_recipe, run.folder, resume=True)
     assert path.read_bytes() == whole
+    (run.checkpoints / "resume.npz").unlink()
+    path.write_bytes(whole + b'{"step"')
+    assert run.load_resume(None) == {} and path.read_bytes() == whole
     path.write_bytes(b"{\n" + whole)
     with pytest.raises(UserError, match="metrics.jsonl, line 1: must be a JSON object, got"):
         run.metrics()
