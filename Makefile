@@ -5,7 +5,7 @@
 PYTHON ?= python3
 # Options for `make lock`: LOCK_FLAGS=--upgrade takes the newest versions. Without it, a lock keeps its versions.
 LOCK_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 
 VENV := .venv
 VENV_IO := .venv-io

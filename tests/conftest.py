@@ -1,16 +1,36 @@
 """Shared fixtures: one small run trained once for all tests that need a trained model."""
 
 import contextlib
+import gc
 import os
 import resource
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+from tensorflow.python.framework import ops as framework
 
 from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import Recipe
+
+# What is imported stays: collections of garbage need not look through it again.
+gc.collect()
+gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_graphs():
+    """Frees the graphs of the functions that the tests of a module traced.
+
+    TensorFlow registers the gradient of each traced `custom_gradient` for good, and a gradient holds its graph, with
+    hundreds of megabytes after some trainings.
+    """
+    yield
+    registry = framework.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
+    gc.collect()
 
 
 @pytest.fixture

@@ -2,51 +2,45 @@
 
 import functools
 
+import families
 import keras
 import numpy as np
+from families import Family
 
 from tfseq2seq.data.synthetic.morse import generate_morse
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.predictor import Predictor, SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
-from tfseq2seq.recipe import from_dict
 from tfseq2seq.sources import NoSource
-from tfseq2seq.spec import BOS, EOS, PAD, UNK, AudioSpec, ModelSpec, NoSourceSpec, SearchSpec, TextSpec
+from tfseq2seq.spec import BOS, EOS, PAD, UNK, AudioSpec, NoSourceSpec, SearchSpec, TextSpec
 
 TEXT = TextSpec(scheme="characters")
 TEXTS = ["abcd", "dcba bcd", "a", "", "bbbbbbbbbb", "cab  dab"]
 PROMPTS = ["abcd", "", "dcba bcd", "a", "cab  dab"]
 LETTERS = TextFeatures(TEXT, learn_vocabulary([b"abcd abcd"], TEXT))
-TRANSFORMER = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16}
-RECURRENT = {"kind": "recurrent", "layers": 1, "units": 8, "attention_units": 8}
-UNATTENTIVE = {**RECURRENT, "attention": "none"}
-PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
-CONFORMER = {"kind": "conformer", "layers": 1, "heads": 2, "ffn": 16, "kernel": 3}
+# Families of `families`, which covers encoders, decoders and their options, under short names.
 TEXT_FAMILIES = {
-    "lstm fixed": ({"kind": "recurrent", "layers": 2, "units": 8}, UNATTENTIVE),
-    "gru": (
-        {"kind": "recurrent", "layers": 1, "units": 8, "cell": "gru"},
-        {**RECURRENT, "cell": "gru", "attention": "general"},
-    ),
-    "coverage": ({"kind": "recurrent", "layers": 1, "units": 8}, {**RECURRENT, "coverage": True}),
-    "convolution": ({"kind": "convolution", "layers": 2, "filters": 8, "pooling": 2}, RECURRENT),
-    "pyramid": (PYRAMID, RECURRENT),
-    "conformer": (CONFORMER, TRANSFORMER),
-    **{
-        positions: ({**TRANSFORMER, "positions": positions}, {**TRANSFORMER, "positions": positions})
-        for positions in ("sinusoidal", "learned", "rotary", "relative")
-    },
+    "lstm fixed": Family("lstm-both-ways", "fixed-lstm", "text"),
+    "gru": Family("gru-one-way", "dot-gru", "text"),
+    "coverage": Family("simple", "coverage", "text"),
+    "convolution": Family("convolution-pooled", "additive", "text"),
+    "pyramid": Family("pyramid", "zero-bridge", "text"),
+    "conformer": Family("conformer", "transformer", "text"),
+    "sinusoidal": Family("transformer", "transformer", "text"),
+    "learned": Family("transformer-learned-gelu", "transformer-grouped-learned", "text"),
+    "rotary": Family("transformer-post-rotary-swiglu", "transformer-post-rotary-swiglu", "text"),
+    "relative": Family("transformer-relative-grouped", "transformer-relative", "text"),
 }
 SPEECH_FAMILIES = {
-    "las": (PYRAMID, {**RECURRENT, "attention": "location"}, 0.0),
-    "conformer ctc": (CONFORMER, {"kind": "ctc"}, 0.0),
-    "joint": (PYRAMID, TRANSFORMER, 0.4),
-    "transducer": (PYRAMID, {"kind": "transducer", "units": 8, "joint": 8}, 0.0),
+    "las": Family("pyramid-gru", "location-gru", "audio"),
+    "conformer ctc": Family("conformer", "ctc", "audio"),
+    "joint": Family("pyramid", "joint", "audio"),
+    "transducer": Family("pyramid", "transducer", "audio"),
 }
 LANGUAGE_FAMILIES = {
-    "transformer language model": TRANSFORMER,
-    "lstm language model": UNATTENTIVE,
+    "transformer language model": Family("", "transformer", "none"),
+    "lstm language model": Family("", "fixed-lstm", "none"),
 }
 SOURCE = AudioSpec(sample_rate=8000, bins=8)
 
@@ -66,14 +60,10 @@ def unprejudiced(model):
     return model
 
 
-def model_spec(family):
+def model_spec(family, **options):
     """The spec of a family's model."""
-    values = {"width": 8}
-    if family in LANGUAGE_FAMILIES:
-        return from_dict(ModelSpec, {**values, "decoder": LANGUAGE_FAMILIES[family], "tie_output": False})
-    encoder, decoder, *weight = {**TEXT_FAMILIES, **SPEECH_FAMILIES}[family]
-    values |= {"encoder": encoder, "decoder": decoder}
-    return from_dict(ModelSpec, {**values, "ctc_weight": weight[0]} if weight else values)
+    encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES}[family]
+    return families.model_spec(encoder, decoder, **options)
 
 
 def network(family, features=LETTERS, seed=0):

@@ -5,7 +5,8 @@ import functools
 import keras
 import numpy as np
 import pytest
-from small_models import RECURRENT, TRANSFORMER, louder
+from families import model_spec
+from small_models import louder
 
 from tfseq2seq.cli import main
 from tfseq2seq.errors import UserError
@@ -28,7 +29,7 @@ from tfseq2seq.search.shortlist import (
     write_shortlist,
 )
 from tfseq2seq.sources import TextSource
-from tfseq2seq.spec import ModelSpec, Recipe, SearchSpec, TextSpec
+from tfseq2seq.spec import Recipe, SearchSpec, TextSpec
 
 WORDS = TextSpec(scheme="words")
 SOURCE = TextFeatures(WORDS, learn_vocabulary([" ".join(f"s{i:02}" for i in range(20))], WORDS))
@@ -36,9 +37,9 @@ TARGET = TextFeatures(WORDS, learn_vocabulary([" ".join(f"t{i:02}" for i in rang
 TEXTS = ["s00 s01 s02", "s03", "", "s10 s11 s12 s13 s14", "s07 s07"]
 ALWAYS = [f"t{i:02}" for i in range(8)]
 SPECS = {
-    "transformer": {"encoder": {**TRANSFORMER, "positions": "rotary"}, "decoder": TRANSFORMER},
-    "own output": {"encoder": TRANSFORMER, "decoder": TRANSFORMER, "tie_output": False},
-    "coverage": {"encoder": {"kind": "recurrent", "units": 8, "layers": 1}, "decoder": {**RECURRENT, "coverage": True}},
+    "transformer": model_spec("transformer-post-rotary-swiglu"),
+    "own output": model_spec("transformer", tie_output=False),
+    "coverage": model_spec("simple", "coverage"),
 }
 
 
@@ -46,7 +47,7 @@ SPECS = {
 def network(kind, seed=2):
     """A model that tests must not change."""
     keras.utils.set_random_seed(seed)
-    return louder(build_model(from_dict(ModelSpec, {"width": 8, **SPECS[kind]}), WORDS, SOURCE.size, TARGET.size), 2.5)
+    return louder(build_model(SPECS[kind], WORDS, SOURCE.size, TARGET.size), 2.5)
 
 
 def live(kind="transformer", models=None, **search):

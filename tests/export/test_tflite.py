@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from families import CONFORMER
 from small_models import (
-    CONFORMER,
     LETTERS,
     SOURCE,
     SPEECH_FAMILIES,
@@ -22,6 +22,7 @@ from small_models import (
     inputs_of,
     live,
     louder,
+    model_spec,
     network,
     predictor,
     unprejudiced,
@@ -119,7 +120,7 @@ def test_a_file_of_strings_is_quantized_as_others(tmp_path):
 def test_models_that_only_seem_unigram_are_told(tmp_path):
     bpe = learn_vocabulary(SENTENCES, TextSpec(scheme="bpe", vocabulary_size=40))
     features = TextFeatures(UNIGRAM, bpe)
-    spec = from_dict(ModelSpec, {"width": 8, "encoder": TEXT_FAMILIES["rotary"][0]})
+    spec = model_spec("rotary")
     model = TextToText([build_model(spec, UNIGRAM, features.size, features.size)], features, features, SearchSpec())
     with pytest.raises(UserError, match=r"source\.vocabulary: this SentencePiece model is no plain unigram"):
         export_tflite(model, tmp_path / "lite", strings=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from small_models import TEXT_FAMILIES, louder
+from small_models import louder, model_spec
 
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.features.text import TextFeatures
@@ -18,8 +18,7 @@ from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import TextToText
 from tfseq2seq.models.build import build_model
-from tfseq2seq.recipe import from_dict
-from tfseq2seq.spec import ModelSpec, SearchSpec, TextSpec
+from tfseq2seq.spec import SearchSpec, TextSpec
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +29,7 @@ QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 def exported(folder, scheme, **spec):
     text = TextSpec(scheme=scheme, vocabulary_size=40, **spec)
     features = TextFeatures(text, learn_vocabulary([line.encode() for line in LINES * 5], text))
-    encoder, decoder = TEXT_FAMILIES["rotary"]
-    network = from_dict(ModelSpec, {"width": 8, "encoder": encoder, "decoder": decoder})
-    model = louder(build_model(network, text, features.size, features.size))
+    model = louder(build_model(model_spec("rotary"), text, features.size, features.size))
     endpoint = TextToText([model], features, features, SearchSpec(beam=3, max_length=12))
     return endpoint, export_saved_model(endpoint, folder)
 
