@@ -1,7 +1,9 @@
 """Shared fixtures: one small run trained once for all tests that need a trained model."""
 
+import contextlib
 import gc
 import os
+import resource
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -29,6 +31,22 @@ def freed_graphs():
     for name in [name for name in registry if name.startswith("CustomGradient-")]:
         del registry[name]
     gc.collect()
+
+
+@pytest.fixture
+def largest_file():
+    """A context in which files cannot become larger than a number of bytes, as on a full disk."""
+
+    @contextlib.contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import re
 import typing
 from dataclasses import dataclass
@@ -201,7 +202,7 @@ def test_numbers_may_be_written_without_a_dot(tmp_path, text, value):
         assert found == value and isinstance(found, float)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, 1e39])
 def test_numbers_are_finite(value):
     assert refusal({"search": {"alpha": value}}).startswith("search.alpha: ")
 
@@ -763,6 +764,129 @@ def test_files_that_are_no_recipe(tmp_path, name, content, reason):
         load_recipe(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and re.search(reason, message) and "\n" not in message
+
+
+LAUGHS = "name: x\ndata:\n  a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"  {name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefghi", "bcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("seed: !!int abc", "not valid YAML: 'abc' is not a whole number.*line 1, column 7"),
+        ("seed: !!int ''", "'' is not a whole number"),
+        ("seed: !!float x", "'x' is not a number"),
+        ("seed: !!bool x", "'x' is not true or false"),
+        ("seed: " + "9" * 5000, r"'9{99}\.\.\. is not a whole number"),
+        ("seed: 0x" + "f" * 5000, "0xf{97}.* is not a whole number"),
+        ("seed: " + "9" * 400, "seed: must be below 2.63, got a number of 1329 bits"),
+        ("seed: -" + "9" * 400, "seed: must be"),
+        ("training: {minutes: .inf}", "training.minutes: must be a finite number, got inf"),
+        ("training: {minutes: .nan}", "training.minutes: must be a finite number, got nan"),
+        ("training: {minutes: 1" + "0" * 400 + "}", "training.minutes: must be below 1.8e308"),
+        ("name: !!timestamp 2020-99-99", "the tag !!timestamp is not supported; leave it out"),
+        ("name: !!timestamp 2020-01-01", "the tag !!timestamp is not supported"),
+        ("name: !!binary aGVsbG8=", "the tag !!binary is not supported"),
+        ("name: !!set {a, b}", "the tag !!set is not supported"),
+        ("name: !!omap [a: 1]", "the tag !!omap is not supported"),
+        ("name: !!python/name:os.system", "the tag !!python/name:os.system is not supported"),
+        ("name: !mine x", "the tag !mine is not supported"),
+        ("2020-01-01: x", "2020-01-01: unknown key"),
+        ("1: x", "keys must be text, got '1'"),
+        ("null: x", "keys must be text, got 'null'"),
+        ("yes: x", "keys must be text, got 'yes'"),
+        ("data: {1.5: x}", "keys must be text, got '1.5'"),
+        ("? [a, b]\n: x", "keys must be text, got a list or mapping"),
+        ("? {a: b}\n: x", "keys must be text, got a list or mapping"),
+        ("seed: 1\n'seed': 2", "key 'seed' is given twice"),
+        ("a: &a {<<: *a}", "an anchor refers to itself"),
+        ("a: &a [*a]", "an anchor refers to itself"),
+        (LAUGHS, "more than 100,000 values, with those that anchors repeat"),
+        (
+            LAUGHS.replace(" [", " {<<: [").replace("]", "]}").replace("[x,x,x,x,x,x,x,x,x]", "[{x: y}]"),
+            "more than 100,000",
+        ),
+        ("[" * 5000, "nested too deeply"),
+        ("a: " * 5000, "not valid YAML"),
+        ("- " * 5000, "nested too deeply"),
+        ("name: 'a\0b'", "not valid YAML"),
+        ('data: {train: {table: "a\\0b"}}', r"data.train.table: must not have control characters, got 'a.x00b'"),
+        ('data: {train: {table: "a\\eb"}}', r"data.train.table: must not have control characters, got 'a.x1bb'"),
+        ('data: {train: {table: "\\ud800"}}', r"data.train.table: must not have lone surrogates, got '.ud800'"),
+        ('source: {reserved: ["<a\\0>"]}', "source.reserved.0.: must be of printable characters"),
+        ('"a\\0b": 1', r"'a.x00b': unknown key"),
+        ("'" + "k" * 900 + "': 1", r"k{100}\.\.\.: unknown key"),
+        ("search: " + "v" * 5000, r"search: expected keys and values, got '.{99}\.\.\.$"),
+    ],
+)
+def test_values_of_strangers_are_told_in_one_line(tmp_path, text, reason):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and re.search(reason, message) and "\n" not in message
+    assert len(message) < len(str(path)) + 400 and message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ('{"seed": 1, "seed": 2}', "key 'seed' is given twice"),
+        ('{"seed": ' + "9" * 5000 + "}", "not valid JSON: a number has too many digits"),
+        ("[" * 100_000, "not valid JSON: nested too deeply"),
+        ('{"training": {"minutes": NaN}}', "training.minutes: must be a finite number, got nan"),
+        ('{"seed": Infinity}', "seed: expected a whole number, got inf"),
+        ('{"data": {"train": {"table": "a\\u0000b"}}}', "data.train.table: must not have control characters"),
+        ('{"data": {"train": {"table": "\\ud800"}}}', "data.train.table: must not have lone surrogates"),
+        ('{"name": null, "": 1}', ": unknown key"),
+    ],
+)
+def test_json_values_of_strangers_are_told_in_one_line(tmp_path, text, reason):
+    path = written(tmp_path, text, "recipe.json")
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and re.search(reason, message) and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "value", ["!!int abc", "!!bool x", "!!binary aGk=", "9" * 5000, "&a [*a]", "[" * 5000, "? [a]\n: b"]
+)
+def test_overrides_of_strangers_are_told_in_one_line(value):
+    with pytest.raises(UserError, match="not valid YAML") as caught:
+        apply_overrides({}, [f"seed={value}"])
+    assert str(caught.value).startswith(f"--set seed={value}"[:60]) and len(str(caught.value)) < 500
+
+
+def test_an_index_of_many_digits_is_none():
+    with pytest.raises(UserError, match="brackets must hold the index of a list entry"):
+        apply_overrides({}, [f"source.reserved[{'9' * 5000}]=x"])
+
+
+def test_many_keys_take_no_longer_than_they_must(tmp_path):
+    path = written(tmp_path, "".join(f"k{number}: 1\n" for number in range(20_000)))
+    with pytest.raises(UserError, match="k0: unknown key"):
+        load_recipe(path)
+
+
+def test_anchors_may_share_a_part(tmp_path):
+    shared = load_recipe(
+        written(tmp_path, "model: {encoder: &own {kind: transformer, layers: 2}, decoder: {<<: *own}}")
+    )
+    assert (shared.model.encoder.layers, shared.model.decoder.layers) == (2, 2)
+
+
+def test_only_regular_files_of_a_fitting_size_are_recipes(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        with pytest.raises(UserError, match=f"{path}: must be a regular file, got a"):
+            load_recipe(path)
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+    path = written(tmp_path, "# " + "x" * 1_000_000)
+    with pytest.raises(UserError, match="must have at most 1,000,000 bytes, got 1,000,002"):
+        load_recipe(path)
 
 
 def test_no_file(tmp_path):

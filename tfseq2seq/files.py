@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import gzip
 import os
 import re
+import secrets
 import shutil
+import stat
+import sys
 import tempfile
+import time
 import wave
 import zlib
 from collections.abc import Iterator
@@ -21,22 +26,94 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def iterate_lines(path: str | Path) -> Iterator[bytes]:
+# The longest line of a text file, in bytes. A file without line breaks is no text file, and may not fit into memory.
+_LONGEST_LINE = 1 << 26
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def open_file(path: str | Path, limit: int = 0, pipe: bool = False) -> BinaryIO:
+    """Opens a file that a user names, for reading.
+
+    What is no regular file is refused before it is opened: a pipe waits for a writer and can be read only once, and a
+    device may never end.
+
+    Args:
+        path: the file.
+        limit: the largest size in bytes; 0 for no limit.
+        pipe: whether a pipe or the standard input can be read too, because the file is read only once.
+
+    Raises:
+        UserError: it is no regular file, or it is too large.
+        OSError: it cannot be opened.
+    """
+    status = os.stat(path)
+    kind = next((name for test, name in _KINDS if test(status.st_mode)), "")
+    if kind == "a folder":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if kind and not (pipe and (kind == "a pipe" or _is_standard_input(status))):
+        raise UserError(f"{path}: must be a regular file, got {kind}")
+    if limit and status.st_size > limit:
+        raise UserError(f"{path}: must have at most {limit:,} bytes, got {status.st_size:,}; is this the right file?")
+    return open(path, "rb")  # noqa: SIM115
+
+
+def check_regular(path: str | Path) -> None:
+    """Checks that a file can be read, and that it is a regular one.
+
+    Raises:
+        UserError: it cannot, or it is not.
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """Returns the content of a regular file of at most `limit` bytes; errors are those of `open_file`."""
+    with open_file(path, limit) as file:
+        return file.read()
+
+
+def _is_standard_input(status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(0), status)
+    except OSError:
+        return False
+
+
+def iterate_lines(path: str | Path, limit: int = 0, pipe: bool = False) -> Iterator[bytes]:
     r"""Yields the lines of a plain or .gz file as bytes, each checked to be UTF-8.
 
     Lines end only at "\n". `str.splitlines` would also split at form feeds, U+2028 and other characters, which occur
     inside of real sentences and would shift all following lines. A "\r" before the "\n" and a byte order mark at the
     start of the file are removed.
 
+    Args:
+        path: the file.
+        limit: the largest size of the file in bytes; 0 for no limit.
+        pipe: whether it can be a pipe or the standard input, because it is read only once.
+
     Raises:
-        UserError: the file is missing, empty or truncated, or has bytes that are not UTF-8; the message has the line.
+        UserError: the file is missing, empty, too large, truncated or not regular, or has bytes that are not UTF-8; the
+            message has the line.
     """
     path = Path(path)
-    opened = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
-        with opened(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
+        with open_file(path, limit, pipe) as raw:
+            file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
+                if len(line) > _LONGEST_LINE:
+                    raise UserError(
+                        f"{path}, line {number}: must have at most {_LONGEST_LINE:,} bytes; is this a text file?"
+                    )
                 line = line.removesuffix(b"\n").removesuffix(b"\r")
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
@@ -50,15 +127,19 @@ def iterate_lines(path: str | Path) -> Iterator[bytes]:
         ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: damaged after line {number} ({error})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        # A name with a NUL is a ValueError.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); give the path of a text file") from None
     if not number:
         raise UserError(f"{path}: must have one line per example, but the file is empty")
 
 
-def read_lines(path: str | Path) -> list[str]:
+def read_lines(path: str | Path, limit: int = 0, pipe: bool = False) -> list[str]:
     """Returns the lines of a file as text, see `iterate_lines`."""
-    return [line.decode("utf-8") for line in iterate_lines(path)]
+    return [line.decode("utf-8") for line in iterate_lines(path, limit, pipe)]
 
 
 def check_parallel(source: str | Path, sources: int, target: str | Path, targets: int) -> None:
@@ -92,9 +173,18 @@ def expanded_path(path: str) -> str:
     return path
 
 
-def partial_name(path: Path) -> Path:
-    """Returns the temporary name of a file or folder while it is written."""
-    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+def full_disk(error: BaseException) -> str:
+    """Returns what the system says about a full disk, quota or file, if an error of any library says it, or else "".
+
+    TensorFlow and HDF5 have errors of their own, but all of them quote the system.
+    """
+    found = str(error)
+    return next((text for text in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)) if text in found), "")
+
+
+def names_folder(path: str | Path) -> bool:
+    """Whether a path is a folder, or ends in a slash and so means one that may not exist yet."""
+    return str(path).endswith("/") or os.path.isdir(path)
 
 
 @contextlib.contextmanager
@@ -102,22 +192,35 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     """Yields a temporary name to write to, and renames it to `path` when it is complete.
 
     The temporary file is in the same folder and has the same suffixes. Readers never see a partial file. Missing
-    folders are created.
+    folders are created. A symbolic link stays, and its target is replaced. A file that exists already keeps its mode.
+    What is no regular file, such as a device or a pipe, stays as it is, and the content is written into it.
 
     Raises:
         UserError: the file cannot be written.
     """
-    path = Path(path)
-    aside = partial_name(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        os.replace(aside, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    # A Path drops the slash at its end.
+    path, is_folder = Path(path), names_folder(path)
+    with _explained(path):
+        if is_folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        final, straight = _destination(path)
+        if straight:
+            with tempfile.TemporaryDirectory() as folder:
+                aside = Path(folder, path.name)
+                yield aside
+                _copy_into(aside, final)
+            return
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _claimed(final) as aside:
+            yield aside
+            _keep_mode(final, aside)
+            try:
+                os.replace(aside, final)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                # A file that a container has mounted alone cannot be replaced.
+                _copy_into(aside, final)
 
 
 @contextlib.contextmanager
@@ -129,23 +232,49 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    aside = partial_name(folder)
-    try:
-        # A killed process may have left this folder. In a container the next process can have the same process id.
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    with _explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _claimed(folder, is_folder=True) as aside:
+            yield aside
+            try:
+                aside.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise UserError(f"{folder}: exists now, as another process has written it; give another name") from None
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `folder`, on the same disk, from which complete files can be moved.
+
+    It is deleted at the end.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _claimed(folder, is_folder=True) as aside:
         yield aside
-        aside.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
     """Writes a file. Readers never see a partial file under the name `path`."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file. If it cannot be written as a whole, the file stays as it was.
+
+    Raises:
+        UserError: the line cannot be written.
+    """
+    with _explained(path), open(path, "ab", buffering=0) as file:
+        size, content = os.fstat(file.fileno()).st_size, memoryview(f"{line}\n".encode())
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            os.ftruncate(file.fileno(), size)
+            raise
 
 
 @contextlib.contextmanager
@@ -163,10 +292,201 @@ def generated_folder(folder: str | Path) -> Iterator[Path]:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file; give a folder to write the generated data to")
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".generated-", dir=folder) as aside:
-            yield Path(aside)
+        with scratch_folder(folder / "generated") as aside:
+            yield aside
     except OSError as error:
         raise UserError(f"{folder}: the generated data cannot be written ({error})") from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, taken: str) -> Iterator[None]:
+    """Holds the lock file `path` inside of the context. The lock of a killed process ends with it.
+
+    Args:
+        path: the lock file. It is created, and deleted at the end.
+        taken: the message if another process holds the lock.
+
+    Raises:
+        UserError: another process holds the lock, or the file cannot be written.
+    """
+    with _explained(path):
+        descriptor = _open_locked(path, taken)
+    try:
+        yield
+    finally:
+        if _is_at(descriptor, path):
+            _delete(path)
+        os.close(descriptor)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Deletes partial files and folders that killed processes have left.
+
+    Whoever writes one holds a lock on it, which ends with the process. Where the file system has no locks, only what is
+    a day old is deleted.
+
+    Args:
+        folder: the folder to look in.
+        name: the name of the complete file or folder. By default, those of all names are deleted.
+    """
+    pattern = re.compile(rf"\.partial-[0-9a-f]+-{re.escape(name) if name else '.+'}", re.DOTALL)
+    with contextlib.suppress(OSError):
+        for left in [Path(folder, each) for each in os.listdir(folder) if pattern.fullmatch(each)]:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    free = _lock(descriptor)
+                    age = time.time() - os.fstat(descriptor).st_mtime
+                    if free or (free is None and age > _STALE_SECONDS):
+                        _delete(left)
+                finally:
+                    os.close(descriptor)
+
+
+# Without locks, a partial file that is older than this belongs to no process that still writes.
+_STALE_SECONDS = 24 * 60 * 60
+# Names that stand for open files of a process. What they name is not replaced, because others write to it too.
+_OPEN_FILES = re.compile(r"/dev/(fd/\d+|stdin|stdout|stderr)|/proc/[^/]+/fd/\d+")
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raises `UserError` for errors inside that mean that a file cannot be written."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        if reason := full_disk(error):
+            raise UserError(f"{path}: cannot be written ({reason})") from None
+        raise
+
+
+@contextlib.contextmanager
+def _claimed(path: Path, is_folder: bool = False) -> Iterator[Path]:
+    """Creates a file or folder with a random name beside `path` and holds a lock on it. It is deleted at the end.
+
+    A process id would not do as a name: in containers every process is the first.
+    """
+    sweep(path.parent, path.name)
+    while True:
+        aside = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+        try:
+            if is_folder:
+                aside.mkdir()
+                descriptor = os.open(aside, os.O_RDONLY)
+            else:
+                descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            # Another process may have swept the new folder before it was opened here.
+            if is_folder and path.parent.is_dir():
+                continue
+            raise
+        try:
+            _lock(descriptor, wait=True)
+            if not _is_at(descriptor, aside):
+                continue  # swept before it was locked
+            try:
+                yield aside
+            finally:
+                _delete(aside)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool = False) -> bool | None:
+    """Locks an open file until it is closed. False if another holds it, None if the file system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _open_locked(path: Path, taken: str) -> int:
+    """Opens and locks a lock file; see `exclusive`."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if _lock(descriptor) is False:
+            os.close(descriptor)
+            raise UserError(taken)
+        if _is_at(descriptor, path):
+            return descriptor
+        # The last holder has deleted the file after it was opened here.
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
+        return False
+
+
+def _delete(path: Path) -> None:
+    """Deletes a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _destination(path: Path) -> tuple[Path, bool]:
+    """Returns the end of a chain of symbolic links, and whether it is written into instead of being replaced."""
+    for _ in range(40):
+        if _OPEN_FILES.fullmatch(os.path.abspath(path)):
+            return path, True
+        if not path.is_symlink():
+            break
+        path = path.parent / os.readlink(path)
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return path, False
+    return path, not stat.S_ISREG(mode)
+
+
+def _copy_into(content: Path, final: Path) -> None:
+    """Writes the content of a file into what is no regular file."""
+    with open(content, "rb") as file:
+        for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(final)):
+                    # Opened anew, it would begin at the start of the file and overwrite what is there.
+                    if stream is not None:
+                        stream.flush()
+                    target = os.fdopen(os.dup(descriptor), "wb")
+                    break
+        else:
+            target = open(final, "wb")  # noqa: SIM115
+        with target:
+            shutil.copyfileobj(file, target)
+
+
+def _keep_mode(old: Path, new: Path) -> None:
+    """Gives a new file the mode and, as far as permitted, the owner of the file that it replaces."""
+    try:
+        status = os.stat(old)
+    except FileNotFoundError:
+        return
+    with contextlib.suppress(OSError):
+        os.chown(new, status.st_uid, status.st_gid)
+    os.chmod(new, stat.S_IMODE(status.st_mode))
 
 
 def write_wave(path: Path | BinaryIO, samples: np.ndarray, rate: int) -> None:

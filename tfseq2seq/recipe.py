@@ -6,6 +6,7 @@ value, a choice, a spec, one of several kinds of spec, or a list of any of these
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import json
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import yaml
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.files import read_file
 from tfseq2seq.spec import Recipe, SourceSpec, Spec, SpecError, TextSpec
 from tfseq2seq.spec.base import REGISTERED, default_of
 from tfseq2seq.spec.decoders import DecoderBase
@@ -30,29 +32,128 @@ S = TypeVar("S", bound=Spec)
 # PyYAML implements YAML 1.1, which reads 1e-3 as text because it has no dot. Users mean a number.
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 # A part of a dotted key: a name, and an index if it is an entry of a list.
-_PART = re.compile(r"([^\[\]]+)(?:\[(\d+)\])?")
+_PART = re.compile(r"([^\[\]]+)(?:\[(\d{1,9})\])?")
 
 # The parts of a dotted key: names, and indices of list entries.
 _Keys = tuple[str | int, ...]
 
 
+# The largest recipe in bytes, and the largest number of values in it, with those that anchors repeat.
+_LARGEST_FILE, _MOST_VALUES = 1_000_000, 100_000
+_YAML = "tag:yaml.org,2002:"
+# What a recipe can have. Tags of other types, as in `!!binary`, make values that no key takes.
+_TAGS = frozenset(f"{_YAML}{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge"))
+
+
 class _Loader(yaml.SafeLoader):
     """A YAML loader that reads dates as text, because a name can look like a date.
 
-    A repeated key is an error. YAML would drop its first value without a message.
+    A repeated key is an error. YAML would drop its first value without a message. So is a key that is no text.
     """
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_YAML}timestamp"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.tag not in (f"{_YAML}str", f"{_YAML}merge"):
+                shown = _brief(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise _yaml_fault(key, f"keys must be text, got {shown}")
+        names = collections.Counter(key.value for key, _ in node.value)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+            raise _yaml_fault(node, f"key {twice[0]!r} is given twice")
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag not in _TAGS:
+            tag = node.tag.replace(_YAML, "!!")
+            raise _yaml_fault(node, f"the tag {tag} is not supported; leave it out")
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > 10_000:
+                raise OverflowError
+            return value
+        except (ValueError, LookupError, TypeError, OverflowError):
+            # Of a tag that the value does not have, as in `!!int abc`, or a number with too many digits.
+            kind = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(
+                node.tag.removeprefix(_YAML), "valid"
+            )
+            raise _yaml_fault(node, f"{_brief(node.value)} is not {kind}") from None
+
+
+def _yaml_fault(node: Any, reason: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+
+
+def _parse_yaml(text: str) -> Any:
+    """Returns the value of a YAML document.
+
+    Raises:
+        UserError: it is not valid, or anchors make it very large.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _count_values(node, {}) > _MOST_VALUES:
+                raise _yaml_fault(node, f"more than {_MOST_VALUES:,} values, with those that anchors repeat")
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError("not valid YAML: nested too deeply") from None
+
+
+def _count_values(node: Any, counts: dict[int, int]) -> int:
+    """Returns the number of values below a YAML node. A node that several aliases name counts for each of them.
+
+    Args:
+        node: the node.
+        counts: the counts of nodes that were seen before; 0 for a node that contains this one.
+    """
+    if id(node) in counts:
+        if not counts[id(node)]:
+            raise _yaml_fault(node, "an anchor refers to itself")
+        return counts[id(node)]
+    counts[id(node)] = 0
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    inner = [one for pair in pairs for one in pair] if pairs else node.value
+    total = 1 + (sum(_count_values(one, counts) for one in inner) if isinstance(inner, list) else 0)
+    counts[id(node)] = total
+    return total
+
+
+def _parse_json(text: str) -> Any:
+    """Returns the value of a JSON document.
+
+    Raises:
+        UserError: it is not valid, or a key is given twice.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = collections.Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in names.items() if count > 1)
+        if twice:
+            raise UserError(f"key {twice[0]!r} is given twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError("not valid JSON: nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"not valid JSON: {error}") from None
+    except ValueError:
+        raise UserError("not valid JSON: a number has too many digits") from None
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:
@@ -73,14 +174,15 @@ def from_dict(kind: type[S], values: Mapping[str, Any], path: str = "") -> S:
             most similar valid key.
     """
     if not isinstance(values, Mapping):
-        raise UserError(f"{path or 'recipe'}: expected keys and values, got {values!r}")
+        raise UserError(f"{path or 'recipe'}: expected keys and values, got {_brief(values)}")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():
         dotted = _join(path, str(key))
         if key not in known:
-            raise UserError(f"{dotted}: unknown key{_nearest(str(key), known)}")
+            shown = _cut(dotted if dotted.isprintable() else repr(dotted))
+            raise UserError(f"{shown}: unknown key{_nearest(str(key), known)}")
         arguments[key] = _convert(hints[key], value, dotted)
     try:
         return kind(**arguments)
@@ -97,7 +199,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     try:
         # Some editors write a byte order mark. utf-8-sig removes it.
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_file(path, _LARGEST_FILE).decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; `tfseq2seq recipe --preset NAME` prints one to start from") from None
     except OSError as error:
@@ -106,10 +208,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; save the recipe as UTF-8") from None
     try:
         # A YAML parser reads most JSON, but not tabs and surrogate pairs.
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
-    except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise UserError(f"{path}: not valid {kind}: {' '.join(str(error).split())}") from None
+        values = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     try:
         return from_dict(Recipe, _current(apply_overrides({} if values is None else values, overrides)))
     except UserError as error:
@@ -172,7 +273,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str], kind: t
             entry.
     """
     if not isinstance(values, Mapping):
-        raise UserError(f"expected keys and values at the top, got {values!r}")
+        raise UserError(f"expected keys and values at the top, got {_brief(values)}")
     try:
         # JSON makes a deep copy. Otherwise an override would change all parts that share a YAML anchor.
         merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
@@ -231,9 +332,9 @@ def _parsed(override: str) -> tuple[_Keys, Any]:
             raise UserError(f"--set {override}: brackets must hold the index of a list entry, such as [0], got {part}")
         keys += [match[1]] if match[2] is None else [match[1], int(match[2])]
     try:
-        return tuple(keys), yaml.load(text, _Loader)
-    except (yaml.YAMLError, RecursionError):
-        raise UserError(f"--set {override}: {text!r} is not valid YAML") from None
+        return tuple(keys), _parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"--set {_cut(override)}: {_brief(text)} is {error}") from None
 
 
 def _kinds_first(parsed: Sequence[tuple[str, _Keys, Any]]) -> list[tuple[str, _Keys, Any]]:
@@ -384,7 +485,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             # YAML reads `none` as text, but `null` and `~` as None.
             if value is None and "none" in choices:
                 return "none"
-            raise UserError(f"{path}: must be one of {', '.join(choices)}, got {value!r}{_guess(value, choices)}")
+            raise UserError(f"{path}: must be one of {', '.join(choices)}, got {_brief(value)}{_guess(value, choices)}")
         return value
     if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
@@ -399,7 +500,16 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     quotes = "; quotes make it text" if hint is str and isinstance(value, int | float) else ""
-    raise UserError(f"{path}: expected {names[hint]}, got {value!r}{quotes}")
+    raise UserError(f"{path}: expected {names[hint]}, got {_brief(value)}{quotes}")
+
+
+def _brief(value: Any) -> str:
+    """Returns a value for a message, cut if it is long."""
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _convert_list(entry: Any, value: Any, path: str) -> tuple[Any, ...]:
@@ -410,7 +520,7 @@ def _convert_list(entry: Any, value: Any, path: str) -> tuple[Any, ...]:
         if isinstance(value, str | int | float):
             entries = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
             advice = f"write it in brackets: {_in_brackets(entries)}"
-        raise UserError(f"{path}: expected a list, got {value!r}; {advice}")
+        raise UserError(f"{path}: expected a list, got {_brief(value)}; {advice}")
     for index, one in enumerate(value):
         if one is None and entry is str:
             # Elsewhere None means empty text. In a list it comes from a dash without text, which is a mistake.
@@ -425,13 +535,15 @@ def _guess(value: Any, choices: Sequence[str]) -> str:
 
 def _convert_spec(variants: tuple[type[Spec], ...], value: Any, path: str) -> Spec:
     if not isinstance(value, Mapping):
-        raise UserError(f"{path}: expected keys and values, got {value!r}")
+        raise UserError(f"{path}: expected keys and values, got {_brief(value)}")
     if len(variants) == 1:
         return from_dict(variants[0], value, path)
     by_kind = {_kind_of(variant): variant for variant in variants}
     kind = value.get("kind", next(iter(by_kind)))
     if not isinstance(kind, str) or kind not in by_kind:
-        raise UserError(f"{path}.kind: must be one of {', '.join(by_kind)}, got {kind!r}{_guess(kind, list(by_kind))}")
+        raise UserError(
+            f"{path}.kind: must be one of {', '.join(by_kind)}, got {_brief(kind)}{_guess(kind, list(by_kind))}"
+        )
     return from_dict(by_kind[kind], value, path)
 
 

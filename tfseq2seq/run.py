@@ -8,6 +8,7 @@
     model.weights.h5                     weights of the finished model: best checkpoint, or mean of the last ones
     metrics.jsonl                        a line per evaluation
     logs/                                TensorBoard logs
+    .lock                                held by the process that trains the run
 
 Each file is written under a temporary name and then renamed. If a run is interrupted, its last state stays complete.
 """
@@ -15,11 +16,13 @@ Each file is written under a temporary name and then renamed. If a run is interr
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,32 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
-from tfseq2seq.files import write_whole, written_aside
+from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole, written_aside
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.sources import Source, source_class
 from tfseq2seq.spec import Recipe
 
 FINAL = "model.weights.h5"
+
+# The largest progress.json and metrics.jsonl, in bytes.
+_PROGRESS_LIMIT, _METRICS_LIMIT = 1 << 20, 1 << 30
+# What the progress of a run must hold: a description of each value, and a test for it.
+_PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "step": ("a step", lambda value: _is_step(value)),
+    "best": ("a step or null", lambda value: value is None or _is_step(value)),
+    "kept": ("a list of steps", lambda value: isinstance(value, list) and all(map(_is_step, value))),
+}
+# What it can hold.
+_OPTIONAL_PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "best_score": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "monitor": ("text", lambda value: isinstance(value, str)),
+    "without_progress": ("a whole number of at least 0", lambda value: _is_step(value)),
+    "metrics": (
+        "an object with a step",
+        lambda value: isinstance(value, dict) and _is_step(value.get("step")),
+    ),
+}
 
 # Names of layers in weights files of earlier versions, and their current names.
 _EARLIER_NAMES = {
@@ -141,11 +163,14 @@ class Run:
         """Returns the step, the best step with its score, and the steps of all checkpoints; empty before the first."""
         path = self.checkpoints / "progress.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_file(path, _PROGRESS_LIMIT))
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except UserError:
+            raise
+        except (OSError, ValueError, RecursionError):
             raise UserError(f"{path}: damaged; delete it to start the run again") from None
+        return _checked_progress(values, path)
 
     def save_checkpoint(self, model: keras.Model, step: int) -> None:
         """Writes the weights of the model as the checkpoint of `step`."""
@@ -173,32 +198,139 @@ class Run:
         """
         path = self.checkpoints / "resume.npz"
         if not path.exists():
+            # The training begins anew. The next line must not join one that was cut.
+            self._restore_metrics(math.inf)
             return {}
         state = _state(model)
         try:
+            open_file(path).close()
             with np.load(path) as saved:
-                arrays = {name: saved[name] for name in saved.files}
-            progress: dict[str, Any] = json.loads(str(arrays.pop("progress")))
+                # Shapes come first: a small file can unpack to more than the memory.
+                shapes = _shapes(saved)
+                if shapes.pop("progress", None) != ():
+                    raise ValueError("the progress is missing")
+                if shapes != {name: tuple(variable.shape) for name, variable in state.items()}:
+                    raise UserError(
+                        f"{path}: belongs to another model or optimizer than the recipe's; train in a new folder"
+                    )
+                arrays = {name: saved[name] for name in shapes}
+                progress = json.loads(str(saved["progress"]))
+        except UserError:
+            raise
         except Exception as error:  # zipfile, numpy and the file system raise different errors for a damaged file
-            raise UserError(f"{path}: damaged ({error}); delete it to start again from step 0") from None
-        if {name: array.shape for name, array in arrays.items()} != {name: tuple(v.shape) for name, v in state.items()}:
-            raise UserError(f"{path}: belongs to another model or optimizer than the recipe's; train in a new folder")
+            raise UserError(f"{path}: damaged ({_first_line(error)}); delete it to start again from step 0") from None
+        progress = _checked_progress(progress, path)
         for name, variable in state.items():
             variable.assign(arrays[name])
-        # The run may have been interrupted after this file was written and before progress.json was written.
+        # The run may have been interrupted after this file was written, and before progress.json or metrics.jsonl was.
         self.save_progress(progress)
+        self._restore_metrics(progress["step"])
         return progress
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
-        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.folder / "metrics.jsonl", json.dumps(values))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns the logged values of each evaluation, in order."""
+        """Returns the logged values of each evaluation, in order.
+
+        The last line is left out if it is not complete. The progress has the last values too, in case the run was
+        interrupted before they were logged.
+
+        Raises:
+            UserError: another line is damaged.
+        """
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        lines = read_file(path, _METRICS_LIMIT).split(b"\n") if path.exists() else []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line) if line else None
+            except (ValueError, RecursionError):
+                row = False
+            if isinstance(row, dict):
+                rows.append(row)
+            elif row is not None and number < len(lines):
+                raise UserError(f"{path}, line {number}: must be a JSON object, got {line[:40]!r}; delete the line")
+        last = self.progress().get("metrics")
+        if last and all(row.get("step") != last["step"] for row in rows):
+            rows.append(last)
+        return rows
+
+    def _restore_metrics(self, step: float) -> None:
+        """Makes metrics.jsonl end with the line of `step`, from which the training continues, and with a whole line."""
+        path = self.folder / "metrics.jsonl"
+        rows = [row for row in self.metrics() if not _is_step(row.get("step")) or row["step"] <= step]
+        content = "".join(f"{json.dumps(row)}\n" for row in rows).encode("utf-8")
+        if content != (path.read_bytes() if path.exists() else b""):
+            write_whole(path, content)
+
+    def sweep(self) -> None:
+        """Deletes the partial files that killed processes have left."""
+        for folder in (self.folder, self.checkpoints, self.folder / "vocabulary"):
+            sweep(folder)
+
+
+def training_lock(folder: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which no other process can train the run in `folder`.
+
+    Raises:
+        UserError: another process trains it.
+    """
+    taken = f"{folder}: another process is training this run; wait until it ends, or give another folder"
+    return exclusive(Path(folder) / ".lock", taken)
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked_progress(values: Any, path: Path) -> dict[str, Any]:
+    """Returns the progress of a run.
+
+    Raises:
+        UserError: a value is missing or of another type.
+    """
+    advice = "delete the file, and train again with --resume"
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold an object with {', '.join(_PROGRESS)}, got {_shown(values)}; {advice}")
+    for key, (expected, test) in (_PROGRESS | _OPTIONAL_PROGRESS).items():
+        # An earlier version may not have written all values.
+        if (key in _PROGRESS or key in values) and not test(values.get(key)):
+            raise UserError(f"{path}: {key} must be {expected}, got {_shown(values.get(key, 'nothing'))}; {advice}")
+    return values
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 50 else f"{text[:50]}..."
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
+def _shapes(saved: Any) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays in an .npz file without reading the arrays.
+
+    Raises:
+        ValueError: an array has entries that no variable and no progress has.
+    """
+    shapes = {}
+    for name in saved.files:
+        with saved.zip.open(f"{name}.npy") as file:
+            reader = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[np.lib.format.read_magic(file)]
+            shapes[name], _, dtype = reader(file)
+        if dtype.hasobject or dtype.itemsize > (4 * _PROGRESS_LIMIT if name == "progress" else 16):
+            raise ValueError(f"{name} has entries of type {dtype}"[:100])
+    return shapes
 
 
 def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
@@ -218,10 +350,23 @@ def _state(model: keras.Model) -> dict[str, Any]:
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
 
 
+class _InMemory(io.BytesIO):
+    """A weights file in memory. Keras looks at the end of its name."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Writes the weights of a model without the optimizer state, which would triple the size of the file."""
-    with _without_optimizer(model), written_aside(path) as aside:
-        model.save_weights(aside)
+    """Writes the weights of a model without the optimizer state, which would triple the size of the file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    # HDF5 cannot close a file on a full disk: it prints hundreds of lines, and may end the process.
+    with _without_optimizer(model), _InMemory() as content:
+        model.save_weights(content)
+        write_whole(path, content.getvalue())
 
 
 @contextlib.contextmanager
@@ -243,18 +388,32 @@ def load_weights(model: keras.Model, path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path}: no such weights")
     try:
+        open_file(path).close()
+        # Sizes come first: a small file can unpack to more than the memory.
+        arrays, entries = _count_entries(path)
+        expected = sum(math.prod(variable.shape) for variable in model.weights)
+        if entries > expected:
+            raise ValueError(f"must have {expected:,} numbers, got {entries:,}")
         with _without_optimizer(model), warnings.catch_warnings():
             # If the file lacks a layer, Keras only warns, and the layer keeps its random weights.
             warnings.filterwarnings("error", message="Skipping nested container")
             with _renamed(path) as current:
                 model.load_weights(current)
         # If the model lacks a layer of the file, Keras does not even warn.
-        found, expected = _count_arrays(path), len(model.weights)
-        if found != expected:
-            raise ValueError(f"must have {expected} arrays of weights, got {found}")
+        if arrays != len(model.weights):
+            raise ValueError(f"must have {len(model.weights)} arrays of weights, got {arrays}")
+    except UserError:
+        raise
     except Exception as error:  # h5py and Keras raise many different errors for a damaged or unsuitable file
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"{path}: damaged, or of another model than the recipe's: {reason}") from None
+        raise UserError(f"{path}: damaged, or of another model than the recipe's: {_first_line(error)}") from None
+    for variable in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(variable), "float32")
+        if not np.isfinite(values).all():
+            count = np.count_nonzero(~np.isfinite(values))
+            raise UserError(
+                f"{path}: must have finite weights, got {count:,} of {values.size:,} that are not in {variable.path}; "
+                "give another checkpoint"
+            )
 
 
 @contextlib.contextmanager
@@ -282,12 +441,12 @@ def _renamed(path: Path) -> Iterator[Path]:
         yield copy
 
 
-def _count_arrays(path: Path) -> int:
-    """Returns the number of arrays in a weights file."""
-    names: list[str] = []
+def _count_entries(path: Path) -> tuple[int, int]:
+    """Returns the number of arrays in a weights file, and the number of their entries."""
+    sizes: list[int] = []
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    return len(names)
+        file.visititems(lambda name, item: sizes.append(int(item.size)) if isinstance(item, h5py.Dataset) else None)
+    return len(sizes), sum(sizes)
 
 
 def average_weights(model: keras.Model, paths: Sequence[Path]) -> None:

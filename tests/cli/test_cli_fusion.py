@@ -115,6 +115,14 @@ def test_phrases_and_rules(refused, speech_run, morse, recordings, tmp_path):
     (tmp_path / "phrases.txt").write_text("TEN\tmuch\n")
     message = refused("generate", "--run", run, "--set", f"search.{phrases}", recordings[0])
     assert "phrases.txt, line 1: " in message and "'much'" in message
+    for weight in ("inf", "nan", "-1", "1e39"):
+        (tmp_path / "phrases.txt").write_text(f"TEN\n\nTEN\t{weight}\n")
+        message = refused("generate", "--run", run, "--set", f"search.{phrases}", recordings[0])
+        expected = f"phrases.txt, line 3: the weight after the tab must be from 0 to 1,000,000, got {weight}"
+        assert message.endswith(expected)
+    for weight in (".inf", ".nan", "1e39"):
+        message = refused("generate", "--run", run, "--set", f"search.fusion.phrases_weight={weight}", recordings[0])
+        assert "search.fusion.phrases_weight: must be" in message
     (tmp_path / "phrases.txt").write_text("Ünder\n")
     message = refused("generate", "--run", run, "--set", f"search.{phrases}", recordings[0])
     assert "'Ünder'" in message and "vocabulary" in message

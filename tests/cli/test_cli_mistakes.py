@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from tfseq2seq import cli
+
 
 @pytest.mark.parametrize(
     "options, stdin, reason",
@@ -26,6 +28,14 @@ def test_mistakes_in_generating(refused, run, lines, tmp_path, options, stdin, r
     arguments = [option.format(run=run, one=one) for option in options]
     assert reason in refused("generate", "--run", run, "--output", tmp_path / "out", *arguments, stdin=stdin)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_closed_standard_input_is_told(run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["generate", "--run", run])
+    line = "tfseq2seq: standard input: must be open, and it is closed; give a file of lines with --input\n"
+    assert (stopped.value.code, *capsys.readouterr()) == (2, "", line)
 
 
 def damaged(run, kind, tmp_path):
@@ -131,6 +141,12 @@ def test_mistakes_with_other_commands(refused, run, lines, tmp_path, arguments, 
     "arguments, reason",
     [
         (["generate"], "generate: needs either --run or --model, got neither"),
+        (["generate", "--run", "a", "--window", "nan"], "'nan' is not a finite number"),
+        (["generate", "--run", "a", "--overlap", "inf"], "'inf' is not a finite number"),
+        (["verify", "a", "--run", "b", "--tolerance", "nan"], "'nan' is not a finite number"),
+        (["serve", "a", "--max-body-mb", "inf"], "'inf' is not a finite number"),
+        (["serve", "a", "--poll-seconds", "nan"], "'nan' is not a finite number"),
+        (["data", "join", "a", "b", "--pause", "0", "inf"], "'inf' is not a finite number"),
         (["generate", "--run", "a", "--model", "b"], "generate: needs either --run or --model, got both"),
         (["generate", "--model", "{file}", "--window", "3"], "--window: needs --run, got --model"),
         (["data", "generate", "{file}"], "is a file"),

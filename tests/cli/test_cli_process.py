@@ -1,5 +1,6 @@
 """Commands as processes of their own: what they load, how fast they answer, and what they leave to the terminal."""
 
+import io
 import os
 import resource
 import statistics
@@ -8,6 +9,8 @@ import sys
 
 import pytest
 from small_runs import BEST, SOURCES
+
+from tfseq2seq.cli.terminal import prepare_streams
 
 COMMAND = [sys.executable, "-m", "tfseq2seq.cli"]
 
@@ -73,6 +76,69 @@ def test_a_reader_that_goes_away_is_no_error():
     with os.fdopen(writing, "wb") as closed:
         done = subprocess.run([*COMMAND, "recipe", "--schema"], stdout=closed, stderr=subprocess.PIPE)
     assert done.stderr == b"" and done.returncode != 0
+
+
+# What a user sees must not depend on the locale.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "cp1252"}, ASCII])
+def test_pipes_get_utf8_whatever_the_locale_is(tmp_path, environment):
+    (tmp_path / "你").write_text("你 好\n", encoding="utf-8")
+    (tmp_path / "r").write_text("你 不 好\n", encoding="utf-8")
+    arguments = [
+        "evaluate",
+        "--hypotheses",
+        "你",
+        "--reference",
+        "r",
+        "--metric",
+        "wer",
+        "--worst",
+        "1",
+        "--bootstrap",
+        "0",
+    ]
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, cwd=tmp_path, env={**os.environ, **environment})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "不" in done.stdout.decode("utf-8")
+
+
+def test_a_terminal_gets_escapes_for_characters_that_it_does_not_have(monkeypatch):
+    class Terminal(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(written, encoding="cp1252"))
+    prepare_streams()
+    print("caf\u00e9 \u4f60 \udcff", flush=True)
+    assert written.getvalue() == b"caf\xe9 \\u4f60 \\udcff\n"
+
+
+@pytest.mark.parametrize("arguments", [["recipe", "--schema"], ["--help"]])
+def test_a_closed_standard_output_is_told_in_one_line(arguments):
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *COMMAND, *arguments], capture_output=True, text=True)
+    line = "tfseq2seq: standard output: must be open to take the results, and it is closed\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+def test_messages_of_a_process_without_streams_go_into_no_file(tmp_path):
+    (tmp_path / "hypotheses").write_text("a\n")
+    code = (
+        "import os; from tfseq2seq.cli.terminal import prepare_streams; prepare_streams();"
+        "file = open('new', 'w'); os.write(1, b'lost'); os.write(2, b'lost'); file.write('kept')"
+    )
+    done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "new").read_text() == "kept"
+
+
+def test_an_argument_that_is_not_utf8_is_told_unless_it_names_a_file(refused, done, tmp_path):
+    (tmp_path / "caf\udce9").write_text("seed: 3\n")
+    assert "seed: 3" in done("recipe", tmp_path / "caf\udce9")
+    message = r"must be UTF-8 text or the name of a file that exists"
+    assert refused("recipe", "caf\udce9") == rf"argument 'caf\xe9': {message}"
+    assert refused("recipe", "--set", "name=caf\udce9") == rf"argument 'name=caf\xe9': {message}"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import shutil
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,9 +180,10 @@ def test_subtitles_and_windows(done, speech_run, recordings, tmp_path):
         assert all(row["offset"] <= word["start"] <= word["end"] <= row["offset"] + 0.6 for word in words)
     assert any(found)
     (tmp_path / "same").mkdir()
-    for output, file in ((tmp_path / "one.srt", ""), (tmp_path / "same", "test_00001.srt")):
-        done(*common, "--times", "srt", "--output", output, "--manifest", segments)
-        content = (output / file).read_text() if file else output.read_text()
+    # A name that ends in a slash is a folder, even if there is none yet.
+    for output, file in (("one.srt", ""), ("same", "test_00001.srt"), ("new/", "test_00001.srt")):
+        done(*common, "--times", "srt", "--output", f"{tmp_path}/{output}", "--manifest", segments)
+        content = Path(tmp_path, output, file).read_text()
         cues = [cue.split("\n")[2:] for cue in content.strip().split("\n\n")]
         said = [word for lines in cues for line in lines for word in line.split()]
         assert sorted(said) == sorted(word["text"] for words in found for word in words)

@@ -1,6 +1,7 @@
 """Every kind of corpus gives the same pairs, and every fault in one is told at the start with its file and place."""
 
 import gzip
+import os
 import re
 
 import pytest
@@ -14,9 +15,15 @@ from tfseq2seq.data.corpora import (
     training_corpora,
     write_records,
 )
+from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.data.shards import shard_utterances
 from tfseq2seq.errors import UserError
+from tfseq2seq.features.rules import load_rules
+from tfseq2seq.features.word_vectors import read_vectors
 from tfseq2seq.files import iterate_lines
-from tfseq2seq.spec import CorpusSpec, DataSpec
+from tfseq2seq.search.arpa import read_arpa
+from tfseq2seq.search.shortlist import read_shortlist
+from tfseq2seq.spec import CorpusSpec, DataSpec, RulesSpec
 
 PAIRS = [(b"one", b"eins"), (b"", b"leer"), ("zwei  \u4e8c".encode(), "\U0001f600".encode()), (b" d ", b"vier")]
 
@@ -367,3 +374,24 @@ def test_records_that_cannot_be_written_leave_nothing_behind(tmp_path, name):
         write_records(PAIRS, tmp_path / name)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda path: corpus_pairs(CorpusSpec(source=path, target=path), "train"), id="lines"),
+        pytest.param(lambda path: corpus_pairs(CorpusSpec(table=path), "train"), id="table"),
+        pytest.param(lambda path: corpus_pairs(CorpusSpec(records=path), "train"), id="records"),
+        pytest.param(lambda path: shard_utterances(path, 8000), id="shards"),
+        pytest.param(read_manifest, id="manifest"),
+        pytest.param(read_arpa, id="ARPA"),
+        pytest.param(lambda path: read_shortlist(path, ["a"], ["a"]), id="shortlist"),
+        pytest.param(lambda path: load_rules(RulesSpec(patterns=path)), id="patterns"),
+        pytest.param(lambda path: load_rules(RulesSpec(lexicon=path)), id="lexicon"),
+        pytest.param(lambda path: read_vectors(path, {"a"}), id="vectors"),
+    ],
+)
+def test_no_reader_waits_for_a_pipe(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: must be a regular file, got a pipe"):
+        read(str(tmp_path / "pipe"))

@@ -1,5 +1,6 @@
 """Export formats: what each one takes, how a folder is recognized, and what is told of a folder that is damaged."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -166,3 +167,12 @@ def test_an_opened_folder_answers_and_knows_its_source(name, exported):
     opened = format_of(folder).open(str(folder), 2, 1)
     assert opened.source.spec == model.source.spec
     assert [len(output.texts) for output in opened.generate(["ab", ""])] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["savedmodel", "tflite", "ctranslate2"])
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path, largest_file, name):
+    model, _ = exported(name)
+    with largest_file(2000), pytest.raises(UserError) as caught:
+        formats()[name].write(model, str(tmp_path / "model"), ExportOptions())
+    assert re.fullmatch(rf"{tmp_path}/model(/1)?: cannot be written \(File too large\)", str(caught.value))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() or path.name.startswith(".")]

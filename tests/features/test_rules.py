@@ -67,3 +67,8 @@ def test_files_are_read_and_their_faults_are_told(tmp_path):
     lexicon.write_text("anna\t\n")
     with pytest.raises(UserError, match=r"names\.tsv, line 1: both columns must not be empty"):
         load_rules(RulesSpec(lexicon=str(lexicon)))
+
+
+def test_control_characters_of_the_text_stay():
+    text = "a\0b \x02 a \0"
+    assert applied(text, lexicon=[("a", "X"), ("b c", "Y")]) == "X\0b \x02 X \0"

@@ -3,7 +3,10 @@
 import functools
 import io
 import json
+import os
 import random
+import subprocess
+import sys
 import unicodedata
 
 import keras
@@ -12,6 +15,7 @@ import sentencepiece
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.features.normalization import lower
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
@@ -212,6 +216,41 @@ def test_text_is_normalized_as_the_spec_says(normalization, expected, lowercase)
     layer = features("bytes", normalization=normalization, lowercase=lowercase)
     text = "\ufeff e\u0301 \ufb01 \uff21\u00a0\u2460 \u212b\u00a0"
     assert back(layer, text) == (expected.lower() if lowercase else expected)
+
+
+LOWER = """
+import sys
+UNICODE_16 = {0x1c89, 0xa7cb, 0xa7cc, 0xa7da, 0xa7dc, *range(0x10d50, 0x10d66)}
+import tensorflow as tf
+from tfseq2seq.features.normalization import lower
+from tfseq2seq.features.rules import Rules
+# Python 3.14 has letters of Unicode 16.
+letters = [chr(code) for code in range(0x1e944) if not 0xd800 <= code < 0xe000 and code not in UNICODE_16]
+accented = [letter + mark for letter in "IJ\u012e\u00cc" for mark in "\u0300\u0301\u0303\u0307"]
+texts = [*letters, *accented, "\u0130I ISTANBUL"]
+found = [text.decode() for text in lower(tf.constant(texts)).numpy()]
+wrong = [text for text, one in zip(texts, found) if one != text.lower()]
+spelled = Rules(lexicon=[("istanbul", "Istanbul")])(tf.constant(["ISTANBUL"]))[0].numpy()
+sys.exit(f"wrong: {wrong}, {spelled}" if wrong or spelled != b"Istanbul" else 0)
+"""
+
+
+@pytest.mark.parametrize("locale", ["tr_TR.UTF-8", pytest.param("lt_LT.UTF-8", marks=pytest.mark.slow)])
+def test_lower_case_does_not_depend_on_the_locale(locale):
+    # The locale need not be installed: the library that TensorFlow uses reads its name from the environment.
+    done = subprocess.run(
+        [sys.executable, "-c", LOWER], env={**os.environ, "LC_ALL": locale}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_lower_case_keeps_the_shape_and_what_is_behind_a_nul():
+    def lowered(text):
+        return [lowered(one) for one in text] if isinstance(text, list) else text.lower().encode()
+
+    for text in ("AB\0CD", [], ["A\0", "\0B", "\0", "", "\0\0C\0"], [["A"], ["\u0391\u03a3\0\u03a3"]]):
+        found = lower(tf.constant(text, tf.string)).numpy()
+        assert (found if isinstance(found, bytes) else found.tolist()) == lowered(text)
 
 
 def test_lowercase_knows_more_than_ascii():

@@ -16,8 +16,10 @@ from tfseq2seq.features.vocabulary import (
     learn_vocabulary,
     load_vocabulary,
     save_vocabulary,
+    unreachable_tokens,
     vocabulary_file,
 )
+from tfseq2seq.sources.text import learn_features
 from tfseq2seq.spec import SPECIAL_TOKENS, UNK, TextSpec
 
 LEARNED = ["unigram", "bpe", "wordpiece", "words", "characters"]
@@ -239,6 +241,15 @@ def test_a_token_file_from_elsewhere_is_read(tmp_path, scheme, content):
         ("bytes", b"a\n", "not the vocabulary of bytes"),
         ("bpe", b"a\nb\n", "not a SentencePiece model"),
         ("unigram", b"", "not a SentencePiece model"),
+        ("words", b"Tom\t12\nis\t3\n", r"line 1: must have no white space, got 'Tom\t12'; text never gives this token"),
+        ("words", b"ok\nTom is\n", "line 2: must have no white space, got 'Tom is'"),
+        ("words", b"Tom\r\nis\na\n", r"line 1: must have no white space, got 'Tom\r'"),
+        ("words", SPECIAL + b"a\nb\x0bc\n", r"line 6: must have no white space, got 'b\x0bc'"),
+        ("wordpiece", b"a\n##b c\n", "line 2: must have no white space, got '##b c'"),
+        ("wordpiece", b"a\nb\0\n", r"line 2: must have no NUL, got 'b\x00'"),
+        ("characters", b"a\nbc\n", "line 2: must be a single character, got 'bc'"),
+        ("characters", SPECIAL + b"a\r\nb\n", r"line 5: must be a single character, got 'a\r'"),
+        ("characters", "e\u0301\n".encode(), "line 1: must be a single character"),
     ],
 )
 def test_a_faulty_file_is_told(tmp_path, scheme, content, reason):
@@ -255,6 +266,60 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, scheme, name):
     fault = fault_of(load_vocabulary, tmp_path / name, spec(scheme))
     assert fault.startswith(str(tmp_path / name))
     assert "cannot be read" in fault
+
+
+@pytest.mark.parametrize("scheme", ["words", "bpe"])
+def test_what_is_no_vocabulary_is_not_read(tmp_path, scheme, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        assert f"{path}: must be a regular file, got a" in fault_of(load_vocabulary, path, spec(scheme))
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(1 << 27)
+    assert "large: must have at most 67,108,864 bytes, got 134,217,728" in fault_of(
+        load_vocabulary, tmp_path / "large", spec(scheme)
+    )
+
+
+def test_a_vocabulary_has_a_largest_number_of_tokens(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_bytes(b"".join(b"%d\n" % number for number in range(1_000_001)))
+    fault = fault_of(load_vocabulary, path, spec("words"))
+    assert fault == f"{path}: must have at most 1,000,000 tokens, got 1,000,001 lines"
+
+
+@pytest.mark.parametrize(
+    ("settings", "lost"),
+    [
+        ({"normalization": "none"}, []),
+        ({"normalization": "nfc"}, ["e\u0301"]),
+        ({"normalization": "nfkc"}, ["\uff21", "e\u0301"]),
+        ({"normalization": "none", "lowercase": True}, ["A", "\uff21", "##B"]),
+    ],
+)
+def test_tokens_that_normalization_changes_are_found(tmp_path, settings, lost):
+    path = tmp_path / "tokens"
+    path.write_text("a\nA\n\uff21\ne\u0301\n##B\n\u00e9\n##\u0301\n", encoding="utf-8")
+    text = spec("wordpiece", **settings)
+    assert unreachable_tokens(load_vocabulary(path, text), text) == lost
+
+
+def test_a_vocabulary_in_capital_letters_is_no_use_in_lower_case(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_text("A\nB\nc\n")
+    text = spec("characters", lowercase=True, vocabulary=str(path))
+    message = (
+        f"target: {path}: 2 of 3 tokens are never used, as normalization nfkc and lowercase change them, such as 'A'"
+    )
+    assert fault_of(learn_features, "target", text, []) == message
+    path.write_text("A\nb\nc\n")
+    assert learn_features("target", text, []).size == 7
+
+
+def test_text_with_a_nul_gives_a_vocabulary_of_every_scheme():
+    for scheme in LEARNED:
+        text = spec(scheme)
+        vocabulary = learn_vocabulary(["TITLE \0 INDEX", "a\0b ab"], text)
+        assert TextFeatures(text, vocabulary).size > 4
 
 
 def test_a_foreign_sentencepiece_model_needs_our_ids(tmp_path):

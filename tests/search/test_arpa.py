@@ -92,3 +92,12 @@ def test_a_damaged_file_is_told_by_its_name(tmp_path, before, after):
     (tmp_path / "x.arpa").write_text(ARPA.replace(before, after))
     with pytest.raises(UserError, match="x.arpa"):
         read_arpa(tmp_path / "x.arpa")
+
+
+@pytest.mark.parametrize("number", ["1e300", "nan", "inf", "100"])
+def test_a_back_off_weight_is_a_number_of_sensible_size(tmp_path, number):
+    (tmp_path / "x.arpa").write_text(ARPA.replace("-0.7 a -0.1", f"-0.7 a {number}"))
+    with pytest.raises(
+        UserError, match=r"x.arpa, line 8: (expected a number|a back-off weight must be at most 99), got"
+    ):
+        read_arpa(tmp_path / "x.arpa")

@@ -1,7 +1,11 @@
 """Training as users meet it: it repeats, resumes, stops, keeps the last good state, and says what is wrong."""
 
 import dataclasses
+import io
+import json
+import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -17,7 +21,7 @@ from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.run import Run, average_weights
+from tfseq2seq.run import Run, average_weights, save_weights, training_lock
 from tfseq2seq.sources import NoSource, source_class
 from tfseq2seq.spec import PAD, NoSourceSpec, Recipe, SearchSpec
 from tfseq2seq.training import fit
@@ -73,7 +77,7 @@ def test_a_resumed_run_ends_as_one_never_stopped(trained_run, small_recipe, tmp_
     assert resumed.progress()["best"] == trained_run.progress()["best"]
 
 
-@pytest.mark.parametrize("moment", ["save_checkpoint", "save_resume", "save_progress"])
+@pytest.mark.parametrize("moment", ["save_checkpoint", "save_resume", "save_progress", "log"])
 def test_a_run_killed_while_saving_resumes_from_its_last_state(
     trained_run, small_recipe, tmp_path, monkeypatch, moment
 ):
@@ -91,7 +95,164 @@ def test_a_run_killed_while_saving_resumes_from_its_last_state(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Run, moment, killed)
         train(small_recipe, tmp_path / "run")
-    assert_same(weights(train(small_recipe, tmp_path / "run", resume=True)), weights(trained_run))
+    if moment == "log":
+        # Whoever reads the run before it is resumed finds the values in the progress.
+        assert [line["step"] for line in Run.open(tmp_path / "run").metrics()] == [6, 12]
+    resumed = train(small_recipe, tmp_path / "run", resume=True)
+    assert_same(weights(resumed), weights(trained_run))
+    logged = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [6, 12]
+
+
+def copied(run, folder):
+    return Run.open(shutil.copytree(run.folder, folder))
+
+
+def test_a_cut_last_line_of_the_metrics_is_left_out_and_written_again(trained_run, small_recipe, tmp_path):
+    run = copied(trained_run, tmp_path / "run")
+    path = run.folder / "metrics.jsonl"
+    whole = path.read_bytes()
+    for cut in (1, 10, len(whole.splitlines()[-1])):
+        path.write_bytes(whole[:-cut])
+        assert run.metrics() == trained_run.metrics()
+    # Only the progress has the last line now.
+    progress = run.progress()
+    del progress["metrics"]
+    run.save_progress(progress)
+    assert run.metrics() == trained_run.metrics()[:1]
+    train(small_recipe, run.folder, resume=True)
+    assert path.read_bytes() == whole
+    (run.checkpoints / "resume.npz").unlink()
+    path.write_bytes(whole + b'{"step"')
+    assert run.load_resume(None) == {} and path.read_bytes() == whole
+    path.write_bytes(b"{\n" + whole)
+    with pytest.raises(UserError, match="metrics.jsonl, line 1: must be a JSON object, got"):
+        run.metrics()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="metrics.jsonl: must be a regular file, got a pipe"):
+        run.metrics()
+
+
+def test_one_process_trains_a_run_at_a_time(trained_run, small_recipe, tmp_path):
+    run = copied(trained_run, tmp_path / "run")
+    before = sorted(run.folder.rglob("*"))
+    for folder, resume in ((run.folder, True), (tmp_path / "new", False)):
+        folder.mkdir(exist_ok=True)
+        with training_lock(folder), pytest.raises(UserError) as caught:
+            train(small_recipe, folder, resume)
+        assert str(caught.value).startswith(f"{folder}: another process is training this run; wait until it ends")
+    assert sorted(run.folder.rglob("*")) == before and not list((tmp_path / "new").iterdir())
+    train(small_recipe, run.folder, resume=True)
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_what_killed_processes_left_in_a_run_is_swept_when_it_is_resumed(trained_run, small_recipe, tmp_path):
+    run = copied(trained_run, tmp_path / "run")
+    before = sorted(run.folder.rglob("*"))
+    for folder in (run.folder, run.checkpoints, run.folder / "vocabulary"):
+        (folder / ".partial-1-resume.npz").touch()
+        (folder / ".partial-0a1b2c3d-00000006.weights.h5").touch()
+    train(small_recipe, run.folder, resume=True)
+    assert sorted(run.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"step": "6"}, 'step must be a step, got "6"'),
+        ({"step": True}, "step must be a step, got true"),
+        ({"step": -1}, "step must be a step, got -1"),
+        ({"best": [6]}, "best must be a step or null, got [6]"),
+        ({"kept": 6}, "kept must be a list of steps, got 6"),
+        ({"kept": ["../6"]}, "kept must be a list of steps"),
+        ({"best_score": "low"}, "best_score must be a finite number or null"),
+        ({"best_score": float("nan")}, "best_score must be a finite number or null, got NaN"),
+        ({"without_progress": None}, "without_progress must be a whole number of at least 0, got null"),
+        ({"metrics": [1]}, "metrics must be an object with a step, got [1]"),
+        (None, "must hold an object with step, best, kept, got null"),
+        ([6], "must hold an object with step, best, kept, got [6]"),
+    ],
+)
+def test_progress_of_other_types_is_told(trained_run, small_recipe, tmp_path, change, message):
+    run = copied(trained_run, tmp_path / "run")
+    values = {**run.progress(), **change} if isinstance(change, dict) else change
+    (run.checkpoints / "progress.json").write_text(json.dumps(values))
+    with pytest.raises(UserError) as caught:
+        run.progress()
+    assert f"progress.json: {message}" in str(caught.value) and "\n" not in str(caught.value)
+    with np.load(run.checkpoints / "resume.npz") as saved:
+        arrays = {**saved, "progress": json.dumps(values)}
+    np.savez(run.checkpoints / "resume.npz", **arrays)
+    with pytest.raises(UserError) as caught:
+        train(small_recipe, run.folder, resume=True)
+    assert f"resume.npz: {message}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_state_that_unpacks_to_more_than_the_model_is_not_read(trained_run, small_recipe, tmp_path):
+    run = copied(trained_run, tmp_path / "run")
+    path = run.checkpoints / "resume.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 30,)})
+    with zipfile.ZipFile(path, "a") as file:
+        # Only the header is there: reading the array would be an error of another kind.
+        file.writestr("model_999.npy", header.getvalue())
+    with pytest.raises(UserError, match="belongs to another model or optimizer than the recipe's"):
+        train(small_recipe, run.folder, resume=True)
+
+
+def test_weights_that_unpack_to_more_than_the_model_are_not_read(trained_run, tmp_path):
+    path = tmp_path / "large.weights.h5"
+    shutil.copyfile(trained_run.folder / "model.weights.h5", path)
+    with h5py.File(path, "a") as file:
+        # Nothing is stored of it, but it would take 4 TiB of memory.
+        file.create_dataset("layers/large/vars/0", (1 << 40,), "float32", chunks=(1 << 20,))
+    with pytest.raises(
+        UserError, match="large.weights.h5: damaged, or of another .*: must have .* numbers, got 1,099,"
+    ):
+        trained_run.load_model(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_told(trained_run, tmp_path, value):
+    path = tmp_path / "wrong.weights.h5"
+    shutil.copyfile(trained_run.folder / "model.weights.h5", path)
+    with h5py.File(path, "a") as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        content = file[names[0]][...]
+        content.flat[0] = value
+        file[names[0]][...] = content
+    with pytest.raises(UserError, match="must have finite weights, got 1 of .* that are not in ") as caught:
+        trained_run.load_model(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_weights_that_were_there(trained_run, tmp_path, largest_file):
+    path = tmp_path / "model.weights.h5"
+    shutil.copyfile(trained_run.folder / "model.weights.h5", path)
+    before = path.read_bytes()
+    model = trained_run.load_model()
+    with largest_file(len(before) // 2), pytest.raises(UserError) as caught:
+        save_weights(model, path)
+    assert str(caught.value) == f"{path}: cannot be written (File too large)"
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_training_in_one_line(small_recipe, tmp_path, largest_file):
+    recipe = changed(small_recipe, steps=4, evaluate_every=2)
+    train(changed(recipe, steps=2), tmp_path / "run")
+    size = (tmp_path / "run" / "model.weights.h5").stat().st_size
+    with (
+        largest_file(size + 1000),
+        pytest.raises(UserError, match="resume.npz: cannot be written .File too large") as caught,
+    ):
+        train(recipe, tmp_path / "run", resume=True)
+    assert "\n" not in str(caught.value)
+    run = train(recipe, tmp_path / "run", resume=True)
+    assert [line["step"] for line in run.metrics()] == [2, 4]
+    assert not list(run.folder.rglob(".*"))
 
 
 def test_a_run_is_not_overwritten(trained_run, small_recipe):

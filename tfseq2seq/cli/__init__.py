@@ -21,6 +21,7 @@ from tfseq2seq.cli.inspection import attention, embeddings
 from tfseq2seq.cli.language import ngram, shortlist
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
+from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
 from tfseq2seq.cli.training import average, recipe, train
 from tfseq2seq.errors import UserError
 
@@ -54,10 +55,15 @@ for _command in [
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `tfseq2seq` command."""
+    if arguments is None:
+        use_utf8()
+    prepare_streams()
     # Errors arrive as exceptions. A user who sets the level to 0 also sees the log of TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_LOG)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        commands.main(args=None if arguments is None else list(arguments), prog_name="tfseq2seq", standalone_mode=False)
+        check_arguments(given)
+        commands.main(args=given, prog_name="tfseq2seq", standalone_mode=False)
     except UserError as error:
         fail(str(error), USAGE_ERROR)
     except click.ClickException as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tfseq2seq.cli.options import ABOVE_ZERO, POSITIVE, Decorator, seed_option, split_option
+from tfseq2seq.cli.options import ABOVE_ZERO, FROM_ZERO, POSITIVE, Decorator, seed_option, split_option
 from tfseq2seq.cli.runs import import_tensorflow
 
 
@@ -77,7 +77,7 @@ def data_morse(folder: str, train: int, validation: int, test: int, seed: int) -
 @click.option("--most", type=POSITIVE, default=7, show_default=True, help="Most utterances in a recording.")
 @click.option(
     "--pause",
-    type=(float, float),
+    type=(FROM_ZERO, FROM_ZERO),
     default=(0.05, 0.4),
     show_default=True,
     help="Shortest and longest pause between utterances, in seconds.",

@@ -101,7 +101,7 @@ def evaluate(
         for name, value in generating.items():
             if value:
                 raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
-        outputs = read_lines(hypotheses)
+        outputs = read_lines(hypotheses, pipe=True)
     elif runs and (source or manifest):
         # An error in the settings is reported now, not after an hour of generation.
         corpus_scores([""], [[""]], metrics, **settings)
@@ -178,7 +178,6 @@ def compare(
     from tfseq2seq.files import read_lines
 
     answers = read_references(references, separator=separator)
-    found = compare_outputs(
-        read_lines(system), read_lines(baseline), answers, metric, resamples=resamples, tokenize=tokenize
-    )
+    outputs = read_lines(system, pipe=True), read_lines(baseline, pipe=True)
+    found = compare_outputs(*outputs, answers, metric, resamples=resamples, tokenize=tokenize)
     click.echo(str(found))

@@ -11,7 +11,7 @@ import click
 
 from tfseq2seq.cli.exit import report
 from tfseq2seq.cli.inputs import Request, read_inputs
-from tfseq2seq.cli.options import POSITIVE, run_options, split_option
+from tfseq2seq.cli.options import FINITE, POSITIVE, run_options, split_option
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.formats import ExportOptions, formats
@@ -133,14 +133,14 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
 )
 @click.option(
     "--tolerance",
-    type=float,
+    type=FINITE,
     default=1e-3,
     show_default=True,
     help="Largest difference between two scores. It grows in proportion for scores below -100.",
 )
 @click.option(
     "--drop",
-    type=float,
+    type=FINITE,
     default=0.1,
     show_default=True,
     help="For quantized models: largest loss of log-probability under the run, in nats per token on average.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfseq2seq.cli.exit import one_line, report
-from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
+from tfseq2seq.cli.inputs import Inputs, Request, read_inputs, standard_input
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     "--times",
     type=click.Choice(["srt", "vtt", "json"]),
     help="Write the times of words, as subtitles or as JSON lines. For subtitles of several recordings, --output names "
-    "a folder.",
+    "a folder. A name that ends in / is always a folder.",
 )
 @click.option("--window", type=ABOVE_ZERO, help="Transcribe long recordings in windows of this many seconds.")
 @click.option("--overlap", type=ABOVE_ZERO, help="Overlap of windows in seconds.  [default: a sixth of --window]")
@@ -129,7 +129,7 @@ def generate(
 def _read_prefixes(path: str, count: int) -> list[str]:
     from tfseq2seq.files import read_lines
 
-    prefixes = list(read_lines(path))
+    prefixes = read_lines(path, pipe=True)
     if len(prefixes) != count:
         raise UserError(f"{path}: must have one line for each of the {count} inputs, got {len(prefixes)}")
     return prefixes
@@ -202,7 +202,7 @@ def _write_timed(
     utterances = inputs.utterances
     names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
     model = open_predictor(runs, weights)
-    from tfseq2seq.files import write_whole
+    from tfseq2seq.files import names_folder, write_whole
     from tfseq2seq.inference.long_audio import transcribe_long
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.inference.word_times import Transcriber
@@ -224,7 +224,7 @@ def _write_timed(
         contents = ["".join(as_json_line(one.path, each) + "\n" for one, each in zip(utterances, found))]
     else:
         contents = ["".join(one_line(one.text) + "\n" for one in found)]
-    if output and names and (len(contents) > 1 or Path(output).is_dir()):
+    if output and names and (len(contents) > 1 or names_folder(output)):
         for name, content in zip(names.values(), contents):
             write_whole(Path(output, f"{name}.{times}"), content.encode("utf-8"))
     elif output:
@@ -261,7 +261,8 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
     model = open_predictor(opened, weights)
     live = Streaming(model).open()
     shown, odd = "", b""
-    while block := sys.stdin.buffer.read(2 * max(round(seconds * rate), 1)):
+    samples = standard_input("an open stream of samples")
+    while block := samples.read(2 * max(round(seconds * rate), 1)):
         block, odd = odd + block, b""
         if len(block) % 2:
             block, odd = block[:-1], block[-1:]
@@ -296,14 +297,14 @@ def score(
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
 
-    targets = read_lines(target)
+    targets = read_lines(target, pipe=True)
     opened = open_runs(runs, overrides)
     recipe = opened[0].recipe
     if "source" in recipe.provides:
         require(recipe, "vocabulary", "score")
         if not source:
             raise UserError("--source: must be given for a model of source text")
-        sources = list(read_lines(source))
+        sources = read_lines(source, pipe=True)
         check_parallel(source, len(sources), target, len(targets))
     else:
         if source:

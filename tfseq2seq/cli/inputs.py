@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
@@ -77,7 +77,7 @@ def _read_lines(spec: SourceSpec, request: Request) -> Inputs:
                 f"{request.lines_option}"
             )
     if request.lines:
-        return Inputs(list(read_lines(request.lines)))
+        return Inputs(read_lines(request.lines, pipe=True))
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     return Inputs(_standard_input())
@@ -96,6 +96,8 @@ def _read_recordings(spec: SourceSpec, request: Request) -> Inputs:
     if request.manifest:
         utterances = read_manifest(request.manifest, request.split)
     elif request.files or request.standard_input:
+        if not request.files:
+            standard_input("audio files or --manifest")
         utterances = [Utterance(name, name, "") for name in request.files or ("/dev/stdin",)]
     else:
         raise UserError(f"--manifest: must be given for a model with source.kind {spec.kind}")
@@ -115,8 +117,22 @@ READERS: dict[type, Callable[[Any, Request], Inputs]] = {
 }
 
 
+def standard_input(instead: str) -> BinaryIO:
+    """Returns the standard input.
+
+    Args:
+        instead: what the user can give instead, for the message.
+
+    Raises:
+        UserError: it is closed.
+    """
+    if sys.stdin is None:
+        raise UserError(f"standard input: must be open, and it is closed; give {instead}")
+    return sys.stdin.buffer
+
+
 def _standard_input() -> list[str]:
-    content = sys.stdin.buffer.read()
+    content = standard_input("a file of lines with --input").read()
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
     texts = []
     for number, line in enumerate(lines, start=1):

@@ -63,7 +63,7 @@ def _tokens_of(folder: str, text: str) -> list[list[str]]:
     """The lines of a file as tokens of a run's target vocabulary."""
     from tfseq2seq.files import read_lines
 
-    lines = read_lines(text)
+    lines = read_lines(text, pipe=True)
     (run,) = open_runs([folder])
     from tfseq2seq.inference.external_scorers import tokens_of
 
@@ -92,7 +92,7 @@ def shortlist(folder: str, source: str, target: str, output: str, each: int, fre
     """
     from tfseq2seq.files import check_parallel, read_lines
 
-    lines = read_lines(source), read_lines(target)
+    lines = read_lines(source, pipe=True), read_lines(target, pipe=True)
     check_parallel(source, len(lines[0]), target, len(lines[1]))
     (run,) = open_runs([folder])
     require(run.recipe, "vocabulary", "shortlist")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,21 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
-ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range, but not nan, which no range excludes, and not infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+FINITE = FiniteRange()
+FROM_ZERO = FiniteRange(min=0)
+ABOVE_ZERO = FiniteRange(min=0, min_open=True)
 
 run_option = click.option("--run", "folder", required=True, help="Folder of the run.")
 weights_option = click.option("--weights", help="Use this weights file instead of the final weights of the run.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tfseq2seq.cli.options import ABOVE_ZERO, COUNT, POSITIVE, workers_option
+from tfseq2seq.cli.options import ABOVE_ZERO, COUNT, FROM_ZERO, POSITIVE, workers_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 
@@ -28,7 +28,7 @@ from tfseq2seq.errors import UserError
 )
 @click.option(
     "--wait-ms",
-    type=click.FloatRange(min=0),
+    type=FROM_ZERO,
     default=5.0,
     show_default=True,
     help="Milliseconds that a request waits for other requests to join.",
@@ -43,7 +43,7 @@ from tfseq2seq.errors import UserError
 @workers_option("Number of calls of the model at the same time; 0: one per core, at most 8.")
 @click.option(
     "--poll-seconds",
-    type=click.FloatRange(min=0),
+    type=FROM_ZERO,
     default=2.0,
     show_default=True,
     help="Seconds between searches for new versions; 0 to never search.",

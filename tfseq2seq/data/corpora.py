@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import check_parallel, expanded_path, iterate_lines, written_aside
+from tfseq2seq.files import check_parallel, check_regular, expanded_path, iterate_lines, written_aside
 from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
@@ -216,6 +216,9 @@ def _record_files(pattern: str, key: str) -> list[str]:
     files = sorted(glob.glob(pattern))
     if not files:
         raise UserError(f"{key}: no file matches {pattern}")
+    for file in files:
+        # TensorFlow would wait for a pipe, and read a device without end.
+        check_regular(file)
     return files
 
 

@@ -11,7 +11,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from google.protobuf.message import DecodeError
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import partial_name
+from tfseq2seq.files import check_regular, scratch_folder
 
 _FULL_SCALE = 32768
 # The number of bytes around each TFRecord: its length, and checksums of the length and of the data.
@@ -77,22 +76,20 @@ def write_shards(
     folder = Path(folder)
     if any(folder.glob("*.tfrecord")):
         raise UserError(f"{folder}: must not have shards (*.tfrecord) yet; give another folder, or delete them first")
-    aside, faults = partial_name(folder), Faults()
+    faults = Faults()
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-        with _progress_bar(len(utterances), sys.stderr.isatty() if progress is None else progress) as advance:
-            lengths = _write(utterances, aside, rate, shard_seconds, faults, advance)
-        if not lengths:
-            reason = faults.found[0][1] if faults.found else "there are no utterances"
-            raise UserError(
-                f"{folder}: at least one utterance must be readable, got 0 of {len(utterances)}; no shards are written "
-                f"({reason})"
-            )
-        names = _move_shards(aside, folder, len(lengths))
+        with scratch_folder(folder) as aside:
+            with _progress_bar(len(utterances), sys.stderr.isatty() if progress is None else progress) as advance:
+                lengths = _write(utterances, aside, rate, shard_seconds, faults, advance)
+            if not lengths:
+                reason = faults.found[0][1] if faults.found else "there are no utterances"
+                raise UserError(
+                    f"{folder}: at least one utterance must be readable, got 0 of {len(utterances)}; no shards are "
+                    f"written ({reason})"
+                )
+            names = _move_shards(aside, folder, len(lengths))
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{folder}: cannot be written ({_reason(error)})") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
     report = ShardReport(tuple(folder / name for name in names), count, seconds, tuple(faults.found))
     if log is not None:
@@ -121,6 +118,7 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
     if not files:
         raise UserError(f"{pattern}: no file matches")
     for file in files:
+        check_regular(file)
         _check_set(Path(file))
     count = sum(_checked(file, rate) for file in files)
     if not count:

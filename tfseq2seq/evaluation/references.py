@@ -34,7 +34,7 @@ def read_references(
         raise UserError("references: must have at least one file, got none")
     if separator == "":
         raise UserError('separator: must not be empty; give the text between accepted answers, for example "|"')
-    columns = [read_lines(path) for path in files]
+    columns = [read_lines(path, pipe=True) for path in files]
     if len({len(column) for column in columns}) > 1:
         counts = ", ".join(f"{path} has {len(column)}" for path, column in zip(files, columns, strict=True))
         raise UserError(f"reference files: must have the same number of lines (line i is for example i), got {counts}")

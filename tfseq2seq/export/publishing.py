@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfseq2seq import __version__
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import write_whole
+from tfseq2seq.files import read_file, write_whole
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import dump_recipe
 from tfseq2seq.run import Run
@@ -147,7 +147,7 @@ def server_config(base: Path) -> str | None:
   }}
 """
     try:
-        old = config.read_text(encoding="utf-8") if config.exists() else ""
+        old = read_file(config, 1 << 20).decode("utf-8") if config.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from None
     old = old if old.strip() else "model_config_list {\n}\n"

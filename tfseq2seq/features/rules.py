@@ -12,12 +12,15 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.features.normalization import lower
 from tfseq2seq.files import expanded_path, read_lines
 from tfseq2seq.spec import RulesSpec
 
 # `_EDGE` marks both sides of a word during the look-up in the lexicon. `_DONE` marks spellings that were inserted, so
-# that they are not looked up again.
-_EDGE, _DONE = "\x00", "\x02"
+# that they are not looked up again. Unicode keeps both out of text, for such use inside of programs.
+_EDGE, _DONE = "\ufdd0", "\ufdd1"
+# The largest file of rules in bytes. Each rule is a pass over every output.
+_LARGEST_FILE = 1 << 24
 _WORD = r"([\p{L}\p{M}\p{N}_']+)"
 
 
@@ -67,7 +70,7 @@ class Rules(tf.Module):
         for pattern, replacement in self.phrases:
             marked = tf.strings.regex_replace(marked, pattern, replacement)
         pieces = tf.strings.split(marked, _EDGE)
-        spelling = table.lookup(tf.strings.lower(pieces.flat_values, encoding="utf-8"))
+        spelling = table.lookup(lower(pieces.flat_values))
         chosen = tf.where(tf.equal(spelling, ""), pieces.flat_values, spelling)
         joined = tf.strings.reduce_join(pieces.with_flat_values(chosen), axis=1)
         return tf.reshape(tf.strings.regex_replace(joined, _DONE, ""), tf.shape(text))
@@ -119,7 +122,7 @@ def _pairs(path: str, expected: str) -> list[tuple[int, tuple[str, str]]]:
         return []
     path = expanded_path(path)
     pairs = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, _LARGEST_FILE), start=1):
         if line.strip() and not line.startswith("#"):
             columns = line.split("\t")
             if len(columns) != 2:

@@ -11,15 +11,20 @@ import collections
 import io
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import write_whole
+from tfseq2seq.files import open_file, write_whole
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
 
 _CHUNK = 4096
+# The largest vocabulary file in bytes, and the largest number of tokens in it unless the spec has more.
+_LARGEST_FILE, _MOST_TOKENS = 1 << 26, 1_000_000
+_FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {"nfc": "NFC", "nfd": "NFD", "nfkc": "NFKC", "nfkd": "NFKD"}
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
@@ -49,6 +54,9 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
     # A vocabulary file has a token on each line, so the end of a line cannot be one; it becomes <unk>.
     for token in ("\n", *spec.leading_tokens):
         counts.pop(token, None)
+    if spec.scheme == "wordpiece":
+        # Its tokenizer cannot have a piece with a NUL, so such words become <unk>.
+        counts = collections.Counter({word: count for word, count in counts.items() if "\0" not in word})
     if not counts:
         raise UserError("there is no text to learn a vocabulary from")
     if spec.scheme == "wordpiece":
@@ -73,11 +81,15 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        with open_file(path, _LARGEST_FILE) as file:
+            content = file.read()
     except OSError as error:
         raise UserError(f"{path}: the vocabulary cannot be read: {error.strerror}") from None
     if spec.scheme in ("unigram", "bpe"):
         return _from_model(content, str(path), spec)
+    most = max(_MOST_TOKENS, spec.vocabulary_size)
+    if (lines := content.count(b"\n")) > most:
+        raise UserError(f"{path}: must have at most {most:,} tokens, got {lines:,} lines")
     try:
         tokens = content.removeprefix(codecs.BOM_UTF8).decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -93,7 +105,7 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
 
 def _checked_tokens(tokens: list[str], name: str, spec: TextSpec) -> tuple[str, ...]:
     """The tokens of a file, with the leading ones where it leaves them out."""
-    count, leading = len(SPECIAL_TOKENS), spec.leading_tokens
+    count, leading, lines = len(SPECIAL_TOKENS), spec.leading_tokens, len(tokens)
     if tuple(tokens[:count]) != SPECIAL_TOKENS:
         begins = tuple(tokens[: len(spec.reserved)]) == spec.reserved
         tokens = [*(SPECIAL_TOKENS if begins else leading), *tokens]
@@ -111,7 +123,43 @@ def _checked_tokens(tokens: list[str], name: str, spec: TextSpec) -> tuple[str, 
         raise UserError(f"{name}: token {repeated[0]!r} comes more than once{order}")
     if spec.scheme == "bytes" and tuple(tokens) != leading + _BYTES:
         raise UserError(f"{name}: not the vocabulary of bytes, which is the same for every text; leave it out")
+    first = spec.first_ordinary_id
+    for index, token in enumerate(tokens[first:], start=first + 1 - (len(tokens) - lines)):
+        if fault := _fault(token, spec.scheme):
+            raise UserError(f"{name}, line {index}: {fault}, got {token!r}; text never gives this token")
     return tuple(tokens)
+
+
+def _fault(token: str, scheme: str) -> str:
+    """Returns why tokenization can never give a token, or an empty string."""
+    if scheme == "characters":
+        return "must be a single character" if len(token) > 1 else ""
+    if scheme in ("words", "wordpiece"):
+        # What `tf.strings.split` splits at.
+        if any(letter in token for letter in " \t\v\f\r"):
+            return "must have no white space"
+        if "\0" in token and scheme == "wordpiece":
+            return "must have no NUL"
+    return ""
+
+
+def unicode_form(text: str, spec: TextSpec) -> str:
+    """Returns text in the Unicode form and the case of a spec, as `features.normalization` does in graph."""
+    if spec.normalization != "none":
+        text = unicodedata.normalize(_FORMS[spec.normalization], text)
+    return text.lower() if spec.lowercase else text
+
+
+def unreachable_tokens(vocabulary: Vocabulary, spec: TextSpec) -> list[str]:
+    """Returns the tokens that normalization or lowercasing changes, so that text never gives them."""
+    if vocabulary.model or spec.scheme == "bytes":
+        return []
+    found = []
+    for token in vocabulary.tokens[spec.first_ordinary_id :]:
+        text = token.removeprefix("##") if spec.scheme == "wordpiece" else token
+        if unicode_form(text, spec) != text:
+            found.append(token)
+    return found
 
 
 def _quoted(tokens: Iterable[str]) -> str:

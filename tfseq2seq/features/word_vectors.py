@@ -13,13 +13,13 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import written_aside
+from tfseq2seq.files import open_file, written_aside
 
 # sentencepiece writes a space as this character, so the word "the" is the piece "▁the".
 _WORD_START = "▁"
@@ -135,7 +135,7 @@ def write_vectors(path: str | os.PathLike[str], vocabulary: Sequence[str], matri
     words = [_encoded(word) for word in vocabulary]
 
     line = b"%s" + b" %.9g" * matrix.shape[1] + b"\n"
-    with written_aside(path) as aside, _opened(aside, "wb", path.suffix == ".gz") as file:
+    with written_aside(path) as aside, _opened(aside, path.suffix == ".gz") as file:
         file.write(b"%d %d\n" % matrix.shape)
         file.writelines(line % (word, *row.tolist()) for word, row in zip(words, matrix))
 
@@ -145,8 +145,8 @@ def _word(piece: str) -> str:
     return piece.removeprefix(_WORD_START) or piece
 
 
-def _opened(path: Path, mode: Literal["rb", "wb"], gzipped: bool) -> gzip.GzipFile | IO[bytes]:
-    return gzip.open(path, mode) if gzipped else open(path, mode)
+def _opened(path: Path, gzipped: bool) -> gzip.GzipFile | IO[bytes]:
+    return gzip.open(path, "wb") if gzipped else open(path, "wb")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -155,7 +155,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Lines are bytes. Text would be split at every line break of Unicode, and GloVe has words with such characters.
     """
     try:
-        with _opened(path, "rb", path.suffix == ".gz") as file:
+        with open_file(path) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
             for number, line in enumerate(file, 1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)

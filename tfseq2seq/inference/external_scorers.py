@@ -24,6 +24,8 @@ from tfseq2seq.search.phrases import phrase_scorer
 from tfseq2seq.search.rescoring import WholeScorer, rescored
 from tfseq2seq.spec import BOS, PAD, UNK, SearchSpec
 
+# The largest file of phrases in bytes, and the largest weight in it, which is a factor of search.fusion.phrases_weight.
+_LARGEST_FILE, _LARGEST_WEIGHT = 1 << 24, 1_000_000
 # Tokenized at a time.
 _LINES = 2048
 
@@ -153,14 +155,19 @@ def ids_of(features: TextFeatures, lines: Sequence[str]) -> Iterator[list[int]]:
 def _phrases(path: str, target: TextFeatures) -> tuple[Scorer, set[int]]:
     """The scorer of a file with a phrase, and after a tab its weight where it has one, on each line; and their ids."""
     phrases, weights = [], []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, _LARGEST_FILE), start=1):
         phrase, tab, weight = line.partition("\t")
         if not phrase.strip():
             continue
         try:
             weights.append(float(weight) if tab else 1.0)
         except ValueError:
-            raise UserError(f"{path}, line {number}: {weight!r} after the tab is no weight") from None
+            raise UserError(f"{path}, line {number}: {weight[:50]!r} after the tab is no weight") from None
+        # An infinite bonus makes every output the phrase, and scores that are no numbers.
+        if not 0 <= weights[-1] <= _LARGEST_WEIGHT:
+            raise UserError(
+                f"{path}, line {number}: the weight after the tab must be from 0 to {_LARGEST_WEIGHT:,}, got {weight}"
+            )
         phrases.append(phrase)
     if not phrases:
         raise UserError(f"{path}: holds no phrase")

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.files import read_file
+
+# In bytes.
+_LARGEST_FILE = 1 << 24
 
 
 def read_config(path: Path, *names: str) -> dict[str, Any]:
@@ -16,8 +20,8 @@ def read_config(path: Path, *names: str) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(read_file(path, _LARGEST_FILE))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path.parent}: not a complete export: {error}") from None
     if not isinstance(config, dict):
         raise UserError(f"{path.parent}: not a complete export: {path.name} must hold a JSON object")

@@ -10,13 +10,11 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces, vocabulary_file
+from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces, unicode_form, vocabulary_file
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import EOS, UNK, TextSpec
-
-_FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {"nfc": "NFC", "nfd": "NFD", "nfkc": "NFKC", "nfkd": "NFKD"}
 
 
 class PlainText:
@@ -36,10 +34,7 @@ class PlainText:
 
     def normalize(self, text: str) -> str:
         """After Unicode normalization, case folding where asked for, and without space at either end."""
-        if self.spec.normalization != "none":
-            text = unicodedata.normalize(_FORMS[self.spec.normalization], text)
-        if self.spec.lowercase:
-            text = text.lower()
+        text = unicode_form(text, self.spec)
         begin, end = 0, len(text)
         while begin < end and (_is_space(text[begin]) or text[begin] == "\ufeff"):
             begin += 1

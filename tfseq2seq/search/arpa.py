@@ -27,6 +27,10 @@ Entries = dict[Gram, tuple[float, float]]
 _LN10 = math.log(10.0)
 # SRILM writes this log10 number for a probability of zero. <s> has it, because it is never predicted.
 _ZERO = -99.0
+# In bytes. A model in memory takes several times as much.
+_LARGEST_FILE = 1 << 32
+# The largest log10 back-off weight. Sums of larger ones would not be exact, or even infinite.
+_LARGEST_BACKOFF = 99
 # The log10 probability that KenLM gives to unknown words if a file has no <unk>.
 _NO_UNKNOWN = -100.0
 # Discounts for orders whose counts of counts are too few to estimate them, as in tiny corpora.
@@ -257,7 +261,7 @@ class _Reader:
         self.lines = self._filled()
 
     def _filled(self) -> Iterator[bytes]:
-        for line in iterate_lines(self.path):
+        for line in iterate_lines(self.path, _LARGEST_FILE):
             self.number += 1
             if stripped := line.strip():
                 yield stripped
@@ -312,6 +316,8 @@ class _Reader:
                 raise self.fault(f"a log-probability must be at most 0, got {columns[0].decode()}")
             # N-grams of the highest order are never a context, so their back-off weight is ignored.
             weight = self._log10(columns[-1]) if len(columns) == n + 2 else 0.0
+            if weight > _LARGEST_BACKOFF * _LN10:
+                raise self.fault(f"a back-off weight must be at most {_LARGEST_BACKOFF}, got {columns[-1].decode()}")
             grams[gram] = (probability, weight if n < order else 0.0)
         return grams, b""
 

@@ -31,6 +31,8 @@ from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.search.fusion import Fusion, Scorer
 from tfseq2seq.spec import PAD, SPECIAL_TOKENS, SearchSpec
 
+# The largest file of translations, in bytes.
+_LARGEST_FILE = 1 << 28
 # The number of pairs of lines whose possible links are in memory at a time.
 _PAIRS = 20_000
 
@@ -246,7 +248,7 @@ def read_shortlist(path: str | Path, source: Sequence[str], target: Sequence[str
     """
     source_ids, target_ids = ({token: index for index, token in enumerate(side)} for side in (source, target))
     found, always = {}, None
-    for number, raw in enumerate(iterate_lines(path), start=1):
+    for number, raw in enumerate(iterate_lines(path, _LARGEST_FILE), start=1):
         token, tab, rest = raw.decode("utf-8").partition("\t")
         where = f"{path}, line {number}"
         if not tab:

@@ -14,7 +14,14 @@ from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, tokenize
 from tfseq2seq.data.corpora import iterate_side, line_corpora, training_corpora
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary, save_vocabulary, vocabulary_file
+from tfseq2seq.features.vocabulary import (
+    Vocabulary,
+    learn_vocabulary,
+    load_vocabulary,
+    save_vocabulary,
+    unreachable_tokens,
+    vocabulary_file,
+)
 from tfseq2seq.files import expanded_path
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.recipe import to_dict
@@ -216,11 +223,26 @@ def learn_features(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFea
     try:
         if spec.vocabulary:
             vocabulary = load_vocabulary(expanded_path(spec.vocabulary), spec)
+            if 2 * len(unreachable_tokens(vocabulary, spec)) > len(vocabulary.tokens) - spec.first_ordinary_id:
+                # Almost all text would become <unk>, and training would look fine.
+                raise UserError(unreachable_report(vocabulary, spec))
         else:
             vocabulary = learn_vocabulary(lines, spec)
     except UserError as error:
         raise UserError(f"{side}: {error}") from None
     return TextFeatures(spec, vocabulary)
+
+
+def unreachable_report(vocabulary: Vocabulary, spec: TextSpec) -> str:
+    """Returns a line about the tokens that text never gives because it is normalized; empty if there are none."""
+    lost = unreachable_tokens(vocabulary, spec)
+    if not lost:
+        return ""
+    count = len(vocabulary.tokens) - spec.first_ordinary_id
+    return (
+        f"{spec.vocabulary or 'vocabulary'}: {len(lost):,} of {count:,} tokens are never used, as normalization "
+        f"{spec.normalization}{' and lowercase' if spec.lowercase else ''} change them, such as {lost[0]!r}"
+    )
 
 
 def some_text(features: TextFeatures, start: int = 0) -> str:

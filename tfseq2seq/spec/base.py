@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +17,11 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 # CTC and transducers emit the blank where they emit no token. It can have the id of <pad>, as no transcript has <pad>.
 BLANK = PAD
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
+
+# TensorFlow has no larger integers.
+_TOO_LARGE = 2**63
+# Models compute in float32, where larger numbers are infinite.
+_LARGEST_FLOAT = 3.4e38
 
 # The needs that a setting or a kind can have. The kinds in a recipe fulfill them (`Spec.provides`).
 NEEDS = {
@@ -89,11 +95,20 @@ class Spec:
                 key = field.name if index is None else f"{field.name}[{index}]"
                 if isinstance(entry, float) and not math.isfinite(entry):
                     raise SpecError(key, f"must be a finite number, got {entry}")
+                if isinstance(entry, float) and abs(entry) > _LARGEST_FLOAT:
+                    raise SpecError(key, f"must be at most {_LARGEST_FLOAT:g} in size, as a float32, got {entry:g}")
+                if isinstance(entry, int) and abs(entry) >= _TOO_LARGE:
+                    raise SpecError(key, f"must be below 2^63, got a number of {entry.bit_length()} bits")
                 if low is not None and entry < low:
                     raise SpecError(key, f"must be at least {low:g}, got {entry}")
                 if high is not None and entry > high:
                     raise SpecError(key, f"must be at most {high:g}, got {entry}")
         self.check()
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            for entry in value if isinstance(value, tuple) else [value]:
+                if isinstance(entry, str):
+                    _check_text(field.name, entry)
 
     def check(self) -> None:
         """Checks values of several fields together. Subclasses override it.
@@ -101,6 +116,14 @@ class Spec:
         Raises:
             SpecError: the values do not go together.
         """
+
+
+def _check_text(key: str, text: str) -> None:
+    """Raises `SpecError` for text that no file name, token or message can have."""
+    odd = next((letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs")), "")
+    if odd:
+        kind = "lone surrogates" if "\ud800" <= odd <= "\udfff" else "control characters"
+        raise SpecError(key, f"must not have {kind}, got {ascii(text)[:100]}")
 
 
 def register_kind(kind: type) -> type:

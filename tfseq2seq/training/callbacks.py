@@ -33,6 +33,9 @@ class Position(keras.callbacks.Callback):
     Args:
         run: the run.
         step: the number of previous training steps.
+
+    Attributes:
+        values: what the last evaluation logs, composed by `Progress`.
     """
 
     def __init__(self, run: Run, step: int):
@@ -41,6 +44,7 @@ class Position(keras.callbacks.Callback):
         self.batches = step * self.spec.optimizer.accumulate
         self.began = time.monotonic()
         self.finished = step >= self.spec.steps
+        self.values: dict[str, Any] = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.model.sampling is not None:
@@ -84,7 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
         run: the run, which the checkpoints belong to.
-        position: the callback that counts training steps.
+        position: the callback that counts training steps, and has the values that `Progress` composed.
         saved: the progress of a run that is resumed, or an empty mapping.
     """
 
@@ -101,6 +105,7 @@ class Checkpoints(keras.callbacks.Callback):
         step, score = self.position.step, float((logs or {})[self.key])
         if not math.isfinite(score):
             self.model.stop_training = self.position.finished = True
+            self._log()
             rich.console.Console(stderr=True).print(
                 f"step {step}: {self.key} must be finite, got {score}. Training stops, and the last good checkpoint is "
                 "kept. Try a lower learning rate, a longer warmup or training.optimizer.clip_norm.",
@@ -129,15 +134,22 @@ class Checkpoints(keras.callbacks.Callback):
             "monitor": self.key,
             "kept": self.kept,
             "without_progress": self.without_progress,
+            # If the process is killed before the values are logged, the resumed run logs them.
+            **({"metrics": self.position.values} if self.position.values else {}),
         }
         self.run.save_resume(self.model, progress)
         self.run.save_progress(progress)
+        self._log()
         if self.spec.patience and self.without_progress >= self.spec.patience:
             self.model.stop_training = self.position.finished = True
 
+    def _log(self) -> None:
+        if self.position.values:
+            self.run.log(self.position.values)
+
 
 class Progress(keras.callbacks.Callback):
-    """Shows the progress, and writes metrics.jsonl.
+    """Shows the progress, and composes the line of metrics.jsonl, which `Checkpoints` writes.
 
     It prints a line per evaluation. On a terminal it also shows a bar with loss, tokens per second and remaining time.
 
@@ -196,7 +208,7 @@ class Progress(keras.callbacks.Callback):
         }
         if "val_nll" in values:
             values["val_perplexity"] = math.exp(min(values["val_nll"], 100.0))
-        self.run.log(values)
+        self.position.values = values
         parts = [f"step {self.position.step:,}", f"loss {values.get('loss', math.nan):.3f}"]
         parts += [
             f"{name} {value:.3f}" for name, value in values.items() if name.startswith("val_") and name != "val_loss"

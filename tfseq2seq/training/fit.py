@@ -15,10 +15,12 @@ import tensorflow as tf
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import check_monitor
 from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.files import full_disk
 from tfseq2seq.models.seq2seq import count_parameters
-from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target
+from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target, training_lock
 from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
+from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
@@ -49,7 +51,17 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
-    run = _resumed(recipe, folder) if resume else None
+    with contextlib.ExitStack() as lock:
+        return _train(recipe, folder, resume, log, lock)
+
+
+def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: contextlib.ExitStack) -> Run:
+    """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
+    run = None
+    if resume:
+        run = _resumed(recipe, folder)
+        lock.enter_context(training_lock(folder))
+        run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
@@ -57,6 +69,9 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
+    for side, features in (("source", run.source.features), ("target", run.target)):
+        if features is not None and (report := unreachable_report(features.vocabulary, features.spec)):
+            log(f"{side}: {report}")
 
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)
@@ -76,6 +91,9 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     log(f"model: {count_parameters(model):,} parameters")
     if not resume:
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.enter_context(training_lock(folder))
+        run.sweep()
         Run.create(folder, recipe, run.source, run.target)
     score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
     fit(
@@ -140,7 +158,8 @@ def fit(
         callbacks.append(Pruning(spec.pruning, step, spec.optimizer.accumulate))
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
-    callbacks.append(Checkpoints(run, position, progress))
+    # The checkpoint has the values that the progress composes.
+    callbacks += [Progress(run, position), Checkpoints(run, position, progress)]
     if spec.schedule.name == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -154,14 +173,14 @@ def fit(
         )
     if spec.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    with _explain_xla_errors(spec.jit):
+    with _explain_xla_errors(spec.jit), _explain_full_disk(run):
         model.fit(
             batches,
             steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
             epochs=-(-spec.steps // spec.evaluate_every),
             initial_epoch=step // spec.evaluate_every,
             validation_data=validation,
-            callbacks=[*callbacks, Progress(run, position)],
+            callbacks=callbacks,
             shuffle=False,
             verbose=0,
         )
@@ -178,6 +197,19 @@ def _explain_xla_errors(jit: bool) -> Iterator[None]:
         reason = next((line for line in str(error).splitlines() if "XLA" in line), "no reason given").strip()
         raise UserError(
             f"training.jit: XLA cannot compile this model: {reason[:200]} Set training.jit to false"
+        ) from None
+
+
+@contextlib.contextmanager
+def _explain_full_disk(run: Run) -> Iterator[None]:
+    """Raises `UserError` for errors inside that mean that TensorFlow cannot write its logs."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not (reason := full_disk(error)):
+            raise
+        raise UserError(
+            f"{run.folder}: cannot be written ({reason}); make room, and continue the run with --resume"
         ) from None
 
 
