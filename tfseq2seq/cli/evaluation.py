@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import one_line, report
+from tfseq2seq.cli.exit import one_line, report, warn
 from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
 from tfseq2seq.cli.options import (
     COUNT,
@@ -109,6 +109,7 @@ def evaluate(
         request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
         inputs = read_inputs(opened[0].recipe.source, request)
         faults = inputs.faults
+        warn(inputs.warnings)
         if manifest:
             answers = [inputs.references]
         else:

@@ -30,6 +30,12 @@ def report(faults: Sequence[tuple[int, str]]) -> None:
         sys.exit(USAGE_ERROR)
 
 
+def warn(messages: Sequence[str]) -> None:
+    """Writes a line to standard error for each thing that the user should know about outputs that are there."""
+    for message in messages:
+        _tell(f"warning: {message}")
+
+
 def _tell(message: str) -> None:
     click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import one_line, report
+from tfseq2seq.cli.exit import one_line, report, warn
 from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
@@ -106,6 +106,7 @@ def generate(
 
         exported = format_of(folder).open(folder, batch, workers)
         inputs = read_inputs(exported.source.spec, request)
+        warn(inputs.warnings)
         found = exported.generate(inputs.values) if inputs.values else []
         _write(_lines(found, scores), output)
         report(inputs.faults)
@@ -118,6 +119,7 @@ def generate(
         require(recipe, "source", "--prefix")
         require(recipe, "autoregressive", "--prefix")
     inputs = read_inputs(recipe.source, request)
+    warn(inputs.warnings)
     if timed:
         _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
     else:

@@ -43,12 +43,14 @@ class ShardReport:
         utterances: the number of utterances in the files.
         seconds: the total duration of the utterances in seconds.
         faults: the name and the error message, with the file, of each utterance that could not be read.
+        warnings: the same of each utterance that was read and is not complete.
     """
 
     shards: tuple[Path, ...]
     utterances: int
     seconds: float
     faults: tuple[tuple[str, str], ...]
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def write_shards(
@@ -68,7 +70,7 @@ def write_shards(
         folder: the folder to write to. It is created if it does not exist, and must not have shards.
         rate: the sample rate of the shards in Hz.
         shard_seconds: a shard ends after the utterance with which it reaches this duration in seconds.
-        log: called with a line for each skipped utterance, and with a summary at the end.
+        log: called with a line for each utterance that is skipped or not complete, and with a summary at the end.
         progress: whether to show a progress bar on standard error. None shows it if standard error is a terminal.
 
     Raises:
@@ -94,11 +96,16 @@ def write_shards(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
-    report = ShardReport(tuple(folder / name for name in names), count, seconds, tuple(faults.found))
+    shards = tuple(folder / name for name in names)
+    report = ShardReport(shards, count, seconds, tuple(faults.found), tuple(faults.warnings))
     if log is not None:
         for _, message in report.faults:
             log(message)
-        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} skipped")
+        for _, message in report.warnings:
+            log(f"warning: {message}")
+        incomplete = f", {len(report.warnings)} incomplete" if report.warnings else ""
+        skipped = f"{len(report.faults)} skipped{incomplete}"
+        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {skipped}")
     return report
 
 
