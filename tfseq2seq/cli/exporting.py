@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import report, warn
+from tfseq2seq.cli.exit import report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Request, read_inputs
 from tfseq2seq.cli.options import POSITIVE, run_options, split_option
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
@@ -177,5 +177,6 @@ def verify(
         click.echo(str(verdict))
         for number, own, other in verdict.differing:
             click.echo(f"  input {number}: run {own!r}, exported model {other!r}")
+    warn_of_cut(verdicts[0].cut if verdicts else (), opened[0].recipe.search)
     if not all(verdict.passed for verdict in verdicts):
         sys.exit(1)

@@ -59,8 +59,8 @@ class SpeechReport:
             if names:
                 text += f"; {len(names):,} left out because they {reason} ({_first(names)})"
         if self.incomplete:
-            text += f"; warning: of {len(self.incomplete):,} the recording is not all that it should be"
-            text += f" ({_first(self.incomplete)})"
+            count = f"{len(self.incomplete):,} recordings"
+            text += f"; warning: {count} are cut off or followed by another ({_first(self.incomplete)})"
         return text
 
 
