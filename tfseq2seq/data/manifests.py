@@ -240,9 +240,11 @@ def _json_rows(path: Path) -> _Rows:
 def _json_object(line: str, location: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        # A ValueError that is no JSONDecodeError: Python reads no integers of more than 4,300 digits.
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{location}: not valid JSON ({error})") from None
+    except ValueError:
+        # Python converts no more digits, which would take time with their square.
+        raise UserError(f"{location}: a number must have at most 4,300 digits, got more") from None
     if not isinstance(row, dict):
         raise UserError(f"{location}: expected a JSON object")
     return row
