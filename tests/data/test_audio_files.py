@@ -298,7 +298,14 @@ def test_an_mp3_file_without_a_header_of_its_length(tmp_path):
 
 
 JOINED = [("WAV", "PCM_16"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"), ("RF64", "PCM_16"), ("FLAC", "PCM_16")]
-JOINED += [("OGG", "VORBIS"), ("OGG", "OPUS"), ("AIFF", "PCM_16"), ("W64", "PCM_16"), ("AU", "PCM_16")]
+JOINED += [
+    ("MP3", "MPEG_LAYER_III"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("AIFF", "PCM_16"),
+    ("W64", "PCM_16"),
+    ("AU", "PCM_16"),
+]
 
 
 @pytest.mark.parametrize(("form", "subtype"), JOINED)

@@ -14,7 +14,6 @@ from tfseq2seq.features.wav import MAGICS
 # The beginning of a FLAC file: its mark, and the header of the block STREAMINFO of 34 bytes.
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22", re.DOTALL)
 _OGG_BEGINS, _OGG_ENDS = 2, 4
-_MP3_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 # Kilobits per second by version and layer, for the indices 1 to 14 of an MPEG audio header (ISO 11172-3 and 13818-3).
 _BIT_RATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -27,7 +26,7 @@ _BIT_RATES = {
 
 def first_recording(contents: bytes, format_name: str) -> bytes:
     """Returns a file without a second recording that follows the first one."""
-    starts = {"FLAC": _second_flac, "Ogg": _second_ogg, "Ogg Opus": _second_ogg}
+    starts = {"FLAC": _second_flac, "Ogg": _second_ogg, "Ogg Opus": _second_ogg, "MP3": _second_mp3}
     start = starts.get(format_name, _second_sized)(contents)
     return contents[:start] if start else contents
 
@@ -131,14 +130,35 @@ def tag_size(contents: bytes) -> int:
     return 10 + sum((byte & 0x7F) << (7 * power) for power, byte in enumerate(reversed(contents[6:10])))
 
 
+def _frames_end(contents: bytes, most: int) -> tuple[int, int]:
+    """Returns where the first complete frames that follow each other end, and how many there are; at most `most`."""
+    index, count = tag_size(contents), 0
+    while count < most and (frame := mp3_frame(contents[index : index + 4])) and frame.size:
+        if index + frame.size > len(contents):
+            break
+        index, count = index + frame.size, count + 1
+    return index, count
+
+
+def _second_mp3(contents: bytes) -> int:
+    """Returns where a file begins after the frames that the first one declares. Without a number, decoders go on."""
+    begin = tag_size(contents)
+    declared = _declared_by_xing(contents[begin : begin + 200])
+    end, count = _frames_end(contents, declared + 1) if declared else (0, 0)
+    if count <= declared or not declared:
+        return 0
+    follows = contents[end : end + 3] == b"ID3" or mp3_frame(contents[end : end + 4])
+    return end if follows else 0
+
+
 def _missing_of_mp3(contents: bytes, seconds: float) -> str:
-    index = tag_size(contents)
-    first = mp3_frame(contents[index : index + 4])
+    begin = tag_size(contents)
+    first = mp3_frame(contents[begin : begin + 4])
     if first is None:
         return ""
-    count, declared = 0, _declared_by_xing(contents[index : index + 200])
-    while (frame := mp3_frame(contents[index : index + 4])) and frame.size and index + frame.size <= len(contents):
-        index, count = index + frame.size, count + 1
+    declared = _declared_by_xing(contents[begin : begin + 200])
+    index, count = _frames_end(contents, len(contents))
+    frame = mp3_frame(contents[index : index + 4])
     cut = frame is not None and frame.size > 0
     if declared and (cut or index == len(contents)) and count - 1 < declared:
         return f"ends after {seconds:.3f} of {declared * first.samples / first.rate:.3f} s"

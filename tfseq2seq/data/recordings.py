@@ -192,8 +192,8 @@ def filter_utterances(
     unreadable, incomplete = (
         tuple(f"{utterance}: {message}" for utterance, message in noted) for noted in (faults.found, faults.warnings)
     )
-    names = (tuple(names) for names in left_out[_EMPTY:])
-    report = SpeechReport(kept, seconds, tokens, unreadable, *names, incomplete=incomplete)
+    empty, short, long, wordy, tight = (tuple(names) for names in left_out[_EMPTY:])
+    report = SpeechReport(kept, seconds, tokens, unreadable, empty, short, long, wordy, tight, incomplete)
     if not kept:
         raise UserError(f"{name}: no utterance is left to use: {report}")
     chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
