@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,9 @@ def test_formats(form, subtype, channels):
         pytest.skip("it has one channel")
     contents = packed(tone(channels=channels), 8000, form, subtype)
     expected, rate = by_soundfile(contents)
-    found = decode_audio(contents, "file", rate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode_audio(contents, "file", rate)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING if form == "MP3" else 0)
 
@@ -269,6 +272,8 @@ def heard(contents, **stretch):
         ("AIFF", "PCM_16", 0.5, r"ends after 1\.24\d s; 20027 bytes are missing"),
         ("W64", "PCM_16", 0.5, r"ends after 1\.24\d s; 20052 bytes are missing"),
         ("AU", "PCM_16", 0.5, r"ends after 1\.24\d s; 20012 bytes are missing"),
+        ("CAF", "PCM_16", 0.999, r"ends after 2\.49\d s; \d+ bytes are missing"),
+        ("NIST", "PCM_16", 0.5, r"ends after 1\.\d+ s; 20512 bytes are missing"),
     ],
 )
 def test_a_file_that_is_cut_off_is_read_with_a_warning(form, subtype, part, warning):
@@ -299,6 +304,8 @@ def test_an_mp3_file_without_a_header_of_its_length(tmp_path):
 
 JOINED = [("WAV", "PCM_16"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"), ("RF64", "PCM_16"), ("FLAC", "PCM_16")]
 JOINED += [
+    ("CAF", "PCM_16"),
+    ("NIST", "PCM_16"),
     ("MP3", "MPEG_LAYER_III"),
     ("OGG", "VORBIS"),
     ("OGG", "OPUS"),

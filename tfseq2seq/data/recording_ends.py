@@ -191,7 +191,34 @@ def _sized_end(contents: bytes) -> int | None:
         order = "big" if magic == b".snd" else "little"
         start, size = number(4, 4, order), number(8, 4, order)
         return None if size in (0, 0xFFFFFFFF) else start + size
+    if magic == b"caff":
+        return _caf_end(contents)
+    if magic == b"NIST":
+        return _sphere_end(contents)
     return None
+
+
+def _caf_end(contents: bytes) -> int | None:
+    """Returns where the chunks of a Core Audio file end. Only the samples may have no size."""
+    index = 8
+    while index < len(contents) and (name := contents[index : index + 4]) != b"caff":
+        size = int.from_bytes(contents[index + 4 : index + 12], "big", signed=True)
+        if size < 0:
+            return None
+        index += 12 + size
+        if name == b"data" and index > len(contents):
+            return index
+    # Some writers declare more than there is of a chunk that holds no samples.
+    return min(index, len(contents))
+
+
+def _sphere_end(contents: bytes) -> int | None:
+    """Returns where the samples of a NIST SPHERE file end by the numbers in its header, which is text."""
+    fields = dict(re.findall(rb"^(\w+) -i (\d{1,15})$", contents[:1024], re.MULTILINE))
+    head, counts = contents[8:16].strip(), [fields.get(b"sample_count", b""), fields.get(b"sample_n_bytes", b"")]
+    if not head.isdigit() or not all(counts):
+        return None
+    return int(head) + int(counts[0]) * int(counts[1]) * int(fields.get(b"channel_count", b"1"))
 
 
 def _second_sized(contents: bytes) -> int:

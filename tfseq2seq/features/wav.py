@@ -59,9 +59,62 @@ def decode_wav(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         fault: string scalar, empty if the file was decoded. Otherwise one line in English with the reason; then there
             are no samples (shape [0, 1]), and the rate is 0. No content of a file raises an exception.
     """
+    samples, rate, fault, _ = read_wav(contents)
+    return samples, rate, fault
+
+
+def read_wav(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the results of `decode_wav` and the one of `wav_warning`; a file that is not decoded has no warning."""
+    contents, length, header = _opened(contents)
+    samples, rate, fault = _decoded(contents, length, header)
+    return samples, rate, fault, tf.where(fault == b"", _warning(header), b"")
+
+
+def wav_warning(contents: Any) -> tf.Tensor:
+    """Tells what of a WAV file is missing, or comes after its end and is not read.
+
+    Args:
+        contents: string scalar, the bytes of the file.
+
+    Returns:
+        String scalar, one line in English; empty if the recording is complete and alone. Where the size of the data is
+        not declared, as in a stream, nothing is missing.
+    """
+    contents, _, header = _opened(contents)
+    is_wav = _is_wav(tf.strings.substr(contents, 0, 12)) & header.has_data
+    return tf.where(is_wav, _warning(header), b"")
+
+
+def wav_coding(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the format tag, int64 scalar, of the samples of a WAV file, and whether `decode_wav` supports it, bool.
+
+    A file without a complete header counts as supported, because `decode_wav` tells what is wrong with it.
+    """
+    _, _, header = _opened(contents)
+    tag, *_, coding = _format(header)
+    return tag, (coding >= 0) | ~header.has_data | (tf.strings.length(header.layout) < 16)
+
+
+def mono(samples: Any) -> tf.Tensor:
+    """Returns the mean [N] of the channels of samples [N, C]."""
+    return tf.reduce_mean(tf.convert_to_tensor(samples, tf.float32), axis=-1)
+
+
+def rate_fault(rate: Any) -> tf.Tensor:
+    """Returns the error message, a string scalar, for a sample rate that is not supported."""
+    shown = tf.strings.as_string(rate)
+    return tf.strings.join([f"the sample rate must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz, got ", shown, " Hz"])
+
+
+def _opened(contents: Any) -> tuple[tf.Tensor, tf.Tensor, _Header]:
+    """Returns the bytes of a file as a tensor, their number, and the header."""
     contents = tf.convert_to_tensor(contents, tf.string)
     length = tf.cast(tf.strings.length(contents), tf.int64)
-    header = _header(contents, length)
+    return contents, length, _header(contents, length)
+
+
+def _decoded(contents: tf.Tensor, length: tf.Tensor, header: _Header) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns samples, rate and fault of `decode_wav`."""
     tag, channels, rate, width, coding = _format(header)
     frame = tf.maximum(channels * width, 1)
     frames = header.size // frame
@@ -95,19 +148,8 @@ def decode_wav(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return tf.clip_by_value(samples, -1.0, _LARGEST_BELOW_ONE), tf.where(valid, tf.cast(rate, tf.int32), 0), fault
 
 
-def wav_warning(contents: Any) -> tf.Tensor:
-    """Tells what `decode_wav` does not read of a WAV file that it decodes: what is missing, or comes after the end.
-
-    Args:
-        contents: string scalar, the bytes of the file.
-
-    Returns:
-        String scalar, one line in English; empty if the recording is complete and alone. Where the size of the data is
-        not declared, as in a stream, nothing is missing.
-    """
-    contents = tf.convert_to_tensor(contents, tf.string)
-    length = tf.cast(tf.strings.length(contents), tf.int64)
-    header = _header(contents, length)
+def _warning(header: _Header) -> tf.Tensor:
+    """Returns the message of `wav_warning`."""
     _, channels, rate, width, coding = _format(header)
     # Of a coding of blocks only the mean number of bytes per second is known.
     per_second = tf.where(coding < 0, _number(header.layout, 8, 4, header.big), channels * width * rate)
@@ -117,33 +159,7 @@ def wav_warning(contents: Any) -> tf.Tensor:
     )
     missing = tf.strings.as_string(header.declared - header.size)
     ends = tf.strings.join(["ends after ", seconds, " of ", declared, " s; ", missing, " bytes are missing"])
-    return _first_fault(
-        (~_is_wav(tf.strings.substr(contents, 0, 12)) | ~header.has_data, ""),
-        (header.cut, ends),
-        (header.another, ANOTHER),
-    )
-
-
-def wav_coding(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the format tag, int64 scalar, of the samples of a WAV file, and whether `decode_wav` supports it, bool.
-
-    A file without a complete header counts as supported, because `decode_wav` tells what is wrong with it.
-    """
-    contents = tf.convert_to_tensor(contents, tf.string)
-    header = _header(contents, tf.cast(tf.strings.length(contents), tf.int64))
-    tag, *_, coding = _format(header)
-    return tag, (coding >= 0) | ~header.has_data | (tf.strings.length(header.layout) < 16)
-
-
-def mono(samples: Any) -> tf.Tensor:
-    """Returns the mean [N] of the channels of samples [N, C]."""
-    return tf.reduce_mean(tf.convert_to_tensor(samples, tf.float32), axis=-1)
-
-
-def rate_fault(rate: Any) -> tf.Tensor:
-    """Returns the error message, a string scalar, for a sample rate that is not supported."""
-    shown = tf.strings.as_string(rate)
-    return tf.strings.join([f"the sample rate must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz, got ", shown, " Hz"])
+    return _first_fault((header.cut, ends), (header.another, ANOTHER))
 
 
 class _Header(NamedTuple):

@@ -13,7 +13,7 @@ from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_corpora
 from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.features.wav import decode_wav, wav_warning
+from tfseq2seq.features.wav import read_wav
 from tfseq2seq.files import expanded_path, write_wave
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.padding import padded_rows
@@ -119,8 +119,7 @@ class AudioSource(Source, reads=AudioSpec):
 
         def decoded(wav: Any) -> tuple[Sequence[Any], dict[str, Any]]:
             def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-                samples, rate, fault = decode_wav(contents)
-                warning = tf.where(tf.equal(fault, ""), wav_warning(contents), "")
+                samples, rate, fault, warning = read_wav(contents)
                 return standardized(samples, rate, self.spec.sample_rate), fault, warning
 
             message = tf.TensorSpec([], tf.string)
