@@ -57,6 +57,7 @@ def test_training_from_shards(tfseq2seq, done, speech_recipe, morse, tmp_path):
 def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, tmp_path):
     names = [written(tmp_path / f"{index}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for index in range(6)]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / names[0]).write_bytes((tmp_path / names[0]).read_bytes()[:-4])
     rows = [f"{name}\tE T" for name in names[:3]]
     rows += [f"{names[3]}\t", f"{names[4]}\t{'E' * 40}", f"{names[5]}\tE", "broken.wav\tE"]
     manifest = tmp_path / "manifest.tsv"
@@ -66,6 +67,8 @@ def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, 
     code, _, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
     assert code == 0 and "no alignment" in errors and "have no text" in errors
     assert "cannot be read" in errors and "broken.wav" in errors
+    told = f"0.wav: {tmp_path / '0.wav'}: ends after 0.500 of 0.500 s; 4 bytes are missing"
+    assert f"warning: 1 cut off or followed by another recording ({told})" in errors
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------------

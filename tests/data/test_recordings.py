@@ -95,7 +95,7 @@ def test_incomplete_recordings_are_kept_counted_and_named():
     faults.warn(0, "first", "first.wav: ends after 0.500 of 2.000 s")
     report = filtered(faults=faults)[1]
     assert report.kept == 3 and report.incomplete == ("first: first.wav: ends after 0.500 of 2.000 s",)
-    told = "; warning: 1 recordings are cut off or followed by another (first: first.wav: ends after 0.500 of 2.000 s)"
+    told = "; warning: 1 cut off or followed by another recording (first: first.wav: ends after 0.500 of 2.000 s)"
     assert str(report).endswith(told)
 
 

@@ -59,8 +59,8 @@ class SpeechReport:
             if names:
                 text += f"; {len(names):,} left out because they {reason} ({_first(names)})"
         if self.incomplete:
-            count = f"{len(self.incomplete):,} recordings"
-            text += f"; warning: {count} are cut off or followed by another ({_first(self.incomplete)})"
+            count = f"{len(self.incomplete):,} cut off or followed by another recording"
+            text += f"; warning: {count} ({_first(self.incomplete)})"
         return text
 
 
