@@ -269,6 +269,8 @@ def test_a_stream_on_standard_input_ends_with_what_the_file_gives(done, tfseq2se
     # What is found along the way grows to the final text.
     assert expected[0] and errors.splitlines()[-1] in expected[0]
     assert tfseq2seq("stream", "--run", run, BEST, "--quiet", stdin=content) == (0, output, "")
+    short = tfseq2seq("stream", "--run", run, BEST, "--quiet", "--set=search.max_length=1", stdin=content)
+    assert "warning: 1 of 1 outputs reached search.max_length=1 and may be cut; raise it with --set" in short[2]
     assert "standard input: must contain samples of two bytes" in refused(
         "stream", "--run", run, "--quiet", stdin=b"abc"
     )

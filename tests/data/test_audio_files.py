@@ -1,5 +1,6 @@
 """Every recording becomes the same mono samples whichever way it is read, or is refused with a line that names it."""
 
+import contextlib
 import io
 import os
 import re
@@ -232,6 +233,18 @@ def test_faults(index):
 def test_faults_without_soundfile(index, without_soundfile):
     contents, reason = FAULTS[index]
     assert any(word in fault_of(contents) for word in (reason, "truncated"))
+
+
+@pytest.mark.parametrize(("form", "subtype"), [pair for pair in FORMATS + OTHERS if pair[0] != "WAV"])
+def test_no_damage_ends_in_a_traceback(form, subtype, capfd):
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(packed(NOISE[:2000], 8000, form, subtype), np.uint8)
+    for count in range(20):
+        damaged = whole.copy()
+        damaged[rng.integers(0, 100, 4)] = rng.integers(0, 256, 4)
+        with contextlib.suppress(UserError), warnings.catch_warnings(action="ignore"):
+            decode_audio(damaged[: None if count % 2 else rng.integers(len(whole))].tobytes(), "file", 8000)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -7,6 +7,7 @@ by soundfile, which reads those of libsndfile. Without it, tensorflow-io decodes
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -315,7 +316,7 @@ def _other_format(contents: bytes) -> str:
     """Returns the name of a format that libsndfile detects."""
     if (soundfile := _soundfile()) is not None:
         try:
-            return str(soundfile.info(io.BytesIO(contents)).format)
+            return str(soundfile.info(_Bytes(contents)).format)
         except (soundfile.LibsndfileError, ValueError):
             pass
     raise UserError(
@@ -333,10 +334,22 @@ def _soundfile() -> Any:
     return soundfile
 
 
+class _Bytes(io.BytesIO):
+    """A file in memory for soundfile, which prints the traceback of an exception that its file raises.
+
+    In damaged files libsndfile seeks places before the first byte.
+    """
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with contextlib.suppress(ValueError, OverflowError):
+            super().seek(offset, whence)
+        return self.tell()
+
+
 def _by_soundfile(contents: bytes, format_name: str) -> tuple[np.ndarray, int, str]:
     soundfile = _soundfile()
     try:
-        opened = io.BytesIO(contents)
+        opened = _Bytes(contents)
         with soundfile.SoundFile(opened) as file:
             rate = file.samplerate
             blocks, cut = _blocks(file, lambda: opened.tell() == len(contents), soundfile.LibsndfileError)

@@ -41,7 +41,8 @@ def missing(contents: bytes, format_name: str, frames: int, rate: int, cut: bool
         rate: the sample rate in Hz.
         cut: whether the decoder found the file to end within some of them.
     """
-    seconds = frames / max(rate, 1)
+    rate = max(rate, 1)
+    seconds = frames / rate
     if format_name == "FLAC":
         declared = declared_frames(contents)
         if declared > frames:
