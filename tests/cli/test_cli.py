@@ -26,10 +26,17 @@ def test_generate_has_a_line_for_each_line(generated_lines):
     assert len({text for _, _, text in generated_lines}) > 3
 
 
+def warning_of(generated_lines):
+    """What is told of the outputs that have as many tokens as they may have, 5 with <eos>."""
+    count = sum(len(text.split()) == 4 for _, _, text in generated_lines)
+    told = f"{count} of 6 outputs reached search.max_length=5 and may be cut"
+    return f"tfseq2seq: warning: {told}; raise it with --set search.max_length=10\n" if count else ""
+
+
 def test_generate_keeps_the_order_from_file_to_file(tfseq2seq, lively, lines, tmp_path, generated_lines):
     source, output = lines("source", reversed(SOURCES)), tmp_path / "new" / "output"
     done = tfseq2seq("generate", *lively, BEST, "--batch", 2, "--input", source, "--output", output)
-    assert done == (0, "", "")
+    assert done == (0, "", warning_of(generated_lines))
     assert read_lines(output)[::-1] == [text for _, _, text in generated_lines]
 
 
@@ -51,7 +58,7 @@ def test_n_best_lines_that_begin_with_the_prefix(tfseq2seq, lively, lines):
     arguments = ["generate", *lively, "--prefix", lines("prefix", prefixes)]
     code, output, errors = tfseq2seq(*arguments, stdin="\n".join([*SOURCES, ""]).encode())
     found = output.split("\n")
-    assert (code, errors, found.pop(), len(found)) == (0, "", "", 2 * len(SOURCES))
+    assert (code, errors.count("\n"), found.pop(), len(found)) == (0, 1, "", 2 * len(SOURCES))
     assert found[2:4] == ["", ""] and found[6] != found[7]
     for index, prefix in enumerate(prefixes[:-1]):
         for text in found[2 * index : 2 * index + 2]:
@@ -82,7 +89,8 @@ def test_evaluate_generates_and_scores(tfseq2seq, lively, lines, tmp_path, gener
     code, output, errors = tfseq2seq(
         "evaluate", *lively, BEST, "--source", source, "--output", kept, "--batch", 2, *common
     )
-    assert (code, errors) == (0, "") and output.startswith("exact_match = 83.33 (") and output.count("\n") == 1
+    assert (code, errors) == (0, warning_of(generated_lines))
+    assert output.startswith("exact_match = 83.33 (") and output.count("\n") == 1
     assert read_lines(kept) == [text for _, _, text in generated_lines]
 
     again = tfseq2seq("evaluate", "--hypotheses", kept, *common)
@@ -176,13 +184,14 @@ def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, code)
 
     def compare(folder, model, texts, batches, tolerance, drop):
         assert (folder, texts, batches, tolerance, drop) == ("served/1", ["a", "b"], (1, 7), 1e-3, 0.1)
-        return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1)]
+        return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1, cut=(bool(code), False))]
 
     monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
     monkeypatch.setattr("tfseq2seq.cli.exporting.open_predictor", lambda *_: None)
     arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
     found, output, errors = tfseq2seq(*arguments)
-    assert (found, errors) == (code, "")
+    warning = "tfseq2seq: warning: 1 of 2 outputs reached search.max_length=16 and may be cut; raise it with --set "
+    assert (found, errors) == (code, f"{warning}search.max_length=32\n" if code else "")
     assert ("2 of 2 texts identical" in output) == (code == 0)
     assert ("input 1: run 'x', exported model 'y'" in output) == bool(code)
 

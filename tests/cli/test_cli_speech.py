@@ -1,6 +1,7 @@
 """The commands on speech, from manifest to exported model, on a little generated Morse code."""
 
 import json
+import re
 import shutil
 import wave
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_training_from_shards(tfseq2seq, done, speech_recipe, morse, tmp_path):
 def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, tmp_path):
     names = [written(tmp_path / f"{index}.wav", 0.3 * np.sin(np.arange(4000) * 0.4)).name for index in range(6)]
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / names[0]).write_bytes((tmp_path / names[0]).read_bytes()[:-4])
     rows = [f"{name}\tE T" for name in names[:3]]
     rows += [f"{names[3]}\t", f"{names[4]}\t{'E' * 40}", f"{names[5]}\tE", "broken.wav\tE"]
     manifest = tmp_path / "manifest.tsv"
@@ -66,6 +68,8 @@ def test_training_counts_and_names_what_it_leaves_out(tfseq2seq, speech_recipe, 
     code, _, errors = tfseq2seq("train", tmp_path / "recipe.json", "--run", tmp_path / "run")
     assert code == 0 and "no alignment" in errors and "have no text" in errors
     assert "cannot be read" in errors and "broken.wav" in errors
+    told = f"0.wav: {tmp_path / '0.wav'}: ends after 0.500 of 0.500 s; 4 bytes are missing"
+    assert f"warning: 1 cut off or followed by another recording ({told})" in errors
 
 
 # ---- outputs --------------------------------------------------------------------------------------------------------
@@ -153,6 +157,55 @@ def test_recordings_pack_to_padded_batches():
     assert length.numpy().tolist() == [3, 1] and audio.dtype == tf.float32
 
 
+def test_recordings_that_are_not_complete_are_answered_with_a_warning(tfseq2seq, speech_run, recordings, tmp_path):
+    run, whole = speech_run("ctc"), recordings[0].read_bytes()
+    cut, joined, empty = (tmp_path / name for name in ("cut.wav", "joined.wav", "empty.wav"))
+    cut.write_bytes(whole[: 44 + 8000])
+    joined.write_bytes(whole + recordings[1].read_bytes())
+    # Closed, without samples, and with a comment behind them.
+    empty.write_bytes(b"RIFF" + (54).to_bytes(4, "little") + whole[8:40] + bytes(4) + b"LIST\x0a\0\0\0INFOISFT\0\0")
+    code, output, errors = tfseq2seq("generate", "--run", run, BEST, recordings[0], cut, joined)
+    texts = output.splitlines()
+    assert code == 0 and len(texts) == 3 and texts[2] == texts[0] and texts[1]
+    seconds, missing = (len(whole) - 44) / 16000, len(whole) - 44 - 8000
+    assert errors.splitlines() == [
+        f"tfseq2seq: warning: {cut}: ends after 0.500 of {seconds:.3f} s; {missing} bytes are missing",
+        f"tfseq2seq: warning: {joined}: holds another recording after its end, which is not read",
+    ]
+    code, output, errors = tfseq2seq("generate", "--run", run, BEST, empty)
+    assert (code, output, errors) == (2, "\n", f"tfseq2seq: {empty}: the WAV file has no samples\n")
+
+    manifest = tmp_path / "manifest.tsv"
+    manifest.write_text("path\ttext\ncut.wav\tE\njoined.wav\tE\n")
+    code, _, errors = tfseq2seq("evaluate", "--run", run, "--manifest", manifest, "--bootstrap", "0")
+    assert code == 0 and f"{cut}: ends" in errors and f"{joined}: holds" in errors
+    code, _, errors = tfseq2seq("data", "shard", manifest, tmp_path / "shards", "--rate", "8000")
+    assert code == 0 and f"warning: {cut}: ends after 0.500 of" in errors and "0 skipped, 2 incomplete" in errors
+    options = ["--count", "1", "--least", "1", "--most", "1", "--rate", "8000"]
+    code, _, errors = tfseq2seq("data", "join", manifest, tmp_path / "join", *options)
+    assert code == 0 and f"warning: {joined}: holds another recording" in errors
+
+
+def test_outputs_that_may_be_cut_are_counted(tfseq2seq, done, speech_run, recordings, morse):
+    run = speech_run("ctc")
+    for options, noun, each in (
+        (["generate", *recordings[:3]], "outputs", ""),
+        (["generate", "--times", "json", *recordings[:3]], "outputs", ""),
+        (["generate", "--window", "10", *recordings[:3]], "windows", " for every 5 s"),
+        (["evaluate", "--manifest", morse, "--split", "test", "--bootstrap", "0"], "outputs", ""),
+    ):
+        command, *rest = options
+        code, _, errors = tfseq2seq(command, "--run", run, BEST, "--set=search.max_length=1", *rest)
+        expected = rf"tfseq2seq: warning: (\d) of [36] {noun} reached search\.max_length=1{each} and may be cut; "
+        found = re.fullmatch(expected + r"raise it with --set search\.max_length=2", errors.splitlines()[-1])
+        assert code == 0 and int(found[1]) > 0
+    common = ["generate", "--run", run, BEST, *recordings[:3]]
+    assert tfseq2seq(*common, "--set=search.max_length=200")[2] == ""
+    # A window has room for all that is said in it, however short the utterances are that the limit is for.
+    longer = tfseq2seq(*common, "--set=search.max_length=20", "--window", "50")
+    assert longer == (0, "".join(f"{line}\n" for line in done(*common, "--set=search.max_length=200")), "")
+
+
 # ---- times and streams ----------------------------------------------------------------------------------------------
 
 
@@ -218,6 +271,8 @@ def test_a_stream_on_standard_input_ends_with_what_the_file_gives(done, tfseq2se
     # What is found along the way grows to the final text.
     assert expected[0] and errors.splitlines()[-1] in expected[0]
     assert tfseq2seq("stream", "--run", run, BEST, "--quiet", stdin=content) == (0, output, "")
+    short = tfseq2seq("stream", "--run", run, BEST, "--quiet", "--set=search.max_length=1", stdin=content)
+    assert "warning: 1 of 1 outputs reached search.max_length=1 and may be cut; raise it with --set" in short[2]
     assert "standard input: must contain samples of two bytes" in refused(
         "stream", "--run", run, "--quiet", stdin=b"abc"
     )

@@ -15,7 +15,8 @@ DATA = Path(os.environ.get("TFSEQ2SEQ_DATA", Path(__file__).parents[2] / ".." / 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the (empty) audio files wav/a.wav, wav/b.wav and c d.flac."""
+    """A folder with the (empty) audio files wav/a.wav, wav/b.wav and c d.flac, and a pipe."""
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "wav").mkdir()
     for name in ("wav/a.wav", "wav/b.wav", "c d.flac"):
         (tmp_path / name).touch()
@@ -84,7 +85,12 @@ def test_absolute_paths(write, folder):
         ("path\ttext\nwav/a.wav\tx\ty\n", "line 2: expected 2 columns (the header line names 2), got 3"),
         ("path\ttext\n\tx\n", "line 2: the column 'path' must not be empty"),
         ("path\ttext\nwav/a.wav\tx\n\nwav/missing.wav\ty\n", "line 4: the audio file"),
-        ("path\ttext\nwav\tx\n", "line 2: the audio file"),
+        ("path\ttext\nwav\tx\n", "wav must be a regular file, got a folder"),
+        ("path\ttext\npipe\tx\n", "pipe must be a regular file, got a pipe"),
+        ("path\ttext\n/dev/null\tx\n", "/dev/null must be a regular file, got a device"),
+        ("path\ttext\nwav/a\0.wav\tx\n", "line 2: the path of an audio file must not have the character NUL"),
+        (f"path\ttext\n{'a' * 300}.wav\tx\n", "cannot be read (File name too long)"),
+        ("path\ttext\nwav/a.wav/b.wav\tx\n", "line 2: the audio file"),
         ("path\ttext\nwav/a.wav\tx\nwav/b.wav\tx\nwav/a.wav\ty\n", "line 4: wav/a.wav is listed twice, first in"),
         ("path\ttext\n", "must have at least one utterance"),
         ("\n\n", "must have one column 'path', got none"),
@@ -97,7 +103,7 @@ def test_faults_in_tables(write, content, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
-    assert "audio file" not in reason or message.endswith("does not exist")
+    assert "the audio file" not in reason or message.endswith("does not exist")
 
 
 def test_an_unknown_split_names_those_there(write):
@@ -107,6 +113,12 @@ def test_an_unknown_split_names_those_there(write):
     assert "line 1: the header line must have one column 'split', got none" in fault_of(
         write("n.tsv", "path\ttext\nwav/a.wav\tx\n"), "dev"
     )
+
+
+def test_a_manifest_must_be_a_file_or_a_folder(folder):
+    assert fault_of(folder / "pipe").endswith("must be a regular file or a Kaldi folder, got a pipe")
+    assert fault_of("/dev/null").endswith("got a device")
+    assert "must not have the character NUL" in fault_of("a\0b")
 
 
 def test_a_missing_manifest_is_named(folder):
@@ -139,6 +151,34 @@ def test_json_lines(write, folder, name):
 GOOD = {"audio_filepath": "wav/a.wav", "text": "x"}
 
 
+def test_stretches_of_a_recording_are_utterances_of_their_own_however_close(write):
+    stretches = [
+        (1206.001, 6.7),
+        (1206.003, 6.5),
+        (6.7, 3),
+        (6.7, 6.5),
+        (0, 3),
+        (0, 6),
+        (6.7, 0),
+        (0.1 + 0.2, 1),
+        (0.3, 1),
+    ]
+    path = write("m.jsonl", lines(*({**GOOD, "offset": start, "duration": seconds} for start, seconds in stretches)))
+    found = read_manifest(path)
+    assert [(one.start, one.seconds) for one in found] == stretches
+    names = [one.name.removeprefix("wav/a.wav") for one in found]
+    assert len(set(names)) == len(names)
+    assert names[:6] == ["@1206.001", "@1206.003", "@6.7", "@6.7+6.5", "", "+6"]
+
+
+@pytest.mark.parametrize("stretch", [{}, {"offset": 6.7}, {"offset": 6.7, "duration": 3}, {"duration": 3}])
+def test_the_same_stretch_of_a_recording_is_refused(write, stretch):
+    other = {**GOOD, "offset": 6.7, "duration": 9}
+    again = {name: str(value) for name, value in stretch.items()}
+    path = write("m.jsonl", lines({**GOOD, **stretch}, other, {**GOOD, "text": "y", **again}))
+    assert "line 3: wav/a.wav" in fault_of(path) and f"is listed twice, first in {path}, line 1" in fault_of(path)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -156,6 +196,24 @@ GOOD = {"audio_filepath": "wav/a.wav", "text": "x"}
             "line 1: 'duration' must be a number of seconds, at least 0, got nan",
         ),
         (lines({**GOOD, "duration": []}), "line 1: 'duration' must be a number of seconds, at least 0, got []"),
+        (lines({**GOOD, "offset": float("inf")}), "line 1: 'offset' must be a number of seconds, at least 0, got inf"),
+        (lines({**GOOD, "offset": 10**400}), "line 1: 'offset' must be a number of seconds, at least 0, got 1000000"),
+        (lines({**GOOD, "offset": 1e300}), "line 1: 'offset' must be a number of seconds, at most 1e+09, got 1e+300"),
+        (lines({**GOOD, "offset": "9" * 9999}), "line 1: 'offset' must be a number of seconds, at least 0, got '999"),
+        (
+            lines(GOOD) + '{"audio_filepath": "wav/b.wav", "text": "", "offset": ' + "[" * 300 + "]" * 300 + "}\n",
+            "line 2: 'offset' must be a number of seconds, at least 0, got [[[",
+        ),
+        (
+            '{"audio_filepath": "wav/a.wav", "text": "", "duration": 1' + "0" * 5000 + "}\n",
+            "line 1: a number must have at most 4,300 digits, got more",
+        ),
+        ('{"a": ' + "[" * 100_000 + "\n", "line 1: not valid JSON"),
+        (lines({**GOOD, "text": "x \ud83d y"}), "line 1: 'text' must be text, got half of a surrogate pair (\\ud83d)"),
+        (lines({**GOOD, "audio_filepath": "\udc80.wav"}), "line 1: 'audio_filepath' must be text, got half of a"),
+        (lines({**GOOD, "audio_filepath": "a\0.wav"}), "line 1: the path of an audio file must not have the character"),
+        (lines({**GOOD, "audio_filepath": "wav"}), "wav must be a regular file, got a folder"),
+        (lines({**GOOD, "audio_filepath": ["wav/a.wav"]}), "line 1: 'audio_filepath' is missing or not a string"),
         (lines(GOOD, GOOD), "line 2: wav/a.wav is listed twice"),
         (lines(GOOD, {**GOOD, "audio_filepath": "d.wav"}), "line 2: the audio file"),
     ],
@@ -165,7 +223,7 @@ def test_faults_in_json_lines(write, content, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
-    assert "audio file" not in reason or message.endswith("does not exist")
+    assert "the audio file" not in reason or message.endswith("does not exist")
 
 
 def test_only_tables_have_splits(write):
@@ -196,6 +254,11 @@ def test_kaldi_folder(kaldi, folder):
         Utterance("r2", str(path / "../c d.flac"), "two  words"),
         Utterance("r1", str(path / "../wav/a.wav"), "one"),
     ]
+
+
+def test_a_line_of_spaces_outside_of_ascii_is_blank(kaldi):
+    path = kaldi(wav_scp="\u00a0\n" + SCP, text="r1 one\n\u3000\n")
+    assert [one.name for one in read_manifest(path)] == ["r1"]
 
 
 def test_kaldi_segments(kaldi):
@@ -237,6 +300,12 @@ def test_kaldi_segments(kaldi):
         ),
         ({"wav_scp": SCP, "segments": "u1 r1 0 1\n", "text": "r1 x\n"}, "text, line 1: utterance r1 is not in"),
         ({"wav_scp": SCP, "text": b"r1 \xff\n"}, "text, line 1: byte 4"),
+        ({"wav_scp": "r1 ..\n", "text": "r1 x\n"}, "must be a regular file, got a folder"),
+        ({"wav_scp": "r1 a\0\n", "text": "r1 x\n"}, "text, line 1: the path of an audio file must not have the"),
+        (
+            {"wav_scp": SCP, "segments": "u1 r1 1e200 1e300\n", "text": "u1 x\n"},
+            "segments, line 1: 'start' must be a number of seconds, at most 1e+09",
+        ),
     ],
 )
 def test_faults_in_kaldi_folders(kaldi, files, reason):
@@ -244,7 +313,7 @@ def test_faults_in_kaldi_folders(kaldi, files, reason):
     message = fault_of(path)
     assert message.startswith(str(path))
     assert reason in message
-    assert "audio file" not in reason or message.endswith("does not exist")
+    assert "the audio file" not in reason or message.endswith("does not exist")
 
 
 # ---- real data ------------------------------------------------------------------------------------------------------

@@ -90,6 +90,15 @@ def test_equal_neighbors_need_a_position_between_them_only_where_tokens_are_alig
     assert filtered([(59, "a", "nothing"), (60, "a", "something")], aligned=False)[1].tight == ("nothing",)
 
 
+def test_incomplete_recordings_are_kept_counted_and_named():
+    faults = Faults()
+    faults.warn(0, "first", "first.wav: ends after 0.500 of 2.000 s")
+    report = filtered(faults=faults)[1]
+    assert report.kept == 3 and report.incomplete == ("first: first.wav: ends after 0.500 of 2.000 s",)
+    told = "; warning: 1 cut off or followed by another recording (first: first.wav: ends after 0.500 of 2.000 s)"
+    assert str(report).endswith(told)
+
+
 def test_a_corpus_of_which_no_utterance_is_left_is_refused():
     faults = Faults()
     faults.add(0, "first", "first.wav: is damaged")

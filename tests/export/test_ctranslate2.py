@@ -62,7 +62,7 @@ def test_every_transformer_answers_as_live(kind, search, tmp_path):
     expected = Generator(model, 2, 1).generate(TEXTS)
     found = CTranslate2Model(export_ctranslate2(model, tmp_path / "model"), batch_size=2).generate(TEXTS)
     for one, other in zip(found, expected, strict=True):
-        assert one.texts[0] == other.texts[0]
+        assert one.texts[0] == other.texts[0] and one.cut == other.cut
         if len(one.texts[0]) == model.spec.max_length - 1:
             # Cut off: no <eos> there, and one in ours; but what it says of itself fits together.
             assert one.log_probs[0] == pytest.approx(one.scores[0] * len(one.texts[0]) ** 0.6, rel=1e-5)

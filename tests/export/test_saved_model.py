@@ -57,7 +57,7 @@ def test_a_fresh_process_answers_as_the_live_model(exported, texts, live, batch,
 
 def test_no_strings_at_all_get_no_answers(exported):
     answers = tf.saved_model.load(str(exported)).signatures["serving_default"](text=tf.constant([], tf.string))
-    assert {name: found.shape for name, found in answers.items()} == {"text": (0,), "score": (0,)}
+    assert {name: found.shape for name, found in answers.items()} == {"text": (0,), "score": (0,), "warning": (0,)}
 
 
 @pytest.mark.slow
@@ -166,7 +166,8 @@ def test_an_error_in_one_batch_ends_them_all(predictor, texts, monkeypatch):
         if len(calls) == 1:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
         time.sleep(0.05)
-        return {"text": tf.constant([["x"]]), "score": tf.constant([[0.0]]), "log_prob": tf.constant([[0.0]])}
+        numbers = {name: tf.constant([[0.0]]) for name in ("score", "log_prob")}
+        return {"text": tf.constant([["x"]]), "cut": tf.constant([[False]]), **numbers}
 
     monkeypatch.setattr(generator, "_texts", fail_first)
     with pytest.raises(tf.errors.ResourceExhaustedError, match="out of memory"):

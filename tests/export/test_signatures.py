@@ -1,5 +1,9 @@
 """What exported models can be asked beside the best output: each answer is that of the live model."""
 
+import io
+import re
+import struct
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +11,7 @@ from small_models import LETTERS, SPEECH_FAMILIES, TEXT_FAMILIES, inputs_of, liv
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.export.signatures import endpoints
+from tfseq2seq.files import write_wave
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.inspection import attention_of
 from tfseq2seq.spec import BOS, PAD
@@ -152,3 +157,34 @@ def test_a_transcript_that_a_recording_has_no_room_for_cannot_be_said():
     samples = inputs_of("conformer ctc")[0]
     totals, counts = Generator(model, 2, 1).log_probabilities([samples, samples], ["abcd", "abcd" * 150])
     assert counts.tolist() == [4, 600] and np.isfinite(totals[0]) and totals[1] == -np.inf
+
+
+def test_an_answer_that_may_be_cut_has_a_warning():
+    for family in ("gru", "conformer ctc"):
+        model = live(family, beam=1, max_length=3)
+        functions = concrete(model, "serving_default", "n_best")
+        expected = [output.cut for output in Generator(model, 16, 1).generate(inputs_of(family))]
+        told = [b"the output reached search.max_length=3 and may be cut" if cut else b"" for cut in expected]
+        assert any(expected)
+        given = dict(zip((spec.name for spec in model.signature), model.pack(inputs_of(family)), strict=True))
+        for function in functions.values():
+            assert function(**given)["warning"].numpy().tolist() == told
+
+
+def test_a_wav_file_that_is_not_complete_is_answered_with_a_warning():
+    model = live("conformer ctc", beam=1, max_length=200)
+    (answer,) = concrete(model, "transcribe_wav").values()
+    content = io.BytesIO()
+    write_wave(content, inputs_of("conformer ctc")[0], 8000)
+    whole = content.getvalue()
+    half = 2 * (len(whole) // 4)
+    # mu-law, as the telephone has it: silence and a code that is not.
+    companded = whole[:20] + struct.pack("<HHIIHH", 7, 1, 8000, 8000, 1, 8) + whole[36:40]
+    companded += struct.pack("<I", 8000) + bytes([0xFF, 0x30] * 4000)
+    found = answer(wav=tf.constant([whole, whole[:half], whole + whole, b"no WAV file", companded]))
+    warnings = [message.decode() for message in found["warning"].numpy()]
+    assert warnings[0] == warnings[3] == warnings[4] == ""
+    assert re.fullmatch(r"ends after \d\.\d{3} of \d\.\d{3} s; \d+ bytes are missing", warnings[1])
+    assert warnings[2] == "holds another recording after its end, which is not read"
+    assert [bool(error) for error in found["error"].numpy()] == [False, False, False, True, False]
+    assert found["text"].numpy()[2] == found["text"].numpy()[0]

@@ -62,6 +62,7 @@ def test_greedy_search_answers_as_live_too(family, export):
     expected = Generator(model, 4, 1).generate(inputs)
     found = TFLiteModel(folder).generate(inputs)
     assert [output.texts for output in found] == [output.texts for output in expected]
+    assert [output.cut for output in found] == [output.cut for output in expected]
 
 
 def test_a_file_holds_what_lies_beside_it(export, tmp_path):

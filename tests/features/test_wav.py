@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfseq2seq.features.wav import decode_wav, mono
+from tfseq2seq.features.wav import decode_wav, mono, wav_coding, wav_warning
 
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 
 
 def chunk(name, data, size=None):
@@ -50,17 +50,42 @@ def good(decoded):
     return samples
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-@pytest.mark.parametrize("form", ["WAV", "WAVEX"])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"])
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RIFX", "RF64"])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_sample_formats_are_read_as_soundfile_reads_them(decode, subtype, form, channels):
     soundfile = pytest.importorskip("soundfile")
     samples = np.random.default_rng(0).uniform(-0.99, 0.99, [301, channels])
     samples[:2] = [[-1.0] * channels, [0.5] * channels]
     file = io.BytesIO()
-    soundfile.write(file, samples, 8000, format=form, subtype=subtype)
+    form, endian = ("WAV", "BIG") if form == "RIFX" else (form, "FILE")
+    soundfile.write(file, samples, 8000, format=form, subtype=subtype, endian=endian)
+    assert file.getvalue()[:4] == {"BIG": b"RIFX"}.get(endian, b"RF64" if form == "RF64" else b"RIFF")
     expected, _ = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32", always_2d=True)
     np.testing.assert_array_equal(good(decode(file.getvalue())), expected)
+
+
+def g711(tag, byte):
+    """The sample of a byte by the formulas of ITU-T G.711, in steps of 2^-15."""
+    if tag == A_LAW:
+        byte ^= 0x55
+        exponent, mantissa = byte >> 4 & 7, byte & 15
+        steps = 2 * mantissa + 1 if exponent == 0 else (2 * mantissa + 33) * 2 ** (exponent - 1)
+        return 8 * steps if byte >= 128 else -8 * steps
+    byte ^= 0xFF
+    exponent, mantissa = byte >> 4 & 7, byte & 15
+    steps = (2 * mantissa + 33) * 2**exponent - 33
+    return -4 * steps if byte >= 128 else 4 * steps
+
+
+@pytest.mark.parametrize("tag", [A_LAW, MU_LAW])
+@pytest.mark.parametrize("extensible", [False, True])
+def test_every_code_of_telephone_recordings_has_its_sample(decode, tag, extensible):
+    form = layout(tag, bits=8)
+    if extensible:
+        form = layout(EXTENSIBLE, bits=8) + struct.pack("<HHIH", 22, 8, 4, tag) + bytes(14)
+    found = good(decode(wav(bytes(range(256)), form)))[:, 0]
+    np.testing.assert_array_equal(found * 2**15, [g711(tag, byte) for byte in range(256)])
 
 
 @pytest.mark.parametrize(
@@ -104,6 +129,75 @@ def test_other_chunks_and_wrong_sizes_change_nothing(decode, contents):
     np.testing.assert_array_equal(good(decode(contents))[:, 0], np.float32(FOUR))
 
 
+def closed(size, chunks, riff=None):
+    """A file whose data chunk declares `size`, with what follows it, and the size of its RIFF chunk."""
+    body = b"WAVE" + chunk(b"fmt ", layout()) + b"data" + struct.pack("<I", size) + chunks
+    return b"RIFF" + struct.pack("<I", len(body) if riff is None else riff) + body
+
+
+LIST = chunk(b"LIST", b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.29.100\0")
+BEXT = chunk(b"bext", b"a recorder, and nobody said anything".ljust(602, b"\0"))
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        closed(0, b""),
+        closed(0, LIST),
+        closed(0, BEXT),
+        closed(0, BEXT + LIST),
+        closed(0, chunk(b"id3 ", b"odd")),
+        closed(0, chunk(b"id3 ", b"odd")[:-1]),
+        closed(0, chunk(b"id3 ", b"odd"), riff=36 + 11),
+        closed(0, LIST) + b"what follows the RIFF chunk",
+        closed(0, LIST) + wav(),
+        closed(0, b"") + wav(),
+        closed(0, BEXT)[:-100],
+    ],
+)
+def test_a_closed_file_without_samples_has_none_whatever_follows(decode, contents):
+    assert decode(contents)[2] == "the WAV file has no samples"
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("riff", [0, 0xFFFFFFFF, 36, 12345, None])
+@pytest.mark.parametrize("data", [FOUR_BYTES, FOUR_BYTES + LIST])
+def test_a_stream_is_read_to_its_end(decode, size, riff, data):
+    contents = closed(size, data, riff)
+    assert good(decode(contents))[:, 0].tobytes() == np.float32(np.frombuffer(data, "<i2") / 2**15).tobytes()
+    assert wav_warning(contents) == b""
+
+
+def test_a_recording_that_is_cut_off_or_followed_by_another_gets_a_warning(decode):
+    second = struct.pack("<h", 1000) * 8000
+    whole = wav(second * 2, after=LIST)
+    for contents, count, warning in (
+        (whole, 16000, ""),
+        (whole + b"RIFF", 16000, ""),
+        (whole[: 44 + 12000], 6000, "ends after 0.750 of 2.000 s; 20000 bytes are missing"),
+        (whole[: 44 + 31999], 15999, "ends after 2.000 of 2.000 s; 1 bytes are missing"),
+        (b"RIFF\0\0\0\0" + whole[8:12000], 5978, "ends after 0.747 of 2.000 s; 20044 bytes are missing"),
+        (whole + wav(), 16000, "holds another recording after its end, which is not read"),
+        (wav(second)[:4] + bytes(4) + wav(second)[8:] + wav(), 8000, "holds another recording after its end, which"),
+        (b"no WAV file", 0, ""),
+        (whole[:36], 0, ""),
+    ):
+        assert len(decode(contents)[0]) == count
+        found = wav_warning(contents).numpy().decode()
+        assert found.startswith(warning) and bool(found) == bool(warning)
+
+
+def test_a_coding_that_is_not_supported_is_known_from_the_header():
+    for contents, tag, supported in (
+        (wav(), PCM, True),
+        (wav(form=layout(MU_LAW, bits=8)), MU_LAW, True),
+        (wav(form=layout(2, bits=4, block=1024)), 2, False),
+        (wav(form=layout(bits=64)), PCM, False),
+        (b"RIFF", 0, True),
+    ):
+        assert [part.numpy() for part in wav_coding(contents)] == [tag, supported]
+
+
 def test_a_stream_cut_within_a_frame_gives_whole_frames(decode):
     contents = wav(struct.pack("<6h", *range(6)), layout(channels=2), size=0xFFFFFFFF)[:-1]
     np.testing.assert_array_equal(good(decode(contents)) * 2**15, [[0, 1], [2, 3]])
@@ -114,7 +208,7 @@ def test_a_stream_cut_within_a_frame_gives_whole_frames(decode):
     [
         (b"", "empty"),
         (b"R", "not a WAV file"),
-        (b"RIFX" + wav()[4:], "not a WAV file"),
+        (b"RIFX" + wav()[4:], "must have a data chunk"),
         (b"RIFF\0\0\0\0AVI " + wav()[12:], "not a WAV file"),
         (b"NIST_1A\n   1024\n", "not a WAV file"),
         (wav()[:11], "not a WAV file"),
@@ -130,7 +224,7 @@ def test_a_stream_cut_within_a_frame_gives_whole_frames(decode):
         (wav(form=layout(rate=0)), "sample rate must be from 1000 to 768000 Hz, got 0 Hz"),
         (wav(form=layout(rate=5)), "got 5 Hz"),
         (wav(form=layout(rate=2**32 - 1)), "got 4294967295 Hz"),
-        (wav(form=layout(7, bits=8)), "WAV format 7"),
+        (wav(form=layout(17, bits=4, block=1024)), "WAV format 17"),
         (wav(form=layout(2, bits=4, block=1024)), "WAV format 2"),
         (wav(form=layout(bits=0)), "WAV format 1"),
         (wav(form=layout(bits=64)), "WAV format 1 with 8 bytes"),

@@ -11,6 +11,8 @@ from tfseq2seq.export.signatures import endpoints
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.runtime.outputs import cut_warnings, length_limit
+from tfseq2seq.spec import PAD
 
 # Of models with both outputs an ensemble goes by attention alone.
 ATTENTIVE = {"las": {}, "joint": {"ctc_weight": 0.0}}
@@ -126,3 +128,40 @@ def test_a_prefix_is_refused_where_the_search_does_not_write_token_by_token(fami
     generator = Generator(live(family, beam=beam, max_length=8, **search), 2, 1)
     with pytest.raises(UserError, match="--prefix: needs a decoder that writes token by token; this search has none"):
         generator.generate(inputs_of(family), prefixes=["a"] * len(inputs_of(family)))
+
+
+# ---- outputs that may be cut off ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gru", "las", "joint", "conformer ctc", "transducer", "lstm language model"])
+@pytest.mark.parametrize("sample", [False, True])
+def test_an_output_that_is_as_long_as_the_search_allows_may_be_cut(family, sample):
+    if sample and family in ("conformer ctc", "transducer"):
+        pytest.skip("it does not write token by token")
+    search = {"beam": 1, "ctc_weight": 0.0, **({"sample": True} if sample else {})}
+    whole, short = live(family, **search, max_length=40), live(family, **search, max_length=3)
+    packed = whole.pack(inputs_of(family))
+    given = whole.source.inputs(*packed)
+    lengths = np.count_nonzero(whole.search(given).ids[:, 0] != PAD, axis=1)
+    for model, limit in ((whole, 40), (short, 3)):
+        cut = model.texts(*packed)["cut"].numpy()[:, 0]
+        assert cut.tolist() == ((lengths >= limit) & ~given.empty.numpy()).tolist()
+    assert any(cut)
+
+
+def test_an_output_that_is_as_long_as_its_source_allows_may_be_cut():
+    search = {"beam": 1, "max_length": 40}
+    whole, short = live("gru", **search), live("gru", **search, max_ratio=0.01)
+    found = whole.search(whole.source.inputs(*whole.pack(inputs_of("gru"))))
+    lengths = np.count_nonzero(found.ids[:, 0] != PAD, axis=1)
+    empty = whole.source.inputs(*whole.pack(inputs_of("gru"))).empty.numpy()
+    cut = [output.cut for output in generated(short, "gru")]
+    assert cut == ((lengths >= 11) & ~empty).tolist()
+
+
+def test_the_number_of_outputs_that_may_be_cut_is_told():
+    assert cut_warnings([False, False], length_limit(16, 0.0), "raise it") == []
+    assert cut_warnings([], length_limit(16, 0.0), "raise it") == []
+    assert cut_warnings([True, False] * 600, length_limit(16, 1.5), "raise it", "windows") == [
+        "600 of 1,200 windows reached search.max_length=16 or search.max_ratio=1.5 and may be cut; raise it"
+    ]

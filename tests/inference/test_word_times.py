@@ -1,5 +1,6 @@
 """Word times: alignments against brute force, long recordings in windows against the whole."""
 
+import dataclasses
 import itertools
 import json
 
@@ -13,7 +14,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.alignment import ctc_alignment, forward_alignment, transducer_alignment
-from tfseq2seq.inference.long_audio import transcribe_long
+from tfseq2seq.inference.long_audio import transcribe_long, window_search
 from tfseq2seq.inference.predictor import SpeechToText
 from tfseq2seq.inference.subtitles import Word
 from tfseq2seq.inference.transcripts import as_json_line, as_subtitles
@@ -186,6 +187,24 @@ def test_windows_are_joined_without_loss_or_repetition(seed):
     assert found.text == " ".join(word.text for word in words)
     for word, expected in zip(found.words, words):
         assert word.start == pytest.approx(expected.start) and word.end == pytest.approx(expected.end)
+
+
+def test_each_window_tells_whether_its_text_may_be_cut():
+    class Full(Keyed):
+        def transcribe(self, recordings):
+            return [dataclasses.replace(one, cut=(len(one.words) > 1,)) for one in super().transcribe(recordings)]
+
+    words = [Word(name, at, at + 0.5) for name, at in (("a", 0.5), ("b", 1.5), ("c", 7.0))]
+    recordings = [np.arange(count, dtype="float32") for count in (1000, 300)]
+    found = transcribe_long(Full(words), recordings, window=4.0, overlap=1.0)
+    assert [one.cut for one in found] == [(True, False, False), (True,)]
+
+
+def test_the_limit_of_a_window_grows_with_it():
+    windows = {1.0: 16, 5.0: 16, 5.5: 18, 10.0: 32, 30.0: 96}
+    search = SearchSpec(max_length=16, beam=2)
+    assert {window: window_search(search, window).max_length for window in windows} == windows
+    assert window_search(search, 30.0).beam == 2
 
 
 def test_an_overlap_of_half_a_window_is_refused():

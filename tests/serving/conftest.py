@@ -43,6 +43,7 @@ class Small(tf.Module):
             "wide": (lambda text: {"bytes": tf.strings.bytes_split(text).to_tensor()}, [text]),
             "distinct": (lambda x: {"distinct": tf.unique(x).y}, [number]),
             "positive": (self.positive, [number]),
+            "warned": (lambda text: {"text": text, "warning": tf.where(text == "", "nothing", "")}, [text]),
             "slow": (self.slow, [tf.TensorSpec([None], tf.int32, name="steps")]),
         }
         return {

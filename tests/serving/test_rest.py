@@ -258,6 +258,15 @@ def test_health_and_metrics(client):
     assert float(lines["tfseq2seq_serving_queue_depth"]) == 0
 
 
+def test_warnings_of_a_model_are_answered_counted_and_logged(client, caplog):
+    body = {"signature_name": "warned", "inputs": ["a", "", ""]}
+    assert predict(client, body)[1]["outputs"]["warning"] == ["", "nothing", "nothing"]
+    assert "model small, signature warned: 2 answers with a warning: nothing" in caplog.text
+    predict(client, {"signature_name": "warned", "inputs": ["a"]})
+    counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("tfseq2seq_serving_warn")]
+    assert 'tfseq2seq_serving_warnings_total{model="small",signature="warned"} 2.0' in counted
+
+
 def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     from tfseq2seq.export.saved_model import export_saved_model
     from tfseq2seq.inference.generator import Generator

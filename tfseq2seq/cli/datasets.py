@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import click
@@ -107,7 +108,8 @@ def data_join(
     from tfseq2seq.data.synthetic.joined import write_joined
 
     sizes: dict[str, Any] = {"least": least, "most": most, "pause": pause, "rate": rate, "seed": seed}
-    click.echo(write_joined(utterances, folder, name or split or "joined", count, **sizes))
+    echo = functools.partial(click.echo, err=True)
+    click.echo(write_joined(utterances, folder, name or split or "joined", count, log=echo, **sizes))
 
 
 @data.command("shard")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import one_line, report
+from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
 from tfseq2seq.cli.options import (
     COUNT,
@@ -109,6 +109,7 @@ def evaluate(
         request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
         inputs = read_inputs(opened[0].recipe.source, request)
         faults = inputs.faults
+        warn(inputs.warnings)
         if manifest:
             answers = [inputs.references]
         else:
@@ -142,7 +143,8 @@ def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: 
         # The first call builds the graph, which is not part of the measured time.
         generator.generate(inputs.values[:1])
     began = time.perf_counter()
-    outputs = [one_line(found.texts[0]) for found in generator.generate(inputs.values)]
+    answers = generator.generate(inputs.values)
+    outputs = [one_line(found.texts[0]) for found in answers]
     if inputs.seconds:
         spent, seconds = time.perf_counter() - began, inputs.seconds
         click.echo(
@@ -150,6 +152,7 @@ def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: 
             f"real-time factor {real_time_factor(seconds, spent):.4f}",
             err=True,
         )
+    warn_of_cut((found.cut for found in answers), runs[0].recipe.search)
     return outputs
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
+
+from tfseq2seq.runtime.outputs import cut_warnings, length_limit
+from tfseq2seq.spec import SearchSpec
 
 USAGE_ERROR = 2
 
@@ -28,6 +31,25 @@ def report(faults: Sequence[tuple[int, str]]) -> None:
         _tell(message)
     if faults:
         sys.exit(USAGE_ERROR)
+
+
+def warn(messages: Sequence[str]) -> None:
+    """Writes a line to standard error for each thing that the user should know about outputs that are there."""
+    for message in messages:
+        _tell(f"warning: {message}")
+
+
+def warn_of_cut(cut: Iterable[bool], search: SearchSpec, noun: str = "outputs", each: str = "") -> None:
+    """Writes a line to standard error if outputs of a run may have been cut off at the length that its search allows.
+
+    Args:
+        cut: of each output.
+        search: that of the run.
+        noun: what is counted.
+        each: what the limit is for, if not for an output.
+    """
+    remedy = f"raise it with --set search.max_length={2 * search.max_length}"
+    warn(cut_warnings(cut, length_limit(search.max_length, search.max_ratio) + each, remedy, noun))
 
 
 def _tell(message: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import report
+from tfseq2seq.cli.exit import report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Request, read_inputs
 from tfseq2seq.cli.options import FINITE, POSITIVE, run_options, split_option
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
@@ -91,6 +91,7 @@ def export(
         samples = inputs.valid
         for _, fault in inputs.faults:
             click.echo(f"left out: {fault}", err=True)
+        warn(inputs.warnings)
     model = open_predictor(opened, weights)
     from tfseq2seq.export.publishing import model_card
 
@@ -166,6 +167,7 @@ def verify(
     """
     opened = open_runs(runs, overrides)
     inputs = read_inputs(opened[0].recipe.source, Request(lines=lines, manifest=manifest, split=split))
+    warn(inputs.warnings)
     report(inputs.faults)
     live = open_predictor(opened, weights)
     from tfseq2seq.export.verify import verify as compare_answers
@@ -175,5 +177,6 @@ def verify(
         click.echo(str(verdict))
         for number, own, other in verdict.differing:
             click.echo(f"  input {number}: run {own!r}, exported model {other!r}")
+    warn_of_cut(verdicts[0].cut if verdicts else (), opened[0].recipe.search)
     if not all(verdict.passed for verdict in verdicts):
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import one_line, report
+from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Inputs, Request, read_inputs, standard_input
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
@@ -59,7 +59,12 @@ if TYPE_CHECKING:
     help="Write the times of words, as subtitles or as JSON lines. For subtitles of several recordings, --output names "
     "a folder. A name that ends in / is always a folder.",
 )
-@click.option("--window", type=ABOVE_ZERO, help="Transcribe long recordings in windows of this many seconds.")
+@click.option(
+    "--window",
+    type=ABOVE_ZERO,
+    help="Transcribe long recordings in windows of this many seconds. A window can have search.max_length tokens for "
+    "every 5 seconds.",
+)
 @click.option("--overlap", type=ABOVE_ZERO, help="Overlap of windows in seconds.  [default: a sixth of --window]")
 def generate(
     runs: tuple[str, ...],
@@ -103,11 +108,17 @@ def generate(
             if value:
                 raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
+        from tfseq2seq.runtime.outputs import cut_warnings, length_limit
 
         exported = format_of(folder).open(folder, batch, workers)
         inputs = read_inputs(exported.source.spec, request)
+        warn(inputs.warnings)
         found = exported.generate(inputs.values) if inputs.values else []
         _write(_lines(found, scores), output)
+        remedy = "export the run again with a larger search.max_length"
+        search = exported.config["search"]
+        limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
+        warn(cut_warnings((one.cut for one in found), limit, remedy))
         report(inputs.faults)
         return
     opened = open_runs(runs, overrides)
@@ -118,11 +129,14 @@ def generate(
         require(recipe, "source", "--prefix")
         require(recipe, "autoregressive", "--prefix")
     inputs = read_inputs(recipe.source, request)
+    warn(inputs.warnings)
     if timed:
         _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
     else:
         prefixes = _read_prefixes(prefix, len(inputs.values)) if prefix else None
-        _write(_lines(_generated(opened, weights, inputs.values, prefixes, batch, workers), scores), output)
+        outputs = _generated(opened, weights, inputs.values, prefixes, batch, workers)
+        _write(_lines(outputs, scores), output)
+        warn_of_cut((one.cut for one in outputs), recipe.search)
     report(inputs.faults)
 
 
@@ -201,12 +215,13 @@ def _write_timed(
     """Writes transcripts of recordings as lines or with the times of words. A `window` cuts long recordings."""
     utterances = inputs.utterances
     names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
-    model = open_predictor(runs, weights)
     from tfseq2seq.files import names_folder, write_whole
-    from tfseq2seq.inference.long_audio import transcribe_long
+    from tfseq2seq.inference.long_audio import SECONDS_OF_MAX_LENGTH, transcribe_long, window_search
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.inference.word_times import Transcriber
 
+    search = runs[0].recipe.search
+    model = open_predictor(runs, weights, search=window_search(search, window) if window else None)
     transcriber = Transcriber(model, batch)
     if window:
         found = transcribe_long(transcriber, inputs.values, window, window / 6 if overlap is None else overlap)
@@ -231,6 +246,10 @@ def _write_timed(
         write_whole(output, contents[0].encode("utf-8"))
     else:
         click.echo("".join(contents), nl=False)
+    cut = [part for one in found for part in one.cut]
+    # What a user sets is the limit of a short window.
+    each = f" for every {SECONDS_OF_MAX_LENGTH:g} s" if window and window > SECONDS_OF_MAX_LENGTH else ""
+    warn_of_cut(cut, search, "windows" if window else "outputs", each)
 
 
 @click.command()
@@ -272,7 +291,9 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
             click.echo(text, err=True)
     if odd:
         raise UserError("standard input: must contain samples of two bytes each, but it ends within a sample")
-    click.echo(one_line(live.finish().texts[0]))
+    found = live.finish()
+    click.echo(one_line(found.texts[0]))
+    warn_of_cut([found.cut], opened[0].recipe.search)
 
 
 @click.command()

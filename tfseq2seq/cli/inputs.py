@@ -43,6 +43,7 @@ class Inputs:
         faults: (index, message) of inputs that cannot be used. Their values are empty.
         seconds: the duration of all recordings; 0 for text.
         utterances: the files and segments of the recordings.
+        warnings: messages about recordings that are used and are not complete.
     """
 
     values: list[Any]
@@ -50,6 +51,7 @@ class Inputs:
     faults: Sequence[tuple[int, str]] = ()
     seconds: float = 0.0
     utterances: Sequence[Any] = field(default_factory=list)
+    warnings: Sequence[str] = ()
 
     @property
     def valid(self) -> list[Any]:
@@ -107,7 +109,8 @@ def _read_recordings(spec: SourceSpec, request: Request) -> Inputs:
     assert isinstance(spec, AudioSpec)
     found = read_recordings(utterances, spec)
     references = [utterance.text for utterance in utterances] if request.manifest else None
-    return Inputs(list(found.samples), references, found.faults, found.seconds(spec.sample_rate), utterances)
+    seconds = found.seconds(spec.sample_rate)
+    return Inputs(list(found.samples), references, found.faults, seconds, utterances, found.warnings)
 
 
 READERS: dict[type, Callable[[Any, Request], Inputs]] = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import NEEDS, Recipe
+from tfseq2seq.spec import NEEDS, Recipe, SearchSpec
 
 if TYPE_CHECKING:
     from tfseq2seq.inference.predictor import Predictor
@@ -60,7 +60,13 @@ def open_runs(runs: Sequence[str], overrides: Sequence[str] = ()) -> list[Run]:
     return [Run.open(folder, overrides) for folder in runs]
 
 
-def open_predictor(runs: Sequence[Run], weights: str | None = None, batches: int = 0, workers: int = 0) -> Predictor:
+def open_predictor(
+    runs: Sequence[Run],
+    weights: str | None = None,
+    batches: int = 0,
+    workers: int = 0,
+    search: SearchSpec | None = None,
+) -> Predictor:
     """The models of one or several runs as one predictor.
 
     Args:
@@ -68,6 +74,7 @@ def open_predictor(runs: Sequence[Run], weights: str | None = None, batches: int
         weights: a weights file instead of the final weights.
         batches: the number of batches to generate, if this process does nothing else.
         workers: the number of batches at the same time.
+        search: instead of that of the first run's recipe.
     """
     if weights and len(runs) > 1:
         raise UserError(f"--weights: needs a single --run, got {len(runs)}")
@@ -76,7 +83,7 @@ def open_predictor(runs: Sequence[Run], weights: str | None = None, batches: int
 
     if batches:
         share_cores(batches, workers)
-    return Predictor.of_runs(runs, weights)
+    return Predictor.of_runs(runs, weights, search)
 
 
 def require(recipe: Recipe, need: str, what: str) -> None:

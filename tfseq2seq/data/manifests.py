@@ -10,6 +10,8 @@ import collections
 import json
 import math
 import os
+import reprlib
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,9 @@ from tfseq2seq.files import generated_folder, iterate_lines, write_wave
 
 if TYPE_CHECKING:
     import numpy as np
+
+# About 30 years. A time beyond it comes from a damaged manifest, and its samples could not be counted.
+_MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
       `segments` (id, id of the recording, start, end). An end of -1 is the end of the recording. Utterances without a
       line in `text` are ignored.
     - JSON lines: objects with "audio_filepath", "text", and optionally "offset" and "duration" in seconds. The name of
-      an utterance is the path, followed by @ and the offset if there is one.
+      an utterance is the path, followed by @ and the offset if there is one, and by + and the duration if an earlier
+      utterance has the same path and offset.
     - TSV: a header line names the columns. `path` and `text` are required. `split` is used to select a split, `speaker`
       is stored, and other columns are ignored. The name of an utterance is the path.
 
@@ -64,6 +70,11 @@ def read_manifest(path: str | Path, split: str = "") -> list[Utterance]:
         UserError: the manifest is not valid, or an audio file is missing; the message has the place.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r}: the path of a manifest must not have the character NUL")
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        # The format is detected from the first line, and what a pipe has given it does not give again.
+        raise UserError(f"{path}: must be a regular file or a Kaldi folder, got {_kind_of(path.stat())}")
     if path.is_dir():
         rows = _kaldi_rows(path)
     elif next(iterate_lines(path)).lstrip().startswith(b"{"):
@@ -124,8 +135,8 @@ def _checked(rows: _Rows, path: Path) -> list[Utterance]:
             raise UserError(f"{location}: {utterance.name} is listed twice, first in {locations[utterance.name]}")
         locations[utterance.name] = location
         # Segments can share a file, which is then checked only once.
-        if utterance.path not in existing_files and not os.path.isfile(utterance.path):
-            raise UserError(f"{location}: the audio file {utterance.path} does not exist")
+        if utterance.path not in existing_files and (fault := _file_fault(utterance.path)):
+            raise UserError(f"{location}: {fault}")
         existing_files.add(utterance.path)
         utterances.append(utterance)
     if not utterances:
@@ -133,11 +144,36 @@ def _checked(rows: _Rows, path: Path) -> list[Utterance]:
     return utterances
 
 
+def _file_fault(path: str) -> str:
+    """Returns what is wrong with the path of an audio file, or "". Only a regular file can be read again and again."""
+    if "\0" in path:
+        return f"the path of an audio file must not have the character NUL, got {reprlib.repr(path)}"
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"the audio file {path} does not exist"
+    except OSError as error:
+        return f"the audio file {path} cannot be read ({error.strerror or error})"
+    if stat.S_ISREG(found.st_mode):
+        return ""
+    return f"the audio file {path} must be a regular file, got {_kind_of(found)}"
+
+
+def _kind_of(found: os.stat_result) -> str:
+    """Returns what a path is that is not a regular file."""
+    if stat.S_ISDIR(found.st_mode):
+        return "a folder"
+    if stat.S_ISFIFO(found.st_mode):
+        return "a pipe"
+    return "a socket" if stat.S_ISSOCK(found.st_mode) else "a device"
+
+
 def _numbered(path: Path) -> Iterator[tuple[str, str]]:
     """Yields the lines that are not blank, each with its location for messages."""
     for number, line in enumerate(iterate_lines(path), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", line.decode("utf-8")
+        # Spaces outside of ASCII are blank too, and a line of them has no first word.
+        if (text := line.decode("utf-8")).strip():
+            yield f"{path}, line {number}", text
 
 
 # ---- TSV ------------------------------------------------------------------------------------------------------------
@@ -183,32 +219,67 @@ def _table_rows(path: Path, split: str) -> _Rows:
 
 
 def _json_rows(path: Path) -> _Rows:
+    names: dict[tuple[str, float, float], str] = {}
+    taken: set[str] = set()
     for location, line in _numbered(path):
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(f"{location}: not valid JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{location}: expected a JSON object")
-        for key in ("audio_filepath", "text"):
-            if not isinstance(row.get(key), str):
-                raise UserError(f"{location}: {key!r} is missing or not a string")
-        if not row["audio_filepath"].strip():
+        row = _json_object(line, location)
+        audio, text = (_json_text(row.get(key), location, key) for key in ("audio_filepath", "text"))
+        if not audio.strip():
             raise UserError(f"{location}: 'audio_filepath' must not be empty")
         start, seconds = (_seconds(row.get(key), location, key) for key in ("offset", "duration"))
-        name = f"{row['audio_filepath']}@{start:g}" if start else row["audio_filepath"]
-        yield location, Utterance(name, _beside(path, row["audio_filepath"]), row["text"].strip(), start, seconds)
+        stretch = (audio, start, seconds)
+        if stretch not in names:
+            name = f"{audio}@{_shortest(start)}" if start else audio
+            while name in taken:
+                name += f"+{_shortest(seconds)}"
+            names[stretch] = name
+            taken.add(name)
+        yield location, Utterance(names[stretch], _beside(path, audio), text.strip(), start, seconds)
+
+
+def _json_object(line: str, location: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{location}: not valid JSON ({error})") from None
+    except ValueError:
+        # Python converts no more digits, which would take time with their square.
+        raise UserError(f"{location}: a number must have at most 4,300 digits, got more") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{location}: expected a JSON object")
+    return row
+
+
+def _json_text(value: Any, location: str, key: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{location}: {key!r} is missing or not a string")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # JSON can write half of a surrogate pair, which is no character and has no UTF-8.
+        half = ord(value[error.start])
+        raise UserError(f"{location}: {key!r} must be text, got half of a surrogate pair (\\u{half:04x})") from None
+    return value
 
 
 def _seconds(value: Any, location: str, key: str) -> float:
     """Converts a number of seconds, given as a number or as text, to a float; None becomes 0."""
     try:
         seconds = 0.0 if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if isinstance(value, bool) or not 0.0 <= seconds < math.inf:
-        raise UserError(f"{location}: {key!r} must be a number of seconds, at least 0, got {value!r}")
+        raise UserError(f"{location}: {key!r} must be a number of seconds, at least 0, got {reprlib.repr(value)}")
+    if seconds > _MOST_SECONDS:
+        raise UserError(
+            f"{location}: {key!r} must be a number of seconds, at most {_MOST_SECONDS:.0e}, got {reprlib.repr(value)}"
+        )
     return seconds
+
+
+def _shortest(seconds: float) -> str:
+    """Returns the shortest text that no other number has."""
+    return repr(seconds).removesuffix(".0")
 
 
 # ---- Kaldi ----------------------------------------------------------------------------------------------------------

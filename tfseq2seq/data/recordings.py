@@ -31,7 +31,7 @@ class SpeechReport:
 
     kept utterances, their seconds and target tokens, <eos> included. Left out, by name: unreadable ones (with the
     reason), those without text, shorter or longer than allowed, with too long a text, and those with too few encoder
-    positions for their text, which have no alignment.
+    positions for their text, which have no alignment. Among all there are incomplete ones (with what is missing).
     """
 
     kept: int
@@ -43,6 +43,7 @@ class SpeechReport:
     long: tuple[str, ...]
     wordy: tuple[str, ...]
     tight: tuple[str, ...]
+    incomplete: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.kept:,} utterances, {self.seconds / 60:,.1f} minutes, {self.target_tokens:,} target tokens"
@@ -56,9 +57,15 @@ class SpeechReport:
         )
         for names, reason in reasons:
             if names:
-                more = ", ..." if len(names) > _NAMED else ""
-                text += f"; {len(names):,} left out because they {reason} ({', '.join(names[:_NAMED])}{more})"
+                text += f"; {len(names):,} left out because they {reason} ({_first(names)})"
+        if self.incomplete:
+            count = f"{len(self.incomplete):,} cut off or followed by another recording"
+            text += f"; warning: {count} ({_first(self.incomplete)})"
         return text
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 @dataclass(frozen=True)
@@ -182,8 +189,11 @@ def filter_utterances(
             kept, seconds, tokens = kept + 1, seconds + float(samples) / rate, tokens + int(ids)
         else:
             left_out[verdict].append(utterance.decode("utf-8", "replace"))
-    unreadable = tuple(f"{utterance}: {message}" for utterance, message in faults.found)
-    report = SpeechReport(kept, seconds, tokens, unreadable, *(tuple(names) for names in left_out[_EMPTY:]))
+    unreadable, incomplete = (
+        tuple(f"{utterance}: {message}" for utterance, message in noted) for noted in (faults.found, faults.warnings)
+    )
+    empty, short, long, wordy, tight = (tuple(names) for names in left_out[_EMPTY:])
+    report = SpeechReport(kept, seconds, tokens, unreadable, empty, short, long, wordy, tight, incomplete)
     if not kept:
         raise UserError(f"{name}: no utterance is left to use: {report}")
     chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))

@@ -42,12 +42,14 @@ class ShardReport:
         utterances: the number of utterances in the files.
         seconds: the total duration of the utterances in seconds.
         faults: the name and the error message, with the file, of each utterance that could not be read.
+        warnings: the same of each utterance that was read and is not complete.
     """
 
     shards: tuple[Path, ...]
     utterances: int
     seconds: float
     faults: tuple[tuple[str, str], ...]
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def write_shards(
@@ -67,7 +69,7 @@ def write_shards(
         folder: the folder to write to. It is created if it does not exist, and must not have shards.
         rate: the sample rate of the shards in Hz.
         shard_seconds: a shard ends after the utterance with which it reaches this duration in seconds.
-        log: called with a line for each skipped utterance, and with a summary at the end.
+        log: called with a line for each utterance that is skipped or not complete, and with a summary at the end.
         progress: whether to show a progress bar on standard error. None shows it if standard error is a terminal.
 
     Raises:
@@ -91,11 +93,16 @@ def write_shards(
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{folder}: cannot be written ({_reason(error)})") from None
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
-    report = ShardReport(tuple(folder / name for name in names), count, seconds, tuple(faults.found))
+    shards = tuple(folder / name for name in names)
+    report = ShardReport(shards, count, seconds, tuple(faults.found), tuple(faults.warnings))
     if log is not None:
         for _, message in report.faults:
             log(message)
-        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {len(report.faults)} skipped")
+        for _, message in report.warnings:
+            log(f"warning: {message}")
+        incomplete = f", {len(report.warnings)} incomplete" if report.warnings else ""
+        skipped = f"{len(report.faults)} skipped{incomplete}"
+        log(f"{folder}: {count} utterances, {seconds:.0f} s, {len(names)} shards; {skipped}")
     return report
 
 

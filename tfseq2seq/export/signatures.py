@@ -2,19 +2,22 @@
 
 Text, where B is a batch and each function gives a dictionary of tensors:
 
-    serving_default   text: string [B]  ->  text: string [B], score: float32 [B]
-    n_best            text  ->  text: string [B, N], score: float32 [B, N]
+    serving_default   text: string [B]  ->  text: string [B], score: float32 [B], warning: string [B]
+    n_best            text  ->  text: string [B, N], score: float32 [B, N], warning: string [B]
     score             text, target: string [B]  ->  log_prob: float32 [B] in nats, <eos> included, tokens: int32 [B]
     attention         text, target  ->  attention: float32 [B, T, S], both sides' tokens: string [B, L] and [B, T], and
                       source_stride: int32 [B], how many source tokens one of the S positions covers
 
-Speech, where `error` tells what is wrong with a recording; its text is empty then, and the others are answered:
+where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty.
+
+Speech, where `error` tells what is wrong with a recording; its text is empty then, and the others are answered.
+`warning` also tells that a WAV file is cut off, or holds another recording, which is not read:
 
     serving_default   audio: float32 [B, N] at the model's rate, length: int32 [B]
-                                        ->  text: string [B], score: float32 [B], error: string [B]
+                                        ->  text, score, warning, error: string [B]
     transcribe        the same
     transcribe_wav    wav: string [B], the bytes of WAV files of any rate  ->  the same
-    n_best            audio, length     ->  text: string [B, N], score: float32 [B, N], error: string [B]
+    n_best            audio, length     ->  text: string [B, N], score: float32 [B, N], warning, error: string [B]
     score             audio, length, target  ->  log_prob, tokens
     attention         audio, length, target  ->  attention [B, T, S], target_tokens [B, T]
 
@@ -42,6 +45,7 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import Endpoint
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.models.memory import Memory
+from tfseq2seq.runtime.outputs import length_limit
 from tfseq2seq.sources.base import Form
 
 
@@ -49,11 +53,13 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     """All that an exported model answers."""
     signature = list(model.signature)
     target = tf.TensorSpec([None], tf.string, name="target")
+    cut_off = f"the output reached {length_limit(model.spec.max_length, model.spec.max_ratio)} and may be cut"
 
     def n_best(*raw: Any) -> dict[str, Any]:
         clean, errors = model.source.clean(*raw)
         found = model.texts(*clean)
-        return {"text": found["text"], "score": found["score"], **errors}
+        warning = tf.where(found["cut"][:, 0], cut_off, "")
+        return {"text": found["text"], "score": found["score"], "warning": warning, **errors}
 
     def best(*raw: Any) -> dict[str, Any]:
         found = n_best(*raw)
@@ -90,9 +96,10 @@ def _converted(form: Form, best: Any) -> Any:
         return best
 
     def answer(*given: Any) -> dict[str, Any]:
-        raw, errors = convert(*given)
+        raw, messages = convert(*given)
         found = best(*raw)
-        return {**found, "error": tf.where(tf.equal(errors, ""), found["error"], errors)}
+        told = {name: tf.where(tf.equal(each, ""), found[name], each) for name, each in messages.items()}
+        return {**found, **told}
 
     return answer
 

@@ -45,6 +45,7 @@ class Verdict:
         peak_bytes: the most memory that the process of the exported model used.
         most_drop: of a quantized model, the largest `drop` that passes; None of others.
         texts: the exported model's.
+        cut: of each input, whether the live model's text may have been cut off at the length that the search allows.
     """
 
     batch: int
@@ -60,6 +61,7 @@ class Verdict:
     peak_bytes: int
     most_drop: float | None = None
     texts: tuple[str, ...] = ()
+    cut: tuple[bool, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -142,6 +144,7 @@ def verify(
                 peak_bytes=found["peak_bytes"],
                 most_drop=None if asked.exact else most_drop,
                 texts=tuple(texts),
+                cut=tuple(output.cut for output in live),
             )
         )
     return verdicts

@@ -84,6 +84,7 @@ class Generator:
                     [text.decode("utf-8", "replace") for text in found["text"][row].numpy()],
                     found["score"][row].numpy().tolist(),
                     found["log_prob"][row].numpy().tolist(),
+                    bool(found["cut"][row, 0]),
                 )
         return [output for output in outputs if output is not None]
 

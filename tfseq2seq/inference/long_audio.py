@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +11,20 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.inference.subtitles import Word
 from tfseq2seq.inference.word_times import Transcriber, Transcript
+from tfseq2seq.spec import SearchSpec
+
+# `search.max_length` tokens are for so many seconds of a longer window. In 5 s people say no more than 128 letters.
+SECONDS_OF_MAX_LENGTH = 5.0
+
+
+def window_search(search: SearchSpec, window: float) -> SearchSpec:
+    """The search in windows of so many seconds: `max_length` grows with the window.
+
+    The limit is set for recordings as long as those of the corpus, and keeps a decoder that repeats itself from going
+    on forever. In a window that is several times as long, several times as much is said.
+    """
+    times = max(window / SECONDS_OF_MAX_LENGTH, 1.0)
+    return dataclasses.replace(search, max_length=math.ceil(search.max_length * times))
 
 
 def transcribe_long(
@@ -20,7 +36,7 @@ def transcribe_long(
     from there on: near its edge a window hears words half. A word that both have across the middle comes once.
 
     Args:
-        transcriber: what to ask.
+        transcriber: what to ask, with the search of `window_search`.
         recordings: samples [N] at the model's rate.
         window: seconds, as long as what the model was trained on.
         overlap: seconds that neighboring windows share, at least as long as the longest word.
@@ -56,7 +72,8 @@ def _joined(
             moved = moved[1:]
         words += moved
     text = transcriber.text_of(words)
-    return Transcript(text, words, sum(part.score for _, part in parts))
+    cut = tuple(one for _, part in parts for one in part.cut)
+    return Transcript(text, words, sum(part.score for _, part in parts), cut)
 
 
 def _center(word: Word) -> float:

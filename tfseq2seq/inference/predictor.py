@@ -93,7 +93,8 @@ class Predictor(tf.Module):
     def texts(self, *raw: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
         """Raw tensors to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
 
-        Where a source is empty, the texts are empty and the scores 0.
+        "cut" [B, N] tells of each output whether it may have been cut off, see `may_be_cut`. Where a source is empty,
+        the texts are empty and the scores 0.
 
         Args:
             raw: the tensors of `signature`.
@@ -112,7 +113,17 @@ class Predictor(tf.Module):
             "text": tf.where(empty, "", self.rules(self.target.detokenize(found.ids))),
             "score": tf.where(empty, 0.0, found.scores),
             "log_prob": tf.where(empty, 0.0, found.log_probs),
+            "cut": tf.logical_and(tf.logical_not(empty), self.may_be_cut(found)),
         }
+
+    def may_be_cut(self, found: Hypotheses) -> tf.Tensor:
+        """Whether hypotheses [B, N] are as long as the search lets them be, bool.
+
+        At that length a decoder that writes <eos> is allowed no other token, and a search without <eos> adds none.
+        """
+        count = tf.reduce_sum(tf.cast(tf.not_equal(found.ids, PAD), tf.int32), axis=2)
+        limits = self.spec.max_length if found.limits is None else tf.expand_dims(found.limits, 1)
+        return count >= limits
 
     def prefix_ids(self, prefix: Any) -> tf.Tensor:
         """Strings [B] to ids [B, P] without <eos>, padded."""

@@ -127,6 +127,7 @@ class Stream:
             [text.decode("utf-8", "replace") for text in texts],
             found.scores[0].numpy().tolist(),
             found.log_probs[0].numpy().tolist(),
+            bool(model.may_be_cut(found)[0, 0]),
         )
 
     def text(self) -> str:

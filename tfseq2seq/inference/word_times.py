@@ -23,11 +23,15 @@ from tfseq2seq.spec import EOS, PAD
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a recording after all rules, its words with their times in seconds, and its score."""
+    """The text of a recording after all rules, its words with their times in seconds, and its score.
+
+    `cut` tells of each part that was transcribed by itself whether its text may have been cut off.
+    """
 
     text: str
     words: list[Word]
     score: float
+    cut: tuple[bool, ...] = (False,)
 
 
 class Transcriber:
@@ -73,7 +77,7 @@ class Transcriber:
 
     def _batch(self, recordings: Sequence[np.ndarray]) -> list[Transcript]:
         raw = self.model.pack(recordings)
-        ids, scores, texts = (part.numpy() for part in self._search(*raw))
+        ids, scores, texts, cut = (part.numpy() for part in self._search(*raw))
         evidence, positions = (part.numpy() for part in self._align(*raw, tf.constant(_closed(ids))))
         transcripts = []
         for row, samples in enumerate(recordings):
@@ -82,14 +86,16 @@ class Transcriber:
             seconds = len(samples) / self.rate
             times = [(min(start * self.step, seconds), min(end * self.step, seconds)) for start, end in spans]
             words = group_tokens(self.model.target, tokens, times)
-            transcripts.append(Transcript(texts[row].decode("utf-8", "replace"), words, float(scores[row])))
+            text = texts[row].decode("utf-8", "replace")
+            transcripts.append(Transcript(text, words, float(scores[row]), (bool(cut[row]),)))
         return transcripts
 
-    def _found(self, *raw: Any) -> tuple[Any, Any, Any]:
+    def _found(self, *raw: Any) -> tuple[Any, Any, Any, Any]:
         given = self.model.source.inputs(*raw)
         found = self.model.search(given)
         ids = tf.where(tf.expand_dims(given.empty, 1), PAD, found.ids[:, 0])
-        return ids, found.scores[:, 0], self.model.rules(self.model.target.detokenize(ids))
+        cut = tf.logical_and(tf.logical_not(given.empty), self.model.may_be_cut(found)[:, 0])
+        return ids, found.scores[:, 0], self.model.rules(self.model.target.detokenize(ids)), cut
 
     def _evidence(self, *raw_and_labels: Any) -> tuple[Any, Any]:
         *raw, labels = raw_and_labels

@@ -57,7 +57,9 @@ class CTranslate2Model:
         results = self._translator.translate_batch(given, **options)
         for index, result in zip(indices, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
-            outputs[index] = Output(texts, list(result.scores), self._log_probs(result.scores, result.hypotheses))
+            log_probs = self._log_probs(result.scores, result.hypotheses)
+            cut = len(result.hypotheses[0]) >= options["max_decoding_length"]
+            outputs[index] = Output(texts, list(result.scores), log_probs, cut)
         return outputs
 
     def _log_probs(self, scores: Sequence[float], hypotheses: Sequence[Sequence[str]]) -> list[float]:

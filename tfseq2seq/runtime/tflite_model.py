@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfseq2seq.errors import UserError
 from tfseq2seq.runtime.export_config import read_config
 from tfseq2seq.runtime.outputs import Output
 from tfseq2seq.runtime.plain_sources import load_source
 from tfseq2seq.runtime.plain_text import load_side
+from tfseq2seq.spec import PAD
 
 MODEL, CONFIG = "model.tflite", "config.json"
 
@@ -65,7 +68,8 @@ class TFLiteModel:
             found = self._ask(**self.source.packed([rows[index] for index in indices]))
             for row, index in enumerate(indices):
                 texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
-                outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist())
+                cut = int(np.count_nonzero(found["ids"][row][0] != PAD)) >= self.config["search"]["max_length"]
+                outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist(), cut)
         return outputs
 
     def _one(self, one: Any) -> Output:

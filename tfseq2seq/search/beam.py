@@ -37,6 +37,8 @@ class Hypotheses(NamedTuple):
         log_probs: [B, N] float32, summed over the tokens and <eos>.
         scores: [B, N] float32, the values that rank the hypotheses: log_probs with length and coverage penalty.
         attention: [B, N, L, S] float32, or None if it was not requested.
+        limits: [B] int32, the maximum number of ids of each example; None if it is `max_length` for all. A hypothesis
+            with so many ids may have been cut off.
     """
 
     ids: tf.Tensor
@@ -44,6 +46,7 @@ class Hypotheses(NamedTuple):
     log_probs: tf.Tensor
     scores: tf.Tensor
     attention: tf.Tensor | None
+    limits: tf.Tensor | None = None
 
 
 class _Live(NamedTuple):
@@ -178,7 +181,8 @@ def beam_search(
 
     initial = (tf.constant(0), live, finished, tf.fill([batch], False), cache, weights, scorer_states)
     _, _, finished, _, _, weights, _ = loop_with_growing_cache(unfinished, body, initial, spec.max_length, length, beam)
-    return _best(finished, weights if with_attention else None, spec.n_best)
+    found = _best(finished, weights if with_attention else None, spec.n_best)
+    return found._replace(limits=limits.max_length)
 
 
 def _candidates(

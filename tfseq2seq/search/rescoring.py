@@ -44,7 +44,7 @@ def rescored(found: Hypotheses, count: int, fusion: Fusion, whole: Sequence[Whol
     ids, lengths, log_probs = (
         tf.gather(part, best, batch_dims=1) for part in (found.ids, found.lengths, found.log_probs)
     )
-    return Hypotheses(ids, lengths, log_probs, scores, attention)
+    return Hypotheses(ids, lengths, log_probs, scores, attention, found.limits)
 
 
 def fusion_total(fusion: Fusion, ids: Any) -> tf.Tensor:

@@ -65,7 +65,7 @@ def sample(
     first = (tf.constant(0), last, ids, sums, done, cache, weights)
     _, _, ids, sums, _, _, weights = loop_with_growing_cache(unfinished, body, first, spec.max_length, length, count)
     lengths = tf.reduce_sum(tf.cast(tf.not_equal(ids, PAD), tf.int32), axis=2)
-    return Hypotheses(ids, lengths, sums, sums, weights if with_attention else None)
+    return Hypotheses(ids, lengths, sums, sums, weights if with_attention else None, limits.max_length)
 
 
 def _sharpen(logits: Any, spec: SearchSpec) -> tf.Tensor:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -22,7 +23,7 @@ from tfseq2seq.serving.refusal import Refusal
 from tfseq2seq.serving.repository import Poller, Repository
 from tfseq2seq.serving.request_batching import Batcher
 from tfseq2seq.serving.servable import Servable
-from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, Signature
+from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, WARNING, Signature
 from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_outputs
 
 _LOG = logging.getLogger("tfseq2seq.serving")
@@ -113,6 +114,7 @@ class Application:
             signature = requested_signature.name
             inputs = await _in_thread_if_large(len(body), read_inputs, document, requested_signature)
             outputs = await self._outputs(request, servable, requested_signature, inputs)
+            self._tell_warnings(name, signature, outputs)
             response = await _in_thread_if_large(
                 sum(one.nbytes for one in outputs.values()), write_outputs, outputs, ROWS in document
             )
@@ -128,6 +130,14 @@ class Application:
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
         finally:
             self._metrics.answered(model, signature, code, time.perf_counter() - start_time)
+
+    def _tell_warnings(self, model: str, signature: str, outputs: Arrays) -> None:
+        """Counts and logs what a model has to say about its answers, in its output "warning"."""
+        given = [message for message in np.ravel(outputs.get(WARNING, np.zeros(0, object))) if message]
+        if given and isinstance(given[0], bytes):
+            self._metrics.warned(model, signature, len(given))
+            first = given[0].decode("utf-8", "replace")
+            _LOG.warning("model %s, signature %s: %d answers with a warning: %s", model, signature, len(given), first)
 
     async def _body(self, request: Request) -> bytes:
         too_large = Refusal(

@@ -37,6 +37,9 @@ class Metrics:
         self._rows = Histogram(
             f"{prefix}batch_rows", "Rows in a call of a model.", buckets=_ROWS, registry=self._registry
         )
+        self._warnings = Counter(
+            f"{prefix}warnings", "Rows answered with a warning of the model.", labels, registry=self._registry
+        )
         depth = Gauge(f"{prefix}queue_depth", "Requests that wait for a worker.", registry=self._registry)
         depth.set_function(waiting)
 
@@ -51,6 +54,10 @@ class Metrics:
         """
         self._requests.labels(model, signature, str(code)).inc()
         self._seconds.labels(model, signature).observe(seconds)
+
+    def warned(self, model: str, signature: str, rows: int) -> None:
+        """Counts the rows of a response that have a warning of the model, such as an output that may be cut off."""
+        self._warnings.labels(model, signature).inc(rows)
 
     def called(self, rows: int) -> None:
         """Counts a call of a model with a batch of `rows` rows."""

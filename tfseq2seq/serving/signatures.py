@@ -17,6 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 DEFAULT_SIGNATURE = "serving_default"
 # An integer input of this name has the lengths of the other inputs along axis 1.
 LENGTH = "length"
+# An output of this name has messages about answers that are there; "" for none.
+WARNING = "warning"
 
 # JSON values are converted to these types, which TensorFlow Serving documents.
 NUMPY_TYPES: dict[str, Any] = {

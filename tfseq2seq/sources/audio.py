@@ -13,7 +13,7 @@ from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_corpora
 from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.features.wav import decode_wav
+from tfseq2seq.features.wav import read_wav
 from tfseq2seq.files import expanded_path, write_wave
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.padding import padded_rows
@@ -117,14 +117,15 @@ class AudioSource(Source, reads=AudioSpec):
     def forms(self) -> Sequence[Form]:
         wav = tf.TensorSpec([None], tf.string, name="wav")
 
-        def decoded(wav: Any) -> tuple[Sequence[Any], Any]:
-            def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
-                samples, rate, fault = decode_wav(contents)
-                return standardized(samples, rate, self.spec.sample_rate), fault
+        def decoded(wav: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+            def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                samples, rate, fault, warning = read_wav(contents)
+                return standardized(samples, rate, self.spec.sample_rate), fault, warning
 
-            kinds = (tf.RaggedTensorSpec([None], tf.float32), tf.TensorSpec([], tf.string))
-            rows, fault = tf.map_fn(read, wav, fn_output_signature=kinds)
-            return (rows.to_tensor(), tf.cast(rows.row_lengths(), tf.int32)), fault
+            message = tf.TensorSpec([], tf.string)
+            kinds = (tf.RaggedTensorSpec([None], tf.float32), message, message)
+            rows, fault, warning = tf.map_fn(read, wav, fn_output_signature=kinds)
+            return (rows.to_tensor(), tf.cast(rows.row_lengths(), tf.int32)), {"error": fault, "warning": warning}
 
         return Form("transcribe", self.signature), Form("transcribe_wav", [wav], decoded)
 

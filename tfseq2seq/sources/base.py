@@ -67,13 +67,13 @@ class Form:
     Attributes:
         name: of the signature.
         signature: what it takes.
-        convert: from that to the tensors of `Source.signature`, and error messages [B] ("" for none); None where they
-            are these tensors.
+        convert: from that to the tensors of `Source.signature`, and messages [B] ("" for none) by the names "error" and
+            "warning"; None where they are these tensors.
     """
 
     name: str
     signature: Sequence[tf.TensorSpec]
-    convert: Callable[..., tuple[Sequence[Any], Any]] | None = None
+    convert: Callable[..., tuple[Sequence[Any], dict[str, Any]]] | None = None
 
 
 # The class for each kind of source. `Source` fills it as subclasses are defined.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -20,11 +20,13 @@ SILENCE = "nothing but silence: every sample is the same"
 class Recordings:
     """Recordings in the order asked for.
 
-    samples of each, [N] float32, of no length where there is a fault; faults as (place, message that names the file).
+    samples of each, [N] float32, of no length where there is a fault; faults as (place, message that names the file);
+    and such messages about files that were read and are not complete, or hold more than that.
     """
 
     samples: list[np.ndarray]
     faults: list[tuple[int, str]]
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def valid(self) -> list[np.ndarray]:
@@ -50,7 +52,7 @@ def read_recordings(utterances: Sequence[Utterance], source: AudioSpec) -> Recor
         else:
             samples[index] = values
     faults.update({int(name): message for name, message in noted.found})
-    return Recordings(samples, sorted(faults.items()))
+    return Recordings(samples, sorted(faults.items()), [message for _, message in noted.warnings])
 
 
 def sample_faults(audio: tf.Tensor, length: tf.Tensor, source: AudioSpec) -> tf.Tensor:

@@ -59,7 +59,11 @@ class SearchSpec(Spec):
         0.0, "weight of the coverage penalty (Wu et al. 2016, eq. 14; 0: off)", low=0, needs="attention"
     )
     min_length: int = setting(0, "minimum output length in tokens without <eos>", low=0, needs="autoregressive")
-    max_length: int = setting(128, "maximum output length in tokens with <eos>", low=1)
+    max_length: int = setting(
+        128,
+        "maximum output length in tokens with <eos>; of the windows of `generate --window`, for every 5 seconds",
+        low=1,
+    )
     min_ratio: float = setting(
         0.0, "minimum output length as a multiple of the source length", low=0, needs=("source", "autoregressive")
     )

@@ -5,7 +5,7 @@ write_joined(read_manifest("fsdd/fsdd.tsv", "test"), "connected", "test", count=
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ def write_joined(
     pause: tuple[float, float] = (0.05, 0.4),
     rate: int = 8000,
     seed: int = 1,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Writes `count` recordings, each of `least` to `most` utterances of one speaker with pauses, and a manifest.
 
@@ -42,6 +43,7 @@ def write_joined(
         pause: the minimum and maximum duration of a pause in seconds.
         rate: the sample rate in Hz.
         seed: equal seeds give equal recordings.
+        log: called with a line for each utterance that is not complete.
 
     Returns:
         The manifest.
@@ -65,6 +67,8 @@ def write_joined(
     samples = [example["source"] for example in examples]
     if faults.found:
         raise UserError(faults.found[0][1])
+    for _, warning in faults.warnings:
+        log(f"warning: {warning}")
 
     def recordings() -> Iterator[tuple[str, str, np.ndarray, str]]:
         for _ in range(count):
