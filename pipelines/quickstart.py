@@ -14,7 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from tfseq2seq.cli.runs import NO_LOG, import_tensorflow
+
+# TensorFlow's first lines, on devices that are not there, are of no use here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_LOG)
+import_tensorflow()
 
 from tfseq2seq import Generator, Predictor, export_saved_model, load_recipe, train
 from tfseq2seq.data.synthetic.text_normalization import write_generated
@@ -31,10 +35,11 @@ EXAMPLES = [
     "花了¥42.81",
 ]
 
-# A client of the model needs TensorFlow. It does not need this package.
+# A client of the model needs TensorFlow and tensorflow-text. It does not need this package.
 CLIENT = """
 import sys
 import tensorflow as tf
+import tensorflow_text
 model = tf.saved_model.load(sys.argv[1])
 answers = model.signatures["serving_default"](text=tf.constant(sys.argv[2:]))
 assert not any(name.startswith("tfseq2seq") for name in sys.modules)
@@ -70,8 +75,11 @@ def main() -> None:
     # 4. The exported model, and its answers.
     saved_model = export_saved_model(model, arguments.folder / "saved_models" / "quickstart")
     print(f"exported to {saved_model}; its answers:", flush=True)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES], check=True, env=environment)
+    client = [sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES]
+    asked = subprocess.run(client, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if asked.returncode:
+        sys.exit(asked.stderr)
+    print(asked.stdout, end="", flush=True)
     print(f"done in {time.monotonic() - began:.0f} s")
 
 
