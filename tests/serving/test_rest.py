@@ -6,6 +6,7 @@ import math
 
 import pytest
 import tensorflow as tf
+from fuzzing import doors, fault_of
 from starlette.testclient import TestClient
 
 from tfseq2seq.serving.repository import Repository
@@ -282,3 +283,12 @@ def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     n_best = predict(client, {"inputs": texts, "signature_name": "n_best"}, "/v1/models/dates:predict")[1]["outputs"]
     assert n_best["text"] == [output.texts for output in live]
     assert tf.reduce_max(tf.abs(tf.constant(n_best["score"]) - tf.constant([one.scores for one in live]))) < 1e-4
+
+
+def test_hostile_bodies_are_answered_with_a_code_below_500(client, tmp_path):
+    def ask(content):
+        return client.post(f"{URL}:predict", content=content).status_code
+
+    (door,) = [door for door in doors(ask=ask) if door.name == "REST"]
+    faults = [fault for index in range(200) if (fault := fault_of(door, index, tmp_path))]
+    assert not faults, "\n".join(faults[:5])
