@@ -10,6 +10,7 @@ PYTEST_FLAGS ?= -n 2 --dist worksteal
 VENV := .venv
 VENV_IO := .venv-io
 VENV_LOCK := .venv-lock
+VENV_TFLITE := .venv-tflite
 UV_VERSION := 0.13.8
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -57,8 +58,19 @@ $(VENV_IO)/.installed: requirements/io.txt setup.py
 quickstart: venv ## train, evaluate and export a small model, and ask it
 	$(VENV)/bin/python pipelines/quickstart.py
 
+# An older TFLite runtime with its own NumPy, which a test asks an exported file in. It exists for Python 3.11.
+.PHONY: tflite-runtime
+tflite-runtime:
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then $(MAKE) --no-print-directory $(VENV_TFLITE)/.installed; \
+	else echo "No test in tflite-runtime 2.14, which needs Python 3.11."; fi
+
+$(VENV_TFLITE)/.installed: requirements/tflite-runtime.txt
+	test -x $(VENV_TFLITE)/bin/python || $(PYTHON) -m venv $(VENV_TFLITE)
+	$(VENV_TFLITE)/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/tflite-runtime.txt
+	touch $@
+
 .PHONY: test
-test: lint ## lint, then all tests: what CI runs
+test: lint tflite-runtime ## lint, then all tests: what CI runs
 	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: test-fast
@@ -88,6 +100,8 @@ lock: ## compile requirements/*.txt from setup.py
 	$(VENV_LOCK)/bin/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
 	$(call compile,requirements/latest.txt,test plot audio ctranslate2 tflite serve client)
 	$(call compile,requirements/io.txt,test plot io audio ctranslate2 tflite serve client)
+	$(VENV_LOCK)/bin/uv pip compile requirements/tflite-runtime.in --no-config --quiet --generate-hashes \
+		--python-version 3.11 --custom-compile-command "make lock" $(LOCK_FLAGS) --output-file requirements/tflite-runtime.txt
 
 .PHONY: clean
 clean: ## remove caches and build files; keep the environments, runs/ and saved_models/

@@ -125,7 +125,7 @@ def test_every_signature_of_speech_answers_as_live(family):
 
 
 def test_an_ensemble_has_no_loop_outside():
-    both = predictor([network("gru", seed=seed) for seed in (2, 3)], "gru", beam=2, max_length=5)
+    both = predictor([network("gru", seed=seed) for seed in (4, 5)], "gru", beam=2, max_length=5)
     assert [endpoint.name for endpoint in endpoints(both)] == ["serving_default", "n_best", "score"]
 
 

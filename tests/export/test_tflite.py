@@ -29,6 +29,7 @@ from small_models import (
 )
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.export.formats import formats
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.tflite_strings import _writer
 from tfseq2seq.export.verify import verify
@@ -65,9 +66,11 @@ def test_greedy_search_answers_as_live_too(family, export):
     assert [output.cut for output in found] == [output.cut for output in expected]
 
 
-def test_a_file_holds_what_lies_beside_it(export, tmp_path):
+def test_a_file_holds_what_lies_beside_it(export, tmp_path, caplog):
     model, folder = export("tflite", "gru", beam=1)
+    caplog.clear()
     folders = [folder, export_tflite(model, tmp_path / "two")]
+    assert not caplog.records, "the converter's warnings are no user's business"
     one, two = ((folder / "model.tflite").read_bytes() for folder in folders)
     assert one == two
     with zipfile.ZipFile(folders[0] / "model.tflite") as archive:
@@ -156,6 +159,45 @@ def test_a_process_without_tensorflow_answers_the_same(export, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     text, score = json.loads(done.stdout)
     assert text == expected.texts[0] and score == pytest.approx(expected.scores[0], abs=1e-4)
+
+
+OLD_RUNTIME = Path(__file__).parents[2] / ".venv-tflite" / "bin" / "python"
+OLD_CLIENT = """
+import json, sys
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+ask = Interpreter(sys.argv[1] + "/model.tflite").get_signature_runner("serving_default")
+print(json.dumps(ask(ids=np.array([json.loads(sys.argv[2])], "int32"))["ids"][0, 0].tolist()))
+"""
+
+
+def ask_in_old_runtime(folder, ids):
+    command = [str(OLD_RUNTIME), "-c", OLD_CLIENT, str(folder), json.dumps(ids)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OLD_RUNTIME.exists(), reason="`make tflite-runtime` installs tflite-runtime 2.14")
+def test_a_file_for_older_runtimes_answers_in_one(tmp_path):
+    keras.utils.set_random_seed(0)
+    blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
+    spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
+    wide = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
+    model = TextToText([wide], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+    ids = LETTERS(tf.constant(["dcba bcd"]))[0].numpy().tolist()
+    least = {}
+    for kind in ("int8", "int8_tensor"):
+        folder = export_tflite(model, tmp_path / kind, kind)
+        least[kind] = json.loads((folder / "config.json").read_text())["min_runtime"]
+        done = ask_in_old_runtime(folder, ids)
+        if kind == "int8":
+            assert done.returncode and "FULLY_CONNECTED" in done.stderr
+            assert "or later; --quantization int8_tensor runs in older ones" in formats()["tflite"].needs(folder)
+        else:
+            assert done.returncode == 0, done.stderr[-1000:]
+            found = LETTERS.detokenize(tf.constant([json.loads(done.stdout)]))[0].numpy().decode()
+            assert found == TFLiteModel(folder).generate(["dcba bcd"])[0].texts[0]
+    assert least == {"int8": "2.17.0", "int8_tensor": "2.6.0"}
 
 
 def test_quantized_files_are_smaller_and_still_answer(tmp_path):

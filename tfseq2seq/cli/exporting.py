@@ -98,7 +98,10 @@ def export(
     check = _checked_by(opened[0], model) if checked else None
     card = model_card(opened, weights, license or "unspecified")
     options = ExportOptions(quantization, version, license, samples, strings, card, check)
-    click.echo(form.write(model, base or f"saved_models/{opened[0].recipe.name}{form.suffix}", options))
+    folder = form.write(model, base or f"saved_models/{opened[0].recipe.name}{form.suffix}", options)
+    click.echo(folder)
+    if needs := form.needs(folder):
+        click.echo(needs, err=True)
 
 
 def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:

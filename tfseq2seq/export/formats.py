@@ -105,6 +105,10 @@ class Format:
         """
         raise NotImplementedError
 
+    def needs(self, folder: Path) -> str:
+        """Returns what a user of the exported model must have, beyond what the format always needs, or ""."""
+        return ""
+
     def asked(self, folder: Path, model: Any, inputs: Sequence[Any]) -> Asked:
         """What an exported model in `folder` is asked for inputs of a predictor.
 

@@ -13,8 +13,10 @@ all files in a zip archive at its end, where TFLite's own metadata has associate
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,7 +37,7 @@ from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.tflite_model import CONFIG, MODEL
 from tfseq2seq.spec import FusionSpec, RulesSpec
 
-Quantization = Literal["float32", "float16", "int8", "full_int8"]
+Quantization = Literal["float32", "float16", "int8", "int8_tensor", "full_int8"]
 
 # What full_int8 computes in integers.
 _INTEGER = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
@@ -60,7 +62,8 @@ def export_tflite(
         model: what to export; its search settings become part of it.
         folder: to write.
         quantization: of the weights. float16 halves them, which are computed with as float32 again; int8 keeps matrices
-            in 8 bits and computes their products with inputs rounded on the fly (dynamic range); full_int8 computes
+            in 8 bits and computes their products with inputs rounded on the fly (dynamic range); int8_tensor does so
+            with one scale for a matrix instead of one for each column, for runtimes before 2.17; full_int8 computes
             products and convolutions wholly in 8 bits, between ranges measured beforehand, and what is between them in
             float32. It is for CTC models without loops. Audio features are computed in float32 with all quantizations.
         examples: arrays of samples that ranges of activations are measured on; full_int8 needs some.
@@ -83,7 +86,7 @@ def export_tflite(
             raise UserError("full_int8: TFLite measures no ranges where there are strings; take int8")
         _check_integer(model, examples)
     content = convert(model, quantization, examples, strings)
-    config = _config(model, quantization, strings)
+    config = {**_config(model, quantization, strings), "min_runtime": _min_runtime(content)}
     with folder_aside(folder) as aside:
         (aside / MODEL).write_bytes(_with_config(content, config))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -117,8 +120,26 @@ def convert(model: Predictor, quantization: Quantization, examples: Sequence[Any
         raise UserError("search.sample: TFLite has no operations to draw from a seed; set it to false for this export")
     if model.spec.rules != RulesSpec():
         raise UserError("search.rules: TFLite has no operations to rewrite text; set both to '' for this export")
-    with in_tflites_operations(model.models[0], rounded="int8" in quantization):
-        concrete = (string_endpoint(model) if strings else search_endpoint(model)).graph
+    with _quiet(), in_tflites_operations(model.models[0], rounded="int8" in quantization):
+        return _converted(model, quantization, examples, strings)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out the warnings of TensorFlow's converter on its own ways, which are no user's business."""
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _converted(model: Predictor, quantization: Quantization, examples: Sequence[Any], strings: bool) -> bytes:
+    concrete = (string_endpoint(model) if strings else search_endpoint(model)).graph
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     # Frozen first: with variables inside a loop older converters abort, and newer ones give a file that fails.
@@ -130,6 +151,9 @@ def convert(model: Predictor, quantization: Quantization, examples: Sequence[Any
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if quantization == "int8_tensor":
+        # One scale for each channel of a dense layer came with a later version of the operation.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if quantization == "full_int8":
         converter.representative_dataset = _representative(examples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -175,6 +199,15 @@ def _config(model: Predictor, quantization: str, strings: bool) -> dict[str, Any
     if strings and model.source.takes_strings:
         config["inputs"] = ["text"]
     return config
+
+
+def _min_runtime(content: bytes) -> str:
+    """The least version of the runtime that has all operations of a file, as the converter writes it there."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    (entry,) = [entry for entry in model.metadata if entry.name == b"min_runtime_version"]
+    return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode("ascii")
 
 
 def _with_config(content: bytes, config: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ class TFLiteFormat(Format):
     name = "tflite"
     marker = "model.tflite"
     suffix = "_tflite"
-    quantizations = ("float32", "float16", "int8", "full_int8")
+    quantizations = ("float32", "float16", "int8", "int8_tensor", "full_int8")
     options = ("strings",)
 
     def check_options(self, options: ExportOptions) -> None:
@@ -30,6 +30,11 @@ class TFLiteFormat(Format):
 
         quantization = cast("Any", options.quantization)
         return export_tflite(model, folder, quantization, options.examples, options.check, options.strings)
+
+    def needs(self, folder: Path) -> str:
+        config = read_config(folder / "config.json", "min_runtime", "quantization")
+        older = "; --quantization int8_tensor runs in older ones" if config["quantization"] == "int8" else ""
+        return f"needs a TFLite runtime of version {config['min_runtime']} or later{older}"
 
     def asked(self, folder: Path, model: Any, inputs: Sequence[Any]) -> Asked:
         config = read_config(folder / "config.json", "quantization", "inputs", "outputs")
