@@ -86,7 +86,14 @@ def test_a_file_written_by_hand_has_the_answers_of_the_textbook(tmp_path):
 
 @pytest.mark.parametrize(
     "before, after",
-    [("ngram 2=2", "ngram 2=3"), ("-0.4 a b", "x a b"), ("\\end\\\n", ""), ("\\2-grams:\n", "")],
+    [
+        ("ngram 2=2", "ngram 2=3"),
+        ("ngram 2=2", "ngram 2=" + "9" * 5000),
+        ("ngram 2=2", "ngram " + "9" * 5000 + "=2"),
+        ("-0.4 a b", "x a b"),
+        ("\\end\\\n", ""),
+        ("\\2-grams:\n", ""),
+    ],
 )
 def test_a_damaged_file_is_told_by_its_name(tmp_path, before, after):
     (tmp_path / "x.arpa").write_text(ARPA.replace(before, after))

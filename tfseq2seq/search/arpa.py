@@ -274,7 +274,7 @@ class _Reader:
             raise UserError(f"{self.path}: the line \\data\\ is missing; is this an ARPA language model?")
         sizes: list[int] = []
         line = next(self.lines, b"")
-        while found := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", line):
+        while found := re.fullmatch(rb"ngram\s+(\d{1,3})\s*=\s*(\d{1,15})", line):
             if int(found[1]) != len(sizes) + 1:
                 raise self.fault(f"expected the number of {len(sizes) + 1}-grams, got that of {int(found[1])}-grams")
             sizes.append(int(found[2]))
