@@ -63,6 +63,8 @@ def unprejudiced(model):
 def model_spec(family, **options):
     """The spec of a family's model."""
     encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES}[family]
+    if family in LANGUAGE_FAMILIES:
+        options = {"tie_output": False, **options}
     return families.model_spec(encoder, decoder, **options)
 
 

@@ -13,7 +13,7 @@ from tfseq2seq.export.formats import ExportOptions, format_of, formats
 QUANTIZATIONS = {
     "savedmodel": ["float32"],
     "ctranslate2": ["float32", "float16", "int16", "int8"],
-    "tflite": ["float32", "float16", "int8", "full_int8"],
+    "tflite": ["float32", "float16", "int8", "int8_tensor", "full_int8"],
 }
 # The options of each format beside quantization, with a value that is not the default.
 OPTIONS = {"savedmodel": {"version": 2, "license": "mit"}, "ctranslate2": {}, "tflite": {"strings": True}}
