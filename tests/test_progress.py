@@ -66,3 +66,29 @@ def test_nothing_is_shown_where_standard_error_is_no_terminal(capsys):
         advance(2)
     assert list(tracked([1, 2], "reading")) == [1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_preparation_of_a_training_shows_its_passes(terminal, tmp_path):
+    from tfseq2seq.data.batching import filter_pairs, tokenize
+    from tfseq2seq.data.corpora import iterate_side, training_corpora
+    from tfseq2seq.sources.text import learn_features
+    from tfseq2seq.spec import CorpusSpec, DataSpec, TextSpec
+
+    (tmp_path / "lines").write_text("a b\nc\nd\n")
+    pair = CorpusSpec(source=str(tmp_path / "lines"), target=str(tmp_path / "lines"))
+    shown = terminal()
+    corpora = training_corpora(DataSpec(train=pair, holdout=1), seed=1)
+    sides = {
+        side: learn_features(side, TextSpec(scheme="words"), iterate_side(pair, side)) for side in ("source", "target")
+    }
+    filter_pairs(tokenize(sides)(corpora.train), {"source": 9, "target": 9}, False, "data.train")
+    for what in ("checking data.train.source", "learning the vocabulary of target", "counting data.train"):
+        assert what in shown()
+
+
+def test_recordings_that_are_written_are_counted(terminal, tmp_path):
+    from tfseq2seq.data.synthetic.morse import write_morse
+
+    shown = terminal()
+    write_morse(tmp_path, train=2, validation=1, test=1)
+    assert "writing recordings" in shown() and "4/4" in shown()

@@ -1,5 +1,6 @@
 """Inputs are answered while they are read, and a job that was killed is continued."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -126,6 +127,35 @@ def test_a_typed_line_finds_the_model_open(capsys):
 
     answered(InputStream(typed(), Inputs, typed=True, arriving=True), model=open_model)
     assert capsys.readouterr().out == "A\n" and opened == [1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "to_terminal", "to_file", "shown"),
+    [(False, False, False, True), (False, True, True, True), (False, True, False, False), (True, False, True, False)],
+)
+def test_a_bar_is_shown_where_it_disturbs_nothing(monkeypatch, tmp_path, typed, to_terminal, to_file, shown):
+    bars = []
+
+    @contextlib.contextmanager
+    def bar(what, total, shown):
+        bars.append((what, total, shown))
+        yield lambda count: bars.append(count)
+
+    monkeypatch.setattr(answering, "progress_bar", bar)
+    monkeypatch.setattr(answering, "on_terminal", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: to_terminal)
+    answered(TEXTS, tmp_path / "out" if to_file else None, typed=typed, count=lambda: 10)
+    assert bars == [("generating", 10 if shown else None, shown), 0, 3, 3, 3, 1]
+
+
+def test_lines_are_counted_for_the_bar(tmp_path):
+    from tfseq2seq.cli.inputs import Request, open_inputs
+    from tfseq2seq.spec import TextSpec
+
+    for content, count in ((b"a\nb\n", 2), (b"a\n\nb", 3), (b"\n", 1)):
+        (tmp_path / "lines").write_bytes(content)
+        stream = open_inputs(TextSpec(), Request(lines=str(tmp_path / "lines")))
+        assert (stream.count(), len(stream.all().values)) == (count, count)
 
 
 # ---- continued ------------------------------------------------------------------------------------------------------
@@ -323,6 +353,8 @@ def test_recordings_are_held_one_window_at_a_time(tfseq2seq, speech_run, morse, 
     assert windows == [4, 2] * 2
     # As if each recording filled the memory.
     monkeypatch.setattr("tfseq2seq.cli.inputs._LARGEST_WINDOW", 1)
-    found.append((tfseq2seq("generate", *given), tfseq2seq("evaluate", *given, *scores)[1], (tmp_path / "out").read_text()))
+    found.append(
+        (tfseq2seq("generate", *given), tfseq2seq("evaluate", *given, *scores)[1], (tmp_path / "out").read_text())
+    )
     assert windows == [4, 2] * 2 + [1] * 12
     assert found[0] == found[1] and found[0][2] == found[0][0][1]

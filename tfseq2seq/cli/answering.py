@@ -97,12 +97,17 @@ def _answer(
 ) -> Summary:
     # While a user types the first line, the model is opened.
     most, summary, ask = window_size(batch), Summary(), open_model(1) if stream.typed else None
+
+    def batches() -> int:
+        # Of the first window even if it was skipped, so that a job that is continued has the same number of threads.
+        return -(-stream.first // batch)
+
     done = results.lines // hypotheses
     skipped, last = stream.skip(done, most, batch)
     advance(skipped)
     if isinstance(results, Journal):
         if done and repeatable and last.values:
-            ask = ask or open_model(-(-skipped // batch))
+            ask = ask or open_model(batches())
             _check_belongs(results, hypotheses, skipped, last, ask, scores)
         results.keep(skipped * hypotheses)
     for window in stream.windows(most):
@@ -110,7 +115,7 @@ def _answer(
         for _, message in window.faults:
             tell(message)
         if ask is None:
-            ask = open_model(-(-(skipped + len(window.values)) // batch))
+            ask = open_model(batches())
         found = ask(window)
         results.write(_lines(found, scores))
         advance(len(found))

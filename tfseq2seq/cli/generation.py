@@ -134,7 +134,8 @@ def generate(
             found: Sequence[Output] = exported.generate(window.values)
             return found
 
-        summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores)
+        repeatable = not search.get("sample", False)
+        summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores, repeatable)
         remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings(summary.each_cut(), limit, remedy))

@@ -92,6 +92,9 @@ class InputStream:
         count: the number of items, or a function that counts them; None if that is not known.
         arriving: whether the items arrive one after the other.
         typed: whether a user types them.
+
+    Attributes:
+        first: the number of inputs in the first window.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class InputStream:
         self._items, self._read, self._size, self._count = iter(items), read, size, count
         self.arriving, self.typed = arriving, typed
         self._held: list[Any] = []
+        self.first = 0
 
     def count(self) -> int | None:
         """The number of inputs. None if all of them would have to be read to know it."""
@@ -165,7 +169,9 @@ class InputStream:
         return InputStream(items, read, lambda pair: self._size(pair[0]), self._count, self.arriving, self.typed)
 
     def _next(self, count: int) -> list[Any]:
-        return list(itertools.islice((item for item in self._items if item is not None), count))
+        items = list(itertools.islice((item for item in self._items if item is not None), count))
+        self.first = self.first or len(items)
+        return items
 
     def _window(self, most: int) -> list[Any]:
         window, self._held = self._held, []
@@ -185,6 +191,7 @@ class InputStream:
                 began = began or time.monotonic()
                 if time.monotonic() - began > _LONGEST_WAIT:
                     break
+        self.first = self.first or len(window)
         return window
 
 
