@@ -145,7 +145,10 @@ def _generated(
     from tfseq2seq.inference.generator import Generator
 
     generator = Generator(model, batch, workers)
-    outputs, references, faults, cut = [], [], [], []
+    outputs: list[str] = []
+    references: list[str] = []
+    faults: list[tuple[int, str]] = []
+    cut: list[bool] = []
     seconds = spent = 0.0
     with progress_bar("evaluating", count) as advance:
         # Recordings are held a window at a time.
