@@ -9,6 +9,7 @@ import gzip
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
 import sys
@@ -18,7 +19,7 @@ import wave
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from tfseq2seq.errors import UserError
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # The longest line of a text file, in bytes. A file without line breaks is no text file, and may not fit into memory.
 _LONGEST_LINE = 1 << 26
+# A pipe or terminal has no further line for now if none arrives in so many seconds.
+_READY_SECONDS = 0.05
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -104,12 +107,27 @@ def iterate_lines(path: str | Path, limit: int = 0, pipe: bool = False) -> Itera
         UserError: the file is missing, empty, too large, truncated or not regular, or has bytes that are not UTF-8; the
             message has the line.
     """
+    return cast("Iterator[bytes]", _checked_lines(path, limit, pipe))
+
+
+def iterate_arriving(path: str | Path) -> Iterator[bytes | None]:
+    """As `iterate_lines` of a file that may be a pipe. Yields None too whenever no further line has arrived."""
+    return _checked_lines(path, pipe=True, wait=True)
+
+
+def _checked_lines(path: str | Path, limit: int = 0, pipe: bool = False, wait: bool = False) -> Iterator[bytes | None]:
     path = Path(path)
     number = 0
     try:
         with open_file(path, limit, pipe) as raw:
             file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
+            arrives = wait and file is raw and is_arriving(raw)
+            lines = arriving_lines(raw) if arrives else iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
+            for line in lines:
+                if line is None:
+                    yield None
+                    continue
+                number += 1
                 if len(line) > _LONGEST_LINE:
                     raise UserError(
                         f"{path}, line {number}: must have at most {_LONGEST_LINE:,} bytes; is this a text file?"
@@ -135,6 +153,41 @@ def iterate_lines(path: str | Path, limit: int = 0, pipe: bool = False) -> Itera
         raise UserError(f"{path}: cannot be read ({reason}); give the path of a text file") from None
     if not number:
         raise UserError(f"{path}: must have one line per example, but the file is empty")
+
+
+def is_arriving(file: BinaryIO) -> bool:
+    """Returns whether a file is a terminal, a pipe or the like, whose lines arrive one after the other."""
+    try:
+        return not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except OSError:
+        # A file in memory has no descriptor.
+        return False
+
+
+def arriving_lines(file: BinaryIO) -> Iterator[bytes | None]:
+    r"""Yields the lines of a terminal or a pipe as soon as they arrive, without the "\n" at their ends.
+
+    None stands for a moment in which no further line is there. A line that is too long is not read up to its end.
+
+    Args:
+        file: open for reading, and nothing has been read yet.
+    """
+    descriptor = file.fileno()
+    parts: list[bytes] = []
+    while True:
+        if not select.select([descriptor], [], [], _READY_SECONDS)[0]:
+            yield None
+        block = os.read(descriptor, 1 << 16)
+        first, *others = block.split(b"\n")
+        parts.append(first)
+        if others:
+            yield b"".join(parts)
+            yield from others[:-1]
+            parts = [others[-1]]
+        if sum(map(len, parts)) > _LONGEST_LINE or not block:
+            break
+    if line := b"".join(parts):
+        yield line
 
 
 def read_lines(path: str | Path, limit: int = 0, pipe: bool = False) -> list[str]:
@@ -200,27 +253,27 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     """
     # A Path drops the slash at its end.
     path, is_folder = Path(path), names_folder(path)
-    with _explained(path):
+    with explained(path):
         if is_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        final, straight = _destination(path)
+        final, straight = destination(path)
         if straight:
             with tempfile.TemporaryDirectory() as folder:
                 aside = Path(folder, path.name)
                 yield aside
-                _copy_into(aside, final)
+                copy_into(aside, final)
             return
         final.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(final) as aside:
             yield aside
-            _keep_mode(final, aside)
+            keep_mode(final, aside)
             try:
                 os.replace(aside, final)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
                 # A file that a container has mounted alone cannot be replaced.
-                _copy_into(aside, final)
+                copy_into(aside, final)
 
 
 @contextlib.contextmanager
@@ -232,7 +285,7 @@ def folder_aside(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    with _explained(folder):
+    with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(folder, is_folder=True) as aside:
             yield aside
@@ -267,7 +320,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         UserError: the line cannot be written.
     """
-    with _explained(path), open(path, "ab", buffering=0) as file:
+    with explained(path), open(path, "ab", buffering=0) as file:
         size, content = os.fstat(file.fileno()).st_size, memoryview(f"{line}\n".encode())
         try:
             while content:
@@ -309,8 +362,8 @@ def exclusive(path: Path, taken: str) -> Iterator[None]:
     Raises:
         UserError: another process holds the lock, or the file cannot be written.
     """
-    with _explained(path):
-        descriptor = _open_locked(path, taken)
+    with explained(path):
+        descriptor = open_locked(path, taken)
     try:
         yield
     finally:
@@ -350,7 +403,7 @@ _OPEN_FILES = re.compile(r"/dev/(fd/\d+|stdin|stdout|stderr)|/proc/[^/]+/fd/\d+"
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Raises `UserError` for errors inside that mean that a file cannot be written."""
     try:
         yield
@@ -414,7 +467,7 @@ def _lock(descriptor: int, wait: bool = False) -> bool | None:
     return True
 
 
-def _open_locked(path: Path, taken: str) -> int:
+def open_locked(path: Path, taken: str) -> int:
     """Opens and locks a lock file; see `exclusive`."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -444,7 +497,7 @@ def _delete(path: Path) -> None:
             path.unlink()
 
 
-def _destination(path: Path) -> tuple[Path, bool]:
+def destination(path: Path) -> tuple[Path, bool]:
     """Returns the end of a chain of symbolic links, and whether it is written into instead of being replaced."""
     for _ in range(40):
         if _OPEN_FILES.fullmatch(os.path.abspath(path)):
@@ -461,24 +514,25 @@ def _destination(path: Path) -> tuple[Path, bool]:
     return path, not stat.S_ISREG(mode)
 
 
-def _copy_into(content: Path, final: Path) -> None:
+def copy_into(content: Path, final: Path) -> None:
     """Writes the content of a file into what is no regular file."""
-    with open(content, "rb") as file:
-        for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(final)):
-                    # Opened anew, it would begin at the start of the file and overwrite what is there.
-                    if stream is not None:
-                        stream.flush()
-                    target = os.fdopen(os.dup(descriptor), "wb")
-                    break
-        else:
-            target = open(final, "wb")  # noqa: SIM115
-        with target:
-            shutil.copyfileobj(file, target)
+    with open(content, "rb") as file, open_into(final) as target:
+        shutil.copyfileobj(file, target)
 
 
-def _keep_mode(old: Path, new: Path) -> None:
+def open_into(final: Path) -> BinaryIO:
+    """Opens what is no regular file for writing."""
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(final)):
+                # Opened anew, it would begin at the start of the file and overwrite what is there.
+                if stream is not None:
+                    stream.flush()
+                return os.fdopen(os.dup(descriptor), "wb")
+    return open(final, "wb")  # noqa: SIM115
+
+
+def keep_mode(old: Path, new: Path) -> None:
     """Gives a new file the mode and, as far as permitted, the owner of the file that it replaces."""
     try:
         status = os.stat(old)

@@ -92,7 +92,7 @@ def test_bad_recordings_do_not_stop_the_others(tfseq2seq, run, asked):
     texts = output.split("\n")
     assert code == 2 and len(texts) == len(asked) + 1
     assert texts[2:6] == [""] * 4 and any(texts)
-    told = errors.splitlines()
+    told = [line for line in errors.splitlines() if "warning" not in line]
     assert len(told) == 4
     for name, line in zip(BAD, told):
         assert line.startswith("tfseq2seq: ") and name in line

@@ -111,6 +111,31 @@ def test_holding_out_parts_the_corpus(kind, write, tmp_path):
     assert list(iterate_side(spec, "target", corpora.held)) == [target for _, target in kept]
 
 
+def test_the_pairs_held_out_are_found_without_reading_the_corpus_again(write, monkeypatch):
+    spec = many_pairs(write, 50)
+    opened = []
+
+    def read(path):
+        opened.append(path)
+        return iterate_lines(path)
+
+    monkeypatch.setattr("tfseq2seq.data.corpora.iterate_lines", read)
+    corpora = training_corpora(DataSpec(train=spec, holdout=5), seed=1)
+    # One pass checks and counts the lines, and one finds those that are held out.
+    assert len(opened) == 2 * 2
+    for _ in range(3):
+        assert len(tuples(corpora.validation)) == 5
+    assert len(opened) == 2 * 2
+
+
+@pytest.mark.parametrize("count", [2047, 2048, 2049, 4100])
+def test_pairs_are_held_out_across_the_borders_of_chunks(write, count):
+    corpora = training_corpora(DataSpec(train=many_pairs(write, count), holdout=100), seed=3)
+    expected = [(b"%d" % number, b"t%d" % number) for number in range(count)]
+    assert tuples(corpora.train) == [pair for index, pair in enumerate(expected) if index not in corpora.held]
+    assert tuples(corpora.validation) == [expected[index] for index in sorted(corpora.held)]
+
+
 def test_the_seed_draws_the_pairs_held_out(write):
     spec = DataSpec(train=many_pairs(write, 100), holdout=10)
     assert training_corpora(spec, seed=1).held == training_corpora(spec, seed=1).held

@@ -9,6 +9,7 @@ import click
 
 from tfseq2seq.cli.options import ABOVE_ZERO, FROM_ZERO, POSITIVE, Decorator, seed_option, split_option
 from tfseq2seq.cli.runs import import_tensorflow
+from tfseq2seq.progress import tracked
 
 
 @click.group()
@@ -49,8 +50,9 @@ def data_records(source: str, target: str, output: str) -> None:
     from tfseq2seq.data.corpora import corpus_pairs, write_records
     from tfseq2seq.spec import CorpusSpec
 
-    pairs, _ = corpus_pairs(CorpusSpec(source=source, target=target), "records")
-    count = write_records(((one["source"], one["target"]) for one in pairs.as_numpy_iterator()), output)
+    pairs, count = corpus_pairs(CorpusSpec(source=source, target=target), "records")
+    found = ((one["source"], one["target"]) for one in pairs.as_numpy_iterator())
+    count = write_records(tracked(found, "writing pairs", count), output)
     click.echo(f"{output}: {count} pairs")
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tfseq2seq.cli.answering import window_size
 from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
-from tfseq2seq.cli.inputs import Inputs, Request, read_inputs
+from tfseq2seq.cli.inputs import InputStream, Request, open_inputs
 from tfseq2seq.cli.options import (
     COUNT,
     POSITIVE,
@@ -25,6 +26,7 @@ from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import METRICS
 from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
+from tfseq2seq.progress import progress_bar
 
 if TYPE_CHECKING:
     from tfseq2seq.run import Run
@@ -121,15 +123,13 @@ def evaluate(
         corpus_scores([""], [[""]], metrics, **settings)
         opened = open_runs(runs, overrides)
         request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
-        inputs = read_inputs(opened[0].recipe.source, request)
-        faults = inputs.faults
-        warn(inputs.warnings)
+        stream = open_inputs(opened[0].recipe.source, request).gathered()
+        if not manifest:
+            check_parallel(str(source), stream.count() or 0, references[0], len(answers[0]))
+        outputs, texts, faults = _generated(opened, weights, stream, batch, workers)
         if manifest:
-            answers = [inputs.references]
-        else:
-            check_parallel(str(source), len(inputs.values), references[0], len(answers[0]))
+            answers = [texts]
         warn(unwritten_warnings(answers, opened[0].target))
-        outputs = _generated(opened, weights, inputs, batch, workers)
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
@@ -147,28 +147,48 @@ def evaluate(
     report(faults)
 
 
-def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: int, workers: int) -> list[str]:
-    """The best output for each input. Of recordings, it reports the real-time factor."""
-    model = open_predictor(runs, weights, -(-len(inputs.values) // batch), workers)
+def _generated(
+    runs: Sequence[Run], weights: str | None, stream: InputStream, batch: int, workers: int
+) -> tuple[list[str], list[str], list[tuple[int, str]]]:
+    """The best output for each input, the references that come with the inputs, and the inputs that cannot be used.
+
+    Of recordings, it reports the real-time factor.
+    """
+    count = stream.count() or 0
+    model = open_predictor(runs, weights, -(-count // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
 
     generator = Generator(model, batch, workers)
-    if inputs.seconds:
-        # The first call builds the graph, which is not part of the measured time.
-        generator.generate(inputs.values[:1])
-    began = time.perf_counter()
-    answers = generator.generate(inputs.values)
-    outputs = [one_line(found.texts[0]) for found in answers]
-    if inputs.seconds:
-        spent, seconds = time.perf_counter() - began, inputs.seconds
+    outputs: list[str] = []
+    references: list[str] = []
+    faults: list[tuple[int, str]] = []
+    cut: list[bool] = []
+    seconds = spent = 0.0
+    with progress_bar("evaluating", count) as advance:
+        # Recordings are held a window at a time.
+        for window in stream.windows(window_size(batch)):
+            warn(window.warnings)
+            if window.seconds and not seconds:
+                # The first call builds the graph, which is not part of the measured time.
+                generator.generate(window.values[:1])
+            began = time.perf_counter()
+            found = generator.generate(window.values)
+            spent += time.perf_counter() - began
+            seconds += window.seconds
+            outputs += [one_line(one.texts[0]) for one in found]
+            cut += [one.cut for one in found]
+            references += window.references or []
+            faults += window.faults
+            advance(len(found))
+    if seconds:
         click.echo(
             f"{len(outputs)} recordings, {seconds:,.0f} s in {spent:,.1f} s: "
             f"real-time factor {real_time_factor(seconds, spent):.4f}",
             err=True,
         )
-    warn_of_cut((found.cut for found in answers), runs[0].recipe.search)
-    return outputs
+    warn_of_cut(cut, runs[0].recipe.search)
+    return outputs, references, faults
 
 
 @click.command()

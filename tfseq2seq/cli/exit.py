@@ -21,14 +21,14 @@ class Stopped(click.ClickException):
 
 def fail(message: str, code: int) -> None:
     """Writes a message to standard error in one line, and ends the program."""
-    _tell(message)
+    tell(message)
     sys.exit(code)
 
 
 def report(faults: Sequence[tuple[int, str]]) -> None:
     """Writes a line to standard error for each recording that cannot be used, and ends the program if there is one."""
     for _, message in faults:
-        _tell(message)
+        tell(message)
     if faults:
         sys.exit(USAGE_ERROR)
 
@@ -36,7 +36,7 @@ def report(faults: Sequence[tuple[int, str]]) -> None:
 def warn(messages: Sequence[str]) -> None:
     """Writes a line to standard error for each thing that the user should know about outputs that are there."""
     for message in messages:
-        _tell(f"warning: {message}")
+        tell(f"warning: {message}")
 
 
 def warn_of_cut(cut: Iterable[bool], search: SearchSpec, noun: str = "outputs", each: str = "") -> None:
@@ -52,7 +52,8 @@ def warn_of_cut(cut: Iterable[bool], search: SearchSpec, noun: str = "outputs", 
     warn(cut_warnings(cut, length_limit(search.max_length, search.max_ratio) + each, remedy, noun))
 
 
-def _tell(message: str) -> None:
+def tell(message: str) -> None:
+    """Writes a line to standard error."""
     click.echo(f"tfseq2seq: {' '.join(message.splitlines())}", err=True)
 
 

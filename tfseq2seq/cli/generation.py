@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
-from tfseq2seq.cli.inputs import Inputs, Request, read_inputs, standard_input
+from tfseq2seq.cli.answering import Ask, answer
+from tfseq2seq.cli.exit import USAGE_ERROR, one_line, report, warn, warn_of_cut
+from tfseq2seq.cli.inputs import Inputs, Request, open_inputs, read_inputs, standard_input
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
@@ -40,6 +42,11 @@ if TYPE_CHECKING:
 @click.option("--manifest", type=click.Path(), help="Manifest of recordings, instead of FILES.")
 @split_option
 @click.option("--output", type=click.Path(), help="Write the outputs to this file instead of standard output.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the file of --output where a command with the same options stopped.",
+)
 @click.option("--prefix", type=click.Path(), help="File with one text per line; each output begins with its text.")
 @click.option(
     "--batch",
@@ -76,6 +83,7 @@ def generate(
     manifest: str | None,
     split: str,
     output: str | None,
+    resume: bool,
     prefix: str | None,
     batch: int,
     workers: int,
@@ -90,6 +98,10 @@ def generate(
     prompts, one per line, and continues them. A model of recordings reads the audio FILES, the recordings of
     --manifest, or one audio file from standard input. If a recording cannot be used, its output is an empty line, a
     line on standard error names it, and the exit code is 2.
+
+    Inputs are answered while they are read: a line that is typed, at once; those of a file, some thousands at a time.
+    The file of --output gets its name when it is complete. Until then it is called OUTPUT.partial, and --resume
+    continues it.
     """
     if bool(runs) == bool(folder):
         raise UserError(f"generate: needs either --run or --model, got {'both' if runs else 'neither'}")
@@ -102,7 +114,9 @@ def generate(
         raise UserError(f"--prefix: cannot be combined with {timed}")
     if overlap and not window:
         raise UserError("--overlap: needs --window")
-    request = Request(files, lines, manifest, split, standard_input=True)
+    if resume and (timed or not output):
+        raise UserError(f"--resume: {f'cannot be combined with {timed}' if timed else 'needs --output'}")
+    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix)
     if folder:
         for name, value in (("--weights", weights), ("--set", overrides), ("--prefix", prefix), (timed, timed)):
             if value:
@@ -111,81 +125,49 @@ def generate(
         from tfseq2seq.runtime.outputs import cut_warnings, length_limit
 
         exported = format_of(folder).open(folder, batch, workers)
-        inputs = read_inputs(exported.source.spec, request)
-        warn(inputs.warnings)
-        found = exported.generate(inputs.values) if inputs.values else []
-        _write(_lines(found, scores), output)
-        remedy = "export the run again with a larger search.max_length"
         search = exported.config["search"]
+        # A model of strings gives one output.
+        hypotheses = 1 if getattr(exported, "strings", False) else search["n_best"]
+        stream = open_inputs(exported.source.spec, request)
+
+        def ask(window: Inputs) -> Sequence[Output]:
+            found: Sequence[Output] = exported.generate(window.values)
+            return found
+
+        repeatable = not search.get("sample", False)
+        summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores, repeatable)
+        remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
-        warn(cut_warnings((one.cut for one in found), limit, remedy))
-        report(inputs.faults)
-        return
-    opened = open_runs(runs, overrides)
-    recipe = opened[0].recipe
-    if timed:
-        require(recipe, "audio", timed)
-    if prefix:
-        require(recipe, "source", "--prefix")
-        require(recipe, "autoregressive", "--prefix")
-    inputs = read_inputs(recipe.source, request)
-    warn(inputs.warnings)
-    if timed:
-        _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
+        warn(cut_warnings(summary.each_cut(), limit, remedy))
     else:
-        prefixes = _read_prefixes(prefix, len(inputs.values)) if prefix else None
-        outputs = _generated(opened, weights, inputs.values, prefixes, batch, workers)
-        _write(_lines(outputs, scores), output)
-        warn_of_cut((one.cut for one in outputs), recipe.search)
-    report(inputs.faults)
+        opened = open_runs(runs, overrides)
+        recipe = opened[0].recipe
+        if timed:
+            require(recipe, "audio", timed)
+            inputs = read_inputs(recipe.source, request)
+            warn(inputs.warnings)
+            _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
+            report(inputs.faults)
+            return
+        if prefix:
+            require(recipe, "source", "--prefix")
+            require(recipe, "autoregressive", "--prefix")
+        search = recipe.search
+        open_model = functools.partial(_open_model, opened, weights, batch, workers)
+        stream = open_inputs(recipe.source, request)
+        summary = answer(stream, open_model, output, resume, batch, search.n_best, scores, not search.sample)
+        warn_of_cut(summary.each_cut(), search)
+    if summary.faults:
+        sys.exit(USAGE_ERROR)
 
 
-def _read_prefixes(path: str, count: int) -> list[str]:
-    from tfseq2seq.files import read_lines
-
-    prefixes = read_lines(path, pipe=True)
-    if len(prefixes) != count:
-        raise UserError(f"{path}: must have one line for each of the {count} inputs, got {len(prefixes)}")
-    return prefixes
-
-
-def _generated(
-    runs: Sequence[Run],
-    weights: str | None,
-    values: Sequence[Any],
-    prefixes: Sequence[str] | None,
-    batch: int,
-    workers: int,
-) -> Sequence[Output]:
-    """The outputs of trained models."""
-    if not values:
-        return []
-    model = open_predictor(runs, weights, -(-len(values) // batch), workers)
+def _open_model(runs: Sequence[Run], weights: str | None, batch: int, workers: int, batches: int) -> Ask:
+    """A function that gives the outputs of trained models. `batches` is the number of batches to generate."""
+    model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
 
-    return Generator(model, batch, workers).generate(values, prefixes)
-
-
-def _lines(outputs: Sequence[Output], scores: bool) -> list[str]:
-    """A line for each hypothesis, with its scores if they are wanted."""
-    lines = []
-    for found in outputs:
-        for text, score, log_prob in zip(found.texts, found.scores, found.log_probs, strict=True):
-            line = one_line(text)
-            lines.append(f"{score:.6f}\t{log_prob:.6f}\t{line}" if scores else line)
-    return lines
-
-
-def _write(lines: Sequence[str], output: str | None) -> None:
-    """Writes lines to a file, or to standard output."""
-    from tfseq2seq.files import write_whole
-
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
-    if output:
-        write_whole(output, content)
-    else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+    generator = Generator(model, batch, workers)
+    return lambda window: generator.generate(window.values, window.prefixes)
 
 
 def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:

@@ -1,15 +1,30 @@
-"""What commands read: lines of text, prompts, recordings. `READERS` has a function for each kind of source."""
+"""What commands read: lines of text, prompts, recordings. `READERS` has a function for each kind of source.
+
+Inputs are read in windows, so that a command answers while it reads, and holds one window in memory.
+"""
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import itertools
+import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+
+# The most bytes in a window, so that long lines and long recordings do not fill the memory.
+_LARGEST_WINDOW = 1 << 26
+# Inputs that keep on arriving, but slowly, are answered after so many seconds.
+_LONGEST_WAIT = 1.0
+# Of 16 bits at 16 kHz.
+_BYTES_PER_SECOND = 32_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,7 @@ class Request:
         split: rows of the manifest to use.
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
+        prefixes: file with the text that each output begins with.
     """
 
     files: Sequence[str] = ()
@@ -31,11 +47,12 @@ class Request:
     split: str = ""
     standard_input: bool = False
     lines_option: str = "--input"
+    prefixes: str | None = None
 
 
 @dataclass
 class Inputs:
-    """The inputs of a command.
+    """Inputs of a command: those of a window, or all.
 
     Attributes:
         values: Python values as the model's predictor takes them.
@@ -44,6 +61,7 @@ class Inputs:
         seconds: the duration of all recordings; 0 for text.
         utterances: the files and segments of the recordings.
         warnings: messages about recordings that are used and are not complete.
+        prefixes: the texts that the outputs begin with, if there are any.
     """
 
     values: list[Any]
@@ -52,6 +70,7 @@ class Inputs:
     seconds: float = 0.0
     utterances: Sequence[Any] = field(default_factory=list)
     warnings: Sequence[str] = ()
+    prefixes: Sequence[str] | None = None
 
     @property
     def valid(self) -> list[Any]:
@@ -60,17 +79,158 @@ class Inputs:
         return [value for index, value in enumerate(self.values) if index not in wrong]
 
 
-def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
-    """Reads the inputs of a command for a model with the given source.
+class InputStream:
+    """The inputs of a command, in windows.
+
+    Windows of a file depend on its content alone, so that a command that is continued has the same ones. Windows of a
+    pipe or a terminal end when no further line is there.
+
+    Args:
+        items: what the inputs are made of, such as lines. None among them tells that nothing further is there yet.
+        read: makes the inputs of some items.
+        size: the number of bytes that an item takes, roughly.
+        count: the number of items, or a function that counts them; None if that is not known.
+        arriving: whether the items arrive one after the other.
+        typed: whether a user types them.
+
+    Attributes:
+        first: the number of inputs in the first window.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Any],
+        read: Callable[[list[Any]], Inputs],
+        size: Callable[[Any], int] = len,
+        count: int | Callable[[], int] | None = None,
+        arriving: bool = False,
+        typed: bool = False,
+    ):
+        self._items, self._read, self._size, self._count = iter(items), read, size, count
+        self.arriving, self.typed = arriving, typed
+        self._held: list[Any] = []
+        self.first = 0
+
+    def count(self) -> int | None:
+        """The number of inputs. None if all of them would have to be read to know it."""
+        return self._count() if callable(self._count) else self._count
+
+    def windows(self, most: int) -> Iterator[Inputs]:
+        """Yields the inputs in windows of at most so many."""
+        while window := self._window(most):
+            yield self._read(window)
+
+    def skip(self, count: int, most: int, last: int) -> tuple[int, Inputs]:
+        """Skips inputs up to the beginning of the window that has the one at place `count`.
+
+        Args:
+            count: the number of inputs that need not be answered again.
+            most: the most inputs in a window.
+            last: the number of inputs to return.
+
+        Returns:
+            The number of inputs skipped, and the last ones of them.
+
+        Raises:
+            UserError: there are fewer inputs than `count`.
+        """
+        skipped, end = 0, collections.deque[Any](maxlen=last)
+        while skipped < count:
+            window = self._next(min(most, count - skipped)) if self.arriving else self._window(most)
+            if not window:
+                raise UserError(
+                    f"--resume: --output has the outputs of {count:,} inputs, but there are only {skipped:,} inputs; "
+                    "give the same inputs again, or begin anew without --resume"
+                )
+            if skipped + len(window) > count:
+                self._held = window
+                break
+            skipped += len(window)
+            end.extend(window)
+        return skipped, self._read(list(end)) if end else Inputs([])
+
+    def all(self) -> Inputs:
+        """Reads all inputs at once."""
+        return self._read([item for item in self._items if item is not None])
+
+    def gathered(self) -> InputStream:
+        """A stream that knows its count, because all items, such as lines or the names of recordings, are read."""
+        items = [item for item in self._items if item is not None]
+        return InputStream(items, self._read, self._size, len(items))
+
+    def with_prefixes(self, path: str) -> InputStream:
+        """A stream that also has a line of a file for each input."""
+
+        def read(pairs: list[Any]) -> Inputs:
+            found = self._read([item for item, _ in pairs])
+            return dataclasses.replace(found, prefixes=[prefix for _, prefix in pairs])
+
+        items = _with_prefixes(self._items, path)
+        return InputStream(items, read, lambda pair: self._size(pair[0]), self._count, self.arriving, self.typed)
+
+    def _next(self, count: int) -> list[Any]:
+        items = list(itertools.islice((item for item in self._items if item is not None), count))
+        self.first = self.first or len(items)
+        return items
+
+    def _window(self, most: int) -> list[Any]:
+        window, self._held = self._held, []
+        if window:
+            return window
+        size, began = 0, 0.0
+        for item in self._items:
+            if item is None:
+                if window:
+                    break
+                continue
+            window.append(item)
+            size += self._size(item)
+            if len(window) >= most or size >= _LARGEST_WINDOW:
+                break
+            if self.arriving:
+                began = began or time.monotonic()
+                if time.monotonic() - began > _LONGEST_WAIT:
+                    break
+        self.first = self.first or len(window)
+        return window
+
+
+def _with_prefixes(items: Iterator[Any], path: str) -> Iterator[tuple[Any, str] | None]:
+    from tfseq2seq.files import iterate_lines
+
+    prefixes, count = iterate_lines(path, pipe=True), 0
+    for item in items:
+        if item is None:
+            yield None
+            continue
+        prefix = next(prefixes, None)
+        if prefix is None:
+            inputs = count + 1 + sum(other is not None for other in items)
+            raise UserError(f"{path}: must have one line for each of the {inputs} inputs, got {count}")
+        count += 1
+        yield item, prefix.decode("utf-8")
+    if further := sum(1 for _ in prefixes):
+        raise UserError(f"{path}: must have one line for each of the {count} inputs, got {count + further}")
+
+
+def open_inputs(spec: SourceSpec, request: Request) -> InputStream:
+    """Opens the inputs of a command for a model with the given source.
 
     Raises:
-        UserError: an option is for another kind of source, or a file is not valid.
+        UserError: an option is for another kind of source, or a file is not valid. An error in the middle of a file is
+            raised when it is read.
     """
-    return lookup(READERS, spec)(spec, request)
+    stream = lookup(READERS, spec)(spec, request)
+    return stream.with_prefixes(request.prefixes) if request.prefixes else stream
 
 
-def _read_lines(spec: SourceSpec, request: Request) -> Inputs:
-    from tfseq2seq.files import read_lines
+def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
+    """Reads all inputs of a command; see `open_inputs`."""
+    return open_inputs(spec, request).all()
+
+
+def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
+    from tfseq2seq.files import is_arriving, iterate_arriving
 
     for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
         if value:
@@ -79,13 +239,28 @@ def _read_lines(spec: SourceSpec, request: Request) -> Inputs:
                 f"{request.lines_option}"
             )
     if request.lines:
-        return Inputs(read_lines(request.lines, pipe=True))
+        path = request.lines
+        texts = (line if line is None else line.decode("utf-8") for line in iterate_arriving(path))
+        regular = os.path.isfile(path)
+        # Lines of a compressed file cannot be counted without decompressing it.
+        count = (lambda: _count_lines(path)) if regular and not path.endswith(".gz") else None
+        return InputStream(texts, Inputs, count=count, arriving=not regular)
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
-    return Inputs(_standard_input())
+    file = standard_input("a file of lines with --input")
+    return InputStream(_standard_input(file), Inputs, arriving=is_arriving(file), typed=file.isatty())
 
 
-def _read_recordings(spec: SourceSpec, request: Request) -> Inputs:
+def _count_lines(path: str) -> int:
+    with open(path, "rb") as file:
+        blocks = iter(lambda: file.read(1 << 20), b"")
+        count, last = 0, b"\n"
+        for block in blocks:
+            count, last = count + block.count(b"\n"), block[-1:]
+    return count + (last != b"\n")
+
+
+def _read_recordings(spec: SourceSpec, request: Request) -> InputStream:
     from tfseq2seq.data.manifests import Utterance, read_manifest
 
     files = "audio files or --manifest" if request.standard_input else "--manifest"
@@ -103,17 +278,31 @@ def _read_recordings(spec: SourceSpec, request: Request) -> Inputs:
         utterances = [Utterance(name, name, "") for name in request.files or ("/dev/stdin",)]
     else:
         raise UserError(f"--manifest: must be given for a model with source.kind {spec.kind}")
-    import_tensorflow()
-    from tfseq2seq.sources.recordings import read_recordings
-
     assert isinstance(spec, AudioSpec)
-    found = read_recordings(utterances, spec)
-    references = [utterance.text for utterance in utterances] if request.manifest else None
-    seconds = found.seconds(spec.sample_rate)
-    return Inputs(list(found.samples), references, found.faults, seconds, utterances, found.warnings)
+    audio, manifest = spec, request.manifest
+
+    def read(window: list[Utterance]) -> Inputs:
+        import_tensorflow()
+        from tfseq2seq.sources.recordings import read_recordings
+
+        found = read_recordings(window, audio)
+        references = [utterance.text for utterance in window] if manifest else None
+        seconds = found.seconds(audio.sample_rate)
+        return Inputs(list(found.samples), references, found.faults, seconds, window, found.warnings)
+
+    return InputStream(utterances, read, _recording_size, len(utterances))
 
 
-READERS: dict[type, Callable[[Any, Request], Inputs]] = {
+def _recording_size(utterance: Any) -> int:
+    """Bytes that a recording takes in its file; those of a segment are taken from its duration."""
+    try:
+        size = os.path.getsize(utterance.path)
+    except OSError:
+        return 0
+    return min(size, round(utterance.seconds * _BYTES_PER_SECOND)) if utterance.seconds else size
+
+
+READERS: dict[type, Callable[[Any, Request], InputStream]] = {
     NoSourceSpec: _read_lines,
     TextSpec: _read_lines,
     AudioSpec: _read_recordings,
@@ -134,13 +323,16 @@ def standard_input(instead: str) -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _standard_input() -> list[str]:
-    content = standard_input("a file of lines with --input").read()
-    lines = content.removesuffix(b"\n").split(b"\n") if content else []
-    texts = []
-    for number, line in enumerate(lines, start=1):
+def _standard_input(file: BinaryIO) -> Iterator[str | None]:
+    from tfseq2seq.files import arriving_lines, is_arriving
+
+    number = 0
+    for line in arriving_lines(file) if is_arriving(file) else file:
+        if line is None:
+            yield None
+            continue
+        number += 1
         try:
-            texts.append(line.removesuffix(b"\r").decode("utf-8"))
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"standard input, line {number}: byte {error.start + 1} is not UTF-8") from None
-    return texts

@@ -6,6 +6,7 @@ import click
 
 from tfseq2seq.cli.options import POSITIVE
 from tfseq2seq.cli.runs import open_runs, require
+from tfseq2seq.progress import tracked
 
 
 @click.group()
@@ -38,7 +39,7 @@ def ngram_train(folder: str, text: str, output: str, order: int, min_counts: tup
     sentences = _tokens_of(folder, text)
     from tfseq2seq.search.arpa import train_ngram, write_arpa
 
-    model = train_ngram(sentences, order, min_counts)
+    model = train_ngram(tracked(sentences, "counting n-grams", len(sentences)), order, min_counts)
     write_arpa(model, output)
     counts = ", ".join(f"{len(grams):,}" for grams in model.entries)
     click.echo(f"{output}: {counts} n-grams of orders 1 to {order}", err=True)
@@ -55,7 +56,8 @@ def ngram_perplexity(folder: str, model: str, text: str) -> None:
     """
     from tfseq2seq.search.arpa import read_arpa
 
-    value, tokens, unknown = read_arpa(model).perplexity(_tokens_of(folder, text))
+    sentences = _tokens_of(folder, text)
+    value, tokens, unknown = read_arpa(model).perplexity(tracked(sentences, "scoring lines", len(sentences)))
     click.echo(f"perplexity {value:.4f}, {tokens} tokens, {unknown} unknown")
 
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.progress import progress_bar
 from tfseq2seq.spec import BOS, EOS, PAD, DataSpec
 
 _CHUNK = 2048
@@ -93,8 +95,11 @@ def filter_pairs(
         return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
 
     sifted = chunks.map(sift)
-    start = tf.zeros([3 + len(names)], tf.int64)
-    totals = sifted.map(lambda _, numbers: numbers).reduce(start, tf.add)
+    totals = np.zeros(3 + len(names), "int64")
+    with progress_bar(f"counting {name}") as advance:
+        for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
+            totals += numbers
+            advance(int(numbers[:3].sum()))
     kept, empty, long, *tokens = (int(number) for number in totals)
     report = CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
     if not report.kept:

@@ -14,11 +14,13 @@ import random
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import check_parallel, check_regular, expanded_path, iterate_lines, written_aside
+from tfseq2seq.progress import tracked
 from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
@@ -52,17 +54,20 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     spec = expanded(spec)
     if spec.records:
         files = _record_files(spec.records, f"{name}.records")
-        count = sum(1 for file in files for _ in _record_pairs(file))
+        count = _count(f"{name}.records", (pair for file in files for pair in _record_pairs(file)))
         if not count:
             raise UserError(f"{name}.records: {spec.records} holds no record")
         records = _parsed(tf.data.TFRecordDataset(files), _CHUNK)
         pairs = records.map(lambda source, target, length: {"source": source, "target": target})
         return pairs.unbatch(), count
     if spec.table:
-        return _pairs(lambda: _table_rows(spec.table)), sum(1 for _ in _table_rows(spec.table))
+        return _pairs(lambda: _table_rows(spec.table)), _count(f"{name}.table", _table_rows(spec.table))
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
-    counts = [sum(1 for _ in iterate_lines(path)) for path in (spec.source, spec.target)]
+    counts = [
+        _count(f"{name}.{side}", iterate_lines(path))
+        for side, path in (("source", spec.source), ("target", spec.target))
+    ]
     check_parallel(f"{name}: {spec.source}", counts[0], spec.target, counts[1])
     return _pairs(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
@@ -104,8 +109,22 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
 
 def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> TrainingCorpora:
     held = held_places(count, spec.holdout, seed)
-    kept, taken = without_and_with(train, count, held)
-    return TrainingCorpora(kept, count - spec.holdout, taken, spec.holdout, held)
+    mask = _mask(held, count)
+
+    def part(wanted: bool) -> tf.data.Dataset:
+        def chosen(index: tf.Tensor, chunk: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            size = tf.shape(next(iter(chunk.values())), tf.int64)[0]
+            kept = tf.equal(mask[index * _CHUNK : index * _CHUNK + size], wanted)
+            return {name: tf.boolean_mask(lines, kept) for name, lines in chunk.items()}
+
+        # A chunk at a time: a call for each line takes more time than all other preparation of a corpus.
+        return train.batch(_CHUNK).enumerate().map(chosen).unbatch()
+
+    # Each pass over the few that are held out would read the whole corpus again.
+    chunks = list(tracked(part(True).batch(_CHUNK).as_numpy_iterator(), "holding out data.train"))
+    lines = {name: [line for chunk in chunks for line in chunk[name]] for name in train.element_spec}
+    taken = tf.data.Dataset.from_tensor_slices({name: tf.constant(own) for name, own in lines.items()})
+    return TrainingCorpora(part(False), count - spec.holdout, taken, spec.holdout, held)
 
 
 def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
@@ -120,7 +139,7 @@ def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
             raise UserError(f"{name}.target: no file is given; a model without a source learns from its lines")
         path = expanded(corpus).target
         dataset = _dataset(lambda: ({"target": line} for line in iterate_lines(path)), ["target"])
-        return dataset, sum(1 for _ in iterate_lines(path))
+        return dataset, _count(f"{name}.target", iterate_lines(path))
 
     train, count = lines(spec.train, "data.train")
     if spec.validation.given:
@@ -128,6 +147,11 @@ def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
     if not spec.holdout:
         raise UserError("data.validation.target: no file is given; give one, or let data.holdout take training lines")
     return _held_out(train, count, spec, seed)
+
+
+def _count(key: str, examples: Iterable[Any]) -> int:
+    """The number of examples, which are checked as they are read. `key` says which they are, for the progress bar."""
+    return sum(1 for _ in tracked(examples, f"checking {key}"))
 
 
 def held_places(count: int, holdout: int, seed: int) -> frozenset[int]:
@@ -145,14 +169,18 @@ def without_and_with(
     dataset: tf.data.Dataset, count: int, held: frozenset[int]
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """The elements of a dataset of `count` that are not at the places `held`, and those that are."""
-    mask = tf.scatter_nd([[index] for index in sorted(held)], [True] * len(held), [count])
-    indices = dataset.enumerate()
+    mask, indices = _mask(held, count), dataset.enumerate()
 
     def part(wanted: bool) -> tf.data.Dataset:
         chosen = indices.filter(lambda index, example: tf.equal(tf.gather(mask, index), wanted))
         return chosen.map(lambda index, example: example)
 
     return part(False), part(True)
+
+
+def _mask(held: frozenset[int], count: int) -> tf.Tensor:
+    """[count] bool, True at the places `held`."""
+    return tf.scatter_nd([[index] for index in sorted(held)], [True] * len(held), [count])
 
 
 def iterate_side(spec: CorpusSpec, side: str, held: Container[int] = ()) -> Iterator[bytes]:

@@ -7,18 +7,14 @@ scale, and by one step at the maximum. Recordings that have 16 bits and the desi
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rich.console
-import rich.progress
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
@@ -26,6 +22,7 @@ from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import check_regular, scratch_folder
+from tfseq2seq.progress import progress_bar
 
 _FULL_SCALE = 32768
 # The number of bytes around each TFRecord: its length, and checksums of the length and of the data.
@@ -81,7 +78,7 @@ def write_shards(
     faults = Faults()
     try:
         with scratch_folder(folder) as aside:
-            with _progress_bar(len(utterances), sys.stderr.isatty() if progress is None else progress) as advance:
+            with progress_bar("writing shards", len(utterances), progress) as advance:
                 lengths = _write(utterances, aside, rate, shard_seconds, faults, advance)
             if not lengths:
                 reason = faults.found[0][1] if faults.found else "there are no utterances"
@@ -154,7 +151,7 @@ def _write(
     """Writes shards named 0, 1, ... and returns the numbers of utterances and samples in each."""
     lengths: list[tuple[int, int]] = []
     writer: tf.io.TFRecordWriter | None = None
-    count_written = 0
+    done = 0
     try:
         for example in manifest_utterances(utterances, rate, faults).as_numpy_iterator():
             samples = example["source"]
@@ -162,12 +159,13 @@ def _write(
                 writer = tf.io.TFRecordWriter(str(aside / str(len(lengths))))
                 lengths.append((0, 0))
             writer.write(_record(samples, example["target"], example["name"], rate))
-            count_written += 1
             lengths[-1] = (lengths[-1][0] + 1, lengths[-1][1] + len(samples))
             if lengths[-1][1] >= shard_seconds * rate:
                 writer.close()
                 writer = None
-            advance(count_written + len(faults.found))
+            # Utterances that cannot be read are not among the examples, but are done too.
+            before, done = done, sum(count for count, _ in lengths) + len(faults.found)
+            advance(done - before)
     finally:
         if writer is not None:
             writer.close()
@@ -195,23 +193,6 @@ def _move_shards(aside: Path, folder: Path, count: int) -> list[str]:
     else:
         os.replace(aside, folder)
     return names
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    if not shown:
-        yield lambda done: None
-        return
-    with rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=rich.console.Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("writing shards", total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 # ---- checking -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.formats import Asked, Format, format_of
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.progress import progress_bar
 from tfseq2seq.spec import PAD
 
 # Nats per token. Lower values count as this one, so that a single impossible text does not decide the mean.
@@ -116,12 +117,31 @@ def verify(
         )
     form = format_of(folder)
     asked = form.asked(folder, model, inputs)
+    sizes = [1] if asked.singly else batches
+    with progress_bar("comparing", len(inputs) * (1 + len(sizes))) as advance:
+        return _verdicts(folder, form, model, inputs, asked, sizes, tolerance, most_drop, advance)
+
+
+def _verdicts(
+    folder: Path,
+    form: Format,
+    model: Predictor,
+    inputs: Sequence[Any],
+    asked: Asked,
+    sizes: Sequence[int],
+    tolerance: float,
+    most_drop: float,
+    advance: Callable[[int], None],
+) -> list[Verdict]:
+    """A verdict for each batch size; see `verify`. `advance` is told how many inputs were answered."""
     live = Generator(model).generate(inputs)
+    advance(len(inputs))
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
-    for batch in [1] if asked.singly else batches:
+    for batch in sizes:
         texts, scores, found = _answers(folder, form, model, asked, batch)
+        advance(len(inputs))
         pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
         differing = [(index + 1, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
         compared = [

@@ -38,7 +38,9 @@ def cut_warnings(cut: Iterable[bool], limit: str, remedy: str, noun: str = "outp
         remedy: what lets outputs be longer.
         noun: what is counted.
     """
-    each = list(cut)
-    if not any(each):
+    count = total = 0
+    for one in cut:
+        count, total = count + one, total + 1
+    if not count:
         return []
-    return [f"{sum(each):,} of {len(each):,} {noun} reached {limit} and may be cut; {remedy}"]
+    return [f"{count:,} of {total:,} {noun} reached {limit} and may be cut; {remedy}"]

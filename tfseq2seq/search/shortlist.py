@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import expanded_path, iterate_lines, write_whole
+from tfseq2seq.progress import tracked
 from tfseq2seq.search.beam import StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN
 from tfseq2seq.search.fusion import Fusion, Scorer
@@ -170,9 +171,9 @@ def learn_translations(
         keys = np.union1d(keys, _links(chunk, source_size, target_size)[0])
     sources, targets = np.divmod(keys, target_size)
     probabilities = np.ones(len(keys))
-    for _ in range(iterations):
+    for iteration in range(iterations):
         counts = np.zeros(len(keys))
-        for chunk in chunks:
+        for chunk in tracked(chunks, f"pass {iteration + 1} of {iterations}", len(chunks)):
             links, tokens = _links(chunk, source_size, target_size)
             indices = np.searchsorted(keys, links)
             shares = probabilities[indices]

@@ -24,6 +24,7 @@ from tfseq2seq.features.vocabulary import (
 )
 from tfseq2seq.files import expanded_path
 from tfseq2seq.models.memory import Memory
+from tfseq2seq.progress import counted, progress_bar
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Report, Source, SourceInputs
 from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
@@ -227,7 +228,9 @@ def learn_features(side: str, spec: TextSpec, lines: Iterable[bytes]) -> TextFea
                 # Almost all text would become <unk>, and training would look fine.
                 raise UserError(unreachable_report(vocabulary, spec))
         else:
-            vocabulary = learn_vocabulary(lines, spec)
+            # SentencePiece learns after it has read all lines, and the bar shows that time too.
+            with progress_bar(f"learning the vocabulary of {side}") as advance:
+                vocabulary = learn_vocabulary(counted(lines, advance), spec)
     except UserError as error:
         raise UserError(f"{side}: {error}") from None
     return TextFeatures(spec, vocabulary)

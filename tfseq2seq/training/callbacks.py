@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ import rich.console
 import rich.progress
 
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
+from tfseq2seq.progress import on_terminal, terminal_bar
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.objectives import build_objective
@@ -172,19 +172,12 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.began = time.monotonic()
-        if sys.stderr.isatty():
-            self.bar = rich.progress.Progress(
-                rich.progress.TextColumn("{task.description}"),
-                rich.progress.BarColumn(),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TextColumn("{task.fields[state]}"),
-                rich.progress.TimeElapsedColumn(),
-                rich.progress.TimeRemainingColumn(),
-                console=self.console,
-            )
+        if on_terminal():
+            self.bar = terminal_bar(rate=False, console=self.console)
             self.bar.start()
-            total = self.run.recipe.training.steps
-            self.task = self.bar.add_task("training", total=total, completed=self.position.step, state="")
+            # The first batch comes when the shuffled examples are in memory.
+            total, first = self.run.recipe.training.steps, "reading the corpus"
+            self.task = self.bar.add_task("training", total=total, completed=self.position.step, state=first)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch_began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from series.source import read_series
 from series.spec import SeriesSpec
-from tfseq2seq.cli.inputs import READERS, Inputs
+from tfseq2seq.cli.inputs import READERS, Inputs, InputStream
 from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.runtime.plain_sources import PLAIN_SOURCES, PlainSamples
 
@@ -14,7 +14,8 @@ class PlainSeries(PlainSamples):
 
 def read(spec, request):
     labels, series = read_series(request.manifest)
-    return Inputs(series, labels)
+    pairs = list(zip(series, labels, strict=True))
+    return InputStream(pairs, lambda window: Inputs([one for one, _ in window], [label for _, label in window]))
 
 
 READERS[SeriesSpec] = read

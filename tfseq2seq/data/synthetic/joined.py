@@ -13,6 +13,7 @@ import numpy as np
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance, write_recordings
 from tfseq2seq.errors import UserError
+from tfseq2seq.progress import tracked
 
 
 def write_joined(
@@ -77,7 +78,8 @@ def write_joined(
             concatenated = _concatenate([samples[index] for index in selected], generator, pause, rate)
             yield split, speaker, concatenated, " ".join(utterances[index].text for index in selected)
 
-    return write_recordings(Path(folder) / f"{split}.tsv", recordings(), rate)
+    shown = tracked(recordings(), "writing recordings", count)
+    return write_recordings(Path(folder) / f"{split}.tsv", shown, rate)
 
 
 def _concatenate(

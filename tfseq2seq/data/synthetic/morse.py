@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from tfseq2seq.data.manifests import write_recordings
 from tfseq2seq.errors import UserError
+from tfseq2seq.progress import tracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,7 +223,7 @@ def write_morse(
         for split, count in counts.items()
         for samples, text in _split_utterances(split, count, seed, styles[split])
     )
-    write_recordings(table, recordings, defaults.rate)
+    write_recordings(table, tracked(recordings, "writing recordings", sum(counts.values())), defaults.rate)
     return {table.name: table, "recordings": table.parent / "recordings"}
 
 
