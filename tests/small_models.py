@@ -70,7 +70,9 @@ def network(family, features=LETTERS, seed=0):
     """A new model with random weights over a vocabulary."""
     # Of these seeds outputs differ from input to input.
     keras.utils.set_random_seed(seed or (3 if family in LANGUAGE_FAMILIES else 2))
-    spec, size = model_spec(family), features.size
+    # The bias that is set below is of an output layer of its own.
+    untied = {"tie_output": False} if family in LANGUAGE_FAMILIES else {}
+    spec, size = model_spec(family, **untied), features.size
     source, sizes = (features.spec, (size, size)) if family in TEXT_FAMILIES else (SOURCE, (0, size))
     times = 3.0 if family == "conformer ctc" or family in LANGUAGE_FAMILIES else 1.7
     if family not in LANGUAGE_FAMILIES:

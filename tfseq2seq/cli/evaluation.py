@@ -80,7 +80,8 @@ def evaluate(
     """Score the outputs of a model, or of a file, against references.
 
     Each score has a 95 % confidence interval and a signature. A --manifest contains both recordings and references. For
-    recordings, the real-time factor goes to standard error.
+    recordings, the real-time factor goes to standard error. If an input cannot be used or is longer than
+    search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.references import read_references
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
@@ -108,13 +109,13 @@ def evaluate(
         opened = open_runs(runs, overrides)
         request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
         inputs = read_inputs(opened[0].recipe.source, request)
-        faults = inputs.faults
         warn(inputs.warnings)
         if manifest:
             answers = [inputs.references]
         else:
             check_parallel(str(source), len(inputs.values), references[0], len(answers[0]))
         outputs = _generated(opened, weights, inputs, batch, workers)
+        faults = inputs.faults
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
@@ -133,17 +134,22 @@ def evaluate(
 
 
 def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: int, workers: int) -> list[str]:
-    """The best output for each input. Of recordings, it reports the real-time factor."""
+    """The best output for each input. Of recordings, it reports the real-time factor.
+
+    Inputs that are too long become faults. Their outputs are empty, as those of other faults.
+    """
     model = open_predictor(runs, weights, -(-len(inputs.values) // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.runtime.outputs import Output
 
+    inputs.leave_out(model.faults(inputs.values))
     generator = Generator(model, batch, workers)
     if inputs.seconds:
         # The first call builds the graph, which is not part of the measured time.
-        generator.generate(inputs.values[:1])
+        generator.generate(inputs.valid[:1])
     began = time.perf_counter()
-    answers = generator.generate(inputs.values)
+    answers = inputs.in_place(generator.generate(inputs.valid), Output.nothing(1))
     outputs = [one_line(found.texts[0]) for found in answers]
     if inputs.seconds:
         spent, seconds = time.perf_counter() - began, inputs.seconds

@@ -88,8 +88,8 @@ def generate(
 
     Each input has one line of output, or search.n_best lines. A model of text reads lines. A language model reads
     prompts, one per line, and continues them. A model of recordings reads the audio FILES, the recordings of
-    --manifest, or one audio file from standard input. If a recording cannot be used, its output is an empty line, a
-    line on standard error names it, and the exit code is 2.
+    --manifest, or one audio file from standard input. If a recording cannot be used, or an input is longer than
+    search.max_input, its output is an empty line, a line on standard error names it, and the exit code is 2.
     """
     if bool(runs) == bool(folder):
         raise UserError(f"generate: needs either --run or --model, got {'both' if runs else 'neither'}")
@@ -108,15 +108,17 @@ def generate(
             if value:
                 raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
-        from tfseq2seq.runtime.outputs import cut_warnings, length_limit
+        from tfseq2seq.runtime.outputs import Output, cut_warnings, length_limit
 
         exported = format_of(folder).open(folder, batch, workers)
         inputs = read_inputs(exported.source.spec, request)
         warn(inputs.warnings)
-        found = exported.generate(inputs.values) if inputs.values else []
+        inputs.leave_out(exported.faults(inputs.values))
+        search = exported.config["search"]
+        answers = exported.generate(inputs.valid) if inputs.valid else []
+        found = inputs.in_place(answers, Output.nothing(search["n_best"]))
         _write(_lines(found, scores), output)
         remedy = "export the run again with a larger search.max_length"
-        search = exported.config["search"]
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings((one.cut for one in found), limit, remedy))
         report(inputs.faults)
@@ -133,8 +135,7 @@ def generate(
     if timed:
         _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
     else:
-        prefixes = _read_prefixes(prefix, len(inputs.values)) if prefix else None
-        outputs = _generated(opened, weights, inputs.values, prefixes, batch, workers)
+        outputs = _generated(opened, weights, inputs, prefix, batch, workers)
         _write(_lines(outputs, scores), output)
         warn_of_cut((one.cut for one in outputs), recipe.search)
     report(inputs.faults)
@@ -150,20 +151,27 @@ def _read_prefixes(path: str, count: int) -> list[str]:
 
 
 def _generated(
-    runs: Sequence[Run],
-    weights: str | None,
-    values: Sequence[Any],
-    prefixes: Sequence[str] | None,
-    batch: int,
-    workers: int,
+    runs: Sequence[Run], weights: str | None, inputs: Inputs, prefix: str | None, batch: int, workers: int
 ) -> Sequence[Output]:
-    """The outputs of trained models."""
-    if not values:
-        return []
-    model = open_predictor(runs, weights, -(-len(values) // batch), workers)
-    from tfseq2seq.inference.generator import Generator
+    """The outputs of trained models, in the places of the inputs. Inputs that are too long become faults.
 
-    return Generator(model, batch, workers).generate(values, prefixes)
+    Args:
+        prefix: a file with the beginning of each output.
+    """
+    prefixes = _read_prefixes(prefix, len(inputs.values)) if prefix else None
+    if not inputs.values:
+        return []
+    model = open_predictor(runs, weights, -(-len(inputs.values) // batch), workers)
+    from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.runtime.outputs import Output
+
+    remedy = "; --window cuts it" if "audio" in runs[0].recipe.provides else ""
+    inputs.leave_out(model.faults(inputs.values), remedy=remedy)
+    if prefix and prefixes:
+        inputs.leave_out(model.target_faults(prefixes), prefix)
+        prefixes = [prefixes[index] for index in inputs.answered]
+    found = Generator(model, batch, workers).generate(inputs.valid, prefixes)
+    return inputs.in_place(found, Output.nothing(model.spec.n_best))
 
 
 def _lines(outputs: Sequence[Output], scores: bool) -> list[str]:
@@ -215,6 +223,8 @@ def _write_timed(
     """Writes transcripts of recordings as lines or with the times of words. A `window` cuts long recordings."""
     utterances = inputs.utterances
     names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
+    import numpy as np
+
     from tfseq2seq.files import names_folder, write_whole
     from tfseq2seq.inference.long_audio import SECONDS_OF_MAX_LENGTH, transcribe_long, window_search
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
@@ -223,6 +233,12 @@ def _write_timed(
     search = runs[0].recipe.search
     model = open_predictor(runs, weights, search=window_search(search, window) if window else None)
     transcriber = Transcriber(model, batch)
+    if window and window > model.spec.max_input:
+        raise UserError(f"--window: must be at most search.max_input ({model.spec.max_input} s), got {window:g}")
+    if not window:
+        inputs.leave_out(model.faults(inputs.values), remedy="; --window cuts it")
+        # Of a recording without samples, the transcript is empty.
+        inputs.values = inputs.in_place(inputs.valid, np.zeros(0, "float32"))
     if window:
         found = transcribe_long(transcriber, inputs.values, window, window / 6 if overlap is None else overlap)
     else:
@@ -313,7 +329,9 @@ def score(
 ) -> None:
     """Print the log-probability of each pair of texts in nats, and its number of tokens.
 
-    Both include the token <eos> at the end. A language model scores the lines of --target alone.
+    Both include the token <eos> at the end. A language model scores the lines of --target alone. If a line is longer
+    than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
+    error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
@@ -334,9 +352,15 @@ def score(
     model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
     from tfseq2seq.inference.generator import Generator
 
-    totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
-    for total, count in zip(totals, counts, strict=True):
-        click.echo(f"{total:.6f}\t{count}")
+    pairs = Inputs(list(zip(sources, targets, strict=True)))
+    pairs.leave_out(model.faults(sources), source or "")
+    pairs.leave_out(model.target_faults(targets), target)
+    chosen = [list(side) for side in zip(*pairs.valid, strict=True)] or [[], []]
+    totals, counts = Generator(model, batch, workers).log_probabilities(*chosen)
+    scored = [f"{total:.6f}\t{count}" for total, count in zip(totals, counts, strict=True)]
+    for line in pairs.in_place(scored, ""):
+        click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
     noun = "pairs" if source else "lines"
     click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+    report(pairs.faults)

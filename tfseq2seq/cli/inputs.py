@@ -56,8 +56,33 @@ class Inputs:
     @property
     def valid(self) -> list[Any]:
         """The values of inputs without a fault."""
+        return [self.values[index] for index in self.answered]
+
+    @property
+    def answered(self) -> list[int]:
+        """The indices of inputs without a fault."""
         wrong = {index for index, _ in self.faults}
-        return [value for index, value in enumerate(self.values) if index not in wrong]
+        return [index for index in range(len(self.values)) if index not in wrong]
+
+    def leave_out(self, faults: Sequence[tuple[int, str]], file: str = "", remedy: str = "") -> None:
+        """Adds faults to those that are known, with the names of their inputs.
+
+        Args:
+            faults: (index, message).
+            file: that the messages are about, if not that of the inputs.
+            remedy: the end of each message.
+        """
+        for index, message in faults:
+            place = f"{file}, line {index + 1}" if file else self._name(index)
+            self.faults = sorted([*self.faults, (index, f"{place}: {message}{remedy}")])
+
+    def _name(self, index: int) -> str:
+        return str(self.utterances[index].path) if self.utterances else f"line {index + 1}"
+
+    def in_place(self, found: Sequence[Any], nothing: Any) -> list[Any]:
+        """What was found for the `valid` values, in the places of these, and `nothing` in the place of the others."""
+        each = dict(zip(self.answered, found, strict=True))
+        return [each.get(index, nothing) for index in range(len(self.values))]
 
 
 def read_inputs(spec: SourceSpec, request: Request) -> Inputs:

@@ -23,8 +23,9 @@ from tfseq2seq.serving.refusal import Refusal
 from tfseq2seq.serving.repository import Poller, Repository
 from tfseq2seq.serving.request_batching import Batcher
 from tfseq2seq.serving.servable import Servable
-from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, WARNING, Signature
+from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, ERROR, WARNING, Signature
 from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_outputs
+from tfseq2seq.spec.limits import TOO_LONG
 
 _LOG = logging.getLogger("tfseq2seq.serving")
 _PATH = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/([0-9]{1,18}))?(/metadata|:[a-z]+)?", re.IGNORECASE)
@@ -114,6 +115,7 @@ class Application:
             signature = requested_signature.name
             inputs = await _in_thread_if_large(len(body), read_inputs, document, requested_signature)
             outputs = await self._outputs(request, servable, requested_signature, inputs)
+            _check_lengths(outputs)
             self._tell_warnings(name, signature, outputs)
             response = await _in_thread_if_large(
                 sum(one.nbytes for one in outputs.values()), write_outputs, outputs, ROWS in document
@@ -181,6 +183,13 @@ def _signature(servable: Servable, name: str) -> Signature:
         available = ", ".join(servable.signatures) or "none"
         raise Refusal(400, f'Serving signature name: "{name}" not found in signature def; available: {available}')
     return servable.signatures[name]
+
+
+def _check_lengths(outputs: Arrays) -> None:
+    """Raises `Refusal` if the model did not answer an input because it is too long."""
+    for row, message in enumerate(np.ravel(outputs.get(ERROR, np.zeros(0, object)))):
+        if isinstance(message, bytes) and message.startswith(TOO_LONG.encode()):
+            raise Refusal(400, f"input [{row}]: {message.decode('utf-8', 'replace')}")
 
 
 async def _in_thread_if_large(size: int, function: Any, *arguments: Any) -> Any:
