@@ -14,12 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from tfseq2seq import Generator, Predictor, export_saved_model, load_recipe, train
+import tfseq2seq
+from tfseq2seq.cli.runs import NO_LOG, import_tensorflow
 from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.files import read_lines
+
+# TensorFlow's first lines, about devices that are not there, are of no use here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", NO_LOG)
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
 EXAMPLES = [
@@ -31,10 +33,11 @@ EXAMPLES = [
     "花了¥42.81",
 ]
 
-# A client of the model needs TensorFlow. It does not need this package.
+# A client of the model needs TensorFlow and tensorflow-text. It does not need this package.
 CLIENT = """
 import sys
 import tensorflow as tf
+import tensorflow_text
 model = tf.saved_model.load(sys.argv[1])
 answers = model.signatures["serving_default"](text=tf.constant(sys.argv[2:]))
 assert not any(name.startswith("tfseq2seq") for name in sys.modules)
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="number of updates (default: that of the recipe)")
     arguments = parser.parse_args()
     began = time.monotonic()
+    import_tensorflow()
 
     # 1. Data: three splits that have no source in common.
     shutil.rmtree(arguments.folder, ignore_errors=True)
@@ -58,20 +62,23 @@ def main() -> None:
 
     # 2. Training: everything about the model is in the recipe.
     overrides = [f"training.steps={arguments.steps}"] if arguments.steps else []
-    run = train(load_recipe(RECIPE, overrides), arguments.folder / "run")
+    run = tfseq2seq.train(tfseq2seq.load_recipe(RECIPE, overrides), arguments.folder / "run")
 
     # 3. The score on inputs that are not in the training data.
-    model = Predictor.of_runs([run])
-    outputs = [found.texts[0] for found in Generator(model, 250).generate(read_lines(files["test.source"]))]
+    model = tfseq2seq.Predictor.of_runs([run])
+    outputs = [found.texts[0] for found in tfseq2seq.Generator(model, 250).generate(read_lines(files["test.source"]))]
     references = [list(read_lines(files["test.target"]))]
     (score,) = corpus_scores(outputs, references, ["exact_match"])
     print(f"test set of {len(outputs)}: {score}")
 
     # 4. The exported model, and its answers.
-    saved_model = export_saved_model(model, arguments.folder / "saved_models" / "quickstart")
+    saved_model = tfseq2seq.export_saved_model(model, arguments.folder / "saved_models" / "quickstart")
     print(f"exported to {saved_model}; its answers:", flush=True)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES], check=True, env=environment)
+    client = [sys.executable, "-c", CLIENT, str(saved_model), *EXAMPLES]
+    asked = subprocess.run(client, capture_output=True, text=True)
+    if asked.returncode:
+        sys.exit(asked.stderr)
+    print(asked.stdout, end="", flush=True)
     print(f"done in {time.monotonic() - began:.0f} s")
 
 

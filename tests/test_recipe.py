@@ -214,7 +214,7 @@ def test_numbers_are_finite(value):
         ("training.schedule.name", "cosin", "did you mean 'cosine'?"),
         ("search.stop", 1, "must be one of full, exact, got 1"),
         ("search.stop", ["full"], "must be one of full, exact, got ['full']"),
-        ("source.normalization", "x", "must be one of none, nfc, nfkc, got 'x'"),
+        ("source.normalization", "x", "must be one of none, nfc, nfd, nfkc, nfkd, got 'x'"),
     ],
 )
 def test_choices(key, value, message):

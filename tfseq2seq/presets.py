@@ -34,6 +34,9 @@ from tfseq2seq.spec import (
     TransformerEncoderSpec,
 )
 
+# Training stops after so many evaluations without improvement. A score of generated speech stays bad for a while first.
+PATIENCE, PATIENCE_OF_SPEECH = 5, 10
+TRAINING = TrainingSpec(patience=PATIENCE)
 # All export formats support this search.
 SEARCH = SearchSpec(length_penalty="average", alpha=1.0)
 
@@ -47,12 +50,12 @@ def transformer(width: int, layers: int, heads: int, ffn: int, dropout: float) -
 
 def transformer_tiny() -> Recipe:
     """Transformer with 4+4 layers and width 128, for tens of thousands of pairs and for CPUs."""
-    return Recipe(name="transformer_tiny", model=transformer(128, 4, 4, 256, 0.3), search=SEARCH)
+    return Recipe(name="transformer_tiny", model=transformer(128, 4, 4, 256, 0.3), training=TRAINING, search=SEARCH)
 
 
 def transformer_small() -> Recipe:
     """Transformer with 3+3 layers and width 256."""
-    return Recipe(name="transformer_small", model=transformer(256, 3, 4, 1024, 0.1), search=SEARCH)
+    return Recipe(name="transformer_small", model=transformer(256, 3, 4, 1024, 0.1), training=TRAINING, search=SEARCH)
 
 
 def transformer_base() -> Recipe:
@@ -60,6 +63,7 @@ def transformer_base() -> Recipe:
     training = TrainingSpec(
         steps=100_000,
         evaluate_every=1000,
+        patience=PATIENCE,
         optimizer=OptimizerSpec(learning_rate=1.0),
         schedule=ScheduleSpec(name="noam", warmup=4000),
     )
@@ -93,14 +97,20 @@ def transformer_language_model() -> Recipe:
     """Language model of 4 Transformer blocks and width 256 that continues prompts; trained on data.train.target."""
     decoder = TransformerDecoderSpec(layers=4, heads=4, ffn=1024)
     return Recipe(
-        name="transformer_language_model", source=NoSourceSpec(), model=ModelSpec(decoder=decoder), search=SEARCH
+        name="transformer_language_model",
+        source=NoSourceSpec(),
+        model=ModelSpec(decoder=decoder),
+        training=TRAINING,
+        search=SEARCH,
     )
 
 
 def lstm_language_model() -> Recipe:
     """Language model of 2 LSTM layers and width 256; it can also be an external scorer of another model."""
     decoder = RecurrentDecoderSpec(layers=2, units=512, attention="none")
-    training = TrainingSpec(optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500))
+    training = TrainingSpec(
+        patience=PATIENCE, optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500)
+    )
     return Recipe(
         name="lstm_language_model",
         source=NoSourceSpec(),
@@ -190,7 +200,9 @@ def preset(name: str) -> Recipe:
 def _recurrent(name: str, cell: Cell, attention: Scores) -> Recipe:
     encoder = RecurrentEncoderSpec(cell=cell, layers=1, units=256)
     decoder = RecurrentDecoderSpec(cell=cell, layers=1, units=512, attention=attention)
-    training = TrainingSpec(optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500))
+    training = TrainingSpec(
+        patience=PATIENCE, optimizer=OptimizerSpec(clip_norm=5.0), schedule=ScheduleSpec(warmup=500)
+    )
     return Recipe(
         name=name,
         model=ModelSpec(width=256, encoder=encoder, decoder=decoder),
@@ -215,6 +227,7 @@ def _speech(
         training=TrainingSpec(
             steps=20_000,
             evaluate_every=1000,
+            patience=PATIENCE_OF_SPEECH,
             optimizer=OptimizerSpec(clip_norm=1.0),
             schedule=ScheduleSpec(name="cosine", warmup=1000),
             label_smoothing=0.1 if model.autoregressive else 0.0,

@@ -1,5 +1,6 @@
 """Text to ids and back in every scheme, against Python's own Unicode functions and the sentencepiece library."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -15,10 +16,13 @@ import sentencepiece
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.normalization import lower
+from tfseq2seq.evaluation.references import unwritten_warnings
+from tfseq2seq.features.normalization import changed_lines, lower
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary, load_vocabulary
+from tfseq2seq.sources import Corpora
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
+from tfseq2seq.training.fit import _tell_of_normalization
 
 SCHEMES = ["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
 EXACT = ["unigram", "bpe", "characters", "bytes"]
@@ -81,10 +85,69 @@ def test_special_tokens_have_the_first_ids(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_comes_back_from_ids(scheme, text):
-    normal = unicodedata.normalize("NFKC", text).strip(" ")
+    normal = unicodedata.normalize("NFC", text).strip(" ")
     layer = features(scheme)
     assert layer.normalize([text]).numpy()[0].decode() == normal
     assert back(layer, text) == (normal if scheme in EXACT else " ".join(normal.split()))
+
+
+KOREAN = ["한국어 발음", "발음을 한글로", "값을 읽다", "caf\u00e9 e\u0331"] * 5
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_learned_by_jamo_is_written_in_syllables(scheme):
+    spec = TextSpec(scheme=scheme, vocabulary_size=300, normalization="nfd", compose=True)
+    layer = TextFeatures(spec, learn_vocabulary(KOREAN, spec))
+    if scheme == "characters":
+        assert len(tokens_of(layer, "한")) == 3
+    for text in KOREAN[:4]:
+        assert back(layer, text) == text
+    apart = TextFeatures(dataclasses.replace(spec, compose=False), layer.vocabulary)
+    assert back(apart, KOREAN[0]) == unicodedata.normalize("NFD", KOREAN[0])
+
+
+def test_words_of_chinese_are_written_without_spaces():
+    spec = TextSpec(scheme="words", join="none")
+    layer = TextFeatures(spec, learn_vocabulary(["会议 晚上 八点 开始"], spec))
+    assert back(layer, "会议 八点 ☃ 开始") == "会议八点<unk>开始"
+
+
+def test_full_width_punctuation_stays_unless_it_is_asked_away():
+    text = "你好，世界！½ kʲ"
+    for normalization, expected in (("nfc", text), ("nfkc", "你好,世界!1⁄2 kj")):
+        spec = TextSpec(scheme="characters", normalization=normalization)
+        assert back(TextFeatures(spec, learn_vocabulary([text], spec)), text) == expected
+
+
+@pytest.mark.parametrize("normalization", ["nfkc", "nfkd"])
+def test_lines_that_lose_characters_are_counted(normalization):
+    lines = [line.encode() for line in ("plain", "你好，", "½ kʲ", "cafe\u0301 한국어", "ﬁne", "ＡＢ")]
+    count, shown = changed_lines(lines, TextSpec(normalization=normalization))
+    assert (count, shown) == (4, [("你好，", "你好,"), ("½ kʲ", "1⁄2 kj"), ("ﬁne", "fine")])
+    for lossless in ("none", "nfc", "nfd"):
+        assert changed_lines(lines, TextSpec(normalization=lossless)) == (0, [])
+
+
+def test_a_corpus_that_loses_characters_is_told_before_training():
+    logged = []
+    corpora = Corpora(None, None, lambda side: ["你好，".encode(), b"plain"])
+    _tell_of_normalization("target", TextSpec(normalization="nfkc"), corpora, logged.append)
+    assert logged == [
+        "target: normalization nfkc replaces characters in 1 lines, which the model then never sees or writes "
+        "('你好，' becomes '你好,'); set target.normalization=nfc to keep them"
+    ]
+
+
+def test_references_that_a_model_never_writes_are_told():
+    spec = TextSpec(scheme="characters", normalization="nfkc")
+    layer = TextFeatures(spec, learn_vocabulary(["你好，世界"], spec))
+    (warning,) = unwritten_warnings([["你好，", "世界", None]], layer)
+    assert warning.startswith("1 references have characters that the model never writes, such as '，' (1); its ")
+    assert unwritten_warnings([["你好,", ""]], layer) == []
+    jamo = TextSpec(scheme="characters", normalization="nfd", compose=True)
+    composed = TextFeatures(jamo, learn_vocabulary(KOREAN, jamo))
+    assert unwritten_warnings([[KOREAN[0]]], composed) == []
+    assert unwritten_warnings([["☃"]], features("bytes")) == []
 
 
 @pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "words"])
@@ -110,7 +173,7 @@ def test_ids_equal_the_sentencepiece_library(scheme):
         "\u2581the",
         "",
     ]
-    normal = [unicodedata.normalize("NFKC", text).strip(" ") for text in texts]
+    normal = [unicodedata.normalize("NFC", text).strip(" ") for text in texts]
     assert layer.tokenize(texts).to_list() == library.encode(normal)
 
 

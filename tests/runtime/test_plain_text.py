@@ -40,11 +40,12 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("normalization", ["none", "nfc", "nfkc"])
+@pytest.mark.parametrize("normalization", ["none", "nfc", "nfkc", "nfd"])
 @pytest.mark.parametrize("lowercase", [False, True])
 @pytest.mark.parametrize("scheme", ["unigram", "bpe", "wordpiece", "words", "characters", "bytes"])
 def test_ids_and_text_equal_those_in_graph(scheme, lowercase, normalization):
-    spec = TextSpec(scheme=scheme, vocabulary_size=120, lowercase=lowercase, normalization=normalization)
+    options = {"compose": normalization == "nfd", "join": "none" if scheme == "words" and lowercase else "space"}
+    spec = TextSpec(scheme=scheme, vocabulary_size=150, lowercase=lowercase, normalization=normalization, **options)
     vocabulary = learn_vocabulary([text.encode() for text in CORPUS], spec)
     graph, plain = TextFeatures(spec, vocabulary), PlainText(spec, vocabulary)
     expected = [[*ids, 3] for ids in graph.tokenize(tf.constant(ODD)).to_list()]

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import tensorflow as tf
+from fuzzing import doors, fault_of
 from starlette.testclient import TestClient
 
 from tfseq2seq.serving.repository import Repository
@@ -300,3 +301,12 @@ def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     assert (code, error) == (400, f"input [1]: too long: {limit}")
     assert time.monotonic() - began < 5
     assert tf.reduce_max(tf.abs(tf.constant(n_best["score"]) - tf.constant([one.scores for one in live]))) < 1e-4
+
+
+def test_hostile_bodies_are_answered_with_a_code_below_500(client, tmp_path):
+    def ask(content):
+        return client.post(f"{URL}:predict", content=content).status_code
+
+    (door,) = [door for door in doors(ask=ask) if door.name == "REST"]
+    faults = [fault for index in range(200) if (fault := fault_of(door, index, tmp_path))]
+    assert not faults, "\n".join(faults[:5])

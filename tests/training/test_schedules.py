@@ -2,7 +2,18 @@ import keras
 import numpy as np
 import pytest
 
-from tfseq2seq.spec import GuidedAttentionSpec, OptimizerSpec, ScheduledSamplingSpec, ScheduleSpec
+from tfseq2seq.run import Run
+from tfseq2seq.sources import NoSource
+from tfseq2seq.spec import (
+    GuidedAttentionSpec,
+    NoSourceSpec,
+    OptimizerSpec,
+    Recipe,
+    ScheduledSamplingSpec,
+    ScheduleSpec,
+    TrainingSpec,
+)
+from tfseq2seq.training.callbacks import Position, Progress
 from tfseq2seq.training.schedules import build_optimizer, guidance_share, learning_rate, sampling_share
 
 
@@ -84,3 +95,23 @@ def test_scheduled_sampling_grows_from_nothing_to_its_share():
     constant = ScheduledSamplingSpec(schedule="constant", share=0.4, start=100)
     assert sampling_share(constant, 99) == 0 and sampling_share(constant, 100) == 0.4
     assert sampling_share(ScheduledSamplingSpec(), 10**6) == 0
+
+
+@pytest.mark.parametrize("each, told", [(2.0, True), (0.01, False)])
+def test_after_fifty_steps_training_says_how_long_the_rest_takes(monkeypatch, capsys, tmp_path, each, told):
+    recipe = Recipe(training=TrainingSpec(steps=2050, patience=3))
+    run = Run(tmp_path, recipe, NoSource(NoSourceSpec()), None)
+    position = Position(run, 0)
+    progress = Progress(run, position)
+    now = [0.0]
+    monkeypatch.setattr("tfseq2seq.training.callbacks.time.monotonic", lambda: now[0])
+    for step in range(1, 61):
+        # The first step builds a graph.
+        now[0] += 100.0 if step == 1 else each
+        position.step = step
+        progress.on_train_batch_end(step - 1, {})
+    expected = (
+        "2.00 s per step: the remaining 2,000 steps take about 1 h 7 min, or until 3 evaluations bring nothing. "
+        "Evaluations come on top.\n"
+    )
+    assert capsys.readouterr().err == (expected if told else "")

@@ -24,9 +24,20 @@ from tfseq2seq.cli.options import (
 from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import METRICS
+from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
 
 if TYPE_CHECKING:
     from tfseq2seq.run import Run
+
+
+normalize_option = click.option(
+    "--normalize",
+    type=click.Choice(list(NORMALIZATIONS)),
+    default="none",
+    show_default=True,
+    help="Normalize outputs and references before scoring: forms of Unicode, or basic, as in scores of Whisper: NFKC, "
+    "lower case, without punctuation, symbols and text in brackets.",
+)
 
 
 @click.command()
@@ -45,6 +56,7 @@ if TYPE_CHECKING:
     "wer, cer]",
 )
 @tokenize_option
+@normalize_option
 @click.option("--lowercase", is_flag=True, help="Convert outputs and references to lower case before scoring.")
 @click.option(
     "--bootstrap",
@@ -70,6 +82,7 @@ def evaluate(
     metrics: tuple[str, ...],
     tokenize: str,
     lowercase: bool,
+    normalize: str,
     bootstrap: int,
     output: str | None,
     worst: int,
@@ -83,7 +96,7 @@ def evaluate(
     recordings, the real-time factor goes to standard error. If an input cannot be used or is longer than
     search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
     """
-    from tfseq2seq.evaluation.references import read_references
+    from tfseq2seq.evaluation.references import read_references, unwritten_warnings
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
     from tfseq2seq.files import check_parallel, read_lines, write_whole
 
@@ -95,6 +108,7 @@ def evaluate(
         if manifest and value:
             raise UserError(f"{name}: cannot be combined with --manifest, which contains inputs and references")
     settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
+    settings["normalize"] = normalize
     answers: Any = [] if manifest else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if hypotheses:
@@ -114,6 +128,7 @@ def evaluate(
             answers = [inputs.references]
         else:
             check_parallel(str(source), len(inputs.values), references[0], len(answers[0]))
+        warn(unwritten_warnings(answers, opened[0].target))
         outputs = _generated(opened, weights, inputs, batch, workers)
         faults = inputs.faults
         if output:
@@ -169,6 +184,7 @@ def _generated(runs: Sequence[Run], weights: str | None, inputs: Inputs, batch: 
 @separator_option
 @click.option("--metric", default="bleu", show_default=True, help=f"Metric to compare by: {', '.join(METRICS)}.")
 @tokenize_option
+@normalize_option
 @click.option(
     "--resamples", default=1000, show_default=True, help="Number of resamples for the paired bootstrap, at least 40."
 )
@@ -179,6 +195,7 @@ def compare(
     separator: str | None,
     metric: str,
     tokenize: str,
+    normalize: str,
     resamples: int,
 ) -> None:
     """Compare two files of outputs by paired bootstrap: is SYSTEM better than BASELINE?"""
@@ -188,5 +205,5 @@ def compare(
 
     answers = read_references(references, separator=separator)
     outputs = read_lines(system, pipe=True), read_lines(baseline, pipe=True)
-    found = compare_outputs(*outputs, answers, metric, resamples=resamples, tokenize=tokenize)
+    found = compare_outputs(*outputs, answers, metric, resamples=resamples, tokenize=tokenize, normalize=normalize)
     click.echo(str(found))

@@ -58,10 +58,24 @@ def average(folder: str, last: int, output: str | None) -> None:
 @click.command()
 @click.argument("path", required=False)
 @click.option("--preset", metavar="NAME", help="Print the preset with this name, a recipe to start from.")
+@click.option(
+    "--for",
+    "corpus",
+    nargs=2,
+    metavar="SOURCE TARGET",
+    help="Print a recipe that suits these two files of lines, with the reasons as comments.",
+)
 @click.option("--schema", "as_schema", is_flag=True, help="Print each key of a recipe with its type, default and help.")
 @settings_option("Change a key of the recipe, for example training.steps=500. Repeat the option for more keys.")
-def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tuple[str, ...]) -> None:
-    """Check the recipe in the file PATH, and print all its keys. Or print a preset, or the keys of all recipes."""
+def recipe(
+    path: str | None,
+    preset: str | None,
+    corpus: tuple[str, str] | None,
+    as_schema: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Check the recipe in the file PATH, and print all its keys. Or print a preset, a recipe for your corpus, or the
+    keys of all recipes."""
     from tfseq2seq.evaluation.metrics import check_monitor
     from tfseq2seq.presets import PRESETS
     from tfseq2seq.presets import preset as named
@@ -73,6 +87,13 @@ def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tup
         widths = [max(len(row[column]) for row in rows) for column in (0, 1, 2)]
         for key, kind, default, help_text in rows:
             click.echo(f"{key:{widths[0]}}  {kind:{widths[1]}}  {default:{widths[2]}}  {help_text}")
+    elif corpus:
+        from tfseq2seq.data.proposal import propose_recipe
+
+        proposed, reasons = propose_recipe(*corpus, name="my")
+        values = apply_overrides(to_dict(proposed), overrides)
+        comments = "".join(f"# {reason}\n" for reason in reasons)
+        click.echo(comments + dump_recipe(from_dict(Recipe, values), everything=False), nl=False)
     elif preset:
         changed = from_dict(Recipe, apply_overrides(to_dict(named(preset)), overrides))
         check_monitor(changed.training.monitor)
@@ -82,4 +103,6 @@ def recipe(path: str | None, preset: str | None, as_schema: bool, overrides: tup
         check_monitor(loaded.training.monitor)
         click.echo(dump_recipe(loaded), nl=False)
     else:
-        raise UserError(f"recipe: needs a file, --schema, or --preset with one of {', '.join(PRESETS)}")
+        raise UserError(
+            f"recipe: needs a file, --schema, --for with two files, or --preset with one of {', '.join(PRESETS)}"
+        )

@@ -58,6 +58,7 @@ def compare(
     seed: int = 12345,
     tokenize: str = "13a",
     lowercase: bool = False,
+    normalize: str = "none",
 ) -> Comparison:
     """Computes the difference between two outputs by paired bootstrap resampling (Koehn 2004).
 
@@ -80,6 +81,7 @@ def compare(
         seed: Seed of the resampling.
         tokenize: sacrebleu's BLEU tokenizer, as in `corpus_scores`.
         lowercase: Whether to lower-case both sides first.
+        normalize: How both sides are normalized first; see `corpus_scores`.
 
     Raises:
         UserError: The input is empty or has different lengths; the metric or tokenizer is unknown; or there are too few
@@ -90,7 +92,7 @@ def compare(
     check_metric(metric)
     if resamples == 0:
         raise UserError("resamples: must be at least 40 for the paired bootstrap, got 0")
-    settings = Settings(tokenize=tokenize, lowercase=lowercase, resamples=resamples, seed=seed)
+    settings = Settings(tokenize, lowercase, normalize, resamples, seed)
     check_hypotheses("system", system)
     check_hypotheses("baseline", baseline)
     if len(system) != len(baseline):

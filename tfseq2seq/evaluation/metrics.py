@@ -6,6 +6,7 @@ and no text is processed twice.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +50,7 @@ class Settings:
     Attributes:
         tokenize: sacrebleu's tokenizer for BLEU: 13a, intl, zh, char, none and others.
         lowercase: Whether to compare lower-cased text.
+        normalize: How outputs and references are normalized first, a name in `NORMALIZATIONS`.
         resamples: Number of bootstrap resamples, 0 for none.
         seed: Seed of the bootstrap.
 
@@ -57,12 +60,15 @@ class Settings:
 
     tokenize: str = "13a"
     lowercase: bool = False
+    normalize: str = "none"
     resamples: int = 0
     seed: int = 12345
 
     def __post_init__(self) -> None:
         if self.resamples != 0 and self.resamples < 40:
             raise UserError(f"bootstrap resamples: must be at least 40 for a 95 % interval, got {self.resamples}")
+        if self.normalize not in NORMALIZATIONS:
+            raise UserError(f"normalize: must be one of {', '.join(NORMALIZATIONS)}, got {self.normalize!r}")
         if self.seed < 0:
             raise UserError(f"seed: must be at least 0, got {self.seed}")
 
@@ -100,6 +106,16 @@ def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[st
             installed.
     """
     check_metric(metric)
+    if settings.normalize == "none":
+        return _count(metric, hypotheses, accepted, settings)
+    normalized = NORMALIZATIONS[settings.normalize]
+    hypotheses = [normalized(text) for text in hypotheses]
+    accepted = [[normalized(text) for text in texts] for texts in accepted]
+    counted = _count(metric, hypotheses, accepted, settings)
+    return dataclasses.replace(counted, signature=f"{counted.signature}|norm:{settings.normalize}")
+
+
+def _count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
     if metric in ("bleu", "chrf", "ter"):
         return _count_sacrebleu(metric, hypotheses, accepted, settings)
     if metric.startswith("rouge"):

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import read_lines
 
 ReferenceSets = Sequence[Sequence[str | None]]
+
+
+def unwritten_warnings(references: ReferenceSets, target: Any) -> list[str]:
+    """Returns a warning if references have characters that a model can never write, as its vocabulary lacks them.
+
+    Args:
+        references: the reference sets.
+        target: the target text features of the model.
+    """
+    written = target.characters()
+    if written is None:
+        return []
+    missing: collections.Counter[str] = collections.Counter()
+    lines = 0
+    for text in itertools.chain.from_iterable(references):
+        lacking = [letter for letter in target.writable(text) if letter not in written] if text else []
+        lines += bool(lacking)
+        missing.update(lacking)
+    if not lines:
+        return []
+    shown = ", ".join(f"{letter!r} ({count:,})" for letter, count in missing.most_common(5))
+    return [
+        f"{lines:,} references have characters that the model never writes, such as {shown}; its target has "
+        f"normalization {target.spec.normalization} and a vocabulary without them"
+    ]
 
 
 def read_references(

@@ -70,6 +70,7 @@ def corpus_scores(
     seed: int = 12345,
     tokenize: str = "13a",
     lowercase: bool = False,
+    normalize: str = "none",
 ) -> list[Score]:
     """Scores the output of a system with references.
 
@@ -109,6 +110,8 @@ def corpus_scores(
         seed: Seed of the resampling.
         tokenize: sacrebleu's BLEU tokenizer: 13a, intl, zh, char, none, ...
         lowercase: Whether to lower-case both sides first (TER and ROUGE always do).
+        normalize: How both sides are normalized first: none, nfc, nfkc, or basic (as Whisper's scores: NFKC, lower
+            case, without punctuation, symbols and text in brackets).
 
     Returns:
         One score for each name in `metrics`, in the same order.
@@ -118,7 +121,7 @@ def corpus_scores(
             unknown; `bootstrap` is too small; or the seed is negative.
     """
     names = check_metrics(metrics)
-    settings = Settings(tokenize=tokenize, lowercase=lowercase, resamples=bootstrap, seed=seed)
+    settings = Settings(tokenize, lowercase, normalize, bootstrap, seed)
     accepted = accepted_references(hypotheses, references)
     return [score(count(name, hypotheses, accepted, settings), settings)[0] for name in names]
 

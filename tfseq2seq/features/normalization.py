@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -35,6 +37,30 @@ def compose(text: Any) -> tf.Tensor:
     import tensorflow_text
 
     return tensorflow_text.normalize_utf8(text, "NFC")
+
+
+def changed_lines(lines: Iterable[bytes], spec: TextSpec) -> tuple[int, list[tuple[str, str]]]:
+    """Returns how many lines lose characters to the form of Unicode that `spec` asks for, and three of them.
+
+    Canonically equal texts count as equal, so nfc and nfd change no line. nfkc and nfkd replace characters: "，" by ","
+    and "½" by "1⁄2".
+
+    Returns:
+        The number of lines, and up to three pairs of a line and what it becomes.
+    """
+    count, shown = 0, list[tuple[str, str]]()
+    if spec.normalization not in ("nfkc", "nfkd"):
+        return count, shown
+    for line in lines:
+        text = line.decode("utf-8")
+        if text.isascii():
+            continue
+        composed, found = (unicodedata.normalize(form, text) for form in ("NFC", "NFKC"))
+        if composed != found:
+            count += 1
+            if len(shown) < 3:
+                shown.append((composed, found))
+    return count, shown
 
 
 def normalize(text: Any, spec: TextSpec) -> tf.Tensor:

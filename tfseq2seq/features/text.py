@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import unicodedata
 from typing import Any
 
 import keras
@@ -134,6 +135,17 @@ class TextFeatures(keras.layers.Layer):
         if self.spec.scheme not in ("characters", "bytes"):
             text = tf.strings.regex_replace(text, "^ ", "")
         return compose(text) if self.spec.compose else text
+
+    def characters(self) -> frozenset[str] | None:
+        """The characters that the tokens of the vocabulary have; None if it has bytes, which write every character."""
+        try:
+            return frozenset("".join(surface.decode("utf-8") for surface in self.surfaces)) | {" "}
+        except UnicodeDecodeError:
+            return None
+
+    def writable(self, text: str) -> str:
+        """A text as tokens would have its characters: apart where the output is composed."""
+        return unicodedata.normalize("NFD", text) if self.spec.compose else text
 
     def reserved_id(self, token: str) -> int:
         """The id of a reserved token, to put among the ids of text.

@@ -320,7 +320,8 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
     contributes something."""
     first = spec.first_ordinary_id
     found = [b""] * first + [_surface(token, spec) for token in vocabulary.tokens[first:]]
-    found[UNK] = (spec.join if spec.scheme in ("words", "wordpiece") else "").encode() + SPECIAL_TOKENS[UNK].encode()
+    spaced = spec.scheme in ("words", "wordpiece") and spec.join == "space"
+    found[UNK] = (" " if spaced else "").encode() + SPECIAL_TOKENS[UNK].encode()
     if vocabulary.model:
         import sentencepiece
 
@@ -346,7 +347,7 @@ def _surface(token: str, spec: TextSpec) -> bytes:
     if scheme == "bytes":
         return _byte(token)
     if scheme == "words":
-        return f"{spec.join}{token}".encode()
+        return (token if spec.join == "none" else f" {token}").encode()
     if scheme == "wordpiece":
         return token[2:].encode() if token.startswith("##") else f" {token}".encode()
     if scheme in ("unigram", "bpe"):

@@ -120,7 +120,9 @@ class TextSpec(SourceBase):
     lowercase: bool = setting(False, "convert text to lowercase after Unicode normalization")
     vocabulary: str = setting("", "existing vocabulary file (empty: learn the vocabulary from the training corpus)")
     reserved: tuple[str, ...] = setting((), "additional special tokens, such as language or task tags")
-    join: str = setting(" ", "what is between the words of output text: a space, or nothing as in Chinese (words)")
+    join: Literal["space", "none"] = setting(
+        "space", "what is between the words of output text, for words; none writes Chinese as it is written"
+    )
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
 
     def check(self) -> None:
@@ -132,10 +134,8 @@ class TextSpec(SourceBase):
                 raise SpecError(f"reserved[{index}]", f"{fault}, got {token!r}")
         if self.compose and self.normalization not in ("nfd", "nfkd"):
             raise SpecError("compose", f"needs normalization nfd or nfkd, got {self.normalization}")
-        if self.join not in ("", " "):
-            raise SpecError("join", f"must be a space or empty, got {self.join!r}")
-        if not self.join and self.scheme != "words":
-            raise SpecError("join", f"must be a space unless scheme is words, got '' for {self.scheme}")
+        if self.join != "space" and self.scheme != "words":
+            raise SpecError("join", f"must be space unless scheme is words, got {self.join} for scheme {self.scheme}")
         least = self.first_ordinary_id + 1
         if self.vocabulary_size < least:
             raise SpecError(

@@ -23,6 +23,9 @@ from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import apply_masks
 from tfseq2seq.training.schedules import guidance_share, sampling_share
 
+# How long training takes is measured between these numbers of updates.
+_FIRST_UPDATES, _MEASURED_UPDATES = 10, 50
+
 
 class Position(keras.callbacks.Callback):
     """Counts training steps, updates the shares of scheduled sampling and guided attention, and stops the training.
@@ -164,6 +167,8 @@ class Progress(keras.callbacks.Callback):
         self.console = rich.console.Console(stderr=True)
         self.bar: rich.progress.Progress | None = None
         self.began = self.epoch_began = 0.0
+        self.first_step, self.told = position.step, False
+        self.measured_from: float | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.began = time.monotonic()
@@ -190,11 +195,35 @@ class Progress(keras.callbacks.Callback):
         self.training_seconds, self.training_tokens = time.monotonic() - self.epoch_began, self._tokens()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._tell_how_long()
         if self.bar is None or batch % 10:
             return
         rate = self._tokens() / max(time.monotonic() - self.epoch_began, 1e-9)
         state = f"loss {float((logs or {}).get('loss', math.nan)):.3f}  {rate:,.0f} tok/s"
         self.bar.update(self.task, completed=self.position.step, state=state)
+
+    def _tell_how_long(self) -> None:
+        """Tells once how long the training takes, after updates enough to know."""
+        done = self.position.step - self.first_step
+        if done == _FIRST_UPDATES and self.measured_from is None:
+            # The first updates build graphs and fill buffers.
+            self.measured_from = time.monotonic()
+        if done < _MEASURED_UPDATES or self.told or self.measured_from is None:
+            return
+        self.told = True
+        each = (time.monotonic() - self.measured_from) / (done - _FIRST_UPDATES)
+        spec = self.run.recipe.training
+        rest = each * (spec.steps - self.position.step)
+        if rest < 60:
+            return
+        patience = f", or until {spec.patience} evaluations bring nothing" if spec.patience else ""
+        limit = f" training.minutes ends it after {spec.minutes:g} minutes." if spec.minutes else ""
+        self.console.print(
+            f"{each:.2f} s per step: the remaining {spec.steps - self.position.step:,} steps take about "
+            f"{_duration(rest)}{patience}.{limit} Evaluations come on top.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # A `TokenCount` is not logged, because it only serves to compute tokens per second.
@@ -224,6 +253,12 @@ class Progress(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    """Returns seconds as minutes, or as hours and minutes."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def monitored(recipe: Recipe) -> str:

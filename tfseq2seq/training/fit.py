@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import check_monitor
+from tfseq2seq.features.normalization import changed_lines
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import full_disk
 from tfseq2seq.models.seq2seq import count_parameters
@@ -21,7 +22,7 @@ from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weight
 from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
-from tfseq2seq.spec import Recipe
+from tfseq2seq.spec import Recipe, TextSpec
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import build_distillation_loss
@@ -72,6 +73,8 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is not None and (report := unreachable_report(features.vocabulary, features.spec)):
             log(f"{side}: {report}")
+        if features is not None:
+            _tell_of_normalization(side, features.spec, corpora, log)
 
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)
@@ -106,6 +109,17 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
     )
     finish(model, run, log)
     return run
+
+
+def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any) -> None:
+    """Tells how many training texts lose characters to the normalization that the recipe asks for."""
+    count, shown = changed_lines(corpora.texts(side), spec)
+    if count:
+        examples = "; ".join(f"{line[:60]!r} becomes {found[:60]!r}" for line, found in shown)
+        log(
+            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines, which the model then "
+            f"never sees or writes ({examples}); set {side}.normalization=nfc to keep them"
+        )
 
 
 def learn_features(recipe: Recipe, corpora: Corpora) -> tuple[Source, TextFeatures]:

@@ -2,7 +2,7 @@
 
     on Nov 21, 2026    on november twenty-first twenty twenty-six
     costs £3.99        costs three pounds and ninety-nine pence
-    下午2:05开会        下 午 两 点 零 五 分 开 会
+    下午2:05开会        下午两点零五分开会
 
 The spoken form is a function of the written form:
 
@@ -11,9 +11,8 @@ The spoken form is a function of the written form:
 - A date in digits begins with the year ("2026-11-21"), or begins with the day and ends with the year ("21/11/2026").
 - In English, four digits without a unit are a year ("in 2026"). There are no bare numbers.
 
-Chinese targets have a space between characters, so that a vocabulary of words is small in both languages. Sources have
-at most 30 characters, and targets have at most 14 words. `spoken_forms` converts numbers to words, and `written_forms`
-lists the forms.
+Sources have at most 30 characters, and targets have at most 14 words or Chinese characters. `spoken_forms` converts
+numbers to words, and `written_forms` lists the forms.
 """
 
 from __future__ import annotations

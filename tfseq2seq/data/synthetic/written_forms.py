@@ -56,7 +56,6 @@ class Form:
     carriers: tuple[str, ...]
     styles: tuple[Style, ...]
     values: Sequence[Any] = ()
-    chinese: bool = False
     weight: int = 1  # share of the data, relative to the other forms
 
     @property
@@ -68,8 +67,8 @@ class Form:
         """Returns source and target of pair `index`, from 0 to `size` - 1."""
         index, carrier = divmod(index, len(self.carriers))
         value, style = divmod(index, len(self.styles))
-        written, spoken = (self.carriers[carrier].format(text) for text in self.styles[style](self.values[value]))
-        return written, " ".join(spoken) if self.chinese else spoken
+        written, spoken = self.styles[style](self.values[value])
+        return self.carriers[carrier].format(written), self.carriers[carrier].format(spoken)
 
 
 # ---- numbers and money, by ranges -----------------------------------------------------------------------------------
@@ -255,34 +254,33 @@ def _zh_ordinal(number: int) -> Pair:
 
 
 def _chinese(dates: Sequence[date], days: Sequence[date]) -> Iterator[Form]:
-    form = partial(Form, chinese=True)
     bare = ("{}",)
-    yield form(bare + ZH_DATE, (partial(_zh_date, pattern="{year}年{month}月{day}日"),), dates, weight=3)
+    yield Form(bare + ZH_DATE, (partial(_zh_date, pattern="{year}年{month}月{day}日"),), dates, weight=3)
     figures = ("{year}-{month:02}-{day:02}", "{year}/{month:02}/{day:02}")
-    yield form(ZH_DATE, tuple(partial(_zh_date, pattern=pattern) for pattern in figures), dates, weight=3)
-    yield form(bare + ZH_DATE, (_zh_day,), days)
-    yield form(ZH_YEAR, (_zh_year,), YEARS)
+    yield Form(ZH_DATE, tuple(partial(_zh_date, pattern=pattern) for pattern in figures), dates, weight=3)
+    yield Form(bare + ZH_DATE, (_zh_day,), days)
+    yield Form(ZH_YEAR, (_zh_year,), YEARS)
 
     in_words = tuple(partial(_zh_time, hour_word=word) for word in "点时")
     half_days = tuple(partial(_zh_half_day, colon=colon) for colon in (True, False))
-    yield form(ZH_TIME, (_zh_clock,), TIMES, weight=2)
-    yield form(ZH_TIME, (_zh_clock,), HOURS)
+    yield Form(ZH_TIME, (_zh_clock,), TIMES, weight=2)
+    yield Form(ZH_TIME, (_zh_clock,), HOURS)
     for times, weight in ((TIMES, 2), (HOURS, 1)):
-        yield form(bare + ZH_TIME, in_words, times, weight=weight)
+        yield Form(bare + ZH_TIME, in_words, times, weight=weight)
         # Midnight is 零点, which is not part of the 12-hour clock.
-        yield form(bare + ZH_TIME, half_days, [moment for moment in times if moment.hour], weight=weight)
+        yield Form(bare + ZH_TIME, half_days, [moment for moment in times if moment.hour], weight=weight)
 
     in_units = partial(_zh_price, pattern="{}元")
     symbol = partial(_zh_price, pattern="¥{}")
     whole = (partial(in_units, decimals=0), partial(symbol, decimals=0), partial(symbol, decimals=2))
     exact = (partial(in_units, decimals=2), partial(symbol, decimals=2))
-    yield from _number_forms(form(ZH_MONEY, whole), whole[1:], scale=100)
-    yield from _fraction_forms(form(ZH_MONEY, exact), 100, exact[1:])
-    yield from _fraction_forms(form(ZH_MONEY, (partial(in_units, decimals=1),)), 10)
+    yield from _number_forms(Form(ZH_MONEY, whole), whole[1:], scale=100)
+    yield from _fraction_forms(Form(ZH_MONEY, exact), 100, exact[1:])
+    yield from _fraction_forms(Form(ZH_MONEY, (partial(in_units, decimals=1),)), 10)
     foreign = tuple(partial(_zh_count, unit=unit) for unit in ("美元", "欧元", "英镑"))
-    yield from _number_forms(form(ZH_MONEY, foreign))
-    yield from _number_forms(form(ZH_ORDINAL, (_zh_ordinal,)))
-    yield from _number_forms(form(ZH_CARDINAL, (_zh_count,)))
+    yield from _number_forms(Form(ZH_MONEY, foreign))
+    yield from _number_forms(Form(ZH_ORDINAL, (_zh_ordinal,)))
+    yield from _number_forms(Form(ZH_CARDINAL, (_zh_count,)))
 
 
 @cache
