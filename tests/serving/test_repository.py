@@ -1,9 +1,11 @@
 """Versions that come, go and fail while the server runs."""
 
+import gc
 import json
 import logging
 import shutil
 import time
+import weakref
 
 import pytest
 
@@ -171,6 +173,38 @@ def test_a_version_that_cannot_be_read_is_told_once_and_the_others_are_served(fo
     (folder / "small" / "4" / "loop").unlink()
     repository.refresh()
     assert states(repository) == {"4": "AVAILABLE", "3": "AVAILABLE"}
+
+
+def test_a_version_that_is_removed_while_it_is_loaded_is_no_error(folder, repository, monkeypatch, caplog):
+    add(folder / "small", "4")
+
+    def removed(path):
+        shutil.rmtree(path)
+        raise OSError("a file is missing")
+
+    monkeypatch.setattr(repository, "_load", removed)
+    with caplog.at_level(logging.INFO, "tfseq2seq.serving"):
+        repository.refresh()
+    assert states(repository) == {"3": "AVAILABLE"}
+    (record,) = caplog.records
+    assert record.getMessage() == "model small version 4 unloaded: its folder was removed while it was loaded"
+    assert record.levelno == logging.INFO
+
+
+def test_what_is_unloaded_is_freed(folder, repository):
+    add(folder / "small", "4")
+    repository.refresh()
+    servable = repository.find("small", 3)[1]
+    # As the graphs of a model do.
+    servable.circle, gone = servable, weakref.ref(servable)
+    del servable
+    shutil.rmtree(folder / "small" / "3")
+    gc.disable()
+    try:
+        repository.refresh()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_start_with_nothing_to_read_is_refused(tmp_path):

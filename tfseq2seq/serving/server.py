@@ -70,7 +70,7 @@ def create_app(repository: Repository, settings: Settings) -> Any:
     return _batched_app(repository, settings)[1]
 
 
-def create_server(app: Any, settings: Settings) -> uvicorn.Server:
+def create_server(app: Any, settings: Settings) -> Server:
     """Returns a server of an ASGI application."""
     connection: Any = functools.partial(Connection, request_seconds=settings.request_seconds)
     config = uvicorn.Config(
@@ -86,7 +86,7 @@ def create_server(app: Any, settings: Settings) -> uvicorn.Server:
         server_header=False,
         backlog=_BACKLOG,
     )
-    return _Server(config, settings.stop_seconds)
+    return Server(config, settings.stop_seconds)
 
 
 def _batched_app(repository: Repository, settings: Settings) -> tuple[Batcher, Any]:
@@ -138,7 +138,7 @@ def serve(repository: Repository, settings: Settings) -> None:
             os._exit(0)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A server that stops within a time.
 
     Attributes:
