@@ -483,6 +483,82 @@ def test_a_width_that_fits_no_heads():
     assert message.startswith("model.encoder.heads: ") and message.endswith("change the width")
 
 
+LEARNED = {"positions": "learned", "max_positions": 100}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"model": {"encoder": LEARNED}},
+            "model.encoder.max_positions: must be at least 128 for data.max_source_length (128), as later positions "
+            "would share a row, got 100",
+        ),
+        (
+            {"model": {"decoder": LEARNED}},
+            "model.decoder.max_positions: must be at least 128 for data.max_target_length (128), as later positions "
+            "would share a row, got 100",
+        ),
+        (
+            {"model": {"decoder": LEARNED}, "data": {"max_target_length": 100}},
+            "search.max_length: must be at most model.decoder.max_positions (100), as later positions would share a "
+            "row, got 128",
+        ),
+        (
+            {"model": {"encoder": LEARNED}, "data": {"max_source_length": 90}, "search": {"max_input": 101}},
+            "search.max_input: must be at most 100 with model.encoder.max_positions 100, got 101",
+        ),
+        (
+            {
+                "source": {"kind": "none"},
+                "model": {"decoder": {**LEARNED, "max_positions": 128}},
+                "search": {"max_input": 129},
+            },
+            "search.max_input: must be at most model.decoder.max_positions (128), got 129",
+        ),
+        (
+            {"model": {"encoder": {"kind": "convolution"}}, "data": {"max_source_length": 2000}},
+            "model.encoder.max_positions: must be at least 2000 for data.max_source_length (2000), as later positions "
+            "would share a row, got 1024",
+        ),
+        (
+            {
+                "source": {"kind": "audio", "subsampling": 2},
+                "model": {"encoder": {"kind": "conformer", "positions": "learned"}, "decoder": {"kind": "ctc"}},
+            },
+            "model.encoder.max_positions: must be at least 1500 for data.max_seconds (30), as later positions would "
+            "share a row, got 1024",
+        ),
+    ],
+)
+def test_learned_positions_are_enough_for_the_longest_input_and_output(changes, message):
+    assert refusal(changes) == message
+
+
+@pytest.mark.parametrize(
+    "changes, longest",
+    [
+        ({}, 1024),
+        ({"data": {"max_source_length": 500}}, 2000),
+        ({"search": {"max_input": 50}}, 50),
+        ({"model": {"encoder": {**LEARNED, "max_positions": 200}}}, 200),
+        ({"source": {"kind": "none"}, "data": {"max_target_length": 300}}, 1200),
+        ({"source": {"kind": "audio"}}, 120),
+        ({"source": {"kind": "audio"}, "data": {"max_seconds": 2.0}}, 60),
+        # 1,024 positions of 40 ms.
+        (
+            {
+                "source": {"kind": "audio"},
+                "model": {"encoder": {"kind": "conformer", "positions": "learned"}, "decoder": {"kind": "ctc"}},
+            },
+            40,
+        ),
+    ],
+)
+def test_the_longest_input_follows_from_the_limit_of_training(changes, longest):
+    assert from_dict(Recipe, changes).max_input == longest
+
+
 ENCODERS = [
     (RecurrentEncoderSpec(units=24), 48),
     (RecurrentEncoderSpec(units=24, bidirectional=False, cell="gru"), 24),

@@ -44,6 +44,7 @@ class Small(tf.Module):
             "distinct": (lambda x: {"distinct": tf.unique(x).y}, [number]),
             "positive": (self.positive, [number]),
             "warned": (lambda text: {"text": text, "warning": tf.where(text == "", "nothing", "")}, [text]),
+            "limited": (self.limited, [text]),
             "slow": (self.slow, [tf.TensorSpec([None], tf.int32, name="steps")]),
         }
         return {
@@ -62,6 +63,12 @@ class Small(tf.Module):
             "text": tf.stack([text, tf.strings.upper(text)], axis=1),
             "score": tf.tile([[-0.1, -2.0]], [tf.shape(text)[0], 1]),
         }
+
+    @staticmethod
+    def limited(text):
+        long = tf.strings.length(text) > 5
+        error = tf.where(long, "too long: more than 5 letters", tf.where(text == "", "silence", ""))
+        return {"text": tf.where(long, "", text), "error": error}
 
     @staticmethod
     def heard(audio, length):

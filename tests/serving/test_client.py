@@ -118,6 +118,9 @@ def test_what_is_wrong_with_a_recording_is_told(client, monkeypatch):
     monkeypatch.setattr(client, "predict", lambda inputs: answers if inputs["audio"].shape == (2, 3) else None)
     with pytest.raises(UserError, match="recording 2: silence"):
         client.transcribe([np.ones(3), np.zeros(1)])
+    with pytest.raises(UserError, match="text 2: silence"):
+        monkeypatch.setattr(client, "predict", lambda inputs: answers)
+        client.generate(["a", "b"])
     answers["error"][:] = ""
     assert client.transcribe([np.ones(3), np.zeros(1)]) == ["a", ""] and client.transcribe([]) == []
 

@@ -1,9 +1,11 @@
 """Versions that come, go and fail while the server runs."""
 
+import gc
 import json
 import logging
 import shutil
 import time
+import weakref
 
 import pytest
 
@@ -113,6 +115,103 @@ def test_a_folder_out_of_reach_keeps_what_is_loaded(folder, repository, caplog):
     repository.refresh()
     assert repository.find("small")[0] == 3
     assert len(caplog.records) == 1
+
+
+def test_a_version_that_was_removed_answers_until_another_one_can(folder, repository, monkeypatch):
+    """Published, and the old one deleted, between two looks."""
+    add(folder / "small", "4")
+    shutil.rmtree(folder / "small" / "3")
+    seen, load = [], repository._load
+
+    def loading(path):
+        seen.append((repository.find("small")[0], states(repository)))
+        return load(path)
+
+    monkeypatch.setattr(repository, "_load", loading)
+    repository.refresh()
+    assert seen == [(3, {"4": "LOADING", "3": "AVAILABLE"})]
+    assert states(repository) == {"4": "AVAILABLE"}
+    # As long as the new one does not load, too.
+    add(folder / "small", "5", broken=True)
+    shutil.rmtree(folder / "small" / "4")
+    for _ in range(2):
+        repository.refresh()
+        assert (repository.find("small")[0], states(repository)) == (4, {"5": "END", "4": "AVAILABLE"})
+    (folder / "small" / "5" / "broken").unlink()
+    repository.refresh()
+    assert states(repository) == {"5": "AVAILABLE"}
+    # Of a model without versions nothing is left.
+    shutil.rmtree(folder / "small" / "5")
+    add(folder / "other", "1")
+    repository.refresh()
+    assert repository.names == ["other"]
+
+
+def test_a_version_that_cannot_be_read_is_told_once_and_the_others_are_served(folder, repository, caplog):
+    add(folder / "small", "4")
+    add(folder / "other", "1")
+    for name in ("small/4", "other/1"):
+        (folder / name / "loop").symlink_to("loop")
+    add(folder / "small", "5")
+    (folder / "small" / "5" / "gone").symlink_to("nowhere")
+    add(folder / "third", "1")
+    started = Repository(folder, load=repository._load)
+    for each in (repository, started):
+        caplog.clear()
+        for _ in range(2):
+            each.refresh()
+        assert (each.names, states(each)) == (["small", "third"], {"5": "AVAILABLE", "3": "AVAILABLE"})
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+            f"{folder / name}: cannot be read (Too many levels of symbolic links); what is loaded stays"
+            for name in ("other/1", "small/4")
+        ]
+    # What is loaded already stays.
+    (folder / "small" / "3" / "loop").symlink_to("loop")
+    shutil.rmtree(folder / "small" / "5")
+    repository.refresh()
+    assert states(repository) == {"3": "AVAILABLE"}
+    (folder / "small" / "4" / "loop").unlink()
+    repository.refresh()
+    assert states(repository) == {"4": "AVAILABLE", "3": "AVAILABLE"}
+
+
+def test_a_version_that_is_removed_while_it_is_loaded_is_no_error(folder, repository, monkeypatch, caplog):
+    add(folder / "small", "4")
+
+    def removed(path):
+        shutil.rmtree(path)
+        raise OSError("a file is missing")
+
+    monkeypatch.setattr(repository, "_load", removed)
+    with caplog.at_level(logging.INFO, "tfseq2seq.serving"):
+        repository.refresh()
+    assert states(repository) == {"3": "AVAILABLE"}
+    (record,) = caplog.records
+    assert record.getMessage() == "model small version 4 unloaded: its folder was removed while it was loaded"
+    assert record.levelno == logging.INFO
+
+
+def test_what_is_unloaded_is_freed(folder, repository):
+    add(folder / "small", "4")
+    repository.refresh()
+    servable = repository.find("small", 3)[1]
+    # As the graphs of a model do.
+    servable.circle, gone = servable, weakref.ref(servable)
+    del servable
+    shutil.rmtree(folder / "small" / "3")
+    gc.disable()
+    try:
+        repository.refresh()
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_start_with_nothing_to_read_is_refused(tmp_path):
+    add(tmp_path / "small", "1")
+    (tmp_path / "small" / "1" / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=r"found no version of a model; .*/small/1 cannot be read \(Too many levels"):
+        Repository(tmp_path)
 
 
 def test_a_folder_of_one_model_bears_its_name(folder, repository):

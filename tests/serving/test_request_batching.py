@@ -52,7 +52,7 @@ def ask_all(servable, signature, requests, **settings):
             return await asyncio.gather(*asked, return_exceptions=True)
         finally:
             assert batcher.waiting == 0
-            batcher.close()
+            await batcher.close()
 
     return asyncio.run(main())
 
@@ -132,7 +132,7 @@ def test_what_nobody_waits_for_any_more_leaves_the_queue(servable):
         assert batcher.waiting == 1
         servable.gate.set()
         assert (await tasks[2])["text"].tolist() == [b"C"]
-        batcher.close()
+        await batcher.close()
 
     asyncio.run(main())
     assert [call["text"] for call in servable.calls] == [(1,), (1,)]

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import time
 
 import pytest
 import tensorflow as tf
@@ -268,6 +269,17 @@ def test_warnings_of_a_model_are_answered_counted_and_logged(client, caplog):
     assert 'tfseq2seq_serving_warnings_total{model="small",signature="warned"} 2.0' in counted
 
 
+def test_what_the_model_does_not_answer_because_of_its_length_is_refused(client):
+    message = "input [1]: too long: more than 5 letters"
+    for content in ({"inputs": ["a", "abcdef"]}, {"instances": ["a", "abcdef"]}):
+        assert refused(client, {"signature_name": "limited", **content}) == (400, message)
+    # More rows than a call has, and another error, which is an answer.
+    rows = ["a"] * 7 + ["abcdef"]
+    assert refused(client, {"signature_name": "limited", "inputs": rows})[1].startswith("input [7]: too long")
+    found = predict(client, {"signature_name": "limited", "inputs": ["a", ""]})
+    assert found == (200, {"outputs": {"error": ["", "silence"], "text": ["a", ""]}})
+
+
 def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     from tfseq2seq.export.saved_model import export_saved_model
     from tfseq2seq.inference.generator import Generator
@@ -282,6 +294,12 @@ def test_an_exported_run_is_served(trained_run, tmp_path, serving):
     assert [row["text"] for row in rows] == [output.texts[0] for output in live]
     n_best = predict(client, {"inputs": texts, "signature_name": "n_best"}, "/v1/models/dates:predict")[1]["outputs"]
     assert n_best["text"] == [output.texts for output in live]
+    # A megabyte, which no encoder reads.
+    began = time.monotonic()
+    code, error = refused(client, {"instances": ["on 3 May", "a" * 10**6]}, "/v1/models/dates:predict")
+    limit = "1000000 bytes, at most 65536 are answered, for 1024 tokens (search.max_input)"
+    assert (code, error) == (400, f"input [1]: too long: {limit}")
+    assert time.monotonic() - began < 5
     assert tf.reduce_max(tf.abs(tf.constant(n_best["score"]) - tf.constant([one.scores for one in live]))) < 1e-4
 
 

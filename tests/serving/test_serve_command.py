@@ -106,6 +106,41 @@ def test_a_stop_answers_what_was_accepted(small_version):
     assert rest.count('predict HTTP/1.1" 200') >= 12
 
 
+def test_a_stop_has_a_deadline(small_version):
+    """Beside bodies of which a byte comes now and then, and a call of the model that nothing ends."""
+    with server(small_version.parent, "--stop-seconds", "2") as (process, port, _), contextlib.ExitStack() as stack:
+        assert wait_until_it_listens(port)[0] == 200
+        bodies = [b"x" * 1000] * 25 + [json.dumps({"signature_name": "slow", "inputs": [2**31 - 1]}).encode()]
+        clients = []
+        for body in bodies:
+            clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)))
+            head = f"POST {URL}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            clients[-1].sendall(head.encode())
+        clients[-1].sendall(bodies[-1])
+        stopped = threading.Event()
+
+        def drip():
+            while not stopped.wait(0.1):
+                for client in clients[:-1]:
+                    with contextlib.suppress(OSError):
+                        client.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(20) == 0
+        finally:
+            stopped.set()
+            thread.join()
+        assert time.monotonic() - began < 4
+        rest = process.stderr.read()
+        assert rest.splitlines()[-1].endswith("stopped after 2 s (--stop-seconds); 26 requests are not answered")
+        assert "Traceback" not in rest
+
+
 def test_a_large_body_is_refused_and_never_held(small_version):
     with server(small_version.parent, "--max-body-mb", "1") as (process, port, _):
         wait_until_it_listens(port)

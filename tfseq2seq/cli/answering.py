@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _BATCHES_IN_WINDOW = 64
 _SMALLEST_WINDOW = 1024
 
-# Gives the outputs of a model for some inputs.
+# Gives the outputs of a model for some inputs. It adds those that are too long to the faults of the inputs.
 Ask = Callable[[Inputs], Sequence["Output"]]
 
 
@@ -112,11 +112,11 @@ def _answer(
         results.keep(skipped * hypotheses)
     for window in stream.windows(most):
         warn(window.warnings)
-        for _, message in window.faults:
-            tell(message)
         if ask is None:
             ask = open_model(batches())
         found = ask(window)
+        for _, message in window.faults:
+            tell(message)
         results.write(_lines(found, scores))
         advance(len(found))
         summary.answered += len(found)

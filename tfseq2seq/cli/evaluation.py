@@ -95,7 +95,8 @@ def evaluate(
     """Score the outputs of a model, or of a file, against references.
 
     Each score has a 95 % confidence interval and a signature. A --manifest contains both recordings and references. For
-    recordings, the real-time factor goes to standard error.
+    recordings, the real-time factor goes to standard error. If an input cannot be used or is longer than
+    search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.references import read_references, unwritten_warnings
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
@@ -158,6 +159,7 @@ def _generated(
     model = open_predictor(runs, weights, -(-count // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.runtime.outputs import Output
 
     generator = Generator(model, batch, workers)
     outputs: list[str] = []
@@ -169,11 +171,12 @@ def _generated(
         # Recordings are held a window at a time.
         for window in stream.windows(window_size(batch)):
             warn(window.warnings)
+            window.leave_out(model.faults(window.values))
             if window.seconds and not seconds:
                 # The first call builds the graph, which is not part of the measured time.
-                generator.generate(window.values[:1])
+                generator.generate(window.valid[:1])
             began = time.perf_counter()
-            found = generator.generate(window.values)
+            found = window.in_place(generator.generate(window.valid), Output.nothing(1))
             spent += time.perf_counter() - began
             seconds += window.seconds
             outputs += [one_line(one.texts[0]) for one in found]

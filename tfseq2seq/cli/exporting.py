@@ -171,8 +171,9 @@ def verify(
     opened = open_runs(runs, overrides)
     inputs = read_inputs(opened[0].recipe.source, Request(lines=lines, manifest=manifest, split=split))
     warn(inputs.warnings)
-    report(inputs.faults)
     live = open_predictor(opened, weights)
+    inputs.leave_out(live.faults(inputs.values))
+    report(inputs.faults)
     from tfseq2seq.export.verify import verify as compare_answers
 
     verdicts = compare_answers(model, live, inputs.valid, batches, tolerance, drop)

@@ -96,8 +96,8 @@ def generate(
 
     Each input has one line of output, or search.n_best lines. A model of text reads lines. A language model reads
     prompts, one per line, and continues them. A model of recordings reads the audio FILES, the recordings of
-    --manifest, or one audio file from standard input. If a recording cannot be used, its output is an empty line, a
-    line on standard error names it, and the exit code is 2.
+    --manifest, or one audio file from standard input. If a recording cannot be used, or an input is longer than
+    search.max_input, its output is an empty line, a line on standard error names it, and the exit code is 2.
 
     Inputs are answered while they are read: a line that is typed, at once; those of a file, some thousands at a time.
     The file of --output gets its name when it is complete. Until then it is called OUTPUT.partial, and --resume
@@ -122,7 +122,7 @@ def generate(
             if value:
                 raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
-        from tfseq2seq.runtime.outputs import cut_warnings, length_limit
+        from tfseq2seq.runtime.outputs import Output, cut_warnings, length_limit
 
         exported = format_of(folder).open(folder, batch, workers)
         search = exported.config["search"]
@@ -131,8 +131,9 @@ def generate(
         stream = open_inputs(exported.source.spec, request)
 
         def ask(window: Inputs) -> Sequence[Output]:
-            found: Sequence[Output] = exported.generate(window.values)
-            return found
+            window.leave_out(exported.faults(window.values))
+            found = exported.generate(window.valid) if window.valid else []
+            return window.in_place(found, Output.nothing(hypotheses))
 
         repeatable = not search.get("sample", False)
         summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores, repeatable)
@@ -153,7 +154,7 @@ def generate(
             require(recipe, "source", "--prefix")
             require(recipe, "autoregressive", "--prefix")
         search = recipe.search
-        open_model = functools.partial(_open_model, opened, weights, batch, workers)
+        open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
         stream = open_inputs(recipe.source, request)
         summary = answer(stream, open_model, output, resume, batch, search.n_best, scores, not search.sample)
         warn_of_cut(summary.each_cut(), search)
@@ -161,13 +162,33 @@ def generate(
         sys.exit(USAGE_ERROR)
 
 
-def _open_model(runs: Sequence[Run], weights: str | None, batch: int, workers: int, batches: int) -> Ask:
-    """A function that gives the outputs of trained models. `batches` is the number of batches to generate."""
+def _open_model(
+    runs: Sequence[Run], weights: str | None, prefix: str | None, batch: int, workers: int, batches: int
+) -> Ask:
+    """A function that gives the outputs of trained models. Inputs that are too long become faults.
+
+    Args:
+        prefix: the file of the prefixes, for messages.
+        batches: the number of batches to generate.
+    """
     model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
+    from tfseq2seq.runtime.outputs import Output
 
-    generator = Generator(model, batch, workers)
-    return lambda window: generator.generate(window.values, window.prefixes)
+    generator, remedy = (
+        Generator(model, batch, workers),
+        "; --window cuts it" if "audio" in runs[0].recipe.provides else "",
+    )
+
+    def ask(window: Inputs) -> Sequence[Output]:
+        window.leave_out(model.faults(window.values), remedy=remedy)
+        prefixes = None
+        if window.prefixes is not None:
+            window.leave_out(model.target_faults(window.prefixes), prefix or "")
+            prefixes = [window.prefixes[index] for index in window.answered]
+        return window.in_place(generator.generate(window.valid, prefixes), Output.nothing(model.spec.n_best))
+
+    return ask
 
 
 def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
@@ -197,6 +218,8 @@ def _write_timed(
     """Writes transcripts of recordings as lines or with the times of words. A `window` cuts long recordings."""
     utterances = inputs.utterances
     names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
+    import numpy as np
+
     from tfseq2seq.files import names_folder, write_whole
     from tfseq2seq.inference.long_audio import SECONDS_OF_MAX_LENGTH, transcribe_long, window_search
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
@@ -205,6 +228,12 @@ def _write_timed(
     search = runs[0].recipe.search
     model = open_predictor(runs, weights, search=window_search(search, window) if window else None)
     transcriber = Transcriber(model, batch)
+    if window and window > model.spec.max_input:
+        raise UserError(f"--window: must be at most search.max_input ({model.spec.max_input} s), got {window:g}")
+    if not window:
+        inputs.leave_out(model.faults(inputs.values), remedy="; --window cuts it")
+        # Of a recording without samples, the transcript is empty.
+        inputs.values = inputs.in_place(inputs.valid, np.zeros(0, "float32"))
     if window:
         found = transcribe_long(transcriber, inputs.values, window, window / 6 if overlap is None else overlap)
     else:
@@ -295,7 +324,9 @@ def score(
 ) -> None:
     """Print the log-probability of each pair of texts in nats, and its number of tokens.
 
-    Both include the token <eos> at the end. A language model scores the lines of --target alone.
+    Both include the token <eos> at the end. A language model scores the lines of --target alone. If a line is longer
+    than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
+    error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
@@ -316,9 +347,15 @@ def score(
     model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
     from tfseq2seq.inference.generator import Generator
 
-    totals, counts = Generator(model, batch, workers).log_probabilities(sources, targets)
-    for total, count in zip(totals, counts, strict=True):
-        click.echo(f"{total:.6f}\t{count}")
+    pairs = Inputs(list(zip(sources, targets, strict=True)))
+    pairs.leave_out(model.faults(sources), source or "")
+    pairs.leave_out(model.target_faults(targets), target)
+    chosen = [list(side) for side in zip(*pairs.valid, strict=True)] or [[], []]
+    totals, counts = Generator(model, batch, workers).log_probabilities(*chosen)
+    scored = [f"{total:.6f}\t{count}" for total, count in zip(totals, counts, strict=True)]
+    for line in pairs.in_place(scored, ""):
+        click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
     noun = "pairs" if source else "lines"
     click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+    report(pairs.faults)

@@ -62,6 +62,7 @@ class Inputs:
         utterances: the files and segments of the recordings.
         warnings: messages about recordings that are used and are not complete.
         prefixes: the texts that the outputs begin with, if there are any.
+        begin: the number of inputs before these, for the numbers of lines in messages.
     """
 
     values: list[Any]
@@ -71,12 +72,38 @@ class Inputs:
     utterances: Sequence[Any] = field(default_factory=list)
     warnings: Sequence[str] = ()
     prefixes: Sequence[str] | None = None
+    begin: int = 0
 
     @property
     def valid(self) -> list[Any]:
         """The values of inputs without a fault."""
+        return [self.values[index] for index in self.answered]
+
+    @property
+    def answered(self) -> list[int]:
+        """The indices of inputs without a fault."""
         wrong = {index for index, _ in self.faults}
-        return [value for index, value in enumerate(self.values) if index not in wrong]
+        return [index for index in range(len(self.values)) if index not in wrong]
+
+    def leave_out(self, faults: Sequence[tuple[int, str]], file: str = "", remedy: str = "") -> None:
+        """Adds faults to those that are known, with the names of their inputs.
+
+        Args:
+            faults: (index, message).
+            file: that the messages are about, if not that of the inputs.
+            remedy: the end of each message.
+        """
+        for index, message in faults:
+            place = f"{file}, line {self.begin + index + 1}" if file else self._name(index)
+            self.faults = sorted([*self.faults, (index, f"{place}: {message}{remedy}")])
+
+    def _name(self, index: int) -> str:
+        return str(self.utterances[index].path) if self.utterances else f"line {self.begin + index + 1}"
+
+    def in_place(self, found: Sequence[Any], nothing: Any) -> list[Any]:
+        """What was found for the `valid` values, in the places of these, and `nothing` in the place of the others."""
+        each = dict(zip(self.answered, found, strict=True))
+        return [each.get(index, nothing) for index in range(len(self.values))]
 
 
 class InputStream:
@@ -109,6 +136,7 @@ class InputStream:
         self._items, self._read, self._size, self._count = iter(items), read, size, count
         self.arriving, self.typed = arriving, typed
         self._held: list[Any] = []
+        self._passed = 0
         self.first = 0
 
     def count(self) -> int | None:
@@ -118,7 +146,10 @@ class InputStream:
     def windows(self, most: int) -> Iterator[Inputs]:
         """Yields the inputs in windows of at most so many."""
         while window := self._window(most):
-            yield self._read(window)
+            found = self._read(window)
+            found.begin = self._passed
+            self._passed += len(window)
+            yield found
 
     def skip(self, count: int, most: int, last: int) -> tuple[int, Inputs]:
         """Skips inputs up to the beginning of the window that has the one at place `count`.
@@ -147,7 +178,10 @@ class InputStream:
                 break
             skipped += len(window)
             end.extend(window)
-        return skipped, self._read(list(end)) if end else Inputs([])
+        self._passed = skipped
+        found = self._read(list(end)) if end else Inputs([])
+        found.begin = skipped - len(end)
+        return skipped, found
 
     def all(self) -> Inputs:
         """Reads all inputs at once."""

@@ -62,6 +62,20 @@ from tfseq2seq.errors import UserError
     show_default=True,
     help="Largest body of a request in MiB (2^20 bytes).",
 )
+@click.option(
+    "--request-seconds",
+    type=ABOVE_ZERO,
+    default=60.0,
+    show_default=True,
+    help="Seconds within which a request must arrive, from its first byte to its last.",
+)
+@click.option(
+    "--stop-seconds",
+    type=ABOVE_ZERO,
+    default=10.0,
+    show_default=True,
+    help="Seconds within which the server stops; requests that take longer are not answered.",
+)
 @click.option("--access-log", is_flag=True, help="Write a line to standard error for each request.")
 def serve(
     folder: str,
@@ -74,6 +88,8 @@ def serve(
     poll_seconds: float,
     versions: int,
     max_body_mb: float,
+    request_seconds: float,
+    stop_seconds: float,
     access_log: bool,
 ) -> None:
     """Serve the SavedModels in DIR on this machine, for trials. Use TensorFlow Serving in production.
@@ -81,7 +97,7 @@ def serve(
     DIR contains <model>/<version>/, or the versions of one model. The paths and the JSON are those of the REST API of
     TensorFlow Serving: GET /v1/models/NAME[/versions/N][/metadata] and POST /v1/models/NAME[/versions/N]:predict. A
     request without a version goes to the newest version. GET /healthz and GET /metrics report the state of the server.
-    SIGTERM and Ctrl-C stop the server after it has answered all accepted requests.
+    SIGTERM and Ctrl-C stop the server after it has answered all accepted requests, or after --stop-seconds.
     """
     try:
         import prometheus_client  # noqa: F401
@@ -106,5 +122,7 @@ def serve(
         poll_seconds=poll_seconds,
         body_limit=int(max_body_mb * 2**20),
         access_log=access_log,
+        request_seconds=request_seconds,
+        stop_seconds=stop_seconds,
     )
     serve_repository(repository, settings)

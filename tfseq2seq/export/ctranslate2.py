@@ -41,6 +41,8 @@ _SHORTLIST = "vmap.txt"
 _ARCHITECTURES = {(TransformerEncoderSpec, TransformerDecoderSpec)}
 # What its search does as ours.
 _SEARCH = ("beam", "n_best", "length_penalty", "alpha", "min_length", "max_length", "no_repeat_ngram", "shortlist")
+# What the client checks before it asks the engine.
+_OURS = ("ctc_weight", "max_input")
 
 
 def export_ctranslate2(
@@ -139,7 +141,7 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
             raise UserError(f"model.{side}.kv_heads: CTranslate2 has as many key heads as heads in such a model")
     defaults = SearchSpec()
     for name in vars(defaults):
-        if name not in (*_SEARCH, "ctc_weight") and getattr(model.spec, name) != getattr(defaults, name):
+        if name not in (*_SEARCH, *_OURS) and getattr(model.spec, name) != getattr(defaults, name):
             raise UserError(f"search.{name}: CTranslate2's search has no such setting; leave it out for this export")
     if model.spec.length_penalty == "gnmt" and model.spec.alpha:
         raise UserError(

@@ -118,7 +118,8 @@ class Format:
         raise NotImplementedError
 
     def open(self, folder: str, batch: int, workers: int) -> Any:
-        """An object that answers without TensorFlow: `generate(inputs)`, and `source.spec`, the spec of its source.
+        """An object that answers without TensorFlow: `generate(inputs)`, `faults(inputs)` as (index, message) of those
+        that it does not answer, and `source.spec`, the spec of its source.
 
         Raises:
             UserError: this format is not asked so, or the folder is damaged.

@@ -49,7 +49,8 @@ def usual_inputs(run: Run, model: Predictor, count: int = 20) -> list[Any]:
     # A model can be exported where its data is not; then the examples have to do.
     with contextlib.suppress(UserError):
         found += model.source.usual_inputs(run.recipe.data, count)
-    return found
+    long = {index for index, _ in model.faults(found)}
+    return [one for index, one in enumerate(found) if index not in long]
 
 
 def warmup_requests(name: str, model: Predictor, signatures: Mapping[str, Any]) -> list[bytes]:
@@ -114,6 +115,8 @@ Encoder: {run.recipe.model.encoder.kind}. Decoder: {run.recipe.model.decoder.kin
 | made with | |
 |---|---|
 {versions}
+
+Longest input that is answered: {run.recipe.max_input:,} {run.recipe.source.input_unit}, set by `search.max_input`.
 
 ## Recipe
 

@@ -2,30 +2,33 @@
 
 Text, where B is a batch and each function gives a dictionary of tensors:
 
-    serving_default   text: string [B]  ->  text: string [B], score: float32 [B], warning: string [B]
-    n_best            text  ->  text: string [B, N], score: float32 [B, N], warning: string [B]
-    score             text, target: string [B]  ->  log_prob: float32 [B] in nats, <eos> included, tokens: int32 [B]
-    attention         text, target  ->  attention: float32 [B, T, S], both sides' tokens: string [B, L] and [B, T], and
-                      source_stride: int32 [B], how many source tokens one of the S positions covers
+    serving_default   text: string [B]  ->  text: string [B], score: float32 [B], warning, error: string [B]
+    n_best            text  ->  text: string [B, N], score: float32 [B, N], warning, error: string [B]
+    score             text, target: string [B]  ->  log_prob: float32 [B] in nats, <eos> included, tokens: int32 [B] and
+                      error
+    attention         text, target  ->  attention: float32 [B, T, S], both sides' tokens: string [B, L] and [B, T],
+                      source_stride: int32 [B], how many source tokens one of the S positions covers, and error
 
-where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty.
+where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty. `error` tells why an
+input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
+encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
 
-Speech, where `error` tells what is wrong with a recording; its text is empty then, and the others are answered.
-`warning` also tells that a WAV file is cut off, or holds another recording, which is not read:
+Speech, where `error` also tells what is wrong with a recording, and `warning` that a WAV file is cut off, or holds
+another recording, which is not read:
 
     serving_default   audio: float32 [B, N] at the model's rate, length: int32 [B]
                                         ->  text, score, warning, error: string [B]
     transcribe        the same
     transcribe_wav    wav: string [B], the bytes of WAV files of any rate  ->  the same
     n_best            audio, length     ->  text: string [B, N], score: float32 [B, N], warning, error: string [B]
-    score             audio, length, target  ->  log_prob, tokens
-    attention         audio, length, target  ->  attention [B, T, S], target_tokens [B, T]
+    score             audio, length, target  ->  log_prob, tokens, error
+    attention         audio, length, target  ->  attention [B, T, S], target_tokens [B, T], error
 
 For clients with a loop of their own, of one model (not of an ensemble):
 
     encode            text, or audio and length  ->  memory [B, S, M], mask: bool [B, S], and what decode_step reads:
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
-                      CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step
+                      CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error
     decode_step       token: int32 [B], fixed_*, state_*  ->  log_probs: float32 [B, V] of the token after it, and the
                       next state_*; of a transducer, frame [B, J] in place of fixed_*
 
@@ -36,6 +39,8 @@ next frame.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -43,7 +48,7 @@ import tensorflow as tf
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import Endpoint
-from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.inference.predictor import SCORED_BY, Predictor
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.runtime.outputs import length_limit
 from tfseq2seq.sources.base import Form
@@ -55,25 +60,26 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     target = tf.TensorSpec([None], tf.string, name="target")
     cut_off = f"the output reached {length_limit(model.spec.max_length, model.spec.max_ratio)} and may be cut"
 
+    most = model.spec.max_input
+
     def n_best(*raw: Any) -> dict[str, Any]:
-        clean, errors = model.source.clean(*raw)
+        clean, errors = model.source.clean(most, *raw)
         found = model.texts(*clean)
-        warning = tf.where(found["cut"][:, 0], cut_off, "")
-        return {"text": found["text"], "score": found["score"], "warning": warning, **errors}
+        answer = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
+        return {**_without(errors, answer), **errors}
 
     def best(*raw: Any) -> dict[str, Any]:
         found = n_best(*raw)
         return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
 
     def score(*raw_and_target: Any) -> dict[str, Any]:
-        *raw, target = raw_and_target
-        clean, _ = model.source.clean(*raw)
+        clean, target, errors = _clean_pairs(model, *raw_and_target)
         log_prob, tokens = model.log_probabilities(*clean, target)
-        return {"log_prob": log_prob, "tokens": tokens}
+        return {**_without(errors, {"log_prob": log_prob, "tokens": tokens}), **errors}
 
     found = [
         Endpoint("serving_default", best, signature),
-        *(Endpoint(form.name, _converted(form, best), form.signature) for form in model.source.forms()),
+        *(Endpoint(form.name, _converted(form, best), form.signature) for form in model.source.forms(most)),
         Endpoint("n_best", n_best, signature),
         Endpoint("score", score, [*signature, target]),
     ]
@@ -83,10 +89,36 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         found.append(Endpoint("attention", _attention(model), [*signature, target]))
 
     def encode(*raw: Any) -> Memory:
-        clean, _ = model.source.clean(*raw)
+        clean, _ = model.source.clean(most, *raw)
         return model.models[0].encode(model.source.inputs(*clean).inputs)
 
-    return [*found, *model.decoding.loop(encode, signature)]
+    first, *others = model.decoding.loop(encode, signature)
+
+    def encode_and_tell(*raw: Any) -> dict[str, Any]:
+        return {**first.function(*raw), **model.source.clean(most, *raw)[1]}
+
+    return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
+
+
+def _clean_pairs(model: Predictor, *raw_and_target: Any) -> tuple[Sequence[Any], Any, dict[str, Any]]:
+    """Raw sources and target strings with what is wrong in them replaced, and the messages about it."""
+    *raw, target = raw_and_target
+    clean, errors = model.source.clean(model.spec.max_input, *raw)
+    long = model.target.too_long(target, model.max_scored, SCORED_BY)
+    if "error" in errors:
+        long = tf.where(tf.equal(errors["error"], ""), long, errors["error"])
+    return clean, tf.where(tf.equal(long, ""), target, ""), {"error": long}
+
+
+def _without(errors: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer that is empty, or 0, in the rows with an error."""
+    if "error" not in errors:
+        return answer
+    fine = tf.equal(errors["error"], "")
+    return {
+        name: tf.where(tf.reshape(fine, [-1, *[1] * (len(value.shape) - 1)]), value, tf.zeros([], value.dtype))
+        for name, value in answer.items()
+    }
 
 
 def _converted(form: Form, best: Any) -> Any:
@@ -108,14 +140,13 @@ def _attention(model: Predictor) -> Any:
     stride = model.models[0].encoder.stride
 
     def attention(*raw_and_target: Any) -> dict[str, Any]:
-        *raw, target = raw_and_target
-        clean, _ = model.source.clean(*raw)
+        clean, target, errors = _clean_pairs(model, *raw_and_target)
         given, labels = model.source.inputs(*clean), model.target(target)
         weights = model.decoding.attention(given.inputs, decoder_input(labels))
         names = model.source.tokens(given)
         if names:
             names["source_stride"] = tf.fill([tf.shape(labels)[0]], stride)
-        return {"attention": weights, "target_tokens": _tokens(model.target, labels), **names}
+        return {"attention": weights, "target_tokens": _tokens(model.target, labels), **names, **errors}
 
     return attention
 

@@ -19,6 +19,7 @@ from tfseq2seq.features.normalization import compose, normalize
 from tfseq2seq.features.vocabulary import Vocabulary, surfaces
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
+from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_tokens
 
 # Tells the wordpiece tokenizer which pieces go inside a word. Text may hold "##", but no word has a space in it.
 _INNER = " "
@@ -106,6 +107,21 @@ class TextFeatures(keras.layers.Layer):
             return ids
         return tf.concat([ids, tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)], axis=1)
 
+    def too_long(self, text: Any, most: int, setting: str = "search.max_input") -> tf.Tensor:
+        """Messages [B] about strings [B] of more than `most` tokens with <eos>; "" for the others.
+
+        Args:
+            text: the strings.
+            most: the number of tokens.
+            setting: what sets it, for the messages.
+        """
+        size = tf.strings.length(text)
+        huge = size > BYTES_PER_TOKEN * most
+        # A text of megabytes is not split: that takes time, and memory for as long as the process lives.
+        count = tf.cast(self.ids(tf.where(huge, "", text)).row_lengths(), tf.int32)
+        counted = _around(too_many_tokens(most, setting), count)
+        return tf.where(huge, _around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
+
     def call(self, text: Any) -> tf.Tensor:
         ids = self.ids(text)
         # No string at all has a width too: what comes after looks at the first column.
@@ -160,6 +176,11 @@ class TextFeatures(keras.layers.Layer):
         vocabulary = Vocabulary(tuple(saved["tokens"]), base64.b64decode(saved["model"]))
         kept = {key: value for key, value in config.items() if key not in ("spec", "vocabulary", "trainable")}
         return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
+
+
+def _around(message: tuple[str, str], number: tf.Tensor) -> tf.Tensor:
+    before, after = message
+    return tf.strings.join([before, tf.strings.as_string(number), after])
 
 
 class _SentencePiece(tf.saved_model.experimental.TrackableResource):

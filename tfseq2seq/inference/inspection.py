@@ -43,10 +43,13 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
     The output of several models is found together.
 
     Raises:
-        UserError: the model has no source text or no attention, or text or target has no tokens.
+        UserError: the model has no source text or no attention, or text or target has no tokens or too many.
     """
     if not model.source.takes_strings or not model.decoding.has_attention:
         raise UserError("attention: needs source text and a decoder that attends to it")
+    for name, faults in (("text", model.faults([text])), ("target", model.target_faults([target or ""]))):
+        for _, message in faults:
+            raise UserError(f"the {name} is {message}")
     given = model.source.inputs(*model.pack([text]))
     names = model.source.tokens(given)
     if bool(given.empty[0]):

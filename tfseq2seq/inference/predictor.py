@@ -5,6 +5,7 @@ The live model and every exported model call the same functions, so what is expo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.shortlist import load_shortlist
 from tfseq2seq.sources import AudioSource, Source, SourceInputs, TextSource
 from tfseq2seq.spec import PAD, SearchSpec
+from tfseq2seq.spec.recipe import LEAST_SCORED
+
+# The setting that lets targets be longer, for messages.
+SCORED_BY = "search.max_length"
 
 
 class Predictor(tf.Module):
@@ -29,7 +34,9 @@ class Predictor(tf.Module):
         models: one model, or several over the same vocabularies whose probabilities are averaged.
         source: what they read.
         target: text features of what they write.
-        search: how output is found, what ranks it beside the models, and rules for the text.
+        search: how output is found, what ranks it beside the models, and rules for the text. If its `max_input` is 0,
+            that is set to the least default of the kind of source.
+        max_scored: the longest target that exported models and commands score, in tokens with <eos>.
 
     Raises:
         UserError: something that `search.shortlist`, `search.fusion` or `search.rules` names is missing or wrong, or
@@ -40,9 +47,19 @@ class Predictor(tf.Module):
         decoding: what the family of the decoders answers.
     """
 
-    def __init__(self, models: Sequence[Any], source: Source, target: TextFeatures, search: SearchSpec):
+    def __init__(
+        self,
+        models: Sequence[Any],
+        source: Source,
+        target: TextFeatures,
+        search: SearchSpec,
+        max_scored: int = LEAST_SCORED,
+    ):
         super().__init__(name="predictor")
+        if not search.max_input:
+            search = dataclasses.replace(search, max_input=source.spec.least_max_input)
         self.models, self.source, self.target, self.spec = list(models), source, target, search
+        self.max_scored = max_scored
         source.with_target(target)
         self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
         # What holds variables and tables is kept where exports look for it.
@@ -75,8 +92,10 @@ class Predictor(tf.Module):
                     raise UserError(
                         f"{run.folder}: its {side} vocabulary is not that of {first.folder}; ensembles share both"
                     )
+        recipe = first.recipe if search is None else dataclasses.replace(first.recipe, search=search)
         models = [run.load_model(weights) for run in runs]
-        return cls(models, first.source, first.target, first.recipe.search if search is None else search)
+        limited = dataclasses.replace(recipe.search, max_input=recipe.max_input)
+        return cls(models, first.source, first.target, limited, recipe.max_scored)
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         """Python values as the tensors of `signature`."""
@@ -85,6 +104,15 @@ class Predictor(tf.Module):
     def length(self, value: Any) -> int:
         """The size of a Python value, for sorting."""
         return self.source.length(value)
+
+    def faults(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values that are longer than the model answers (`search.max_input`)."""
+        return self.source.faults(self.spec.max_input, values)
+
+    def target_faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
+        """(index, message) of the target texts that are longer than the model scores or begins an output with."""
+        errors = self.target.too_long(tf.constant(list(texts), tf.string), self.max_scored, SCORED_BY).numpy()
+        return [(index, error.decode("utf-8")) for index, error in enumerate(errors) if error]
 
     def search(self, given: SourceInputs, with_attention: bool = False) -> Hypotheses:
         """Finds the `n_best` best hypotheses for sources, after all external scorers."""

@@ -9,14 +9,14 @@ from typing import Any
 from tfseq2seq.errors import UserError
 from tfseq2seq.runtime.export_config import read_config
 from tfseq2seq.runtime.outputs import Output
-from tfseq2seq.runtime.plain_sources import load_source
+from tfseq2seq.runtime.plain_sources import Limited, load_source
 from tfseq2seq.runtime.plain_text import PlainText, load_side
 from tfseq2seq.spec import EOS, SPECIAL_TOKENS
 
 CONFIG = "tfseq2seq.json"
 
 
-class CTranslate2Model:
+class CTranslate2Model(Limited):
     """Strings to outputs.
 
     Args:
@@ -47,7 +47,12 @@ class CTranslate2Model:
         self._places = {token: index for index, token in enumerate(self.target.vocabulary.tokens)}
 
     def generate(self, inputs: Sequence[str]) -> list[Output]:
-        """Outputs for each text, in the order given. Nothing in gives nothing out."""
+        """Outputs for each text, in the order given. Nothing in gives nothing out.
+
+        Raises:
+            UserError: a text is longer than the model answers; see `faults`.
+        """
+        self.check(inputs)
         tokens = self.source.text.vocabulary.tokens
         rows = [self.source.row(text) for text in inputs]
         outputs = [Output.nothing(self.config["search"]["n_best"]) for _ in inputs]

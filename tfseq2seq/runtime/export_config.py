@@ -8,6 +8,8 @@ from typing import Any
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import read_file
+from tfseq2seq.recipe import from_dict, to_dict
+from tfseq2seq.spec import SearchSpec
 
 # In bytes.
 _LARGEST_FILE = 1 << 24
@@ -28,4 +30,10 @@ def read_config(path: Path, *names: str) -> dict[str, Any]:
     for name in names:
         if name not in config:
             raise UserError(f"{path.parent}: not a complete export: {path.name} lacks {name!r}")
+    if "search" in names:
+        try:
+            # Settings that did not exist when the model was exported have their defaults.
+            config["search"] = to_dict(from_dict(SearchSpec, config["search"], "search"))
+        except UserError as error:
+            raise UserError(f"{path.parent}: not a complete export: {path.name}: {error}") from None
     return config

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import source_from_dict
 from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.runtime.plain_text import PlainText, load_side
 from tfseq2seq.spec import PAD, AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_seconds, too_many_tokens
 
 
 class PlainTokens:
@@ -36,6 +38,16 @@ class PlainTokens:
     def is_nothing(self, row: np.ndarray) -> bool:
         """Whether a row holds nothing to read: <eos> stands alone."""
         return len(row) < 2
+
+    def fault(self, most: int, value: str) -> str:
+        """A message if a value is longer than `most` tokens with <eos>, or ""; 0 is no limit."""
+        size = len(value.encode("utf-8"))
+        if not most:
+            return ""
+        if size > BYTES_PER_TOKEN * most:
+            return f"{size}".join(too_many_bytes(most))
+        count = len(self.text.encode(value))
+        return f"{count}".join(too_many_tokens(most)) if count > most else ""
 
     def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Rows as the inputs of the model, by name."""
@@ -68,7 +80,7 @@ class PlainPrompts(PlainTokens):
 class PlainSamples:
     """Recordings as samples at the model's rate."""
 
-    def __init__(self, spec: SourceSpec):
+    def __init__(self, spec: Any):
         self.spec = spec
 
     @classmethod
@@ -81,6 +93,12 @@ class PlainSamples:
     def is_nothing(self, row: np.ndarray) -> bool:
         return not len(row)
 
+    def fault(self, most: int, value: Any) -> str:
+        """A message if a recording is longer than `most` seconds, or ""; 0 is no limit."""
+        if not most or len(value) <= most * self.spec.sample_rate:
+            return ""
+        return f"{len(value) / self.spec.sample_rate:.1f}".join(too_many_seconds(most))
+
     def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(("audio", "length"), padded_rows(rows, "float32"), strict=True))
 
@@ -90,6 +108,25 @@ class PlainSamples:
 
 
 PlainSource = PlainTokens | PlainSamples
+
+
+class Limited:
+    """Base of exported models with a `config` and a `source`: which inputs they do not answer."""
+
+    config: dict[str, Any]
+    source: Any
+
+    def faults(self, inputs: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the inputs that are longer than the model answers; a model of earlier has no limit."""
+        most = self.config["search"].get("max_input", 0)
+        found = ((index, self.source.fault(most, one)) for index, one in enumerate(inputs))
+        return [(index, message) for index, message in found if message]
+
+    def check(self, inputs: Sequence[Any]) -> None:
+        """Raises `UserError` for the first of `faults`."""
+        for index, message in self.faults(inputs):
+            raise UserError(f"input {index + 1}: {message}")
+
 
 PLAIN_SOURCES: dict[type, Any] = {NoSourceSpec: PlainPrompts, TextSpec: PlainTokens, AudioSpec: PlainSamples}
 

@@ -15,14 +15,14 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.runtime.export_config import read_config
 from tfseq2seq.runtime.outputs import Output
-from tfseq2seq.runtime.plain_sources import load_source
+from tfseq2seq.runtime.plain_sources import Limited, load_source
 from tfseq2seq.runtime.plain_text import load_side
 from tfseq2seq.spec import PAD
 
 MODEL, CONFIG = "model.tflite", "config.json"
 
 
-class TFLiteModel:
+class TFLiteModel(Limited):
     """Strings, or arrays of samples at the model's rate, to outputs.
 
     Args:
@@ -56,7 +56,12 @@ class TFLiteModel:
             raise UserError(f"{folder / MODEL}: damaged: {str(error).splitlines()[0]}") from None
 
     def generate(self, inputs: Sequence[Any]) -> list[Output]:
-        """Outputs for each input, in the order given. An empty input gives empty texts."""
+        """Outputs for each input, in the order given. An empty input gives empty texts.
+
+        Raises:
+            UserError: an input is longer than the model answers; see `faults`.
+        """
+        self.check(inputs)
         if self.strings:
             return [self._one(one) for one in inputs]
         rows = [self.source.row(one) for one in inputs]

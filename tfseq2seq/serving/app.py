@@ -14,24 +14,26 @@ from typing import Any
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tfseq2seq.serving.connections import DEADLINE
 from tfseq2seq.serving.monitoring import Metrics
 from tfseq2seq.serving.refusal import Refusal
 from tfseq2seq.serving.repository import Poller, Repository
 from tfseq2seq.serving.request_batching import Batcher
 from tfseq2seq.serving.servable import Servable
-from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, WARNING, Signature
+from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, ERROR, WARNING, Signature
 from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_outputs
+from tfseq2seq.spec.limits import TOO_LONG
 
 _LOG = logging.getLogger("tfseq2seq.serving")
 _PATH = re.compile(r"/v1/models(?:/([^/:]+))?(?:/versions/([0-9]{1,18}))?(/metadata|:[a-z]+)?", re.IGNORECASE)
 # Larger bodies are converted in a thread, so that they do not block the event loop.
 _SHORT_BODY = 1 << 16
-# The timeout between two parts of a body: a client that stops sending must not delay the shutdown of the server.
-_SECONDS_BETWEEN_CHUNKS = 30.0
 _CLIENT_CLOSED_REQUEST = 499
 
 
@@ -43,14 +45,22 @@ class Application:
         batcher: calls the models.
         metrics: the metrics of the requests.
         body_limit: the maximum size of a request body in bytes.
+        request_seconds: the time in seconds within which a request must arrive.
     """
 
-    def __init__(self, repository: Repository, batcher: Batcher, metrics: Metrics, body_limit: int):
+    def __init__(
+        self, repository: Repository, batcher: Batcher, metrics: Metrics, body_limit: int, request_seconds: float
+    ):
         self._repository, self._batcher, self._metrics = repository, batcher, metrics
-        self._body_limit = body_limit
+        self._body_limit, self._request_seconds = body_limit, request_seconds
 
-    def asgi(self, poll_seconds: float) -> Starlette:
-        """Returns the ASGI application. It looks for new versions every `poll_seconds` seconds; 0 means never."""
+    def asgi(self, poll_seconds: float, stop_seconds: float) -> Starlette:
+        """Returns the ASGI application.
+
+        Args:
+            poll_seconds: the time between scans for new versions in seconds; 0 for no scans.
+            stop_seconds: the maximum time in seconds that a stop waits for calls of models and for loading models.
+        """
         poller = Poller(self._repository, poll_seconds)
 
         @contextlib.asynccontextmanager
@@ -59,8 +69,8 @@ class Application:
                 poller.start()
             yield
             if poll_seconds:
-                await asyncio.to_thread(poller.stop)
-            self._batcher.close()
+                await asyncio.to_thread(poller.stop, stop_seconds)
+            await self._batcher.close(stop_seconds)
 
         routes = [
             Route("/healthz", self.health),
@@ -69,7 +79,8 @@ class Application:
             Route("/v1/models/{rest:path}", self.models, methods=["GET", "POST"]),
         ]
         handlers: Any = {HTTPException: _no_such_path, Refusal: _refusal, Exception: _internal_error}
-        return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+        middleware = [Middleware(_CheckedFraming)]
+        return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers, middleware=middleware)
 
     async def health(self, _: Request) -> Response:
         if not self._repository.ready:
@@ -114,6 +125,7 @@ class Application:
             signature = requested_signature.name
             inputs = await _in_thread_if_large(len(body), read_inputs, document, requested_signature)
             outputs = await self._outputs(request, servable, requested_signature, inputs)
+            _check_lengths(outputs)
             self._tell_warnings(name, signature, outputs)
             response = await _in_thread_if_large(
                 sum(one.nbytes for one in outputs.values()), write_outputs, outputs, ROWS in document
@@ -148,19 +160,21 @@ class Application:
         if int(request.headers.get("content-length", 0)) > self._body_limit:
             raise too_large
         body = bytearray()
-        chunks = request.stream()
+        now = asyncio.get_running_loop().time()
+        deadline = request.scope.get("state", {}).get(DEADLINE, now + self._request_seconds)
         try:
-            while True:
-                async with asyncio.timeout(_SECONDS_BETWEEN_CHUNKS):
-                    body += await anext(chunks)
-                if len(body) > self._body_limit:
-                    raise too_large
+            async with asyncio.timeout_at(deadline):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > self._body_limit:
+                        raise too_large
         except TimeoutError:
             raise Refusal(
-                408, f"the request body is incomplete: no data received for {_SECONDS_BETWEEN_CHUNKS:.0f} s"
+                408,
+                f"the request: must arrive within {self._request_seconds:g} s (--request-seconds), and its body is "
+                "incomplete",
             ) from None
-        except StopAsyncIteration:
-            return bytes(body)
+        return bytes(body)
 
     async def _outputs(self, request: Request, servable: Servable, signature: Signature, inputs: Arrays) -> Arrays:
         """Returns the outputs of the model. If the client disconnects first, the request leaves the queue."""
@@ -176,11 +190,40 @@ class Application:
             disconnected.cancel()
 
 
+class _CheckedFraming:
+    """Refuses requests whose end is ambiguous (RFC 9112, section 6.1), and closes their connections.
+
+    Another server before this one could take a part of such a request for the next request.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope["headers"]} if scope["type"] == "http" else set()
+        message = ""
+        if b"transfer-encoding" in names and b"content-length" in names:
+            message = "the request: must have either Content-Length or Transfer-Encoding, got both"
+        elif b"transfer-encoding" in names and scope["http_version"] == "1.0":
+            message = "the request: must not have Transfer-Encoding in HTTP/1.0; send Content-Length"
+        if not message:
+            await self._app(scope, receive, send)
+            return
+        await _json({"error": message}, 400, closing=True)(scope, receive, send)
+
+
 def _signature(servable: Servable, name: str) -> Signature:
     if name not in servable.signatures:
         available = ", ".join(servable.signatures) or "none"
         raise Refusal(400, f'Serving signature name: "{name}" not found in signature def; available: {available}')
     return servable.signatures[name]
+
+
+def _check_lengths(outputs: Arrays) -> None:
+    """Raises `Refusal` if the model did not answer an input because it is too long."""
+    for row, message in enumerate(np.ravel(outputs.get(ERROR, np.zeros(0, object)))):
+        if isinstance(message, bytes) and message.startswith(TOO_LONG.encode()):
+            raise Refusal(400, f"input [{row}]: {message.decode('utf-8', 'replace')}")
 
 
 async def _in_thread_if_large(size: int, function: Any, *arguments: Any) -> Any:
@@ -193,16 +236,19 @@ async def _disconnected(request: Request) -> None:
         continue
 
 
-def _json(content: Any, code: int = 200, retry_after: int = 0) -> Response:
+def _json(content: Any, code: int = 200, retry_after: int = 0, closing: bool = False) -> Response:
     body = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    headers = {"Retry-After": str(retry_after)} if retry_after else None
+    headers = {"Retry-After": str(retry_after)} if retry_after else {}
+    if closing:
+        headers["Connection"] = "close"
     return Response(body, code, headers, media_type="application/json")
 
 
 async def _refusal(_: Request, refusal: Exception) -> Response:
     if not isinstance(refusal, Refusal):
         raise refusal
-    return _json({"error": refusal.message}, refusal.code, refusal.retry_after)
+    # The rest of a request that is late is not read.
+    return _json({"error": refusal.message}, refusal.code, refusal.retry_after, closing=refusal.code == 408)
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:

@@ -50,10 +50,14 @@ class Client(abc.ABC):
         """
 
     def generate(self, texts: Sequence[str]) -> list[str]:
-        """Returns the best output for each text. Raises the errors of `predict`."""
+        """Returns the best output for each text.
+
+        Raises:
+            UserError: as for `predict`; or the model does not answer a text, because it is too long.
+        """
         if not texts:
             return []
-        return [str(text) for text in self.predict({"text": list(texts)})["text"]]
+        return _answers(self.predict({"text": list(texts)}), "text")
 
     def transcribe(self, recordings: Sequence[np.ndarray]) -> list[str]:
         """Returns the transcript of each recording, given as float32 samples at the sample rate of the model.
@@ -67,11 +71,7 @@ class Client(abc.ABC):
         audio = np.zeros((len(recordings), lengths.max()), "float32")
         for row, samples in zip(audio, recordings, strict=True):
             row[: len(samples)] = samples
-        found = self.predict({"audio": audio, "length": lengths})
-        for number, message in enumerate(found["error"], start=1):
-            if message:
-                raise UserError(f"recording {number}: {message}")
-        return [str(text) for text in found["text"]]
+        return _answers(self.predict({"audio": audio, "length": lengths}), "recording")
 
 
 class RestClient(Client):
@@ -150,6 +150,15 @@ class GrpcClient(Client):
     def close(self) -> None:
         """Closes the connection."""
         self._channel.close()
+
+
+def _answers(found: Mapping[str, np.ndarray], noun: str) -> list[str]:
+    """Returns the texts of a response, or raises `UserError` for the first input with an error."""
+    # Models that were exported by earlier versions have no errors of text.
+    for number, message in enumerate(found.get("error", ()), start=1):
+        if message:
+            raise UserError(f"{noun} {number}: {message}")
+    return [str(text) for text in found["text"]]
 
 
 def _jsonable(value: Any) -> Any:

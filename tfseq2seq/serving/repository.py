@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import logging
 import re
 import threading
@@ -84,16 +87,22 @@ class Repository:
     def __init__(self, folder: str | Path, keep: int = 0, load: Callable[[Path], Servable] = load_saved_model):
         self.folder, self.keep, self._load = Path(folder), keep, load
         self._models: Mapping[str, Mapping[int, Version]] = {}
-        self._unreadable = False
+        # A version that was unloaded can still be in a call, so memory is freed after the next scan, too.
+        self._scans_to_free = 0
+        # What could not be read in the last scan: (path, reason).
+        self._told: set[tuple[str, str]] = set()
         if not self.folder.is_dir():
             raise UserError(f"{folder}: the folder does not exist; give a folder with <model>/<version>/{_GRAPH}")
         if (self.folder / _GRAPH).exists():
             raise UserError(f"{folder}: is the folder of a version; give the folder that contains it")
-        if not self._scan():
+        models = self._scan()
+        if not any(found for versions in models.values() for found in versions.values()):
+            told = "".join(f"; {path} cannot be read ({reason})" for path, reason in sorted(self._told)[:1])
             raise UserError(
-                f"{folder}: must contain <model>/<version>/{_GRAPH}, found no version of a model; `tfseq2seq export` "
-                "writes one"
+                f"{folder}: must contain <model>/<version>/{_GRAPH}, found no version of a model{told}; `tfseq2seq "
+                "export` writes one"
             )
+        self._told = set()  # the log, which begins later, tells it
 
     @property
     def names(self) -> list[str]:
@@ -132,37 +141,93 @@ class Repository:
         return [one.as_status() for one in chosen]
 
     def refresh(self) -> None:
-        """Scans the folder, loads new and replaced versions, and unloads versions that were removed."""
+        """Scans the folder, loads new and replaced versions, and unloads versions that were removed.
+
+        A version that was removed answers until another version of its model is available, as in TensorFlow Serving. If
+        there is no other version at all, it is unloaded at once.
+        """
+        self._follow_folder()
+        if self._scans_to_free:
+            self._scans_to_free -= 1
+            _free_memory()
+
+    def _follow_folder(self) -> None:
+        told, self._told = self._told, set()
         try:
             models = self._scan()
             if not self.folder.is_dir():
                 raise FileNotFoundError(2, "No such file or directory")
         except OSError as error:
             # Loaded versions stay available while the folder cannot be read.
-            if not self._unreadable:
-                _LOG.error("%s: cannot be read (%s)", self.folder, error.strerror or error)
-            self._unreadable = True
+            models = None
+            self._note(self.folder, error)
+        for path, reason in sorted(self._told - told):
+            _LOG.error("%s: cannot be read (%s); what is loaded stays", path, reason)
+        if models is None:
             return
-        self._unreadable = False
-        for name, versions in list(self._models.items()):
-            for number in [number for number in versions if number not in models.get(name, {})]:
-                self._unload(name, number, "its folder was removed")
         for name, folders in models.items():
             loaded = 0
             for number in sorted(folders, reverse=True):
+                found = folders[number]
                 if self.keep and loaded == self.keep:
                     self._unload(name, number, "there are newer ones")
+                elif found is not None:
+                    loaded += self._ensure_loaded(name, number, found)
                 else:
-                    loaded += self._ensure_loaded(name, number, folders[number])
+                    # What was loaded stays while its folder cannot be read.
+                    loaded += self._is_loaded(name, number)
+        for name, versions in list(self._models.items()):
+            folders = models.get(name, {})
+            removed = [number for number in versions if number not in folders]
+            replaced = any(self._is_loaded(name, number) for number in folders)
+            for number in removed:
+                if replaced or not folders or not self._is_loaded(name, number):
+                    self._unload(name, number, "its folder was removed")
 
-    def _scan(self) -> dict[str, dict[int, Found]]:
-        own_versions = _versions(self.folder)
+    def _scan(self) -> dict[str, dict[int, Found | None]]:
+        """Returns the versions of each model in the folder. A version that cannot be read is None."""
+        own_versions = self._versions(self.folder)
         if own_versions:
             return {self.folder.resolve().name: own_versions}
         if not self.folder.is_dir():
             return {}
-        folders = {path.name: _versions(path) for path in sorted(self.folder.iterdir()) if _NAME.fullmatch(path.name)}
-        return {name: versions for name, versions in folders.items() if versions}
+        paths = [path for path in sorted(self.folder.iterdir()) if _NAME.fullmatch(path.name)]
+        models = {path.name: self._versions_or_known(path) for path in paths}
+        return {name: versions for name, versions in models.items() if versions}
+
+    def _versions_or_known(self, folder: Path) -> dict[int, Found | None]:
+        """Returns the versions of a model. If its folder cannot be read, they are those that are known."""
+        try:
+            return self._versions(folder)
+        except OSError as error:
+            self._note(folder, error)
+            return dict.fromkeys(self._models.get(folder.name, {}))
+
+    def _versions(self, folder: Path) -> dict[int, Found | None]:
+        """Returns the complete versions in a folder. A version that cannot be read is None."""
+        if not folder.is_dir():
+            return {}
+        found: dict[int, Found | None] = {}
+        for path in sorted(folder.iterdir()):
+            if not _VERSION.fullmatch(path.name):
+                continue
+            try:
+                if (path / _GRAPH).is_file():
+                    found.setdefault(int(path.name), _found(path))
+            except FileNotFoundError:
+                continue  # it was removed during the scan
+            except OSError as error:
+                self._note(path, error)
+                found.setdefault(int(path.name), None)
+        return found
+
+    def _is_loaded(self, name: str, number: int) -> bool:
+        version = self._models.get(name, {}).get(number)
+        return version is not None and version.servable is not None
+
+    def _note(self, path: Path, error: OSError) -> None:
+        """Notes something that cannot be read; the log tells it once."""
+        self._told.add((str(path), error.strerror or str(error)))
 
     def _ensure_loaded(self, name: str, number: int, found: Found) -> bool:
         """Loads a version if it is new or was replaced. Returns whether it is loaded."""
@@ -178,6 +243,9 @@ class Repository:
             servable = self._load(found.path)
         # A damaged SavedModel can raise almost any exception. It must not affect the other versions.
         except Exception as error:
+            if not (found.path / _GRAPH).exists():
+                self._unload(name, number, "its folder was removed while it was loaded")
+                return False
             reason = " ".join((str(error) or type(error).__name__).split())[:500]
             _LOG.error("model %s version %d cannot be loaded: %s", name, number, reason)
             code = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 15: "DATA_LOSS"}.get(
@@ -198,6 +266,7 @@ class Repository:
         versions = {**self._models.get(name, {})}
         if versions.pop(number, None) is None:
             return
+        self._scans_to_free = 2
         others = {key: value for key, value in self._models.items() if key != name}
         self._models = {**others, name: versions} if versions else others
         _LOG.info("model %s version %d unloaded: %s", name, number, reason)
@@ -222,34 +291,37 @@ class Poller:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stops the thread. Waits until a version that is being loaded is complete."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Stops the thread. Waits for a version that is being loaded, but no longer than so many seconds."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
             self._repository.refresh()
 
 
-def _versions(folder: Path) -> dict[int, Found]:
-    """Returns the complete versions in a folder."""
-    if not folder.is_dir():
-        return {}
-    found: dict[int, Found] = {}
-    for path in sorted(folder.iterdir()):
-        if _VERSION.fullmatch(path.name) and (path / _GRAPH).is_file():
-            try:
-                found.setdefault(int(path.name), _found(path))
-            except FileNotFoundError:
-                continue  # it was removed during the scan
-    return found
+def _free_memory() -> None:
+    """Returns the memory of unloaded versions to the system.
+
+    A model is in circles of references, which are collected at some time. And the C library of Linux keeps what is
+    freed: after some versions, the process would have a fifth more than it needs.
+    """
+    gc.collect()
+    # Other C libraries have no such function.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _found(path: Path) -> Found:
     files = {}
     for file in path.rglob("*"):
-        stat = file.stat()
+        try:
+            stat = file.stat()
+        except FileNotFoundError:
+            if file.is_symlink():  # to nothing; what it is for is told when the version is loaded
+                continue
+            raise
         files[str(file.relative_to(path))] = (stat.st_size, stat.st_mtime_ns)
     graph = (path / _GRAPH).stat()
     return Found(

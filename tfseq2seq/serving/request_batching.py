@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import math
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from tfseq2seq.serving.signatures import Signature
 from tfseq2seq.serving.tensors import Arrays
 
 Outcome = Arrays | BaseException
+# The time in seconds between two looks at running calls.
+_CLOSE_STEP = 0.02
 
 
 @dataclass(eq=False)
@@ -75,6 +78,7 @@ class Batcher:
         observe: Callable[[int], None] = lambda rows: None,
     ):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
+        self._workers = workers
         self._idle, self._wait, self._max_batch, self._max_waiting = workers, wait, max_batch, max_waiting
         self._observe = observe
         self._queues: dict[Hashable, _Queue] = {}
@@ -129,9 +133,17 @@ class Batcher:
         # part. The request is then called as a whole.
         return await self.submit(servable, signature, inputs, unsplit=True)
 
-    def close(self) -> None:
-        """Waits until all running calls have finished."""
-        self._pool.shutdown()
+    @property
+    def running(self) -> int:
+        """The number of calls that are running."""
+        return self._workers - self._idle
+
+    async def close(self, seconds: float = math.inf) -> None:
+        """Waits until all running calls have finished, but no longer than so many seconds."""
+        end = time.monotonic() + seconds
+        while self.running and time.monotonic() < end:
+            await asyncio.sleep(_CLOSE_STEP)
+        self._pool.shutdown(wait=not self.running, cancel_futures=True)
 
     def _enqueue(self, key: Hashable, servable: Servable, signature: Signature, inputs: Arrays, due: bool) -> _Part:
         loop = asyncio.get_running_loop()

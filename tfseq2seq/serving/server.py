@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ import uvicorn
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.serving.app import Application
+from tfseq2seq.serving.connections import Connection
 from tfseq2seq.serving.monitoring import Metrics
 from tfseq2seq.serving.repository import Repository
 from tfseq2seq.serving.request_batching import Batcher
@@ -28,6 +30,8 @@ _BACKLOG = 2048
 # Before the shutdown, the event loop runs this number of times, with this pause in seconds, to accept requests that
 # clients have sent already.
 _DRAIN_ITERATIONS, _DRAIN_SECONDS = 10, 0.01
+# The share of the time for a stop that is left for each of: loading models, and running calls of models.
+_REST_OF_STOP = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Settings:
         poll_seconds: the time between scans of the folder in seconds.
         body_limit: the maximum size of a request body in bytes.
         access_log: whether to log one line per request.
+        request_seconds: the time in seconds within which a request must arrive, from its first byte to its last.
+        stop_seconds: the time in seconds within which the server stops. Later requests are not answered.
     """
 
     host: str = "127.0.0.1"
@@ -55,18 +61,47 @@ class Settings:
     poll_seconds: float = 2.0
     body_limit: int = 32 << 20
     access_log: bool = False
+    request_seconds: float = 60.0
+    stop_seconds: float = 10.0
 
 
 def create_app(repository: Repository, settings: Settings) -> Any:
     """Returns the ASGI application for the models of a repository."""
+    return _batched_app(repository, settings)[1]
+
+
+def create_server(app: Any, settings: Settings) -> Server:
+    """Returns a server of an ASGI application."""
+    connection: Any = functools.partial(Connection, request_seconds=settings.request_seconds)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=connection,
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=settings.access_log,
+        server_header=False,
+        backlog=_BACKLOG,
+    )
+    return Server(config, settings.stop_seconds)
+
+
+def _batched_app(repository: Repository, settings: Settings) -> tuple[Batcher, Any]:
     batcher: Batcher
     metrics = Metrics(lambda: batcher.waiting)
     batcher = Batcher(_workers(settings), settings.wait, settings.max_batch, settings.max_waiting, metrics.called)
-    return Application(repository, batcher, metrics, settings.body_limit).asgi(settings.poll_seconds)
+    application = Application(repository, batcher, metrics, settings.body_limit, settings.request_seconds)
+    # Connections have most of the time, and what they leave running has the rest.
+    return batcher, application.asgi(settings.poll_seconds, _REST_OF_STOP * settings.stop_seconds)
 
 
 def serve(repository: Repository, settings: Settings) -> None:
-    """Serves the models of a repository until SIGTERM or SIGINT. Accepted requests are answered before it stops.
+    """Serves the models of a repository until SIGTERM or SIGINT.
+
+    Accepted requests are answered before it stops, if they can be within `settings.stop_seconds`.
 
     It must be called before TensorFlow runs its first operation, because it divides the cores among the workers.
 
@@ -84,36 +119,49 @@ def serve(repository: Repository, settings: Settings) -> None:
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(max(_cores() // _workers(settings), 1))
         repository.refresh()
-        app = create_app(repository, settings)
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            loop="asyncio",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=settings.access_log,
-            server_header=False,
-            backlog=_BACKLOG,
-        )
-        signals.server = server = _Server(config)
+        batcher, app = _batched_app(repository, settings)
+        signals.server = server = create_server(app, settings)
         _LOG.info("serving %s at %s for local tests; use TensorFlow Serving in production", repository.folder, address)
         try:
             server.run([listener])
         except OSError as error:
             raise UserError(f"{address}: cannot listen ({error.strerror or error})") from None
-        _LOG.info(
-            "stopped%s",
-            " immediately after the second signal" if server.force_exit else "; all accepted requests are answered",
-        )
+        outcome = "; all accepted requests are answered"
+        if server.force_exit:
+            outcome = " immediately after the second signal"
+        elif server.cut_off:
+            outcome = f" after {settings.stop_seconds:g} s (--stop-seconds); {server.cut_off} requests are not answered"
+        _LOG.info("stopped%s", outcome)
+        if batcher.running:
+            # Nothing can stop a call of a model, and the interpreter would wait for it.
+            logging.shutdown()
+            os._exit(0)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """A server that stops within a time.
+
+    Attributes:
+        cut_off: the number of requests that were not answered in that time, most of them incomplete.
+    """
+
+    def __init__(self, config: uvicorn.Config, stop_seconds: float):
+        super().__init__(config)
+        self._stop_seconds, self.cut_off = stop_seconds, 0
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = asyncio.get_running_loop().call_later((1 - 2 * _REST_OF_STOP) * self._stop_seconds, self._cut_off)
         # Connections in the kernel's queue and requests in its buffers count as accepted.
         for _ in range(_DRAIN_ITERATIONS):
             await asyncio.sleep(_DRAIN_SECONDS)
         await super().shutdown(sockets)
+        timer.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            self.cut_off += connection.unanswered
+            connection.transport.abort()
 
 
 class _Stopped(BaseException):

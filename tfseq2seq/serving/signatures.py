@@ -19,6 +19,8 @@ DEFAULT_SIGNATURE = "serving_default"
 LENGTH = "length"
 # An output of this name has messages about answers that are there; "" for none.
 WARNING = "warning"
+# An output of this name has messages about inputs that are not answered; "" for none.
+ERROR = "error"
 
 # JSON values are converted to these types, which TensorFlow Serving documents.
 NUMPY_TYPES: dict[str, Any] = {

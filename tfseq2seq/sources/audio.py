@@ -20,6 +20,7 @@ from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.sources.base import Corpora, Form, Report, Source, SourceInputs
 from tfseq2seq.sources.recordings import read_recordings, sample_faults
 from tfseq2seq.spec import AudioSpec, DataSpec, Recipe
+from tfseq2seq.spec.limits import too_many_seconds
 
 # Recordings that the statistics of global normalization are taken from: far more than their precision needs.
 _ADAPTED_TO = 2000
@@ -105,22 +106,44 @@ class AudioSource(Source, reads=AudioSpec):
     def from_features(self, audio: Any, length: Any) -> SourceInputs:
         return SourceInputs({"source": audio, "source_length": length}, tf.equal(length, 0))
 
-    def clean(self, audio: Any, length: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+    def clean(self, most: int, audio: Any, length: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         # A length beyond the samples given would be read as silence, a negative one would fail in some operation.
         length = tf.clip_by_value(length, 0, tf.shape(audio)[1])
-        error = sample_faults(audio, length, self.spec)
+        long = self._too_long(most, length)
+        error = tf.where(tf.equal(long, ""), sample_faults(audio, length, self.spec), long)
+        # Without the samples of what is not answered: the encoder would read them as padding of the others.
+        audio = audio[:, : tf.reduce_max(tf.concat([tf.where(tf.equal(error, ""), length, 0), [0]], axis=0))]
         # At least one window: a batch of empty recordings then has a shape that features can be computed of.
         audio = tf.pad(audio, [[0, 0], [0, round(self.spec.window * self.spec.sample_rate)]])
         wrong = tf.not_equal(error, "")
         return (tf.where(tf.math.is_finite(audio), audio, 0.0), tf.where(wrong, 0, length)), {"error": error}
 
-    def forms(self) -> Sequence[Form]:
+    def faults(self, most: int, values: Sequence[np.ndarray]) -> list[tuple[int, str]]:
+        longest = most * self.spec.sample_rate
+        return [
+            (index, f"{len(samples) / self.spec.sample_rate:.1f}".join(too_many_seconds(most)))
+            for index, samples in enumerate(values)
+            if len(samples) > longest
+        ]
+
+    def _too_long(self, most: int, length: Any) -> tf.Tensor:
+        """Messages [B] about recordings of so many samples [B]; "" for those that are not too long."""
+        before, after = too_many_seconds(most)
+        seconds = tf.cast(length, tf.float32) / self.spec.sample_rate
+        message = tf.strings.join([before, tf.strings.as_string(seconds, precision=1), after])
+        return tf.where(length > most * self.spec.sample_rate, message, "")
+
+    def forms(self, most: int) -> Sequence[Form]:
         wav = tf.TensorSpec([None], tf.string, name="wav")
 
         def decoded(wav: Any) -> tuple[Sequence[Any], dict[str, Any]]:
             def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
                 samples, rate, fault, warning = read_wav(contents)
-                return standardized(samples, rate, self.spec.sample_rate), fault, warning
+                samples = standardized(samples, rate, self.spec.sample_rate)
+                long = self._too_long(most, tf.size(samples))
+                # One that is too long must not make all others of the batch as long.
+                samples = samples[: tf.where(tf.equal(long, ""), tf.size(samples), 0)]
+                return samples, tf.where(tf.equal(fault, ""), long, fault), warning
 
             message = tf.TensorSpec([], tf.string)
             kinds = (tf.RaggedTensorSpec([None], tf.float32), message, message)

@@ -210,12 +210,21 @@ class Source:
         """[B] int32: what output lengths are limited relative to."""
         return memory.lengths
 
-    def clean(self, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-        """Raw tensors with what is wrong in them replaced, and {"error": messages [B]} of sources that can be wrong."""
+    def clean(self, most: int, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Raw tensors with what is wrong in them replaced, and {"error": messages [B]} of sources that can be wrong.
+
+        Args:
+            most: the longest source that is answered, as `search.max_input`. A longer one is replaced by an empty one.
+            raw: the tensors of `signature`.
+        """
         return raw, {}
 
-    def forms(self) -> Sequence[Form]:
-        """Further signatures of exported models."""
+    def faults(self, most: int, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values that are longer than `most`."""
+        return []
+
+    def forms(self, most: int) -> Sequence[Form]:
+        """Further signatures of exported models, of sources no longer than `most`."""
         return ()
 
     def tokens(self, given: SourceInputs) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from tfseq2seq.sources.base import Corpora, Report, Source, SourceInputs
 from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
 
 _EXAMPLE_TOKENS = 8
+# Texts whose tokens are counted in one call.
+_COUNTED_AT_ONCE = 1024
 
 
 class _Strings(Source):
@@ -48,6 +50,19 @@ class _Strings(Source):
 
     def pack(self, values: Sequence[str]) -> list[tf.Tensor]:
         return [tf.constant(list(values), tf.string)]
+
+    def clean(self, most: int, text: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        assert self.reader is not None
+        error = self.reader.too_long(text, most)
+        return (tf.where(tf.equal(error, ""), text, ""),), {"error": error}
+
+    def faults(self, most: int, values: Sequence[str]) -> list[tuple[int, str]]:
+        assert self.reader is not None
+        found = []
+        for begin in range(0, len(values), _COUNTED_AT_ONCE):
+            errors = self.reader.too_long(tf.constant(list(values[begin : begin + _COUNTED_AT_ONCE])), most).numpy()
+            found += [(begin + index, error.decode("utf-8")) for index, error in enumerate(errors) if error]
+        return found
 
     def is_nothing(self, row: Any) -> bool:
         # <eos> stands alone.

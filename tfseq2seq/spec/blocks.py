@@ -26,7 +26,7 @@ class TransformerSpec(Spec):
     norm: Literal["pre", "post"] = setting("pre", "layer normalization before or after each sublayer")
     activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "activation of the feed-forward layers")
     positions: Positions = setting("sinusoidal", "position encoding")
-    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    max_positions: int = setting(1024, "number of learned positions; inputs and outputs have no more", low=1)
     relative_distance: int = setting(16, "largest distance of relative positions; larger ones are clipped", low=1)
     dropout: float = setting(0.1, "dropout rate on embeddings and sublayer outputs", low=0, high=0.99)
     attention_dropout: float = setting(0.0, "dropout rate on attention weights", low=0, high=0.99)
@@ -34,6 +34,11 @@ class TransformerSpec(Spec):
 
     def check(self) -> None:
         check_kv_heads(self.heads, self.kv_heads)
+
+    @property
+    def position_limit(self) -> int:
+        """The number of positions that it can tell apart; 0 for any number."""
+        return self.max_positions if self.positions == "learned" else 0
 
     def check_width(self, width: int) -> None:
         """Raises `SpecError` if a model of this width cannot have these heads."""

@@ -12,6 +12,11 @@ from tfseq2seq.spec.blocks import Cell, Scores, TransformerSpec
 class DecoderBase(Spec):
     """Base class of all decoder specs."""
 
+    @property
+    def position_limit(self) -> int:
+        """The number of output positions that it can tell apart; 0 for any number."""
+        return 0
+
     def check_width(self, width: int) -> None:
         """Raises `SpecError` if a model of this width cannot have this decoder."""
 

@@ -17,6 +17,11 @@ class EncoderBase(Spec):
         """Whether the encoder can stream: its output at a position needs only a limited number of later positions."""
         return False
 
+    @property
+    def position_limit(self) -> int:
+        """The number of positions that it can tell apart; 0 for any number."""
+        return 0
+
     def memory_width(self, width: int) -> int:
         """Returns the width of the encoder output in a model of the given width."""
         raise NotImplementedError
@@ -57,12 +62,16 @@ class ConvolutionEncoderSpec(EncoderBase):
     filters: int = setting(256, "number of channels in each convolution", low=1)
     kernel: int = setting(3, "kernel size of each convolution in positions; must be odd", low=1)
     pooling: int = setting(1, "number of neighboring output positions to average into one (1: no pooling)", low=1)
-    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    max_positions: int = setting(1024, "number of learned positions; inputs have no more", low=1)
     dropout: float = setting(0.2, "dropout rate before each convolution", low=0, high=0.99)
 
     def check(self) -> None:
         if self.kernel % 2 == 0:
             raise SpecError("kernel", f"must be odd, got {self.kernel}; try {self.kernel + 1}")
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_positions
 
     def memory_width(self, width: int) -> int:
         return self.filters
@@ -85,7 +94,7 @@ class ConformerEncoderSpec(EncoderBase):
     ffn: int = setting(1024, "inner width of the two feed-forward layers in each block", low=1)
     kernel: int = setting(15, "kernel size of the convolution in frames; must be odd", low=1)
     positions: Positions = setting("relative", "position encoding")
-    max_positions: int = setting(1024, "number of learned positions; later positions repeat the last one", low=1)
+    max_positions: int = setting(1024, "number of learned positions; inputs have no more", low=1)
     relative_distance: int = setting(64, "largest distance of relative positions; larger ones are clipped", low=1)
     dropout: float = setting(0.1, "dropout rate on the input and on sublayer outputs", low=0, high=0.99)
     attention_dropout: float = setting(0.0, "dropout rate on attention weights", low=0, high=0.99)
@@ -108,6 +117,10 @@ class ConformerEncoderSpec(EncoderBase):
     @property
     def streams(self) -> bool:
         return self.chunk > 0
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_positions if self.positions == "learned" else 0
 
     def check_width(self, width: int) -> None:
         check_heads(self.heads, self.kv_heads, width, self.positions)

@@ -11,6 +11,9 @@ from tfseq2seq.spec.search import SearchSpec
 from tfseq2seq.spec.sources import SourceSpec, TextSpec
 from tfseq2seq.spec.training import TrainingSpec
 
+# The default of `max_scored` is at least so many tokens.
+LEAST_SCORED = 1024
+
 
 @dataclass(frozen=True)
 class Recipe(Spec):
@@ -32,6 +35,7 @@ class Recipe(Spec):
         provided = self.provides
         check_needs(self, provided)
         self.source.check_recipe(self)
+        self._check_output_positions()
         if self.model.share_embeddings and not self.share_vocabulary:
             raise SpecError("model.share_embeddings", "must be false unless share_vocabulary is true, got true")
         if (
@@ -51,6 +55,35 @@ class Recipe(Spec):
             )
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"must be a valid folder name, got {self.name!r}")
+
+    def _check_output_positions(self) -> None:
+        """Raises `SpecError` if outputs can have more positions than the decoder can tell apart."""
+        limit, longest = self.model.decoder.position_limit, self.data.max_target_length
+        if limit and longest > limit:
+            raise SpecError(
+                "model.decoder.max_positions",
+                f"must be at least {longest} for data.max_target_length ({longest}), as later positions would share a "
+                f"row, got {limit}",
+            )
+        if limit and self.search.max_length > limit:
+            raise SpecError(
+                "search.max_length",
+                f"must be at most model.decoder.max_positions ({limit}), as later positions would share a row, got "
+                f"{self.search.max_length}",
+            )
+
+    @property
+    def max_input(self) -> int:
+        """The longest input that a trained model answers, in the unit of `search.max_input`; 0 for no limit."""
+        return self.search.max_input or self.source.default_max_input(self)
+
+    @property
+    def max_scored(self) -> int:
+        """The longest target that a trained model scores, in tokens with <eos>: as a source of text by default, and at
+        least `search.max_length`."""
+        usual = max(LEAST_SCORED, 4 * self.data.max_target_length, self.search.max_length)
+        limit = self.model.decoder.position_limit
+        return min(usual, limit) if limit else usual
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]

@@ -64,6 +64,12 @@ class SearchSpec(Spec):
         "maximum output length in tokens with <eos>; of the windows of `generate --window`, for every 5 seconds",
         low=1,
     )
+    max_input: int = setting(
+        0,
+        "maximum input length in tokens with <eos>, for recordings in seconds; longer inputs are not answered (0: four "
+        "times the limit of training, at least 1024 tokens or 60 s, and at most the learned positions)",
+        low=0,
+    )
     min_ratio: float = setting(
         0.0, "minimum output length as a multiple of the source length", low=0, needs=("source", "autoregressive")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -10,11 +11,34 @@ from typing import Any, ClassVar, Literal
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 
+# By default a model answers inputs that are so many times as long as the longest ones of its training.
+_TIMES_OF_TRAINING = 4
+
 Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
 
 
 class SourceBase(Spec):
-    """Base class of all source specs."""
+    """Base class of all source specs.
+
+    Attributes:
+        least_max_input: the smallest value that `default_max_input` gives; 0 for a kind without a limit.
+        input_unit: what `search.max_input` counts.
+    """
+
+    least_max_input: ClassVar[int] = 0
+    input_unit: ClassVar[str] = "tokens with <eos>"
+
+    def training_positions(self, recipe: Any) -> tuple[int, str]:
+        """Returns the most positions that an example of training has in the encoder, and the key that limits them."""
+        return 0, ""
+
+    def input_of(self, positions: int) -> int:
+        """Returns the longest input that so many positions are enough for, in the unit of `search.max_input`."""
+        return positions
+
+    def default_max_input(self, recipe: Any) -> int:
+        """Returns `search.max_input` of a recipe that leaves it at 0; 0 for no limit."""
+        return 0
 
     def check_recipe(self, recipe: Any) -> None:
         """Raises `SpecError` if other settings of the recipe do not fit this source. Its key starts at the recipe."""
@@ -26,6 +50,25 @@ class SourceBase(Spec):
                 )
         with prefixed("model.decoder"):
             recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
+        limit = recipe.model.encoder.position_limit
+        needed, key = self.training_positions(recipe)
+        if limit and needed > limit:
+            raise SpecError(
+                "model.encoder.max_positions",
+                f"must be at least {needed} for {key}, as later positions would share a row, got {limit}",
+            )
+        if limit and recipe.search.max_input > self.input_of(limit):
+            raise SpecError(
+                "search.max_input",
+                f"must be at most {self.input_of(limit)} with model.encoder.max_positions {limit}, got "
+                f"{recipe.search.max_input}",
+            )
+
+    def _usual_max_input(self, recipe: Any, longest: float) -> int:
+        """Returns the default for a recipe whose longest examples of training are given."""
+        usual = max(self.least_max_input, math.ceil(_TIMES_OF_TRAINING * longest))
+        limit = recipe.model.encoder.position_limit
+        return min(usual, self.input_of(limit)) if limit else usual
 
 
 @dataclass(frozen=True)
@@ -33,12 +76,24 @@ class NoSourceSpec(SourceBase):
     """No source. The decoder alone is a language model of the target text, and continues prompts."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"token batches"})
+    least_max_input: ClassVar[int] = 1024
 
     kind: Literal["none"] = setting("none", "kind of source")
+
+    def default_max_input(self, recipe: Any) -> int:
+        usual = max(self.least_max_input, _TIMES_OF_TRAINING * recipe.data.max_target_length)
+        limit = recipe.model.decoder.position_limit
+        return min(usual, limit) if limit else usual
 
     def check_recipe(self, recipe: Any) -> None:
         with prefixed("model.decoder"):
             recipe.model.decoder.check_without_memory()
+        limit = recipe.model.decoder.position_limit
+        if limit and recipe.search.max_input > limit:
+            raise SpecError(
+                "search.max_input",
+                f"must be at most model.decoder.max_positions ({limit}), got {recipe.search.max_input}",
+            )
         if recipe.training.monitor != "loss":
             raise SpecError(
                 "training.monitor", f"must be loss, as there are no references, got {recipe.training.monitor}"
@@ -50,6 +105,7 @@ class TextSpec(SourceBase):
     """Conversion of text to token ids, and of token ids to text."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches"})
+    least_max_input: ClassVar[int] = 1024
 
     kind: Literal["text"] = setting("text", "kind of source or target")
     scheme: Scheme = setting("unigram", "tokenization scheme; SentencePiece learns unigram and bpe vocabularies")
@@ -89,6 +145,13 @@ class TextSpec(SourceBase):
             )
         if self.begin and self.begin not in self.reserved:
             raise SpecError("begin", f"must be one of the tokens in reserved, got {self._unknown(self.begin)}")
+
+    def training_positions(self, recipe: Any) -> tuple[int, str]:
+        length = recipe.data.max_source_length
+        return length, f"data.max_source_length ({length})"
+
+    def default_max_input(self, recipe: Any) -> int:
+        return self._usual_max_input(recipe, recipe.data.max_source_length)
 
     @property
     def leading_tokens(self) -> tuple[str, ...]:
@@ -167,6 +230,8 @@ class AudioSpec(SourceBase):
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest"})
+    least_max_input: ClassVar[int] = 60
+    input_unit: ClassVar[str] = "seconds"
 
     kind: Literal["audio"] = setting("audio", "kind of source")
     sample_rate: int = setting(16000, "sample rate of the model in Hz; recordings are resampled to it", low=1000)
@@ -212,6 +277,16 @@ class AudioSpec(SourceBase):
             raise SpecError("coefficients", f"must be at most bins ({self.bins}), got {self.coefficients}")
         if self.convention == "whisper" and (self.denoise or self.features == "mfcc"):
             raise SpecError("convention", "must not be whisper with mfcc features or denoise, got whisper; try slaney")
+
+    def training_positions(self, recipe: Any) -> tuple[int, str]:
+        seconds = recipe.data.max_seconds
+        return math.ceil(seconds / (self.hop * self.subsampling)), f"data.max_seconds ({seconds:g})"
+
+    def input_of(self, positions: int) -> int:
+        return int(positions * self.hop * self.subsampling)
+
+    def default_max_input(self, recipe: Any) -> int:
+        return self._usual_max_input(recipe, recipe.data.max_seconds)
 
     def check_recipe(self, recipe: Any) -> None:
         super().check_recipe(recipe)

@@ -1,0 +1,27 @@
+"""The longest input that a trained model answers, and the messages about longer ones.
+
+The attention of an encoder takes memory in proportion to the square of the length of its input. Without a limit, one
+long input would end a server, or a command with all its outputs.
+"""
+
+from __future__ import annotations
+
+# Messages about inputs that are not answered because of their length begin like this, in all exported models too.
+TOO_LONG = "too long: "
+# Text with more bytes for each token than this is not even split into tokens, which takes memory and time itself.
+BYTES_PER_TOKEN = 64
+
+
+def too_many_tokens(most: int, setting: str = "search.max_input") -> tuple[str, str]:
+    """Returns the message about too many tokens, before and after their number."""
+    return TOO_LONG, f" tokens with <eos>, at most {most} are answered ({setting})"
+
+
+def too_many_bytes(most: int, setting: str = "search.max_input") -> tuple[str, str]:
+    """Returns the message about text with too many bytes for so many tokens, before and after their number."""
+    return TOO_LONG, f" bytes, at most {BYTES_PER_TOKEN * most} are answered, for {most} tokens ({setting})"
+
+
+def too_many_seconds(most: int) -> tuple[str, str]:
+    """Returns the message about too long a recording, before and after its seconds."""
+    return TOO_LONG, f" s, at most {most} s are answered (search.max_input)"
