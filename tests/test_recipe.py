@@ -122,7 +122,7 @@ def test_short_dump_holds_the_differences_alone():
     assert dump_recipe(Recipe(), everything=False) == "{}\n"
     assert dump_recipe(PRESETS["transformer_base"](), everything=False) == (
         "name: transformer_base\nmodel:\n  width: 512\ntraining:\n  steps: 100000\n  evaluate_every: 1000\n"
-        "  optimizer:\n    learning_rate: 1.0\n  schedule:\n    name: noam\n    warmup: 4000\n"
+        "  optimizer:\n    learning_rate: 1.0\n  schedule:\n    name: noam\n    warmup: 4000\n  patience: 5\n"
         "search:\n  length_penalty: average\n  alpha: 1.0\n"
     )
     deeper = Recipe(model=ModelSpec(encoder=TransformerEncoderSpec(layers=7), decoder=RecurrentDecoderSpec()))
