@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.answering import Ask, answer
+from tfseq2seq.cli.answering import Advance, Ask, answer
 from tfseq2seq.cli.exit import USAGE_ERROR, one_line, report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Inputs, Request, open_inputs, read_inputs, standard_input
 from tfseq2seq.cli.options import (
@@ -130,12 +130,16 @@ def generate(
         hypotheses = 1 if getattr(exported, "strings", False) else search["n_best"]
         stream = open_inputs(exported.source.spec, request)
 
-        def ask(window: Inputs) -> Sequence[Output]:
-            found: Sequence[Output] = exported.generate(window.values)
-            return found
+        def open_exported(batches: int, advance: Advance) -> Ask:
+            def ask(window: Inputs) -> Sequence[Output]:
+                found: Sequence[Output] = exported.generate(window.values)
+                advance(len(found))
+                return found
+
+            return ask
 
         repeatable = not search.get("sample", False)
-        summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores, repeatable)
+        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores, repeatable)
         remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings(summary.each_cut(), limit, remedy))
@@ -161,13 +165,15 @@ def generate(
         sys.exit(USAGE_ERROR)
 
 
-def _open_model(runs: Sequence[Run], weights: str | None, batch: int, workers: int, batches: int) -> Ask:
-    """A function that gives the outputs of trained models. `batches` is the number of batches to generate."""
+def _open_model(
+    runs: Sequence[Run], weights: str | None, batch: int, workers: int, batches: int, advance: Advance
+) -> Ask:
+    """A function that gives the outputs of trained models, as `answer` needs it."""
     model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
 
     generator = Generator(model, batch, workers)
-    return lambda window: generator.generate(window.values, window.prefixes)
+    return lambda window: generator.generate(window.values, window.prefixes, advance)
 
 
 def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
