@@ -37,7 +37,7 @@ def upper(stop=None):
             raise KeyboardInterrupt
         return [Output([text.upper()], [0.0], [0.0]) for text in window.values]
 
-    return lambda batches: ask
+    return lambda *_: ask
 
 
 def answered(texts, path=None, resume=False, model=None, hypotheses=1, **stream):
@@ -65,7 +65,7 @@ def test_no_more_than_a_window_is_read_ahead(capsys):
         seen.append((len(read), len(window.values), capsys.readouterr().out.count("\n")))
         return [Output([text], [0.0], [0.0]) for text in window.values]
 
-    summary = answered(InputStream(lines(), Inputs), model=lambda batches: ask)
+    summary = answered(InputStream(lines(), Inputs), model=lambda *_: ask)
     # Read so far, size of the window, and lines written since the window before.
     assert seen == [(3, 3, 0), (6, 3, 3), (9, 3, 3), (10, 1, 3)]
     assert summary.answered == 10 and list(summary.each_cut()) == [False] * 10
@@ -99,7 +99,7 @@ def test_a_line_of_a_pipe_is_answered_before_the_next_one_is_written(capsys):
     writer.start()
     with os.fdopen(reading, "rb") as pipe:
         lines = (line and line.decode() for line in arriving_lines(pipe))
-        answered(InputStream(lines, Inputs, arriving=True), model=lambda batches: ask)
+        answered(InputStream(lines, Inputs, arriving=True), model=lambda *_: ask)
     writer.join()
     assert answers == [["first"], ["second", "third"]]
     assert capsys.readouterr().out == "first\nsecond\nthird\n"
@@ -117,16 +117,21 @@ def test_lines_that_keep_on_arriving_are_answered_after_a_while(monkeypatch):
 def test_a_typed_line_finds_the_model_open(capsys):
     opened = []
 
+    def ask(window):
+        opened.append(window.values)
+        return upper()()(window)
+
     def typed():
-        assert opened == [1]
+        # Its graph is built by a line that nobody sees.
+        assert opened == [1, [""]]
         yield "a"
 
-    def open_model(batches):
+    def open_model(batches, advance):
         opened.append(batches)
-        return upper()(batches)
+        return ask
 
     answered(InputStream(typed(), Inputs, typed=True, arriving=True), model=open_model)
-    assert capsys.readouterr().out == "A\n" and opened == [1]
+    assert capsys.readouterr().out == "A\n" and opened == [1, [""], ["a"]]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,24 @@ def test_a_bar_is_shown_where_it_disturbs_nothing(monkeypatch, tmp_path, typed, 
     monkeypatch.setattr(answering, "on_terminal", lambda: True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: to_terminal)
     answered(TEXTS, tmp_path / "out" if to_file else None, typed=typed, count=lambda: 10)
-    assert bars == [("generating", 10 if shown else None, shown), 0, 3, 3, 3, 1]
+    assert bars == [("generating", 10 if shown else None, shown), 0]
+
+
+def test_the_bar_moves_with_each_batch(done, lively, lines, monkeypatch, tmp_path):
+    moves = []
+
+    @contextlib.contextmanager
+    def bar(what, total, shown=None):
+        yield moves.append
+
+    monkeypatch.setattr(answering, "_SMALLEST_WINDOW", 100)
+    monkeypatch.setattr(answering, "progress_bar", bar)
+    given = [*lively, BEST, "--batch", 2, "--input", lines("in", LINES), "--output", tmp_path / "out"]
+    done("generate", *given)
+    assert moves == [0, 2, 2, 2, 1]
+    done("generate", *given, "--resume")
+    # The two that are compared do not count twice.
+    assert moves[5:] == [7, 2, -2]
 
 
 def test_lines_are_counted_for_the_bar(tmp_path):
@@ -174,9 +196,9 @@ def test_a_killed_job_that_is_continued_gives_the_same_file(tmp_path):
 
     def ask(window):
         asked.extend(window.values)
-        return upper()(1)(window)
+        return upper()()(window)
 
-    summary = answered(TEXTS, path, resume=True, model=lambda batches: ask)
+    summary = answered(TEXTS, path, resume=True, model=lambda *_: ask)
     assert path.read_text() == "".join(f"{text.upper()}\n" for text in TEXTS)
     # The last batch that was written is compared, and only the rest is new.
     assert asked == TEXTS[6:] and summary.answered == 1
@@ -190,9 +212,9 @@ def test_windows_are_the_same_ones_when_a_job_is_continued(tmp_path):
 
     def ask(window):
         windows.append(window.values)
-        return upper()(1)(window)
+        return upper()()(window)
 
-    answered(TEXTS, path, resume=True, model=lambda batches: ask)
+    answered(TEXTS, path, resume=True, model=lambda *_: ask)
     assert windows == [TEXTS[:3], TEXTS[3:6], TEXTS[6:9], TEXTS[9:]]
     assert path.read_text() == "".join(f"{text.upper()}\n" for text in TEXTS)
 
@@ -221,7 +243,7 @@ def test_several_lines_of_an_input_count_as_one(tmp_path):
     path = tmp_path / "out"
     expected = "".join(f"{text}\n{text}{text}\n" for text in "abcdefg")
     partial(path).write_text(expected[: expected.index("e\n") + 2])
-    answered("abcdefg", path, resume=True, model=lambda batches: ask, hypotheses=2)
+    answered("abcdefg", path, resume=True, model=lambda *_: ask, hypotheses=2)
     assert path.read_text() == expected
 
 

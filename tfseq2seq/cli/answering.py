@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 _BATCHES_IN_WINDOW = 64
 _SMALLEST_WINDOW = 1024
 
+# Adds a number of answered inputs to a progress bar.
+Advance = Callable[[int], None]
 # Gives the outputs of a model for some inputs. It adds those that are too long to the faults of the inputs.
 Ask = Callable[[Inputs], Sequence["Output"]]
+# Opens a model, given the number of batches to expect and what to call when inputs are answered.
+OpenModel = Callable[[int, Advance], Ask]
 
 
 def window_size(batch: int) -> int:
@@ -52,7 +56,7 @@ class Summary:
 
 def answer(
     stream: InputStream,
-    open_model: Callable[[int], Ask],
+    open_model: OpenModel,
     output: str | None,
     resume: bool,
     batch: int,
@@ -64,7 +68,7 @@ def answer(
 
     Args:
         stream: the inputs.
-        open_model: opens the model, given the number of batches to expect; not called without inputs.
+        open_model: opens the model. It is not called if there are no inputs.
         output: the file to write; None for standard output.
         resume: whether to continue the file.
         batch: the number of inputs in a batch.
@@ -87,16 +91,19 @@ def answer(
 
 def _answer(
     stream: InputStream,
-    open_model: Callable[[int], Ask],
+    open_model: OpenModel,
     results: Results,
     batch: int,
     hypotheses: int,
     scores: bool,
     repeatable: bool,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> Summary:
-    # While a user types the first line, the model is opened.
-    most, summary, ask = window_size(batch), Summary(), open_model(1) if stream.typed else None
+    most, summary, ask = window_size(batch), Summary(), None
+    if stream.typed:
+        # While a user types the first line, the model is opened, and the first call builds its graph.
+        ask = open_model(1, advance)
+        ask(Inputs([""]))
 
     def batches() -> int:
         # Of the first window even if it was skipped, so that a job that is continued has the same number of threads.
@@ -107,18 +114,18 @@ def _answer(
     advance(skipped)
     if isinstance(results, Journal):
         if done and repeatable and last.values:
-            ask = ask or open_model(batches())
+            ask = ask or open_model(batches(), advance)
             _check_belongs(results, hypotheses, skipped, last, ask, scores)
+            advance(-len(last.values))
         results.keep(skipped * hypotheses)
     for window in stream.windows(most):
         warn(window.warnings)
         if ask is None:
-            ask = open_model(batches())
+            ask = open_model(batches(), advance)
         found = ask(window)
         for _, message in window.faults:
             tell(message)
         results.write(_lines(found, scores))
-        advance(len(found))
         summary.answered += len(found)
         summary.cut += sum(one.cut for one in found)
         summary.faults += len(window.faults)
@@ -144,7 +151,7 @@ def _check_belongs(results: Journal, hypotheses: int, skipped: int, last: Inputs
         )
 
 
-def _bar(stream: InputStream, output: str | None) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+def _bar(stream: InputStream, output: str | None) -> contextlib.AbstractContextManager[Advance]:
     """A progress bar, where neither the inputs nor the outputs are on the terminal that shows it."""
     shown = on_terminal() and not stream.typed and bool(output or not sys.stdout.isatty())
     return progress_bar("generating", stream.count() if shown else None, shown)

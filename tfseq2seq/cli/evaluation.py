@@ -176,14 +176,14 @@ def _generated(
                 # The first call builds the graph, which is not part of the measured time.
                 generator.generate(window.valid[:1])
             began = time.perf_counter()
-            found = window.in_place(generator.generate(window.valid), Output.nothing(1))
+            found = window.in_place(generator.generate(window.valid, advance=advance), Output.nothing(1))
+            advance(len(window.faults))
             spent += time.perf_counter() - began
             seconds += window.seconds
             outputs += [one_line(one.texts[0]) for one in found]
             cut += [one.cut for one in found]
             references += window.references or []
             faults += window.faults
-            advance(len(found))
     if seconds:
         click.echo(
             f"{len(outputs)} recordings, {seconds:,.0f} s in {spent:,.1f} s: "

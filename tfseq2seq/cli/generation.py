@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfseq2seq.cli.answering import Ask, answer
+from tfseq2seq.cli.answering import Advance, Ask, answer
 from tfseq2seq.cli.exit import USAGE_ERROR, one_line, report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Inputs, Request, open_inputs, read_inputs, standard_input
 from tfseq2seq.cli.options import (
@@ -130,13 +130,17 @@ def generate(
         hypotheses = 1 if getattr(exported, "strings", False) else search["n_best"]
         stream = open_inputs(exported.source.spec, request)
 
-        def ask(window: Inputs) -> Sequence[Output]:
-            window.leave_out(exported.faults(window.values))
-            found = exported.generate(window.valid) if window.valid else []
-            return window.in_place(found, Output.nothing(hypotheses))
+        def open_exported(batches: int, advance: Advance) -> Ask:
+            def ask(window: Inputs) -> Sequence[Output]:
+                window.leave_out(exported.faults(window.values))
+                found = exported.generate(window.valid) if window.valid else []
+                advance(len(window.values))
+                return window.in_place(found, Output.nothing(hypotheses))
+
+            return ask
 
         repeatable = not search.get("sample", False)
-        summary = answer(stream, lambda batches: ask, output, resume, batch, hypotheses, scores, repeatable)
+        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores, repeatable)
         remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings(summary.each_cut(), limit, remedy))
@@ -163,22 +167,25 @@ def generate(
 
 
 def _open_model(
-    runs: Sequence[Run], weights: str | None, prefix: str | None, batch: int, workers: int, batches: int
+    runs: Sequence[Run],
+    weights: str | None,
+    prefix: str | None,
+    batch: int,
+    workers: int,
+    batches: int,
+    advance: Advance,
 ) -> Ask:
-    """A function that gives the outputs of trained models. Inputs that are too long become faults.
+    """A function that gives the outputs of trained models, as `answer` needs it. Too long inputs become faults.
 
     Args:
         prefix: the file of the prefixes, for messages.
-        batches: the number of batches to generate.
     """
     model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
     from tfseq2seq.runtime.outputs import Output
 
-    generator, remedy = (
-        Generator(model, batch, workers),
-        "; --window cuts it" if "audio" in runs[0].recipe.provides else "",
-    )
+    generator = Generator(model, batch, workers)
+    remedy = "; --window cuts it" if "audio" in runs[0].recipe.provides else ""
 
     def ask(window: Inputs) -> Sequence[Output]:
         window.leave_out(model.faults(window.values), remedy=remedy)
@@ -186,7 +193,8 @@ def _open_model(
         if window.prefixes is not None:
             window.leave_out(model.target_faults(window.prefixes), prefix or "")
             prefixes = [window.prefixes[index] for index in window.answered]
-        return window.in_place(generator.generate(window.valid, prefixes), Output.nothing(model.spec.n_best))
+        advance(len(window.faults))
+        return window.in_place(generator.generate(window.valid, prefixes, advance), Output.nothing(model.spec.n_best))
 
     return ask
 

@@ -134,8 +134,7 @@ def _verdicts(
     advance: Callable[[int], None],
 ) -> list[Verdict]:
     """A verdict for each batch size; see `verify`. `advance` is told how many inputs were answered."""
-    live = Generator(model).generate(inputs)
-    advance(len(inputs))
+    live = Generator(model).generate(inputs, advance=advance)
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []

@@ -68,8 +68,16 @@ class Generator:
         self._forced = tf.function(forced, input_signature=[*signature, text], autograph=False)
         self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
-    def generate(self, inputs: Sequence[Any], prefixes: Sequence[str] | None = None) -> list[Output]:
-        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs."""
+    def generate(
+        self,
+        inputs: Sequence[Any],
+        prefixes: Sequence[str] | None = None,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> list[Output]:
+        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs.
+
+        After each batch, `advance` is called with the number of its inputs.
+        """
         outputs: list[Output | None] = [None] * len(inputs)
 
         def search(indices: list[int]) -> dict[str, Any]:
@@ -86,6 +94,7 @@ class Generator:
                     found["log_prob"][row].numpy().tolist(),
                     bool(found["cut"][row, 0]),
                 )
+            advance(len(indices))
         return [output for output in outputs if output is not None]
 
     def log_probabilities(self, inputs: Sequence[Any], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
