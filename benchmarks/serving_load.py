@@ -178,7 +178,8 @@ def main() -> None:
         print(f"  {count} times {failure}")
     print(f"wrong bodies by status: {dict(sorted(statuses.items()))}")
     print(f"memory: {before} MB before, {most} MB at most, {after} MB after ({after / before:.2f} times)")
-    print(*errors[:5], sep="\n")
+    for line in errors[:5]:
+        print(line)
     unanswered = sum(count for status, count in statuses.items() if status[:1] == "5")
     sys.exit(1 if found.failures or found.wrong or errors or unanswered or after > 1.2 * before else 0)
 

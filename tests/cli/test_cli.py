@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -187,7 +188,8 @@ def test_verify_tells_by_its_exit_code(tfseq2seq, run, lines, monkeypatch, code)
         return [Verdict(7, 2, 2 - code, 1.0, ((1, "x", "y"),) * code, 1e-5, 0, 0.0, 1, 1, 1, cut=(bool(code), False))]
 
     monkeypatch.setattr("tfseq2seq.export.verify.verify", compare)
-    monkeypatch.setattr("tfseq2seq.cli.exporting.open_predictor", lambda *_: None)
+    model = types.SimpleNamespace(faults=lambda texts: [])
+    monkeypatch.setattr("tfseq2seq.cli.exporting.open_predictor", lambda *_: model)
     arguments = ["verify", "served/1", "--run", run, "--input", lines("in", ["a", "b"]), "--batch", 1, "--batch", 7]
     found, output, errors = tfseq2seq(*arguments)
     warning = "tfseq2seq: warning: 1 of 2 outputs reached search.max_length=16 and may be cut; raise it with --set "
