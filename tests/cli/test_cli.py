@@ -344,7 +344,7 @@ def test_recipe_schema_has_a_line_for_each_key(tfseq2seq):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        ([], "recipe: needs a file, --schema, or --preset with one of transformer_tiny"),
+        ([], "recipe: needs a file, --schema, --for with two files, or --preset with one of"),
         (["--preset", "lstm_attenton"], "did you mean 'lstm_attention'?"),
         (["--preset", "lstm_fixed", "--set", "model.depth=3"], "model.depth: unknown key"),
         (["missing.yaml"], "missing.yaml: no such recipe"),

@@ -18,7 +18,7 @@ from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor, TextToText
 from tfseq2seq.models.build import build_model
-from tfseq2seq.recipe import from_dict
+from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.run import FINAL, Run, save_weights
 from tfseq2seq.runtime.tflite_model import TFLiteModel
 from tfseq2seq.search.shortlist import (
@@ -256,7 +256,7 @@ def test_what_it_is_not_for_is_told():
 @pytest.fixture
 def run(tmp_path):
     recipe = from_dict(
-        Recipe, {"source": {"scheme": "words"}, "target": {"scheme": "words"}, "model": SPECS["coverage"]}
+        Recipe, {"source": {"scheme": "words"}, "target": {"scheme": "words"}, "model": to_dict(SPECS["coverage"])}
     )
     made = Run.create(tmp_path / "run", recipe, TextSource(WORDS, SOURCE), TARGET)
     save_weights(made.build_model(), made.folder / FINAL)
