@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -71,13 +72,16 @@ def started(recipe: Recipe, folder: Path) -> int:
     child = os.fork()
     if child:
         return child
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 2)
+    errors = os.open(f"{folder}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(errors, 2)
     code = 1
     try:
         train(recipe, folder, resume=(folder / "recipe.yaml").exists(), log=lambda text: None)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -88,7 +92,7 @@ def killed(child: int, folder: Path, draw: random.Random, at_write: bool) -> boo
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             if status:
-                raise SystemExit(f"{folder}: the training failed with status {status}")
+                raise SystemExit(Path(f"{folder}.err").read_text())
             return False
         now = time.monotonic() >= until
         writing = now and at_write and any(folder.rglob(".partial-*"))
@@ -122,11 +126,14 @@ def progress(folder: Path) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--families", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--kills", type=int, default=20, help="number of kills for each family")
     arguments = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as kept:
         for name, recipe in recipes(Path(kept)).items():
+            if name not in arguments.families:
+                continue
             draw, began = random.Random(name), time.monotonic()
             whole, broken = Path(kept) / f"{name}-whole", Path(kept) / f"{name}-broken"
             os.waitpid(started(recipe, whole), 0)
