@@ -18,6 +18,7 @@ from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.recipe import dump_recipe, from_dict, load_recipe
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
+from tfseq2seq.spec.base import REGISTERED
 from tfseq2seq.training.fit import train
 
 EXTENSION = Path(__file__).parent / "extension"
@@ -31,14 +32,24 @@ TRAINING = {
 RECURRENT = {"kind": "recurrent", "layers": 1, "units": 8, "attention_units": 8}
 
 
+ADDED: list[type] = []
+
+
 @pytest.fixture(scope="module", autouse=True)
 def extension():
+    """The modules of the package. After these tests recipes do not know its kinds, as other tests list all kinds."""
+    own = list(REGISTERED)
     sys.path.insert(0, str(EXTENSION))
     import blocks
     import series
 
+    if ADDED:
+        # A worker may come back to these tests, and modules are run once.
+        REGISTERED.extend(ADDED)
+    ADDED[:] = [kind for kind in REGISTERED if kind not in own]
     yield blocks, series
     sys.path.remove(str(EXTENSION))
+    REGISTERED[:] = own
 
 
 @pytest.fixture(scope="module")

@@ -135,8 +135,8 @@ def test_the_perplexity_of_an_ngram_model(done, speech_run, arpa, repeated):
 
 def test_a_vocabulary_of_its_own_is_refused(refused, speech_run, recordings, language_model, tmp_path):
     other = shutil.copytree(language_model, tmp_path / "other")
-    with open(other / "vocabulary" / "target.txt", "a") as file:
-        file.write("another\n")
+    with open(other / "vocabulary" / "target.txt", "a", encoding="utf-8") as file:
+        file.write("☃\n")
     message = refused("generate", "--run", speech_run("ctc"), "--set", f"search.fusion.model={other}", recordings[0])
     assert "has another vocabulary" in message
 

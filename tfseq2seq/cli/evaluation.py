@@ -177,7 +177,8 @@ def _generated(
                 generator.generate(window.valid[:1])
             began = time.perf_counter()
             found = window.in_place(generator.generate(window.valid, advance=advance), Output.nothing(1))
-            advance(len(window.faults))
+            if window.faults:
+                advance(len(window.faults))
             spent += time.perf_counter() - began
             seconds += window.seconds
             outputs += [one_line(one.texts[0]) for one in found]

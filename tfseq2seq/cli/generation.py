@@ -193,7 +193,8 @@ def _open_model(
         if window.prefixes is not None:
             window.leave_out(model.target_faults(window.prefixes), prefix or "")
             prefixes = [window.prefixes[index] for index in window.answered]
-        advance(len(window.faults))
+        if window.faults:
+            advance(len(window.faults))
         return window.in_place(generator.generate(window.valid, prefixes, advance), Output.nothing(model.spec.n_best))
 
     return ask
