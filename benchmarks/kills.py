@@ -61,7 +61,7 @@ def recipes(folder: Path) -> dict[str, Recipe]:
                 "source": {"scheme": "characters"} if is_text else {"kind": "audio", "sample_rate": 8000, "bins": 16},
                 "target": {"scheme": "characters"},
                 "model": {"width": 16, **model},
-                "training": {**training, "steps": 1200 if is_text else 300, "evaluate_every": 10, "tensorboard": False},
+                "training": {**training, "steps": 1200 if is_text else 1000, "evaluate_every": 10, "tensorboard": False},
             },
         )
     return found
