@@ -49,7 +49,13 @@ def recipes(folder: Path) -> dict[str, Recipe]:
         for split in ("train", "validation")
     }
     speech = {split: {"manifest": str(morse), "split": split} for split in ("train", "validation")}
-    training = {"optimizer": {"learning_rate": 0.01}, "schedule": {"name": "constant"}, "keep": 3}
+    training = {
+        "evaluate_every": 10,
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"name": "constant"},
+        "keep": 3,
+        "tensorboard": False,
+    }
     found = {}
     for name, model in MODELS.items():
         is_text = name != "ctc"
@@ -61,7 +67,7 @@ def recipes(folder: Path) -> dict[str, Recipe]:
                 "source": {"scheme": "characters"} if is_text else {"kind": "audio", "sample_rate": 8000, "bins": 16},
                 "target": {"scheme": "characters"},
                 "model": {"width": 16, **model},
-                "training": {**training, "steps": 1200 if is_text else 1000, "evaluate_every": 10, "tensorboard": False},
+                "training": {**training, "steps": 1200 if is_text else 1000},
             },
         )
     return found
