@@ -61,7 +61,8 @@ quickstart: venv ## train, evaluate and export a small model, and ask it
 # An older TFLite runtime with its own NumPy, which a test asks an exported file in. It exists for Python 3.11.
 .PHONY: tflite-runtime
 tflite-runtime:
-	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then $(MAKE) --no-print-directory $(VENV_TFLITE)/.installed; \
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		$(MAKE) --no-print-directory $(VENV_TFLITE)/.installed || echo "No test in tflite-runtime 2.14, which cannot be installed here."; \
 	else echo "No test in tflite-runtime 2.14, which needs Python 3.11."; fi
 
 $(VENV_TFLITE)/.installed: requirements/tflite-runtime.txt
