@@ -14,9 +14,9 @@ import random
 import resource
 import signal
 import time
-import wave
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.references import read_references
 from tfseq2seq.features.vocabulary import load_vocabulary
+from tfseq2seq.files import write_wave
 from tfseq2seq.recipe import apply_overrides, from_dict, load_recipe
 from tfseq2seq.runtime.tflite_model import TFLiteModel
 from tfseq2seq.search.arpa import read_arpa
@@ -70,13 +71,9 @@ ngram 2=1
 SETTINGS = ["training.steps=5", "model.encoder.kind=lstm", "source.reserved[0]=<b>", "search.beam=2", "a.b[9].c={x: 1}"]
 
 
-def recording(rate: int = 8000, samples: int = 400) -> bytes:
+def recording() -> bytes:
     file = io.BytesIO()
-    with wave.open(file, "wb") as opened:
-        opened.setnchannels(1)
-        opened.setsampwidth(2)
-        opened.setframerate(rate)
-        opened.writeframes((np.sin(np.arange(samples)) * 8000).astype("<i2").tobytes())
+    write_wave(file, np.sin(np.arange(400)) / 4, 8000)
     return file.getvalue()
 
 
@@ -108,17 +105,12 @@ def mutated(draw: random.Random, seed: bytes) -> bytes:
     return bytes(content)
 
 
-class Door:
-    """A way into the package: valid inputs to begin with, and what reads them.
+class Door(NamedTuple):
+    """A way into the package: valid inputs to begin with, and what reads bytes in an empty folder."""
 
-    Args:
-        name: for reports.
-        seeds: valid inputs.
-        read: takes bytes and an empty folder.
-    """
-
-    def __init__(self, name: str, seeds: list[bytes], read: Callable[[bytes, Path], object]):
-        self.name, self.seeds, self.read = name, seeds, read
+    name: str
+    seeds: list[bytes]
+    read: Callable[[bytes, Path], object]
 
 
 def _written(folder: Path, name: str, content: bytes) -> Path:

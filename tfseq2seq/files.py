@@ -266,14 +266,7 @@ def written_aside(path: str | Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(final) as aside:
             yield aside
-            keep_mode(final, aside)
-            try:
-                os.replace(aside, final)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                # A file that a container has mounted alone cannot be replaced.
-                copy_into(aside, final)
+            put_in_place(aside, final)
 
 
 @contextlib.contextmanager
@@ -514,6 +507,19 @@ def destination(path: Path) -> tuple[Path, bool]:
     return path, not stat.S_ISREG(mode)
 
 
+def put_in_place(aside: Path, final: Path) -> None:
+    """Gives a complete file its name, with the mode of the file that had it before."""
+    _keep_mode(final, aside)
+    try:
+        os.replace(aside, final)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # A file that a container has mounted alone cannot be replaced.
+        copy_into(aside, final)
+        aside.unlink()
+
+
 def copy_into(content: Path, final: Path) -> None:
     """Writes the content of a file into what is no regular file."""
     with open(content, "rb") as file, open_into(final) as target:
@@ -532,7 +538,7 @@ def open_into(final: Path) -> BinaryIO:
     return open(final, "wb")  # noqa: SIM115
 
 
-def keep_mode(old: Path, new: Path) -> None:
+def _keep_mode(old: Path, new: Path) -> None:
     """Gives a new file the mode and, as far as permitted, the owner of the file that it replaces."""
     try:
         status = os.stat(old)

@@ -161,6 +161,15 @@ def test_a_process_without_tensorflow_answers_the_same(export, tmp_path):
     assert text == expected.texts[0] and score == pytest.approx(expected.scores[0], abs=1e-4)
 
 
+def wide_model():
+    """A model with matrices that are large enough to be quantized."""
+    keras.utils.set_random_seed(0)
+    blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
+    spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
+    wide = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
+    return TextToText([wide], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+
+
 OLD_RUNTIME = Path(__file__).parents[2] / ".venv-tflite" / "bin" / "python"
 OLD_CLIENT = """
 import json, sys
@@ -179,11 +188,7 @@ def ask_in_old_runtime(folder, ids):
 @pytest.mark.slow
 @pytest.mark.skipif(not OLD_RUNTIME.exists(), reason="`make tflite-runtime` installs tflite-runtime 2.14")
 def test_a_file_for_older_runtimes_answers_in_one(tmp_path):
-    keras.utils.set_random_seed(0)
-    blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
-    spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
-    wide = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
-    model = TextToText([wide], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+    model = wide_model()
     ids = LETTERS(tf.constant(["dcba bcd"]))[0].numpy().tolist()
     least = {}
     for kind in ("int8", "int8_tensor"):
@@ -201,11 +206,7 @@ def test_a_file_for_older_runtimes_answers_in_one(tmp_path):
 
 
 def test_quantized_files_are_smaller_and_still_answer(tmp_path):
-    keras.utils.set_random_seed(0)
-    blocks = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 256}
-    spec = from_dict(ModelSpec, {"width": 128, "encoder": blocks, "decoder": blocks})
-    wide = louder(build_model(spec, TEXT, LETTERS.size, LETTERS.size))
-    model = TextToText([wide], LETTERS, LETTERS, SearchSpec(beam=2, max_length=12))
+    model = wide_model()
     expected = Generator(model, 1, 1).generate(TEXTS[:2])
     sizes = {}
     for kind in ("float32", "float16", "int8"):

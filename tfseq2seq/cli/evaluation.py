@@ -15,6 +15,7 @@ from tfseq2seq.cli.inputs import InputStream, Request, open_inputs
 from tfseq2seq.cli.options import (
     COUNT,
     POSITIVE,
+    normalize_option,
     reference_option,
     run_options,
     separator_option,
@@ -25,21 +26,10 @@ from tfseq2seq.cli.options import (
 from tfseq2seq.cli.runs import open_predictor, open_runs
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import METRICS
-from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
 from tfseq2seq.progress import progress_bar
 
 if TYPE_CHECKING:
     from tfseq2seq.run import Run
-
-
-normalize_option = click.option(
-    "--normalize",
-    type=click.Choice(list(NORMALIZATIONS)),
-    default="none",
-    show_default=True,
-    help="Normalize outputs and references before scoring: forms of Unicode, or basic, as in scores of Whisper: NFKC, "
-    "lower case, without punctuation, symbols and text in brackets.",
-)
 
 
 @click.command()
@@ -109,8 +99,12 @@ def evaluate(
     for name, value in (("--source", source), ("--reference", references), ("--hypotheses", hypotheses)):
         if manifest and value:
             raise UserError(f"{name}: cannot be combined with --manifest, which contains inputs and references")
-    settings: dict[str, Any] = {"bootstrap": bootstrap, "tokenize": tokenize, "lowercase": lowercase}
-    settings["normalize"] = normalize
+    settings: dict[str, Any] = {
+        "bootstrap": bootstrap,
+        "tokenize": tokenize,
+        "lowercase": lowercase,
+        "normalize": normalize,
+    }
     answers: Any = [] if manifest else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if hypotheses:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 COUNT = click.IntRange(min=0)
@@ -38,6 +40,14 @@ separator_option = click.option(
 )
 tokenize_option = click.option(
     "--tokenize", default="13a", show_default=True, help="Tokenizer of sacreBLEU, for example 13a or zh."
+)
+normalize_option = click.option(
+    "--normalize",
+    type=click.Choice(list(NORMALIZATIONS)),
+    default="none",
+    show_default=True,
+    help="Normalize outputs and references before scoring: forms of Unicode, or basic, as in scores of Whisper: NFKC, "
+    "lower case, without punctuation, symbols and text in brackets.",
 )
 seed_option = click.option(
     "--seed", type=COUNT, default=1, show_default=True, help="Seed of the random numbers; equal seeds give equal data."

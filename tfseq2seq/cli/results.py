@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import copy_into, destination, explained, keep_mode, names_folder, open_into, open_locked, sweep
+from tfseq2seq.files import destination, explained, names_folder, open_into, open_locked, put_in_place, sweep
 
 PARTIAL = ".partial"
 
@@ -130,22 +130,9 @@ def _journal(final: Path, output: str, resume: bool) -> Iterator[Journal]:
             yield journal
             begun = True
             with explained(Path(output)):
-                _name(partial, final)
+                put_in_place(partial, final)
         except BaseException:
             # What was only copied from the output file is still there.
             if not begun and not (journal and journal.grown):
                 partial.unlink(missing_ok=True)
             raise
-
-
-def _name(partial: Path, final: Path) -> None:
-    """Gives a complete file its name."""
-    keep_mode(final, partial)
-    try:
-        os.replace(partial, final)
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-        # A file that a container has mounted alone cannot be replaced.
-        copy_into(partial, final)
-        partial.unlink()

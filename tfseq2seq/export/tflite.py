@@ -205,9 +205,11 @@ def _min_runtime(content: bytes) -> str:
     """The least version of the runtime that has all operations of a file, as the converter writes it there."""
     from tensorflow.lite.python import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    (entry,) = [entry for entry in model.metadata if entry.name == b"min_runtime_version"]
-    return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode("ascii")
+    # Read in place: the objects of a whole file take as long to make as the file takes to write.
+    model = schema.Model.GetRootAsModel(content, 0)
+    entries = map(model.Metadata, range(model.MetadataLength()))
+    (buffer,) = [model.Buffers(entry.Buffer()) for entry in entries if entry.Name() == b"min_runtime_version"]
+    return bytes(buffer.DataAsNumpy()).rstrip(b"\0").decode("ascii")
 
 
 def _with_config(content: bytes, config: dict[str, Any]) -> bytes:

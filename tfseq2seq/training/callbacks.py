@@ -44,7 +44,6 @@ class Position(keras.callbacks.Callback):
     def __init__(self, run: Run, step: int):
         super().__init__()
         self.spec, self.model_spec, self.step = run.recipe.training, run.recipe.model, step
-        self.batches = step * self.spec.optimizer.accumulate
         self.began = time.monotonic()
         self.finished = step >= self.spec.steps
         self.values: dict[str, Any] = {}
@@ -56,8 +55,8 @@ class Position(keras.callbacks.Callback):
             self.model.guidance.share.assign(guidance_share(self.model_spec.guided_attention, self.step))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.batches += 1
-        if self.batches % self.spec.optimizer.accumulate:
+        # Each epoch begins with the first batch of a step.
+        if (batch + 1) % self.spec.optimizer.accumulate:
             return
         self.step += 1
         out_of_time = self.spec.minutes and time.monotonic() - self.began > self.spec.minutes * 60

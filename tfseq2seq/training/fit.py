@@ -71,10 +71,11 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
-        if features is not None and (report := unreachable_report(features.vocabulary, features.spec)):
+        if features is None:
+            continue
+        if report := unreachable_report(features.vocabulary, features.spec):
             log(f"{side}: {report}")
-        if features is not None:
-            _tell_of_normalization(side, features.spec, corpora, log)
+        _tell_of_normalization(side, features.spec, corpora, log)
 
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)

@@ -43,7 +43,7 @@ class Pruning(keras.callbacks.Callback):
 
     def __init__(self, spec: PruningSpec, step: int, accumulate: int = 1):
         super().__init__()
-        self.spec, self.step, self.accumulate, self.batches = spec, step, accumulate, 0
+        self.spec, self.step, self.accumulate = spec, step, accumulate
 
     def on_train_begin(self, logs: Any = None) -> None:
         for weight in matrices(self.model):
@@ -52,8 +52,7 @@ class Pruning(keras.callbacks.Callback):
                 weight.constraint.kept.assign(weight.numpy() != 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.batches += 1
-        if self.batches % self.accumulate:
+        if (batch + 1) % self.accumulate:
             return
         self.step += 1
         if self.step == _pruned_last(self.spec, self.step):
