@@ -9,6 +9,7 @@ from families import ALIGNED, DECODERS, ENCODERS, RATE, source_spec
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import EOS, ModelSpec, TrainingSpec
+from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.schedules import sampling_share
 
@@ -51,6 +52,7 @@ def fitted(model, objective, batch):
     """Trains on one batch until each label is the likeliest one given the true past, which is the same as right when
     the model decodes by itself; tells whether that came about."""
     inputs, labels, weights = keras.tree.map_structure(np.asarray, objective.example(batch))
+    weights = weights / weights.sum()
     model.compile(keras.optimizers.Adam(0.01), jit_compile=False, **objective.compile_options())
     data = tf.data.Dataset.from_tensors((inputs, labels, weights)).repeat()
     for _ in range(UPDATES // 50):
@@ -99,7 +101,7 @@ def test_a_model_of_recordings_learns_a_small_set(decoder):
     samples = np.stack(tones) * (np.arange(1400) < lengths[:, np.newaxis])
     target = np.array([[4, 5, 6, 3], [7, 3, 0, 0], [8, 8, 3, 0]], "int32")
     batch = {"source": samples.astype("float32"), "source_length": lengths, "target": target}
-    example = tf.data.Dataset.from_tensors(objective.example(batch))
+    example = globally_weighted(tf.data.Dataset.from_tensors(objective.example(batch)))
     model.compile(keras.optimizers.Adam(0.02, clipnorm=1.0), jit_compile=False, **objective.compile_options())
     before = model.evaluate(example, verbose=0, return_dict=True)["loss"]
     model.fit(example.repeat(), steps_per_epoch=90, verbose=0)

@@ -14,6 +14,7 @@ from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora
 from tfseq2seq.spec import SearchSpec
+from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.objectives import Objective
 
 Log = Callable[[str], None]
@@ -44,37 +45,9 @@ def build_batches(
     (train, count), (validation, _) = parts
     batch = source.batch(spec)
     shuffled = shuffled_epochs(train, count, spec, run.recipe.seed)
-    batches = accumulated(batch(shuffled).map(objective.example), run.recipe.training.optimizer.accumulate)
-    return batches.prefetch(source.prefetch), _sized(batch(validation).map(objective.example).cache())
-
-
-def accumulated(examples: tf.data.Dataset, count: int) -> tf.data.Dataset:
-    """Scales sample weights so that the mean of the gradients of `count` batches is that of the joined batch.
-
-    The loss of a batch is a mean over its tokens. In the joined batch each token has the same weight, so a batch with n
-    of the N tokens of a group is scaled by `count` n / N.
-
-    Args:
-        examples: inputs, labels and sample weights; the sum of the weights of a batch is its number of tokens.
-        count: the number of batches in a group.
-    """
-    if count == 1:
-        return examples
-
-    def scaled(inputs: Any, labels: Any, weights: Any) -> tf.data.Dataset:
-        group = tf.data.Dataset.zip((inputs, labels, weights))
-        tokens = group.map(lambda inputs, labels, weights: tf.nest.map_structure(tf.reduce_sum, weights))
-        zeros = tf.nest.map_structure(lambda _: 0.0, examples.element_spec[2])
-        totals = tokens.reduce(zeros, lambda total, own: tf.nest.map_structure(tf.add, total, own))
-
-        def share(weights: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-            return weights * (count * tf.reduce_sum(weights) / tf.maximum(total, 1.0))
-
-        return group.map(
-            lambda inputs, labels, weights: (inputs, labels, tf.nest.map_structure(share, weights, totals))
-        )
-
-    return examples.window(count).flat_map(scaled)
+    batches = globally_weighted(batch(shuffled).map(objective.example), run.recipe.training.optimizer.accumulate)
+    validation = globally_weighted(batch(validation).map(objective.example))
+    return batches.prefetch(source.prefetch), _sized(validation.cache())
 
 
 def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], float]:
