@@ -176,18 +176,26 @@ def from_dict(kind: type[S], values: Mapping[str, Any], path: str = "") -> S:
     if not isinstance(values, Mapping):
         raise UserError(f"{path or 'recipe'}: expected keys and values, got {_brief(values)}")
     hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = list(fields)
     arguments = {}
     for key, value in values.items():
         dotted = _join(path, str(key))
         if key not in known:
             shown = _cut(dotted if dotted.isprintable() else repr(dotted))
             raise UserError(f"{shown}: unknown key{_nearest(str(key), known)}")
+        refused = fields[key].metadata.get("refused", {})
+        if isinstance(value, str) and value in refused:
+            raise UserError(f"{dotted}: {value} is not possible: {refused[value]}; {_choices(hints[key])}")
         arguments[key] = _convert(hints[key], value, dotted)
     try:
         return kind(**arguments)
     except SpecError as error:
         raise UserError(f"{_join(path, error.key)}: {error.reason}") from None
+
+
+def _choices(hint: Any) -> str:
+    return f"choose one of {', '.join(map(str, typing.get_args(hint)))}"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -186,7 +186,9 @@ class Run:
 
     def save_resume(self, model: keras.Model, progress: Mapping[str, Any]) -> None:
         """Writes the state of the training, from which `load_resume` continues exactly."""
-        arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in _state(model).items()}
+        arrays: dict[str, Any] = {
+            name: keras.ops.convert_to_numpy(variable) for name, variable in training_state(model).items()
+        }
         with written_aside(self.checkpoints / "resume.npz") as aside:
             np.savez(aside, progress=json.dumps(progress), **arrays)
 
@@ -201,7 +203,7 @@ class Run:
             # The training begins anew. The next line must not join one that was cut.
             self._restore_metrics(math.inf)
             return {}
-        state = _state(model)
+        state = training_state(model)
         try:
             open_file(path).close()
             with np.load(path) as saved:
@@ -344,7 +346,7 @@ def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
     return features if same else features.with_begin(recipe.target.begin)
 
 
-def _state(model: keras.Model) -> dict[str, Any]:
+def training_state(model: keras.Model) -> dict[str, Any]:
     """Returns all variables that training changes, with random states. Their names are the same in each process."""
     named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}

@@ -19,6 +19,7 @@ from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
 from tfseq2seq.cli.language import ngram, shortlist
+from tfseq2seq.cli.launching import launch
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
@@ -34,6 +35,7 @@ def commands() -> None:
 
 for _command in [
     train,
+    launch,
     average,
     recipe,
     generate,

@@ -93,6 +93,21 @@ class TrainingSpec(Spec):
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
     jit: bool = setting(False, "compile the training step with XLA")
+    strategy: Literal["one", "mirrored", "workers"] = setting(
+        "one",
+        "distribution: one device, all devices of this machine, or several processes as TF_CONFIG describes them",
+        refused={
+            "parameter_server": "Keras 3 does not support it (keras-team/keras#18624)",
+            "dtensor": "Keras 3 does not support it on TensorFlow (keras-team/keras#18624)",
+        },
+    )
+    devices: int = setting(
+        0, "number of devices for mirrored: GPUs, or logical CPU devices where there is no GPU (0: all GPUs)", low=0
+    )
+    cluster: Literal["auto", "tf_config", "slurm", "kubernetes"] = setting(
+        "auto", "what describes the workers; auto is the variable TF_CONFIG, or Slurm if it is not set"
+    )
+    communication: Literal["auto", "ring", "nccl"] = setting("auto", "collective operations between workers")
     monitor: str = setting(
         "loss", "score that selects the best checkpoint: loss, or a metric of generated text such as bleu or wer"
     )
@@ -121,5 +136,10 @@ class TrainingSpec(Spec):
                 "schedule.name",
                 "must not be plateau with pruning, as pruning makes the score worse at first, got plateau",
             )
+        if self.devices and self.strategy != "mirrored":
+            raise SpecError("devices", f"must be 0 unless strategy is mirrored, got {self.devices}")
+        for name in ("cluster", "communication"):
+            if getattr(self, name) != "auto" and self.strategy != "workers":
+                raise SpecError(name, f"must be auto unless strategy is workers, got {getattr(self, name)}")
         if self.average > self.keep:
             raise SpecError("average", f"must be at most keep ({self.keep}), got {self.average}")

@@ -14,6 +14,7 @@ from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora
 from tfseq2seq.spec import SearchSpec
+from tfseq2seq.training.distribution import Distribution
 from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.objectives import Objective
 
@@ -50,10 +51,10 @@ def build_batches(
     return batches.prefetch(source.prefetch), _sized(validation.cache())
 
 
-def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], float]:
+def generated_score(corpora: Corpora, run: Run, model: Any, distribution: Distribution) -> Callable[[], float]:
     """Returns a function that generates text for the validation sources and computes the monitored metric.
 
-    The text is generated with greedy search.
+    The text is generated with greedy search. Each process generates its share.
     """
     spec, search = run.recipe.training, run.recipe.search
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
@@ -62,7 +63,8 @@ def generated_score(corpora: Corpora, run: Run, model: Any) -> Callable[[], floa
     generator = Generator(Predictor([model], run.source, run.target, greedy))
 
     def score() -> float:
-        outputs = [output.texts[0] for output in generator.generate(sources)]
+        own = [output.texts[0] for output in generator.generate(distribution.share(sources))]
+        outputs = distribution.join(own)
         return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
 
     return score

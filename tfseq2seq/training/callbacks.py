@@ -158,11 +158,12 @@ class Progress(keras.callbacks.Callback):
     Args:
         run: the run.
         position: the callback that counts training steps.
+        replicas: the number of devices.
     """
 
-    def __init__(self, run: Run, position: Position):
+    def __init__(self, run: Run, position: Position, replicas: int = 1):
         super().__init__()
-        self.run, self.position = run, position
+        self.run, self.position, self.replicas = run, position, replicas
         self.console = rich.console.Console(stderr=True)
         self.bar: rich.progress.Progress | None = None
         self.began = self.epoch_began = 0.0
@@ -180,17 +181,19 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch_began = time.monotonic()
-        self.training_seconds = self.training_tokens = 0.0
+        self.training_seconds = 0.0
 
     def on_test_begin(self, logs: Any = None) -> None:
-        # Tokens per second are those of training only. Evaluation resets the token count, so both are saved here.
-        self.training_seconds, self.training_tokens = time.monotonic() - self.epoch_began, self._tokens()
+        # Tokens per second are those of training only.
+        self.training_seconds = time.monotonic() - self.epoch_began
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._tell_how_long()
         if self.bar is None or batch % 10:
             return
-        rate = self._tokens() / max(time.monotonic() - self.epoch_began, 1e-9)
+        # During an epoch the logs are those of one replica.
+        tokens = _tokens(logs) * self.replicas
+        rate = tokens / max(time.monotonic() - self.epoch_began, 1e-9)
         state = f"loss {float((logs or {}).get('loss', math.nan)):.3f}  {rate:,.0f} tok/s"
         self.bar.update(self.task, completed=self.position.step, state=state)
 
@@ -218,13 +221,14 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # A `TokenCount` is not logged, because it only serves to compute tokens per second.
+        # A number of tokens is not logged, because it only serves to compute tokens per second.
+        tokens = _tokens(logs)
         logs = {name: value for name, value in (logs or {}).items() if not name.endswith("tokens")}
         values: dict[str, Any] = {
             "step": self.position.step,
             "seconds": round(time.monotonic() - self.began, 1),
-            "tokens_per_second": round(self.training_tokens / max(self.training_seconds, 1e-9), 1),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "tokens_per_second": round(tokens / max(self.training_seconds, 1e-9), 1),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             **{name: float(value) for name, value in logs.items()},
         }
         if "val_nll" in values:
@@ -237,14 +241,15 @@ class Progress(keras.callbacks.Callback):
         parts += [f"{values['tokens_per_second']:,.0f} tok/s", f"{values['seconds']:,.0f} s"]
         self.console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
-    def _tokens(self) -> float:
-        """Returns the number of real target tokens since the last evaluation, from the token metrics."""
-        compiled = next(metric for metric in self.model.metrics if metric.name == "compile_metrics")
-        return float(next(metric for metric in compiled.metrics if metric.name in ("nll", "tokens")).count)
-
     def on_train_end(self, logs: Any = None) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def _tokens(logs: Mapping[str, Any] | None) -> float:
+    """Returns the number of real target tokens that the model was trained on since the last evaluation."""
+    found = (value for name, value in (logs or {}).items() if name in ("tokens", "attention_tokens"))
+    return float(next(found, math.nan))
 
 
 def _duration(seconds: float) -> str:

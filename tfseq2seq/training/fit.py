@@ -26,10 +26,15 @@ from tfseq2seq.spec import Recipe, TextSpec
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import build_distillation_loss
+from tfseq2seq.training.distribution import Distribution, explained_failures, open_distribution
+from tfseq2seq.training.keras_distribution import distributed_fit, sum_gradients_first
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.start import load_vectors
+from tfseq2seq.training.workers import ObservedRun, StopTogether, load_shared_state
+
+_RESUME = "start all workers again with --resume"
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
@@ -52,22 +57,37 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
+    distribution = open_distribution(recipe.training)
     with contextlib.ExitStack() as lock:
-        return _train(recipe, folder, resume, log, lock)
+        return _train(recipe, folder, resume, log if distribution.chief else _say_nothing, lock, distribution)
 
 
-def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: contextlib.ExitStack) -> Run:
+def _say_nothing(text: str) -> None:
+    """The log of a worker that is not the chief: the chief logs the same."""
+
+
+def _train(
+    recipe: Recipe,
+    folder: str | Path,
+    resume: bool,
+    log: Any,
+    lock: contextlib.ExitStack,
+    distribution: Distribution,
+) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
     run = None
     if resume:
         run = _resumed(recipe, folder)
-        lock.enter_context(training_lock(folder))
-        run.sweep()
+        if distribution.chief:
+            lock.enter_context(training_lock(folder))
+            run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         run = Run(folder, recipe, *learn_features(recipe, corpora))
+    if not distribution.chief:
+        run = ObservedRun(run)
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
@@ -77,13 +97,18 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
             log(f"{side}: {report}")
         _tell_of_normalization(side, features.spec, corpora, log)
 
-    model = run.build_model()
-    objective = build_objective(recipe.model, recipe.training)
-    batches, validation = build_batches(corpora, run, model, objective, log)
-    compile_model(model, recipe)
-    if recipe.training.distillation.teacher:
-        model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
-    progress = run.load_resume(model) if resume else {}
+    if recipe.training.strategy != "one":
+        log(f"training on {distribution.replicas} devices ({recipe.training.strategy})")
+    with distribution.scope():
+        model = run.build_model()
+        objective = build_objective(recipe.model, recipe.training)
+        batches, validation = build_batches(corpora, run, model, objective, log)
+        compile_model(model, recipe)
+        if recipe.training.distillation.teacher:
+            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
+    if distribution.strategy is not None:
+        sum_gradients_first(model.optimizer)
+    progress = load_shared_state(model, run, distribution) if resume else {}
     if progress and recipe.training.pruning.sparsity:
         check_resumed(model, recipe.training.pruning, progress["step"])
     if progress and recipe.training.schedule.name == "constant":
@@ -93,13 +118,13 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         load_vectors(model, run, log)
         run.source.prepare(model, batches, log)
     log(f"model: {count_parameters(model):,} parameters")
-    if not resume:
+    if not resume and distribution.chief:
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
         Path(folder).mkdir(parents=True, exist_ok=True)
         lock.enter_context(training_lock(folder))
         run.sweep()
         Run.create(folder, recipe, run.source, run.target)
-    score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
+    score = generated_score(corpora, run, model, distribution) if recipe.training.monitor != "loss" else None
     fit(
         model,
         run,
@@ -107,8 +132,10 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         validation,
         progress,
         score,
+        distribution,
     )
-    finish(model, run, log)
+    if distribution.chief:
+        finish(model, run, log)
     return run
 
 
@@ -151,6 +178,7 @@ def fit(
     validation: tf.data.Dataset,
     progress: Mapping[str, Any],
     score: Callable[[], float] | None = None,
+    distribution: Distribution | None = None,
 ) -> None:
     """Calls `model.fit` with evaluations, checkpoints and limits.
 
@@ -161,7 +189,9 @@ def fit(
         validation: the validation batches.
         progress: the progress of a run that is resumed, or an empty mapping.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
+        distribution: the devices. None for a single one.
     """
+    distribution = distribution or Distribution()
     spec, step = run.recipe.training, progress.get("step", 0)
     position = Position(run, step)
     if position.finished:
@@ -174,7 +204,9 @@ def fit(
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
     # The checkpoint has the values that the progress composes.
-    callbacks += [Progress(run, position), Checkpoints(run, position, progress)]
+    if distribution.chief:
+        callbacks.append(Progress(run, position, distribution.replicas))
+    callbacks.append(Checkpoints(run, position, progress))
     if spec.schedule.name == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -186,15 +218,27 @@ def fit(
                 min_delta=0.0,
             )
         )
-    if spec.tensorboard:
+    if spec.tensorboard and distribution.chief:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    with _explain_xla_errors(spec.jit), _explain_full_disk(run):
+    if distribution.workers > 1:
+        callbacks.append(StopTogether(position, distribution))
+    with contextlib.ExitStack() as stack:
+        for context in (
+            _explain_xla_errors(spec.jit),
+            _explain_full_disk(run),
+            explained_failures(distribution, _RESUME),
+        ):
+            stack.enter_context(context)
+        if distribution.strategy is not None:
+            (batch,) = distribution.local_rows(validation).take(1)
+            stack.enter_context(distributed_fit(model, batch))
         model.fit(
-            batches,
+            distribution.distribute(batches),
             steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
             epochs=-(-spec.steps // spec.evaluate_every),
             initial_epoch=step // spec.evaluate_every,
-            validation_data=validation,
+            validation_data=distribution.distribute(validation),
+            validation_steps=int(validation.cardinality()),
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
