@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -74,24 +75,33 @@ class _Workers:
             reader.start()
 
     def wait(self) -> int:
-        """Waits until all processes have ended. Returns the exit code of the first that failed, or 0."""
-        failed, since = 0, None
-        while any(process.poll() is None for process in self.processes):
-            codes = [process.returncode for process in self.processes]
-            bad = next((index for index, code in enumerate(codes) if code), None)
-            if bad is not None and not failed and not self.stopping:
-                failed = codes[bad]
-                tell(f"worker {bad} ended with exit code {failed}; the others are stopped")
+        """Waits until all processes have ended. Returns the exit code of the one that failed first, or 0."""
+        failed, deadline = None, None
+        while running := [process for process in self.processes if process.poll() is None]:
+            if failed is None and (failed := self._failed()) is not None:
                 self._signal(signal.SIGTERM)
-            if failed or self.stopping:
-                since = since or time.monotonic()
-                if time.monotonic() - since > _SECONDS_TO_STOP:
+            if failed is not None or self.stopping:
+                deadline = deadline or time.monotonic() + _SECONDS_TO_STOP
+                if time.monotonic() > deadline:
                     self._signal(signal.SIGKILL)
-            time.sleep(0.2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running[0].wait(0.2)
         for reader in self.readers:
             reader.join(5)
-        codes = [process.returncode for process in self.processes]
-        return _exit_code(failed or next((code for code in codes if code), 0))
+        failed = self._failed() if failed is None else failed
+        if failed is None:
+            return 0
+        code = self.processes[failed].returncode
+        if not self.stopping:
+            reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            tell(f"worker {failed} ended first, with {reason}; the others were stopped")
+        # As a shell gives it.
+        return code if code >= 0 else 128 - code
+
+    def _failed(self) -> int | None:
+        """Returns the index of a process that failed. One that was killed comes first: it made the others fail."""
+        codes = {index: code for index, process in enumerate(self.processes) if (code := process.poll())}
+        return min(codes, key=lambda index: (codes[index] > 0, index), default=None)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = signal.Signals(number).name
@@ -101,11 +111,6 @@ class _Workers:
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(number)
-
-
-def _exit_code(code: int) -> int:
-    """Returns the exit code of a process as a shell gives it."""
-    return code if code >= 0 else 128 - code
 
 
 def _forward(lines: IO[str] | None, index: int) -> None:

@@ -198,7 +198,10 @@ def cluster_resolver(name: str) -> tf.distribute.cluster_resolver.ClusterResolve
         _check_tf_config(os.environ.get("TF_CONFIG"))
         return resolvers.TFConfigClusterResolver()
     try:
-        return resolvers.SlurmClusterResolver() if name == "slurm" else resolvers.KubernetesClusterResolver()
+        if name == "kubernetes":
+            return resolvers.KubernetesClusterResolver()
+        # Without a number it asks nvidia-smi, which machines without GPUs lack.
+        return resolvers.SlurmClusterResolver(gpus_per_node=len(tf.config.list_physical_devices("GPU")))
     except (RuntimeError, ImportError, ValueError, KeyError) as error:
         raise UserError(f"training.cluster: {name} does not describe the workers: {error}") from None
 
@@ -247,5 +250,7 @@ def explained_failures(distribution: Distribution, resume: str) -> Iterator[None
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if distribution.workers == 1:
             raise
-        reason = str(error.message).splitlines()[0][:200]
+        # The first line can be the place in the graph alone.
+        lines = [line.strip() for line in str(error.message).splitlines()]
+        reason = next((line for line in lines if "aborted by" in line or "Socket" in line), lines[0])[-200:]
         raise UserError(f"worker {distribution.rank}: another worker has stopped ({reason}); {resume}") from None
