@@ -25,6 +25,9 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.spec import TrainingSpec
 from tfseq2seq.training.global_batch import replica_rows
 
+# More than Slurm starts on a node.
+_MOST_TASKS = 4096
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -200,8 +203,10 @@ def cluster_resolver(name: str) -> tf.distribute.cluster_resolver.ClusterResolve
     try:
         if name == "kubernetes":
             return resolvers.KubernetesClusterResolver()
-        # Without a number it asks nvidia-smi, which machines without GPUs lack.
-        return resolvers.SlurmClusterResolver(gpus_per_node=len(tf.config.list_physical_devices("GPU")))
+        if tf.config.list_physical_devices("GPU"):
+            return resolvers.SlurmClusterResolver()
+        # It knows no machines without GPUs: they count as having one for each task, which is not used.
+        return resolvers.SlurmClusterResolver(gpus_per_node=_MOST_TASKS, gpus_per_task=1, auto_set_gpu=False)
     except (RuntimeError, ImportError, ValueError, KeyError) as error:
         raise UserError(f"training.cluster: {name} does not describe the workers: {error}") from None
 
