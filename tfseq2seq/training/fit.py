@@ -218,11 +218,10 @@ def fit(
         build_metrics(model, dataset)
     progress = Progress(run, position, resumed.training.get("progress"))
     states, callbacks = _callbacks(run, position, progress, batches, resumed, signals, score)
-    listed = keras.callbacks.CallbackList(callbacks, add_history=True, model=model)
-    if evaluates:
-        epoch = -(-step // spec.evaluate_every) - 1
-        listed.append(InterruptedEvaluation(listed, batches.validation, epoch, position))
-        listed.set_model(model)
+    again = InterruptedEvaluation(batches.validation, -(-step // spec.evaluate_every) - 1, position)
+    # Keras would put its history behind the last callback.
+    everything = [keras.callbacks.History(), *callbacks, *([again] if evaluates else [])]
+    listed = again.callbacks = keras.callbacks.CallbackList(everything, model=model)
     try:
         with signals, _explain_xla_errors(spec.jit), _explain_full_disk(run):
             model.fit(

@@ -161,17 +161,19 @@ class InterruptedEvaluation(keras.callbacks.Callback):
     The callback must be the last one.
 
     Args:
-        callbacks: all callbacks of the training.
         validation: the validation batches.
         epoch: the epoch that ends with this evaluation.
         position: tells whether the training has ended with this evaluation.
+
+    Attributes:
+        callbacks: all callbacks of the training, this one included.
     """
 
-    def __init__(
-        self, callbacks: keras.callbacks.CallbackList, validation: tf.data.Dataset, epoch: int, position: Counting
-    ):
+    callbacks: keras.callbacks.CallbackList
+
+    def __init__(self, validation: tf.data.Dataset, epoch: int, position: Counting):
         super().__init__()
-        self.callbacks, self.validation, self.epoch, self.position = callbacks, validation, epoch, position
+        self.validation, self.epoch, self.position = validation, epoch, position
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.callbacks.on_epoch_begin(self.epoch)
