@@ -71,10 +71,12 @@ def explained(error: Diverged, run: Run, batches: TrainingBatches, drawn: int) -
     """
     path = run.folder / FAILED_BATCH
     try:
+        if not drawn:
+            raise UserError("none was drawn since the training was resumed")
         _save_last(error, path, batches, drawn, run.recipe.training.optimizer.accumulate)
         where = f"tfseq2seq data show {path} prints the last batch"
     except UserError as problem:
-        where = f"the last batch is lost ({problem})"
+        where = f"the last batch is not saved ({problem})"
     best = run.progress().get("best")
     kept = f"the last good checkpoint, of step {best:,}, is kept" if best else "there is no checkpoint yet"
     advice = (

@@ -77,11 +77,12 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
     run, ended_before = None, False
     automatic = recipe.training.resume == "auto" and (Path(folder) / "recipe.yaml").exists()
     if resume or automatic:
-        resume, run = True, _resumed(recipe, folder)
+        run = _resumed(recipe, folder)
         ended_before = _has_ended(run)
-        if automatic and ended_before:
+        if ended_before and not resume:
             log(f"{folder}: training has ended already, at step {run.progress()['step']:,}")
             return run
+        resume = True
         lock.enter_context(training_lock(folder))
         run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
@@ -89,15 +90,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         run = Run(folder, recipe, *learn_features(recipe, corpora))
-    sizes = f"source {run.source.size:,}, " if run.source.size else ""
-    log(f"vocabulary: {sizes}target {run.target.size:,}")
-    for side, features in (("source", run.source.features), ("target", run.target)):
-        if features is None:
-            continue
-        if report := unreachable_report(features.vocabulary, features.spec):
-            log(f"{side}: {report}")
-        _tell_of_normalization(side, features.spec, corpora, log)
-
+    _tell_of_vocabularies(run, corpora, log)
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)
     batches = build_batches(corpora, run, model, objective, log)
@@ -152,6 +145,18 @@ def _has_ended(run: Run) -> bool:
 def _is_out_of_patience(run: Run, progress: Mapping[str, Any]) -> bool:
     patience = run.recipe.training.patience
     return bool(patience) and progress.get("ended") == "patience" and progress["without_progress"] >= patience
+
+
+def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
+    """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
+    sizes = f"source {run.source.size:,}, " if run.source.size else ""
+    log(f"vocabulary: {sizes}target {run.target.size:,}")
+    for side, features in (("source", run.source.features), ("target", run.target)):
+        if features is None:
+            continue
+        if report := unreachable_report(features.vocabulary, features.spec):
+            log(f"{side}: {report}")
+        _tell_of_normalization(side, features.spec, corpora, log)
 
 
 def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any) -> None:
@@ -246,6 +251,10 @@ def fit(
     except Diverged as error:
         listed.on_train_end()
         raise explained(error, run, batches, position.drawn) from None
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(f"{error}; {states.stays}; make room, and continue the run with --resume") from None
     finally:
         progress.on_train_end()
 
@@ -275,10 +284,7 @@ def _callbacks(
         parts["plateau"] = Plateau(run.recipe, resumed.training.get("plateau", {}))
         last.append(parts["plateau"])
 
-    def write(contents: dict[str, Any]) -> None:
-        states.write(contents)
-
-    checkpoints = Checkpoints(run, position, resumed.progress, write, signals.check)
+    checkpoints = Checkpoints(run, position, resumed.progress, lambda contents: states.write(contents), signals.check)
     states = States(run, position, batches, signals, resumed, checkpoints.progress, parts)
     callbacks += [states, *last, checkpoints]
     if spec.tensorboard:

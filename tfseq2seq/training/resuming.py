@@ -83,30 +83,27 @@ class States(keras.callbacks.Callback):
         self._interval = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (batch + 1) % self.spec.optimizer.accumulate or self.position.finished:
+        if (batch + 1) % self.spec.optimizer.accumulate:
             return
-        step = self.position.step
-        if step % self.spec.evaluate_every == 0:
-            return  # the evaluation follows, and writes the state
-        stopped = self.signals.stopped_by
-        if stopped or self._is_due(step):
-            self._try(self._contents(), metric_values(self.model))
+        evaluates = self.position.finished or self.position.step % self.spec.evaluate_every == 0
+        if self._is_due(evaluates):
+            self._try(self._contents(evaluates), metric_values(self.model))
         self.signals.check()
 
-    def _is_due(self, step: int) -> bool:
+    def _is_due(self, evaluates: bool) -> bool:
+        """Returns whether to write the state at this update, which an evaluation follows or not."""
         every, minutes = self.spec.checkpoint_every, self.spec.checkpoint_minutes
         return (
-            self.signals.asked
-            or bool(every and step % every == 0)
+            bool(self.signals.stopped_by)
+            or self.signals.asked
+            # An evaluation writes the state too, but may take long.
+            or bool(every and self.position.step % every == 0 and not evaluates)
             or bool(minutes and time.monotonic() - self._written > minutes * 60)
         )
 
     def on_test_begin(self, logs: Any = None) -> None:
         # The evaluation resets all metrics.
-        contents = self._contents()
-        contents["training"]["evaluates"] = True
-        self._evaluated = contents, metric_values(self.model)
-        self.signals.check()
+        self._evaluated = self._contents(evaluates=True), metric_values(self.model)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self.signals.check()
@@ -127,21 +124,31 @@ class States(keras.callbacks.Callback):
             Diverged: a weight is not finite.
         """
         self._evaluated = None
-        self._save({**self._contents(), **progress}, [])
+        self._save({**self._contents(evaluates=False), **progress}, [])
 
-    def _contents(self) -> dict[str, Any]:
-        """Returns the progress, and under "training" the values of the parts of the training."""
-        training = {name: part.state() for name, part in self.parts.items()}
-        training["data"] = self.batches.position(self.position.drawn)
+    def _contents(self, evaluates: bool) -> dict[str, Any]:
+        """Returns the progress, and under "training" the values of the parts of the training.
+
+        Args:
+            evaluates: whether a training that continues from this state begins with an evaluation.
+        """
+        training: dict[str, Any] = {name: part.state() for name, part in self.parts.items()}
+        training |= {"data": self.batches.position(self.position.drawn), "evaluates": evaluates}
         return {**self.progress(), "step": self.position.step, "training": training}
 
     def _try(self, contents: dict[str, Any], interval: list[np.ndarray]) -> None:
-        """Writes a state. If this fails, it is told, and the training goes on."""
+        """Writes a state. If the file cannot be written, it is told, and the training goes on."""
         try:
             self._save(contents, interval)
+        except Diverged:
+            raise
         except UserError as error:
-            stays = f"the state of step {self.saved:,} stays" if self.saved is not None else "there is no state yet"
-            _tell(f"warning: {error}; the state of step {contents['step']:,} is not saved, and {stays}")
+            _tell(f"warning: {error}; the state of step {contents['step']:,} is not saved, and {self.stays}")
+
+    @property
+    def stays(self) -> str:
+        """What is left if a state cannot be written, for messages."""
+        return f"the state of step {self.saved:,} stays" if self.saved is not None else "there is no state yet"
 
     def _save(self, contents: dict[str, Any], interval: list[np.ndarray]) -> None:
         # Also after a failure: the next try comes when the next state is due.
