@@ -27,7 +27,7 @@ from tfseq2seq.spec import PAD, NoSourceSpec, Recipe, SearchSpec
 from tfseq2seq.training import fit
 from tfseq2seq.training.callbacks import Checkpoints, Position, evaluation_weights
 from tfseq2seq.training.failures import Diverged
-from tfseq2seq.training.fit import _explain_xla_errors, compile_model, learn_features, train
+from tfseq2seq.training.fit import _explain_xla_errors, averaged_steps, compile_model, learn_features, train
 
 
 def changed(recipe, **training):
@@ -285,8 +285,13 @@ def test_a_longer_training_may_go_on(trained_run, small_recipe, tmp_path):
     assert longer.progress()["step"] == 15
 
 
-def test_averaging_is_the_mean_of_the_last_checkpoints(small_recipe, tmp_path):
-    run = train(changed(small_recipe, steps=9, evaluate_every=3, keep=3, average=2), tmp_path / "run")
+@pytest.mark.parametrize("of", [{}, {"average_of": "best", "keep_best": 2, "keep": 1}], ids=str)
+def test_averaging_is_the_mean_of_the_last_or_best_checkpoints(small_recipe, tmp_path, of):
+    run = train(
+        changed(small_recipe, **{"steps": 9, "evaluate_every": 3, "keep": 3, "average": 2, **of}), tmp_path / "run"
+    )
+    # It learns, so the last ones are the best ones.
+    assert {row["step"]: row["val_nll"] for row in run.metrics()}[3] > run.progress()["best_kept"][-1][1]
     model = run.build_model()
     parts = []
     for step in (6, 9):
@@ -369,6 +374,28 @@ def test_checkpoints_are_chosen_in_the_direction_of_their_metric(small_recipe, m
     assert run.saved["without_progress"] == (3 if lower else 2)
 
 
+def test_the_best_checkpoints_are_kept_beside_the_latest(small_recipe, tmp_path):
+    scores = {1: 50.0, 2: 30.0, 3: 30.0, 4: 70.0, 5: 40.0, 6: 60.0}
+    run = Run(tmp_path, changed(small_recipe, keep=1, keep_best=3), NoSource(NoSourceSpec()), None)
+    run.checkpoints.mkdir()
+    position, files, model = Position(run, 0), {}, keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    callback = Checkpoints(run, position, {}, lambda progress: None)
+    callback.set_model(model)
+    for step, score in scores.items():
+        position.step = step
+        callback.on_epoch_end(0, {"val_nll": score})
+        files[step] = {int(path.name[:8]) for path in run.checkpoints.glob("*.weights.h5")}
+        if step == 3:
+            # A resumed run continues with the same list.
+            callback = Checkpoints(run, position, run.progress(), lambda progress: None)
+            callback.set_model(model)
+    # Of equal scores, the first one is better.
+    assert run.progress()["best_kept"] == [[2, 30.0], [3, 30.0], [5, 40.0]] and run.progress()["best"] == 2
+    assert files == {1: {1}, 2: {1, 2}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}, 5: {2, 3, 5}, 6: {2, 3, 5, 6}}
+    assert averaged_steps(run.progress(), 2, "best") == [2, 3] and averaged_steps(run.progress(), 2, "latest") == [6]
+
+
 @pytest.mark.parametrize("monitor, best", [("ter", 2), ("rougeL", 1)])
 def test_the_final_weights_are_those_of_the_checkpoint_with_the_best_score(
     small_recipe, tmp_path, monkeypatch, monitor, best
@@ -412,9 +439,13 @@ def test_options_work_together(small_recipe, tmp_path):
     assert run.progress()["monitor"] == "val_exact_match"
 
 
-def test_evaluation_sees_averaged_weights_and_training_gets_its_own_back():
+@pytest.mark.parametrize("half", [False, True])
+def test_evaluation_sees_averaged_weights_and_training_gets_its_own_back(half):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
-    model.compile(keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5), "mae", jit_compile=False)
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    # As Keras does with the policy mixed_float16.
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0) if half else optimizer
+    model.compile(optimizer, "mae", jit_compile=False)
     for _ in range(4):  # `fit` would end by overwriting the weights with their average
         model.train_on_batch(np.ones((1, 1)), np.full((1, 1), 100.0))
     own = model.get_weights()[0].item()

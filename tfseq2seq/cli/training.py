@@ -59,11 +59,11 @@ def average(folder: str, last: int, best: int | None, output: str | None) -> Non
     path = Path(output) if output else run.folder / FINAL
     if not path.name.endswith(".weights.h5"):
         raise UserError(f"--output: must end in .weights.h5, got {path}")
-    option, count, of = ("--best", best, "best") if best else ("--last", last, "latest")
+    option, count, of, noun = ("--best", best, "best", "best ") if best else ("--last", last, "latest", "")
     steps = averaged_steps(run.progress(), count, of)
     if len(steps) < count:
         raise UserError(
-            f"{option}: must be at most {len(steps)}, the number of such checkpoints in {folder}, got {count}"
+            f"{option}: must be at most {len(steps)}, the number of {noun}checkpoints in {folder}, got {count}"
         )
     model = run.build_model()
     set_average(model, run, steps)
