@@ -427,6 +427,7 @@ RECURRENT = {"kind": "recurrent"}
             )
         ),
         ({"training": {"average": 6}}, "training.average", r"at most keep \(5\), got 6"),
+        ({"training": {"average": 2, "average_of": "best"}}, "training.average", r"at most keep_best \(1\), got 2"),
         ({"search": {"n_best": 5}}, "search.n_best", r"at most beam \(4\), got 5"),
         ({"search": {"min_length": 9, "max_length": 9}}, "search.min_length", r"max_length \(9\)"),
         ({"search": {"min_ratio": 2.0, "max_ratio": 1.5}}, "search.min_ratio", r"at most max_ratio \(1.5\)"),

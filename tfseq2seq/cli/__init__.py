@@ -14,7 +14,7 @@ import click
 from tfseq2seq import __version__
 from tfseq2seq.cli.datasets import data
 from tfseq2seq.cli.evaluation import compare, evaluate
-from tfseq2seq.cli.exit import USAGE_ERROR, Stopped, fail
+from tfseq2seq.cli.exit import INTERRUPTED, USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands.main(args=given, prog_name="tfseq2seq", standalone_mode=False)
     except UserError as error:
         fail(str(error), USAGE_ERROR)
+    except Stopped as stopped:
+        fail(stopped.format_message(), stopped.code)
     except click.ClickException as error:
         if error.format_message().startswith("Usage:"):
             # A group without a command shows its help.
@@ -75,6 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(error.exit_code)
         fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        fail("stopped", Stopped.exit_code)
+        fail("stopped", INTERRUPTED)
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}", USAGE_ERROR)

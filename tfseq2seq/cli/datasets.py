@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tfseq2seq.cli.exit import one_line
 from tfseq2seq.cli.options import ABOVE_ZERO, FROM_ZERO, POSITIVE, Decorator, seed_option, split_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.progress import tracked
@@ -14,7 +16,7 @@ from tfseq2seq.progress import tracked
 
 @click.group()
 def data() -> None:
-    """Generate or convert data."""
+    """Generate, convert or show data."""
 
 
 def _size_option(split: str, default: int, noun: str) -> Decorator:
@@ -137,3 +139,26 @@ def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds:
     from tfseq2seq.data.shards import write_shards
 
     write_shards(utterances, folder, rate, shard_seconds, log=lambda line: click.echo(line, err=True))
+
+
+@data.command("show")
+@click.argument("path", metavar="FILE")
+@click.option(
+    "--run",
+    "folder",
+    help="Folder of the run whose vocabularies have the tokens.  [default: the folder of FILE, if it is a run]",
+)
+def data_show(path: str, folder: str | None) -> None:
+    """Print the training batch in FILE as text.
+
+    A training whose loss is no longer finite saves its last batch as failed_batch.npz in the folder of the run.
+    """
+    beside = Path(path).absolute().parent
+    if folder is None and (beside / "recipe.yaml").exists():
+        folder = str(beside)
+    import_tensorflow()
+    from tfseq2seq.run import Run
+    from tfseq2seq.training.failures import show_batch
+
+    for line in show_batch(path, Run.open(folder) if folder else None):
+        click.echo(one_line(line))

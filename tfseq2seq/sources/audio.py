@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,16 @@ class AudioSource(Source, reads=AudioSpec):
     def values(self, examples: tf.data.Dataset) -> tuple[list[np.ndarray], list[str]]:
         chosen = list(examples.as_numpy_iterator())
         return [one["source"] for one in chosen], [one["target"].decode("utf-8") for one in chosen]
+
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        count = int(example["source_length"])
+        samples = example["source"][:count]
+        wrong = np.count_nonzero(~np.isfinite(samples))
+        largest = np.max(np.abs(samples), initial=0.0, where=np.isfinite(samples))
+        yield (
+            f"source: {count:,} samples, {count / self.spec.sample_rate:.3f} s, largest {largest:.3g}, "
+            f"{wrong:,} not finite"
+        )
 
     # ---- predictor --------------------------------------------------------------------------------------------------
 

@@ -170,6 +170,16 @@ class Source:
         """Raw examples as Python values for `pack`, and their target texts."""
         raise NotImplementedError
 
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        """Yields lines for people about the source of one example of a training batch.
+
+        Args:
+            example: arrays by the names of the model's inputs. "target" is not described.
+        """
+        for name, value in example.items():
+            if name != "target":
+                yield f"{name}: {value.dtype} {list(value.shape)}"
+
     # ---- a run's folder ---------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:

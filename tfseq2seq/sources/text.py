@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,10 @@ class TextSource(_Strings, reads=TextSpec):
         sides = ([line.decode() for chunk in chunks for line in chunk[side]] for side in ("source", "target"))
         sources, targets = sides
         return sources, targets
+
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        ids = example["source"][example["source"] != PAD]
+        yield f"source: {len(ids):,} tokens: {self.features.shown(ids)}"
 
     def save(self, folder: Path) -> None:
         save_vocabulary(self.features.vocabulary, folder / "source.txt")

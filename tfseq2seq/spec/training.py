@@ -86,6 +86,15 @@ class TrainingSpec(Spec):
     steps: int = setting(10000, "total number of training steps, each one update of the weights", low=1)
     minutes: float = setting(0.0, "maximum training time in minutes, with evaluations (0: no limit)", low=0)
     evaluate_every: int = setting(500, "number of training steps from one evaluation and checkpoint to the next", low=1)
+    checkpoint_every: int = setting(
+        0, "number of training steps after which the state is saved between evaluations (0: no such number)", low=0
+    )
+    checkpoint_minutes: float = setting(
+        10.0, "number of minutes after which the state is saved between evaluations (0: no such number)", low=0
+    )
+    resume: Literal["never", "auto"] = setting(
+        "never", "auto: the same command again continues the run in its folder, as with --resume, until it has ended"
+    )
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
     schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
     label_smoothing: float = setting(
@@ -117,9 +126,19 @@ class TrainingSpec(Spec):
     patience: int = setting(
         0, "number of evaluations without improvement after which training stops (0: no limit)", low=0
     )
+    loss_limit: float = setting(
+        1e5,
+        "largest training loss, as a mean since the last evaluation; above it, training stops (0: no limit). A loss "
+        "that is not finite always stops it",
+        low=0,
+    )
     keep: int = setting(5, "number of latest checkpoints to keep", low=1)
+    keep_best: int = setting(1, "number of checkpoints with the best scores to keep", low=1)
     average: int = setting(
-        1, "number of latest checkpoints to average into the final weights (1: use the best checkpoint)", low=1
+        1, "number of checkpoints to average into the final weights (1: use the best checkpoint)", low=1
+    )
+    average_of: Literal["latest", "best"] = setting(
+        "latest", "checkpoints to average: the latest ones, or those with the best scores"
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
     distillation: DistillationSpec = group(DistillationSpec, "distillation from a larger model", needs="vocabulary")
@@ -141,5 +160,6 @@ class TrainingSpec(Spec):
         for name in ("cluster", "communication"):
             if getattr(self, name) != "auto" and self.strategy != "workers":
                 raise SpecError(name, f"must be auto unless strategy is workers, got {getattr(self, name)}")
-        if self.average > self.keep:
-            raise SpecError("average", f"must be at most keep ({self.keep}), got {self.average}")
+        name, most = ("keep", self.keep) if self.average_of == "latest" else ("keep_best", self.keep_best)
+        if self.average > most:
+            raise SpecError("average", f"must be at most {name} ({most}), got {self.average}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -21,9 +21,35 @@ from tfseq2seq.training.objectives import Objective
 Log = Callable[[str], None]
 
 
-def build_batches(
-    corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log
-) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+class TrainingBatches:
+    """Endless training batches that can begin anywhere, and the batches of the validation corpus.
+
+    Args:
+        batches: endless training batches, which are the same each time that they are read.
+        accumulate: the number of batches of an update.
+        prefetch: the number of batches to prepare ahead.
+        validation: the validation batches.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, accumulate: int, prefetch: int, validation: tf.data.Dataset):
+        self._batches, self._accumulate, self._prefetch, self.validation = batches, accumulate, prefetch, validation
+        self._begun = 0
+
+    def dataset(self, position: Mapping[str, Any] | None = None) -> tf.data.Dataset:
+        """Returns endless training batches, scaled for updates of several batches.
+
+        Args:
+            position: a value of `position`, at the beginning of an update. None: from the first batch on.
+        """
+        self._begun = int(position["batches"]) if position else 0
+        return globally_weighted(self._batches.skip(self._begun), self._accumulate).prefetch(self._prefetch)
+
+    def position(self, count: int) -> dict[str, Any]:
+        """Returns the position after `count` batches of the dataset that was last opened, as values for JSON."""
+        return {"batches": self._begun + count}
+
+
+def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log) -> TrainingBatches:
     """Returns endless training batches, shuffled anew in each epoch, and the batches of the validation corpus.
 
     `training.optimizer.accumulate` training batches make an update.
@@ -45,16 +71,25 @@ def build_batches(
         parts.append((kept, report.kept))
     (train, count), (validation, _) = parts
     batch = source.batch(spec)
-    shuffled = shuffled_epochs(train, count, spec, run.recipe.seed)
-    batches = globally_weighted(batch(shuffled).map(objective.example), run.recipe.training.optimizer.accumulate)
-    validation = globally_weighted(batch(validation).map(objective.example))
-    return batches.prefetch(source.prefetch), _sized(validation.cache())
+    batches = batch(shuffled_epochs(train, count, spec, run.recipe.seed)).map(objective.example)
+    evaluated = _sized(globally_weighted(batch(validation).map(objective.example)).cache())
+    return TrainingBatches(batches, run.recipe.training.optimizer.accumulate, source.prefetch, evaluated)
 
 
-def generated_score(corpora: Corpora, run: Run, model: Any, distribution: Distribution) -> Callable[[], float]:
+def generated_score(
+    corpora: Corpora, run: Run, model: Any, check: Callable[[], None], distribution: Distribution
+) -> Callable[[], float]:
     """Returns a function that generates text for the validation sources and computes the monitored metric.
 
     The text is generated with greedy search. Each process generates its share.
+
+    Args:
+        corpora: the corpora of the recipe.
+        run: the run.
+        model: the model in training.
+        check: is called after each batch, and raises an exception if the training must stop. It is not called where
+            there are several processes, which have different numbers of batches.
+        distribution: the processes.
     """
     spec, search = run.recipe.training, run.recipe.search
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
@@ -63,8 +98,9 @@ def generated_score(corpora: Corpora, run: Run, model: Any, distribution: Distri
     generator = Generator(Predictor([model], run.source, run.target, greedy))
 
     def score() -> float:
-        own = [output.texts[0] for output in generator.generate(distribution.share(sources))]
-        outputs = distribution.join(own)
+        own = distribution.share(sources)
+        found = generator.generate(own, advance=lambda count: None if distribution.workers > 1 else check())
+        outputs = distribution.join([output.texts[0] for output in found])
         return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
 
     return score

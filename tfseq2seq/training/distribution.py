@@ -72,6 +72,14 @@ class Distribution:
         """Returns whether the flag is set in any process. All processes must call it."""
         return flag if self.workers == 1 else bool(self._total(np.array([flag], np.int64))[0])
 
+    def largest(self, values: Sequence[int]) -> list[int]:
+        """Returns the largest value of all processes at each index. All processes must call it."""
+        if self.workers == 1:
+            return [int(value) for value in values]
+        table = np.zeros((self.workers, len(values)), np.int64)
+        table[self.rank] = [int(value) for value in values]
+        return self._total(table.reshape(-1)).reshape(table.shape).max(axis=0).tolist()
+
     def gather(self, content: bytes) -> list[bytes]:
         """Returns the contents that all processes give, by rank. All processes must call it."""
         if self.workers == 1:

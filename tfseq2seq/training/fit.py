@@ -18,21 +18,34 @@ from tfseq2seq.features.normalization import changed_lines
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import full_disk
 from tfseq2seq.models.seq2seq import count_parameters
-from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target, training_lock
+from tfseq2seq.run import (
+    FINAL,
+    Resumed,
+    Run,
+    average_weights,
+    check_writable,
+    load_weights,
+    save_weights,
+    shared_target,
+    training_lock,
+)
 from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe, TextSpec
-from tfseq2seq.training.batches import build_batches, generated_score
-from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
+from tfseq2seq.training.batches import TrainingBatches, build_batches, generated_score
+from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Plateau, Position, Progress
 from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.distribution import Distribution, explained_failures, open_distribution
+from tfseq2seq.training.failures import Diverged, LossGuard, explained
 from tfseq2seq.training.keras_distribution import distributed_fit, sum_gradients_first
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
+from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
+from tfseq2seq.training.signals import Interrupted, Signals
 from tfseq2seq.training.start import load_vectors
-from tfseq2seq.training.workers import ObservedRun, StopTogether, load_shared_state
+from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
 
 _RESUME = "start all workers again with --resume"
 
@@ -43,8 +56,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     Args:
         recipe: the recipe; see `tfseq2seq recipe --schema`.
         folder: the folder of the run; see `tfseq2seq/run.py` for its files.
-        resume: whether to continue the run in `folder` from its last evaluation. The training settings of `recipe`
-            apply.
+        resume: whether to continue the run in `folder` from its last state. The training settings of `recipe` apply.
+            With `training.resume: auto` a run in `folder` is continued in any case, unless it has ended.
         log: a function that prints lines for the user.
 
     Returns:
@@ -52,8 +65,11 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
 
     Raises:
         UserError: the recipe or one of its files has an error. Most errors are found before training starts.
+        Diverged: the loss or a weight is not finite. The last good checkpoint gives the final weights.
+        Interrupted: SIGTERM or SIGINT has stopped the training, and its state is written.
     """
     check_monitor(recipe.training.monitor)
+    check_writable(folder)
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
@@ -75,9 +91,15 @@ def _train(
     distribution: Distribution,
 ) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
-    run = None
-    if resume:
+    run, ended_before = None, False
+    automatic = recipe.training.resume == "auto" and (Path(folder) / "recipe.yaml").exists()
+    if resume or automatic:
         run = _resumed(recipe, folder)
+        ended_before = distribution.any(distribution.chief and _has_ended(run))
+        if ended_before and not resume:
+            log(f"{folder}: training has ended already, at step {run.progress()['step']:,}")
+            return run
+        resume = True
         if distribution.chief:
             lock.enter_context(training_lock(folder))
             run.sweep()
@@ -88,6 +110,96 @@ def _train(
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     if not distribution.chief:
         run = ObservedRun(run)
+    _tell_of_vocabularies(run, corpora, log)
+    if recipe.training.strategy != "one":
+        log(f"training on {distribution.replicas} devices ({recipe.training.strategy})")
+    objective = build_objective(recipe.model, recipe.training)
+    with distribution.scope():
+        model = run.build_model()
+        batches = build_batches(corpora, run, model, objective, log)
+        compile_model(model, recipe)
+        if recipe.training.distillation.teacher:
+            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
+    if distribution.strategy is not None:
+        sum_gradients_first(model.optimizer)
+    resumed = load_shared_state(model, run, distribution, log) if resume else Resumed({}, {}, [])
+    progress = resumed.progress
+    if progress and recipe.training.pruning.sparsity:
+        check_resumed(model, recipe.training.pruning, progress["step"])
+    if progress and recipe.training.schedule.name == "constant":
+        # The saved state has the earlier learning rate, but the recipe can have a new one.
+        model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
+    if not progress:
+        load_vectors(model, run, log)
+        run.source.prepare(model, batches.dataset(), log)
+    log(f"model: {count_parameters(model):,} parameters")
+    if not resume and distribution.chief:
+        # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.enter_context(training_lock(folder))
+        run.sweep()
+        Run.create(folder, recipe, run.source, run.target)
+    if not distribution.chief:
+        return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, distribution)
+    if not ended_before and _is_out_of_patience(run, progress):
+        # The process was killed after its last evaluation, and before it wrote the final weights.
+        finish(model, run, log)
+        return run
+    signals = Signals()
+    score = _score(corpora, run, model, signals, distribution)
+    try:
+        fit(model, run, batches, resumed, signals, score, distribution)
+    except Diverged:
+        if run.progress().get("best"):
+            finish(model, run, log)
+        raise
+    finish(model, run, log)
+    return run
+
+
+def _train_beside_the_chief(
+    model: Any,
+    run: Run,
+    batches: TrainingBatches,
+    resumed: Resumed,
+    ended_before: bool,
+    corpora: Corpora,
+    distribution: Distribution,
+) -> Run:
+    """Takes part in the training of another process, which writes the run."""
+    if ended_before or not _is_out_of_patience(run, resumed.progress):
+        signals = Signals()
+        fit(model, run, batches, resumed, signals, _score(corpora, run, model, signals, distribution), distribution)
+    return run
+
+
+def _score(
+    corpora: Corpora, run: Run, model: Any, signals: Signals, distribution: Distribution
+) -> Callable[[], float] | None:
+    if run.recipe.training.monitor == "loss":
+        return None
+    return generated_score(corpora, run, model, signals.check, distribution)
+
+
+def _has_ended(run: Run) -> bool:
+    """Returns whether the training has ended by the settings of the recipe, and has written its final weights."""
+    try:
+        progress, spec = run.progress(), run.recipe.training
+    except UserError:
+        return False  # the state has the progress too, and writes the file again
+    if "final" not in progress or progress["final"] != progress["step"]:
+        return False
+    by_steps, by_minutes = progress["step"] >= spec.steps, progress.get("ended") == "minutes"
+    return by_steps or by_minutes or _is_out_of_patience(run, progress)
+
+
+def _is_out_of_patience(run: Run, progress: Mapping[str, Any]) -> bool:
+    patience = run.recipe.training.patience
+    return bool(patience) and progress.get("ended") == "patience" and progress["without_progress"] >= patience
+
+
+def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
+    """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
@@ -96,47 +208,6 @@ def _train(
         if report := unreachable_report(features.vocabulary, features.spec):
             log(f"{side}: {report}")
         _tell_of_normalization(side, features.spec, corpora, log)
-
-    if recipe.training.strategy != "one":
-        log(f"training on {distribution.replicas} devices ({recipe.training.strategy})")
-    with distribution.scope():
-        model = run.build_model()
-        objective = build_objective(recipe.model, recipe.training)
-        batches, validation = build_batches(corpora, run, model, objective, log)
-        compile_model(model, recipe)
-        if recipe.training.distillation.teacher:
-            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
-    if distribution.strategy is not None:
-        sum_gradients_first(model.optimizer)
-    progress = load_shared_state(model, run, distribution) if resume else {}
-    if progress and recipe.training.pruning.sparsity:
-        check_resumed(model, recipe.training.pruning, progress["step"])
-    if progress and recipe.training.schedule.name == "constant":
-        # The saved state has the earlier learning rate, but the recipe can have a new one.
-        model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
-    if not progress:
-        load_vectors(model, run, log)
-        run.source.prepare(model, batches, log)
-    log(f"model: {count_parameters(model):,} parameters")
-    if not resume and distribution.chief:
-        # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        lock.enter_context(training_lock(folder))
-        run.sweep()
-        Run.create(folder, recipe, run.source, run.target)
-    score = generated_score(corpora, run, model, distribution) if recipe.training.monitor != "loss" else None
-    fit(
-        model,
-        run,
-        batches.skip(progress.get("step", 0) * recipe.training.optimizer.accumulate),
-        validation,
-        progress,
-        score,
-        distribution,
-    )
-    if distribution.chief:
-        finish(model, run, log)
-    return run
 
 
 def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any) -> None:
@@ -174,9 +245,9 @@ def compile_model(model: Any, recipe: Recipe) -> None:
 def fit(
     model: Any,
     run: Run,
-    batches: tf.data.Dataset,
-    validation: tf.data.Dataset,
-    progress: Mapping[str, Any],
+    batches: TrainingBatches,
+    resumed: Resumed,
+    signals: Signals,
     score: Callable[[], float] | None = None,
     distribution: Distribution | None = None,
 ) -> None:
@@ -185,64 +256,116 @@ def fit(
     Args:
         model: the compiled model.
         run: the run, which the checkpoints belong to.
-        batches: endless training batches, starting at the next training step.
-        validation: the validation batches.
-        progress: the progress of a run that is resumed, or an empty mapping.
+        batches: the training and validation batches.
+        resumed: the state of a run that is resumed; empty for a new one.
+        signals: notes what stops the training.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
         distribution: the devices. None for a single one.
+
+    Raises:
+        Diverged: the loss or a weight is not finite, or the loss is too large.
+        Interrupted: a signal has stopped the training, and its state is written.
     """
     distribution = distribution or Distribution()
-    spec, step = run.recipe.training, progress.get("step", 0)
-    position = Position(run, step)
-    if position.finished:
+    spec, step = run.recipe.training, resumed.progress.get("step", 0)
+    position, evaluates = Position(run, step), bool(resumed.training.get("evaluates"))
+    if position.finished and not evaluates:
         return
-    callbacks: list[keras.callbacks.Callback] = [position]
+    data = resumed.training.get("data") or {"batches": step * spec.optimizer.accumulate}
+    dataset = batches.dataset(data if step else None)
+    if resumed.interval and distribution.strategy is None:
+        build_metrics(model, dataset)
+    progress = Progress(run, position, resumed.training.get("progress"), distribution)
+    states, callbacks = _callbacks(run, position, progress, batches, resumed, signals, score, distribution)
+    validation, count = distribution.distribute(batches.validation), int(batches.validation.cardinality())
+    again = InterruptedEvaluation(validation, count, -(-step // spec.evaluate_every) - 1, position)
+    # Keras would put its history behind the last callback.
+    everything = [keras.callbacks.History(), *callbacks, *([again] if evaluates else [])]
+    listed = again.callbacks = keras.callbacks.CallbackList(everything, model=model)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(signals)
+            for context in (
+                _explain_xla_errors(spec.jit),
+                _explain_full_disk(run),
+                explained_failures(distribution, _RESUME),
+            ):
+                stack.enter_context(context)
+            if distribution.strategy is not None:
+                (batch,) = distribution.local_rows(batches.validation).take(1)
+                stack.enter_context(distributed_fit(model, batch))
+            model.fit(
+                distribution.distribute(dataset),
+                steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
+                epochs=-(-spec.steps // spec.evaluate_every),
+                initial_epoch=step // spec.evaluate_every,
+                validation_data=validation,
+                validation_steps=count,
+                callbacks=listed,
+                shuffle=False,
+                verbose=0,
+            )
+    except Ended:
+        listed.on_train_end()
+    except Interrupted as interrupted:
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.SwapEMAWeights):
+                callback.on_test_end()  # in an evaluation, the averages are in the place of the weights
+        states.write_interrupted_evaluation()
+        listed.on_train_end()
+        raise _with_advice(interrupted, run, states.saved) from None
+    except Diverged as error:
+        listed.on_train_end()
+        raise explained(error, run, batches, position.drawn) if distribution.chief else error from None
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(f"{error}; {states.stays}; make room, and continue the run with --resume") from None
+    finally:
+        progress.on_train_end()
+
+
+def _callbacks(
+    run: Run,
+    position: Position,
+    progress: Progress,
+    batches: TrainingBatches,
+    resumed: Resumed,
+    signals: Signals,
+    score: Callable[[], float] | None,
+    distribution: Distribution,
+) -> tuple[States, list[keras.callbacks.Callback]]:
+    """Returns the callback that writes states, and all callbacks in their order."""
+    spec = run.recipe.training
+    together = Together(position, signals, distribution)
+    callbacks: list[keras.callbacks.Callback] = [position, together, LossGuard(spec.loss_limit, position)]
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if spec.pruning.sparsity:
-        callbacks.append(Pruning(spec.pruning, step, spec.optimizer.accumulate))
+        callbacks.append(Pruning(spec.pruning, position.step, spec.optimizer.accumulate))
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
-    # The checkpoint has the values that the progress composes.
-    if distribution.chief:
-        callbacks.append(Progress(run, position, distribution.replicas))
-    callbacks.append(Checkpoints(run, position, progress))
+    # The checkpoint has the values that the progress composes, and the reduced learning rate.
+    last: list[keras.callbacks.Callback] = [progress]
+    parts: dict[str, Stateful] = {"progress": progress}
     if spec.schedule.name == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitored(run.recipe),
-                mode="min" if lower_is_better(spec.monitor) else "max",
-                factor=spec.schedule.factor,
-                patience=spec.schedule.patience,
-                min_lr=spec.schedule.floor,
-                min_delta=0.0,
-            )
-        )
+        parts["plateau"] = Plateau(run.recipe, resumed.training.get("plateau", {}))
+        last.append(parts["plateau"])
+
+    checkpoints = Checkpoints(run, position, resumed.progress, lambda contents: states.write(contents), signals.check)
+    states = States(run, position, batches, signals, resumed, checkpoints.progress, parts)
+    together.join(states)
+    callbacks += [states, *last, checkpoints]
     if spec.tensorboard and distribution.chief:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    if distribution.workers > 1:
-        callbacks.append(StopTogether(position, distribution))
-    with contextlib.ExitStack() as stack:
-        for context in (
-            _explain_xla_errors(spec.jit),
-            _explain_full_disk(run),
-            explained_failures(distribution, _RESUME),
-        ):
-            stack.enter_context(context)
-        if distribution.strategy is not None:
-            (batch,) = distribution.local_rows(validation).take(1)
-            stack.enter_context(distributed_fit(model, batch))
-        model.fit(
-            distribution.distribute(batches),
-            steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
-            epochs=-(-spec.steps // spec.evaluate_every),
-            initial_epoch=step // spec.evaluate_every,
-            validation_data=distribution.distribute(validation),
-            validation_steps=int(validation.cardinality()),
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+    return states, callbacks
+
+
+def _with_advice(interrupted: Interrupted, run: Run, saved: int | None) -> Interrupted:
+    """Returns the exception with a line about how to continue."""
+    how = "the same command" if run.recipe.training.resume == "auto" else "--resume"
+    state = f"continues from step {saved:,}" if saved is not None else "begins anew, as no state could be written"
+    return Interrupted(interrupted.number, f"stopped by {interrupted.name}; {how} {state}")
 
 
 @contextlib.contextmanager
@@ -285,7 +408,7 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
     progress, spec = run.progress(), run.recipe.training
     if not progress.get("best"):
         raise UserError(f"{run.folder}: has no checkpoint, because training ended before its first evaluation")
-    last = progress["kept"][-spec.average :]
+    last = averaged_steps(progress, spec.average, spec.average_of)
     if spec.average > 1:
         set_average(model, run, last)
         log(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
@@ -298,6 +421,14 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
         if progress["step"] < spec.pruning.end:
             log(f"training ended at step {progress['step']}, before the end of pruning at step {spec.pruning.end}")
     save_weights(model, run.folder / FINAL)
+    run.save_progress({**progress, "final": progress["step"]})
+
+
+def averaged_steps(progress: Mapping[str, Any], count: int, of: str) -> list[int]:
+    """Returns the steps of the latest or of the best checkpoints, at most `count`, in rising order."""
+    if of == "best":
+        return sorted(step for step, _ in progress.get("best_kept", [])[:count])
+    return progress.get("kept", [])[-count:]
 
 
 def set_average(model: Any, run: Run, steps: Sequence[int]) -> None:

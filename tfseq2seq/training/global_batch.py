@@ -8,10 +8,8 @@ import tensorflow as tf
 
 from tfseq2seq.spec import PAD
 
-Examples = tf.data.Dataset
 
-
-def globally_weighted(examples: Examples, count: int = 1) -> Examples:
+def globally_weighted(examples: tf.data.Dataset, count: int = 1) -> tf.data.Dataset:
     """Divides sample weights by their sum over an update of `count` batches.
 
     Losses sum over examples, so the loss of an update is the mean over its tokens, however the batches are split among
@@ -28,7 +26,7 @@ def globally_weighted(examples: Examples, count: int = 1) -> Examples:
             deterministic=True,
         )
 
-    def scaled(inputs: Any, labels: Any, weights: Any) -> Examples:
+    def scaled(inputs: Any, labels: Any, weights: Any) -> tf.data.Dataset:
         group = tf.data.Dataset.zip((inputs, labels, weights))
         zeros = tf.nest.map_structure(lambda _: 0.0, examples.element_spec[2])
         totals = group.map(lambda inputs, labels, weights: _totals(weights)).reduce(
@@ -71,7 +69,7 @@ def padded_rows(example: Any, multiple: int) -> Any:
     return inputs, tf.nest.map_structure(filled, labels), tf.nest.map_structure(filled, weights)
 
 
-def replica_rows(examples: Examples, first: int, count: int, replicas: int) -> Examples:
+def replica_rows(examples: tf.data.Dataset, first: int, count: int, replicas: int) -> tf.data.Dataset:
     """Splits each batch evenly among all replicas, and returns the batches of replicas `first` to `first + count - 1`.
 
     The batches of these replicas follow each other.
@@ -83,7 +81,7 @@ def replica_rows(examples: Examples, first: int, count: int, replicas: int) -> E
         replicas: the number of all replicas.
     """
 
-    def parts(*example: Any) -> Examples:
+    def parts(*example: Any) -> tf.data.Dataset:
         example = padded_rows(example, replicas)
 
         def own(value: tf.Tensor) -> tf.Tensor:
