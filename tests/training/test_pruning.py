@@ -110,7 +110,7 @@ def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generate
     compile_model(model, run.recipe)
     corpora = type(run.source).open_corpora(run.recipe)
     objective = build_objective(run.recipe.model, run.recipe.training)
-    _, validation = build_batches(corpora, run, model, objective, lambda *_: None)
+    validation = build_batches(corpora, run, model, objective, lambda *_: None).validation
     found = model.evaluate(validation, verbose=0, return_dict=True)["nll"]
     assert found == pytest.approx(run.metrics()[-1]["val_nll"], rel=1e-5)
 

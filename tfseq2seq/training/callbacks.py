@@ -92,10 +92,18 @@ class Checkpoints(keras.callbacks.Callback):
         run: the run, which the checkpoints belong to.
         position: the callback that counts training steps, and has the values that `Progress` composed.
         saved: the progress of a run that is resumed, or an empty mapping.
+        data_position: from the number of batches drawn in this process to the position in the training data.
     """
 
-    def __init__(self, run: Run, position: Position, saved: Mapping[str, Any]):
+    def __init__(
+        self,
+        run: Run,
+        position: Position,
+        saved: Mapping[str, Any],
+        data_position: Callable[[int], Mapping[str, Any]] = lambda count: {},
+    ):
         super().__init__()
+        self.data_position, self.first_step = data_position, position.step
         self.run, self.position, self.spec = run, position, run.recipe.training
         self.kept: list[int] = saved.get("kept", [])
         self.best: int | None = saved.get("best")
@@ -136,6 +144,7 @@ class Checkpoints(keras.callbacks.Callback):
             "monitor": self.key,
             "kept": self.kept,
             "without_progress": self.without_progress,
+            "position": self.data_position((step - self.first_step) * self.spec.optimizer.accumulate),
             # If the process is killed before the values are logged, the resumed run logs them.
             **({"metrics": self.position.values} if self.position.values else {}),
         }

@@ -23,7 +23,7 @@ from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe, TextSpec
-from tfseq2seq.training.batches import build_batches, generated_score
+from tfseq2seq.training.batches import TrainingBatches, build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.objectives import build_objective
@@ -70,6 +70,8 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
+    if corpora.texts_told:
+        log(corpora.texts_told)
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
             continue
@@ -79,7 +81,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
 
     model = run.build_model()
     objective = build_objective(recipe.model, recipe.training)
-    batches, validation = build_batches(corpora, run, model, objective, log)
+    batches = build_batches(corpora, run, model, objective, log)
     compile_model(model, recipe)
     if recipe.training.distillation.teacher:
         model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
@@ -91,7 +93,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
     if not progress:
         load_vectors(model, run, log)
-        run.source.prepare(model, batches, log)
+        run.source.prepare(model, batches.dataset(), log)
     log(f"model: {count_parameters(model):,} parameters")
     if not resume:
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
@@ -100,14 +102,9 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         run.sweep()
         Run.create(folder, recipe, run.source, run.target)
     score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
-    fit(
-        model,
-        run,
-        batches.skip(progress.get("step", 0) * recipe.training.optimizer.accumulate),
-        validation,
-        progress,
-        score,
-    )
+    if progress and "position" not in progress:
+        log("the training data begin anew: the state of an earlier version has no position in them")
+    fit(model, run, batches, progress, score)
     finish(model, run, log)
     return run
 
@@ -147,8 +144,7 @@ def compile_model(model: Any, recipe: Recipe) -> None:
 def fit(
     model: Any,
     run: Run,
-    batches: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    batches: TrainingBatches,
     progress: Mapping[str, Any],
     score: Callable[[], float] | None = None,
 ) -> None:
@@ -157,8 +153,7 @@ def fit(
     Args:
         model: the compiled model.
         run: the run, which the checkpoints belong to.
-        batches: endless training batches, starting at the next training step.
-        validation: the validation batches.
+        batches: the training and validation batches.
         progress: the progress of a run that is resumed, or an empty mapping.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
     """
@@ -174,7 +169,7 @@ def fit(
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
     # The checkpoint has the values that the progress composes.
-    callbacks += [Progress(run, position), Checkpoints(run, position, progress)]
+    callbacks += [Progress(run, position), Checkpoints(run, position, progress, batches.position)]
     if spec.schedule.name == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -188,13 +183,13 @@ def fit(
         )
     if spec.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    with _explain_xla_errors(spec.jit), _explain_full_disk(run):
+    with _explain_xla_errors(spec.jit), _explain_full_disk(run), batches.explained():
         model.fit(
-            batches,
+            batches.dataset(progress.get("position")),
             steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
             epochs=-(-spec.steps // spec.evaluate_every),
             initial_epoch=step // spec.evaluate_every,
-            validation_data=validation,
+            validation_data=batches.validation,
             callbacks=callbacks,
             shuffle=False,
             verbose=0,
