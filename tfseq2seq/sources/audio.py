@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.data.batching import BatchByLength
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_corpora
+from tfseq2seq.data.recordings import (
+    batch_by_seconds,
+    collect_utterances,
+    filter_utterances,
+    most_utterances,
+    speech_corpora,
+)
+from tfseq2seq.data.segments import Table
 from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.wav import read_wav
@@ -52,7 +60,7 @@ class AudioSource(Source, reads=AudioSpec):
         def texts(side: str) -> Iterator[bytes]:
             return found.texts()
 
-        return Corpora(found.train, found.validation, texts, faults)
+        return Corpora(found.train, found.validation, texts, faults, found.units, found.texts_told)
 
     def filter_examples(
         self,
@@ -67,7 +75,25 @@ class AudioSource(Source, reads=AudioSpec):
         rate = self.spec.sample_rate
         return filter_utterances(examples, target, spec, rate, name, model.positions, aligned, faults)
 
-    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    def collect_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+        advance: Callable[[int], None],
+    ) -> tuple[Table, Report]:
+        return collect_utterances(
+            examples, target, spec, self.spec.sample_rate, model.positions, aligned, faults, advance
+        )
+
+    def most_together(self, spec: DataSpec) -> int:
+        return most_utterances(spec, self.spec.sample_rate)
+
+    def batch(self, spec: DataSpec) -> BatchByLength:
         return batch_by_seconds(spec, self.spec.sample_rate)
 
     def prepare(self, model: Any, batches: tf.data.Dataset, log: Callable[[str], None]) -> None:

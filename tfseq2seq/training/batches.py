@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.data.batching import shuffled_epochs
+from tfseq2seq.data.segments import BatchStream, Segments, Table, Units
+from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.progress import progress_bar
 from tfseq2seq.run import Run
-from tfseq2seq.sources import Corpora
+from tfseq2seq.sources import Corpora, Report
 from tfseq2seq.spec import SearchSpec
 from tfseq2seq.training.distribution import Distribution
 from tfseq2seq.training.global_batch import globally_weighted
@@ -22,58 +25,116 @@ Log = Callable[[str], None]
 
 
 class TrainingBatches:
-    """Endless training batches that can begin anywhere, and the batches of the validation corpus.
+    """Batches to train on, from any position, and to validate with.
 
     Args:
-        batches: endless training batches, which are the same each time that they are read.
+        stream: the batches of the training corpus.
+        example: from a batch to inputs, labels and sample weights.
         accumulate: the number of batches of an update.
-        prefetch: the number of batches to prepare ahead.
-        validation: the validation batches.
+        prefetch: the number of batches that are prepared ahead.
+        validation: the batches of the validation corpus.
     """
 
-    def __init__(self, batches: tf.data.Dataset, accumulate: int, prefetch: int, validation: tf.data.Dataset):
-        self._batches, self._accumulate, self._prefetch, self.validation = batches, accumulate, prefetch, validation
-        self._begun = 0
+    def __init__(
+        self,
+        stream: BatchStream,
+        example: Callable[[Any], Any],
+        accumulate: int,
+        prefetch: int,
+        validation: tf.data.Dataset,
+    ):
+        self.stream, self.example, self.accumulate = stream, example, accumulate
+        self.prefetch, self.validation = prefetch, validation
 
     def dataset(self, position: Mapping[str, Any] | None = None) -> tf.data.Dataset:
-        """Returns endless training batches, scaled for updates of several batches.
+        """Opens endless training batches, shuffled anew in each epoch.
+
+        `training.optimizer.accumulate` batches make an update.
 
         Args:
-            position: a value of `position`, at the beginning of an update. None: from the first batch on.
+            position: where to begin, from `position`; None for the beginning.
+
+        Raises:
+            UserError: the position is not valid, or a file of the training corpus is missing or damaged.
         """
-        self._begun = int(position["batches"]) if position else 0
-        return globally_weighted(self._batches.skip(self._begun), self._accumulate).prefetch(self._prefetch)
+        batches = globally_weighted(self.stream.dataset(position).map(self.example), self.accumulate)
+        return batches.prefetch(self.prefetch)
 
     def position(self, count: int) -> dict[str, Any]:
-        """Returns the position after `count` batches of the dataset that was last opened, as values for JSON."""
-        return {"batches": self._begun + count}
+        """Returns the position after `count` batches drawn from the dataset that was opened last, as values for JSON.
+
+        The dataset that begins there continues with the same batches.
+
+        Args:
+            count: the number of batches, a multiple of those of an update.
+        """
+        if count % self.accumulate:
+            raise ValueError(f"a position lies between updates of {self.accumulate} batches, got {count} batches")
+        return self.stream.position(count)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises `UserError` for errors inside that come from files of the training corpus.
+
+        TensorFlow gives their text in an error of its own.
+        """
+        try:
+            yield
+        except tf.errors.OpError:
+            if self.stream.fault is None:
+                raise
+            raise self.stream.fault from None
 
 
 def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log) -> TrainingBatches:
-    """Returns endless training batches, shuffled anew in each epoch, and the batches of the validation corpus.
-
-    `training.optimizer.accumulate` training batches make an update.
+    """Returns the batches of the training and the validation corpus.
 
     Raises:
         UserError: a corpus has no usable example.
     """
     source, spec = run.source, run.recipe.data
-    parts = []
-    for name, noun, examples in (
-        ("train", "training", corpora.train),
-        ("validation", "validation", corpora.validation),
-    ):
-        faults = corpora.faults.get(name)
-        kept, report = source.filter_examples(
-            examples, run.target, spec, f"data.{name}", model, objective.aligned, faults
+    stream = _training_stream(corpora, run, model, objective, log)
+    noted = corpora.faults.get("validation")
+    kept, report = source.filter_examples(
+        corpora.validation, run.target, spec, "data.validation", model, objective.aligned, noted
+    )
+    log(f"validation: {report}")
+    validation = _sized(globally_weighted(source.batch(spec)(kept).map(objective.example)).cache())
+    accumulate = run.recipe.training.optimizer.accumulate
+    return TrainingBatches(stream, objective.example, accumulate, source.prefetch, validation)
+
+
+def _training_stream(corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log) -> BatchStream:
+    """Reads the training corpus if it is kept in memory, and tells what was left out of it, now or after an epoch."""
+    source, spec, seed = run.source, run.recipe.data, run.recipe.seed
+    units = corpora.units or Units.whole(corpora.train, corpora.faults.get("train"))
+    # A segment that is read during the training shows no bar: the training has one.
+    shown: list[Callable[[int], None]] = [lambda count: None]
+
+    def collect(examples: tf.data.Dataset, faults: Any) -> tuple[Table, Report]:
+        rest = "data.train", model, objective.aligned, faults, lambda count: shown[-1](count)
+        return source.collect_examples(examples, run.target, spec, *rest)
+
+    segments = Segments(units, source.most_together(spec) if corpora.units else 0, collect, seed)
+    if segments.whole:
+        with progress_bar("reading data.train") as advance:
+            shown.append(advance)
+            _, report = segments.read(segments.of_epoch(0)[0])
+        shown.pop()
+        if not report.kept:
+            raise UserError(f"data.train: no example is left to use: {report}")
+        log(f"training: {report}")
+    else:
+        log(
+            f"training: {sum(units.sizes):,} examples, read in {len(segments.of_epoch(0)):,} segments; after the first "
+            "epoch it is told what was left out"
         )
-        log(f"{noun}: {report}")
-        parts.append((kept, report.kept))
-    (train, count), (validation, _) = parts
+
+    def told(report: Report) -> None:
+        log(f"training, first epoch: {report}")
+
     batch = source.batch(spec)
-    batches = batch(shuffled_epochs(train, count, spec, run.recipe.seed)).map(objective.example)
-    evaluated = _sized(globally_weighted(batch(validation).map(objective.example)).cache())
-    return TrainingBatches(batches, run.recipe.training.optimizer.accumulate, source.prefetch, evaluated)
+    return BatchStream(segments, batch.bounds, batch.sizes, spec.shuffle_pairs, seed, "data.train", told)
 
 
 def generated_score(

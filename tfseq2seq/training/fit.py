@@ -133,6 +133,8 @@ def _train(
         load_vectors(model, run, log)
         run.source.prepare(model, batches.dataset(), log)
     log(f"model: {count_parameters(model):,} parameters")
+    if progress and "data" not in resumed.training:
+        log("the training data begin anew: the state of an earlier version has no position in them")
     if not resume and distribution.chief:
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -202,6 +204,8 @@ def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
     """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
+    if corpora.texts_told:
+        log(corpora.texts_told)
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
             continue
@@ -271,8 +275,7 @@ def fit(
     position, evaluates = Position(run, step), bool(resumed.training.get("evaluates"))
     if position.finished and not evaluates:
         return
-    data = resumed.training.get("data") or {"batches": step * spec.optimizer.accumulate}
-    dataset = batches.dataset(data if step else None)
+    dataset = batches.dataset(resumed.training.get("data"))
     if resumed.interval and distribution.strategy is None:
         build_metrics(model, dataset)
     progress = Progress(run, position, resumed.training.get("progress"), distribution)
@@ -289,6 +292,7 @@ def fit(
                 _explain_xla_errors(spec.jit),
                 _explain_full_disk(run),
                 explained_failures(distribution, _RESUME),
+                batches.explained(),
             ):
                 stack.enter_context(context)
             if distribution.strategy is not None:
