@@ -18,6 +18,7 @@ from tfseq2seq.cli.exit import USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
+from tfseq2seq.cli.joining import join_outputs
 from tfseq2seq.cli.language import ngram, shortlist
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
@@ -51,6 +52,9 @@ for _command in [
     shortlist,
 ]:
     commands.add_command(_command)
+
+
+data.add_command(join_outputs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
