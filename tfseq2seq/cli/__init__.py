@@ -20,6 +20,7 @@ from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
 from tfseq2seq.cli.joining import join_outputs
 from tfseq2seq.cli.language import ngram, shortlist
+from tfseq2seq.cli.run_table import list_runs
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
@@ -37,6 +38,7 @@ for _command in [
     train,
     average,
     recipe,
+    list_runs,
     generate,
     stream,
     score,
