@@ -6,6 +6,7 @@ PNG. It is used without pyplot, so that the figures and the backend of the calle
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import unicodedata
@@ -48,6 +49,7 @@ _LATIN_FAMILY = "DejaVu Sans"
 
 _CELL = 0.3  # inches per token along an axis of the heat map, as long as the axis is not too long
 _LONGEST_AXIS = 40.0  # inches; with more tokens the cells shrink. Image viewers can still open 6000 pixels
+_LONGEST_SMALL_AXIS = 10.0  # inches, for pictures that are drawn often
 _LONGEST_LABEL = 40  # terminal cells; longer tokens are cut in a PNG
 _DOTS_PER_INCH = 150
 
@@ -73,8 +75,29 @@ def attention_png(
     """
     weights = _checked_weights(weights, source_tokens, target_tokens)
     path = checked_png(path)
+    save_figure(_attention_figure(weights, source_tokens, target_tokens, _LONGEST_AXIS), path)
+
+
+def attention_image(weights: ArrayLike, source_tokens: Sequence[str], target_tokens: Sequence[str]) -> bytes:
+    """Returns the picture that `attention_png` draws, as the content of a PNG file with axes of at most 10 inches.
+
+    Raises:
+        ValueError: as `attention_png`.
+        UserError: no font has the characters, or matplotlib is not installed.
+    """
+    check_matplotlib()
+    weights = _checked_weights(weights, source_tokens, target_tokens)
+    figure, content = _attention_figure(weights, source_tokens, target_tokens, _LONGEST_SMALL_AXIS), io.BytesIO()
+    _write_png(figure, content)
+    return content.getvalue()
+
+
+def _attention_figure(
+    weights: NDArray[np.float64], source_tokens: Sequence[str], target_tokens: Sequence[str], longest: float
+) -> Figure:
+    """Draws attention weights `[T, S]` on axes of at most `longest` inches."""
     sources, targets = [[_cut(_readable(token)) for token in tokens] for tokens in (source_tokens, target_tokens)]
-    width, height = [min(max(_CELL * len(tokens), 1.0), _LONGEST_AXIS) for tokens in (sources, targets)]
+    width, height = [min(max(_CELL * len(tokens), 1.0), longest) for tokens in (sources, targets)]
     cells = width / len(sources), height / len(targets)
     font_size = min(max(0.6 * 72 * min(cells), 6.0), 10.0)
     style = text_style([*sources, *targets], font_size)
@@ -98,7 +121,7 @@ def attention_png(
     scale = figure.add_axes((1 + 0.15 / width, 1 - bar_height, 0.15 / width, bar_height))
     figure.colorbar(image, cax=scale, format="%.2g")
     scale.tick_params(labelfontfamily=style["fontproperties"].get_family(), labelsize=7)
-    save_figure(figure, path)
+    return figure
 
 
 def attention_text(
@@ -276,9 +299,14 @@ def checked_png(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the file name must end in .png")
+    check_matplotlib()
+    return path
+
+
+def check_matplotlib() -> None:
+    """Raises UserError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise UserError("plots need matplotlib; run `pip install 'tfseq2seq[plot]'`")
-    return path
 
 
 def _principal_components(vectors: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -356,7 +384,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     with written_aside(path) as aside:
-        figure.savefig(aside, format="png", bbox_inches="tight", pad_inches=0.2)
+        _write_png(figure, aside)
+
+
+def _write_png(figure: Figure, file: Any) -> None:
+    figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.2)
 
 
 def text_style(texts: Sequence[str], size: float) -> dict[str, Any]:

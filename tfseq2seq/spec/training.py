@@ -80,6 +80,25 @@ class PruningSpec(Spec):
 
 
 @dataclass(frozen=True)
+class WatchSpec(Spec):
+    """What TensorBoard shows beside the scalars: attention and generated text of validation examples, and lengths."""
+
+    share: float = setting(
+        0.2,
+        "largest share of the time of evaluations that writing pictures, texts and lengths for TensorBoard may take; "
+        "the first evaluation writes them in any case (0: never write them)",
+        low=0,
+        high=1,
+    )
+    pictures: int = setting(
+        2, "number of validation examples of which TensorBoard shows the attention", low=0, needs="attention"
+    )
+    texts: int = setting(
+        4, "number of validation examples of which TensorBoard shows the generated text and the reference", low=0
+    )
+
+
+@dataclass(frozen=True)
 class TrainingSpec(Spec):
     """Length, optimization and results of the training."""
 
@@ -107,6 +126,7 @@ class TrainingSpec(Spec):
         1, "number of latest checkpoints to average into the final weights (1: use the best checkpoint)", low=1
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
+    watch: WatchSpec = group(WatchSpec, "pictures, texts and lengths in TensorBoard")
     distillation: DistillationSpec = group(DistillationSpec, "distillation from a larger model", needs="vocabulary")
     pruning: PruningSpec = group(PruningSpec, "pruning of weights in training, for smaller files")
 
@@ -121,5 +141,7 @@ class TrainingSpec(Spec):
                 "schedule.name",
                 "must not be plateau with pruning, as pruning makes the score worse at first, got plateau",
             )
+        if not self.tensorboard and self.watch != WatchSpec():
+            raise SpecError("watch", "must have its defaults unless training.tensorboard is true, as nothing is shown")
         if self.average > self.keep:
             raise SpecError("average", f"must be at most keep ({self.keep}), got {self.average}")

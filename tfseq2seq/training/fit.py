@@ -30,6 +30,7 @@ from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.start import load_vectors
+from tfseq2seq.training.watching import Watching
 
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
@@ -107,6 +108,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         validation,
         progress,
         score,
+        Watching(corpora, run, model),
     )
     finish(model, run, log)
     return run
@@ -151,6 +153,7 @@ def fit(
     validation: tf.data.Dataset,
     progress: Mapping[str, Any],
     score: Callable[[], float] | None = None,
+    watching: Watching | None = None,
 ) -> None:
     """Calls `model.fit` with evaluations, checkpoints and limits.
 
@@ -161,6 +164,7 @@ def fit(
         validation: the validation batches.
         progress: the progress of a run that is resumed, or an empty mapping.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
+        watching: what shows the training to people.
     """
     spec, step = run.recipe.training, progress.get("step", 0)
     position = Position(run, step)
@@ -186,8 +190,9 @@ def fit(
                 min_delta=0.0,
             )
         )
-    if spec.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
+    if watching is not None:
+        callbacks += watching.callbacks(position)
+        batches = watching.tapped(batches)
     with _explain_xla_errors(spec.jit), _explain_full_disk(run):
         model.fit(
             batches,
