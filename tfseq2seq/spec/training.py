@@ -127,6 +127,15 @@ class TrainingSpec(Spec):
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
     watch: WatchSpec = group(WatchSpec, "pictures, texts and lengths in TensorBoard")
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = setting(
+        (), "other services that log the values of each evaluation; their packages must be installed"
+    )
+    profile: tuple[int, ...] = setting(
+        (),
+        "first and last training step whose times the TensorFlow profiler writes to the logs, for example [100, 110] "
+        "(empty: none)",
+        low=1,
+    )
     distillation: DistillationSpec = group(DistillationSpec, "distillation from a larger model", needs="vocabulary")
     pruning: PruningSpec = group(PruningSpec, "pruning of weights in training, for smaller files")
 
@@ -143,5 +152,13 @@ class TrainingSpec(Spec):
             )
         if not self.tensorboard and self.watch != WatchSpec():
             raise SpecError("watch", "must have its defaults unless training.tensorboard is true, as nothing is shown")
+        if len(set(self.loggers)) < len(self.loggers):
+            raise SpecError("loggers", f"must not have a logger twice, got {', '.join(self.loggers)}")
+        if self.profile and not (len(self.profile) == 2 and self.profile[0] <= self.profile[1] <= self.steps):
+            raise SpecError(
+                "profile",
+                f"must be two training steps [first, last], the last at most {self.steps} (training.steps), got "
+                f"{list(self.profile)}",
+            )
         if self.average > self.keep:
             raise SpecError("average", f"must be at most keep ({self.keep}), got {self.average}")

@@ -26,6 +26,7 @@ from tfseq2seq.spec import Recipe, TextSpec
 from tfseq2seq.training.batches import build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
 from tfseq2seq.training.distillation import build_distillation_loss
+from tfseq2seq.training.loggers import check_loggers
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
@@ -50,6 +51,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         UserError: the recipe or one of its files has an error. Most errors are found before training starts.
     """
     check_monitor(recipe.training.monitor)
+    check_loggers(recipe.training.loggers)
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
@@ -108,7 +110,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         validation,
         progress,
         score,
-        Watching(corpora, run, model),
+        Watching(corpora, run, model, lock),
     )
     finish(model, run, log)
     return run

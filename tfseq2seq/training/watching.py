@@ -1,7 +1,8 @@
-"""What shows a training to people while it goes on: TensorBoard, with attention and text of validation examples."""
+"""What shows a training to people while it goes on: TensorBoard with attention and texts, other loggers, profiles."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora
 from tfseq2seq.spec import PAD, SearchSpec
 from tfseq2seq.training.callbacks import Position, evaluation_weights
+from tfseq2seq.training.loggers import open_loggers
+from tfseq2seq.training.profiling import Profile
 
 # Of so many times as many examples as are shown, those are left out that the model does not take.
 _CANDIDATES = 4
@@ -34,10 +37,15 @@ class Watching:
         corpora: the corpora of the training.
         run: the run.
         model: the model that is trained.
+        stack: closes loggers when the training ends.
+
+    Raises:
+        UserError: a logger cannot start.
     """
 
-    def __init__(self, corpora: Corpora, run: Run, model: Any):
+    def __init__(self, corpora: Corpora, run: Run, model: Any, stack: contextlib.ExitStack):
         self.run, self.spec, self.lengths = run, run.recipe.training, TargetLengths()
+        self._loggers = open_loggers(run, stack)
         self._shows = self.spec.tensorboard and self.spec.watch.share > 0
         self._examples = _choose_examples(corpora, run, model) if self._shows else None
 
@@ -52,7 +60,9 @@ class Watching:
             callbacks.append(keras.callbacks.TensorBoard(str(self.run.folder / "logs"), write_graph=False))
         if self._examples is not None:
             callbacks.append(ShownExamples(self.run, position, self._examples, self.lengths))
-        return callbacks
+        if self.spec.profile:
+            callbacks.append(Profile(self.run, position))
+        return [*callbacks, *self._loggers]
 
     def tapped(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the same training batches, of which the target lengths are counted if they are shown."""
