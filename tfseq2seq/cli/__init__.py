@@ -23,6 +23,7 @@ from tfseq2seq.cli.language import ngram, shortlist
 from tfseq2seq.cli.run_table import list_runs
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
+from tfseq2seq.cli.sweeping import run_sweep
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
 from tfseq2seq.cli.training import average, recipe, train
 from tfseq2seq.errors import UserError
@@ -39,6 +40,7 @@ for _command in [
     average,
     recipe,
     list_runs,
+    run_sweep,
     generate,
     stream,
     score,

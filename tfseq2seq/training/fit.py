@@ -34,7 +34,7 @@ from tfseq2seq.training.start import load_vectors
 from tfseq2seq.training.watching import Watching
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print, until: int = 0) -> Run:
     """Trains the model of a recipe and writes the run to `folder`.
 
     Args:
@@ -43,6 +43,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         resume: whether to continue the run in `folder` from its last evaluation. The training settings of `recipe`
             apply.
         log: a function that prints lines for the user.
+        until: stops at the first evaluation at or after this training step; 0 for the end of the training.
 
     Returns:
         The finished run.
@@ -56,10 +57,10 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     with contextlib.ExitStack() as lock:
-        return _train(recipe, folder, resume, log, lock)
+        return _train(recipe, folder, resume, log, lock, until)
 
 
-def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: contextlib.ExitStack) -> Run:
+def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: contextlib.ExitStack, until: int) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
     run = None
     if resume:
@@ -110,7 +111,7 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
         validation,
         progress,
         score,
-        Watching(corpora, run, model, lock),
+        Watching(corpora, run, model, lock, until),
     )
     finish(model, run, log)
     return run

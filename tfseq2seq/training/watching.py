@@ -31,21 +31,22 @@ _CANDIDATES = 4
 
 
 class Watching:
-    """All callbacks that show a training, and change nothing in it.
+    """All callbacks that show a training and change nothing in it, and the one that stops it early.
 
     Args:
         corpora: the corpora of the training.
         run: the run.
         model: the model that is trained.
         stack: closes loggers when the training ends.
+        until: the training step at which to stop; see `StopAt`. 0 for no stop.
 
     Raises:
         UserError: a logger cannot start.
     """
 
-    def __init__(self, corpora: Corpora, run: Run, model: Any, stack: contextlib.ExitStack):
+    def __init__(self, corpora: Corpora, run: Run, model: Any, stack: contextlib.ExitStack, until: int = 0):
         self.run, self.spec, self.lengths = run, run.recipe.training, TargetLengths()
-        self._loggers = open_loggers(run, stack)
+        self._until, self._loggers = until, open_loggers(run, stack)
         self._shows = self.spec.tensorboard and self.spec.watch.share > 0
         self._examples = _choose_examples(corpora, run, model) if self._shows else None
 
@@ -62,11 +63,30 @@ class Watching:
             callbacks.append(ShownExamples(self.run, position, self._examples, self.lengths))
         if self.spec.profile:
             callbacks.append(Profile(self.run, position))
+        if self._until:
+            callbacks.append(StopAt(self._until, position))
         return [*callbacks, *self._loggers]
 
     def tapped(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the same training batches, of which the target lengths are counted if they are shown."""
         return self.lengths.tapped(batches) if self._shows else batches
+
+
+class StopAt(keras.callbacks.Callback):
+    """Stops at the first evaluation at or after a training step. A resumed training goes on as if there was no stop.
+
+    Args:
+        step: the training step.
+        position: the callback that counts training steps.
+    """
+
+    def __init__(self, step: int, position: Position):
+        super().__init__()
+        self.step, self.position = step, position
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.position.step >= self.step:
+            self.model.stop_training = True
 
 
 class TargetLengths:
