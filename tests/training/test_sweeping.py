@@ -138,7 +138,7 @@ class FakeTrainer:
 def sweep(small_recipe, write_space, tmp_path):
     """Runs a sweep with a trainer, and gives the sweep and its messages."""
     pytest.importorskip("optuna")
-    from tfseq2seq.training.sweeping import Sweep, SweepSettings
+    from tfseq2seq.training.sweep import Sweep, SweepSettings
 
     # Rungs at 2, 4 and 12 steps.
     training = dataclasses.replace(small_recipe.training, evaluate_every=2)
