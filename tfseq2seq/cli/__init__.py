@@ -18,10 +18,13 @@ from tfseq2seq.cli.exit import INTERRUPTED, USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
+from tfseq2seq.cli.joining import join_outputs
 from tfseq2seq.cli.language import ngram, shortlist
 from tfseq2seq.cli.launching import launch
+from tfseq2seq.cli.run_table import list_runs
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
+from tfseq2seq.cli.sweeping import run_sweep
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
 from tfseq2seq.cli.training import average, recipe, train
 from tfseq2seq.errors import UserError
@@ -38,6 +41,8 @@ for _command in [
     launch,
     average,
     recipe,
+    list_runs,
+    run_sweep,
     generate,
     stream,
     score,
@@ -53,6 +58,9 @@ for _command in [
     shortlist,
 ]:
     commands.add_command(_command)
+
+
+data.add_command(join_outputs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -171,7 +171,7 @@ def data_shard(
         return
     from tfseq2seq.data.manifests import read_manifest
 
-    utterances = read_manifest(*inputs, split)
+    utterances = read_manifest(inputs[0], split)
     import_tensorflow()
     from tfseq2seq.data.shards import write_shards
 

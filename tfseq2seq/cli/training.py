@@ -17,7 +17,13 @@ from tfseq2seq.errors import UserError
 @click.option("--run", "folder", required=True, help="Folder for the run: checkpoints, vocabularies, metrics.")
 @settings_option("Change a key of the recipe, for example training.steps=500. Repeat the option for more keys.")
 @click.option("--resume", is_flag=True, help="Continue the run in this folder from its last state.")
-def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) -> None:
+@click.option(
+    "--until",
+    type=POSITIVE,
+    help="Stop at the first evaluation at or after this training step. The learning rate schedule is that of all "
+    "steps, and --resume continues.",
+)
+def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool, until: int | None) -> None:
     """Train the model that the YAML or JSON file RECIPE describes.
 
     Ctrl-C and SIGTERM end the training after its current step, and save its state for --resume. SIGUSR1 saves the
@@ -32,7 +38,7 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
     from tfseq2seq.training.signals import Interrupted
 
     try:
-        train_recipe(loaded, folder, resume, log=lambda text: click.echo(text, err=True))
+        train_recipe(loaded, folder, resume, log=lambda text: click.echo(text, err=True), until=until or 0)
     except Interrupted as interrupted:
         raise Stopped(str(interrupted), interrupted.code) from None
     except Diverged as error:

@@ -80,6 +80,25 @@ class PruningSpec(Spec):
 
 
 @dataclass(frozen=True)
+class WatchSpec(Spec):
+    """What TensorBoard shows beside the scalars: attention and generated text of validation examples, and lengths."""
+
+    share: float = setting(
+        0.2,
+        "largest share of the time of evaluations that writing pictures, texts and lengths for TensorBoard may take; "
+        "the first evaluation writes them in any case (0: never write them)",
+        low=0,
+        high=1,
+    )
+    pictures: int = setting(
+        2, "number of validation examples of which TensorBoard shows the attention", low=0, needs="attention"
+    )
+    texts: int = setting(
+        4, "number of validation examples of which TensorBoard shows the generated text and the reference", low=0
+    )
+
+
+@dataclass(frozen=True)
 class TrainingSpec(Spec):
     """Length, optimization and results of the training."""
 
@@ -141,6 +160,16 @@ class TrainingSpec(Spec):
         "latest", "checkpoints to average: the latest ones, or those with the best scores"
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
+    watch: WatchSpec = group(WatchSpec, "pictures, texts and lengths in TensorBoard")
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = setting(
+        (), "other services that log the values of each evaluation; their packages must be installed"
+    )
+    profile: tuple[int, ...] = setting(
+        (),
+        "first and last training step whose times the TensorFlow profiler writes to the logs, for example [100, 110] "
+        "(empty: none)",
+        low=1,
+    )
     distillation: DistillationSpec = group(DistillationSpec, "distillation from a larger model", needs="vocabulary")
     pruning: PruningSpec = group(PruningSpec, "pruning of weights in training, for smaller files")
 
@@ -163,3 +192,13 @@ class TrainingSpec(Spec):
         name, most = ("keep", self.keep) if self.average_of == "latest" else ("keep_best", self.keep_best)
         if self.average > most:
             raise SpecError("average", f"must be at most {name} ({most}), got {self.average}")
+        if not self.tensorboard and self.watch != WatchSpec():
+            raise SpecError("watch", "must have its defaults unless training.tensorboard is true, as nothing is shown")
+        if len(set(self.loggers)) < len(self.loggers):
+            raise SpecError("loggers", f"must not have a logger twice, got {', '.join(self.loggers)}")
+        if self.profile and not (len(self.profile) == 2 and self.profile[0] <= self.profile[1] <= self.steps):
+            raise SpecError(
+                "profile",
+                f"must be two training steps [first, last], the last at most {self.steps} (training.steps), got "
+                f"{list(self.profile)}",
+            )

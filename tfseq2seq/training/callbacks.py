@@ -84,6 +84,23 @@ class Position(keras.callbacks.Callback):
         self.ended = reason
 
 
+class StopAt(keras.callbacks.Callback):
+    """Stops at the first evaluation at or after a training step. A resumed training goes on as if there was no stop.
+
+    Args:
+        step: the training step.
+        position: the callback that counts training steps.
+    """
+
+    def __init__(self, step: int, position: Position):
+        super().__init__()
+        self.step, self.position = step, position
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.position.step >= self.step:
+            self.model.stop_training = True
+
+
 class GeneratedScore(keras.callbacks.Callback):
     """Adds a metric of generated text to the logs as `val_<name>`.
 

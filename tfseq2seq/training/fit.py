@@ -34,23 +34,25 @@ from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe, TextSpec
 from tfseq2seq.training.batches import TrainingBatches, build_batches, generated_score
-from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Plateau, Position, Progress
+from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Plateau, Position, Progress, StopAt
 from tfseq2seq.training.distillation import build_distillation_loss
 from tfseq2seq.training.distribution import Distribution, explained_failures, open_distribution
 from tfseq2seq.training.failures import Diverged, LossGuard, explained
 from tfseq2seq.training.keras_distribution import distributed_fit, sum_gradients_first
+from tfseq2seq.training.loggers import check_loggers
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 from tfseq2seq.training.signals import Interrupted, Signals
 from tfseq2seq.training.start import load_vectors
+from tfseq2seq.training.watching import Watching
 from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
 
 _RESUME = "start all workers again with --resume"
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print, until: int = 0) -> Run:
     """Trains the model of a recipe and writes the run to `folder`.
 
     Args:
@@ -59,6 +61,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         resume: whether to continue the run in `folder` from its last state. The training settings of `recipe` apply.
             With `training.resume: auto` a run in `folder` is continued in any case, unless it has ended.
         log: a function that prints lines for the user.
+        until: stops at the first evaluation at or after this training step; 0 for the end of the training.
 
     Returns:
         The finished run.
@@ -70,12 +73,14 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     """
     check_monitor(recipe.training.monitor)
     check_writable(folder)
+    check_loggers(recipe.training.loggers)
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     distribution = open_distribution(recipe.training)
     with contextlib.ExitStack() as lock:
-        return _train(recipe, folder, resume, log if distribution.chief else _say_nothing, lock, distribution)
+        log = log if distribution.chief else _say_nothing
+        return _train(recipe, folder, resume, log, lock, until, distribution)
 
 
 def _say_nothing(text: str) -> None:
@@ -88,6 +93,7 @@ def _train(
     resume: bool,
     log: Any,
     lock: contextlib.ExitStack,
+    until: int,
     distribution: Distribution,
 ) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
@@ -142,15 +148,16 @@ def _train(
         run.sweep()
         Run.create(folder, recipe, run.source, run.target)
     if not distribution.chief:
-        return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, distribution)
+        return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, until, distribution)
     if not ended_before and _is_out_of_patience(run, progress):
         # The process was killed after its last evaluation, and before it wrote the final weights.
         finish(model, run, log)
         return run
     signals = Signals()
     score = _score(corpora, run, model, signals, distribution)
+    watching = Watching(corpora, run, model, lock)
     try:
-        fit(model, run, batches, resumed, signals, score, distribution)
+        fit(model, run, batches, resumed, signals, score, watching, until, distribution)
     except Diverged:
         if run.progress().get("best"):
             finish(model, run, log)
@@ -166,12 +173,14 @@ def _train_beside_the_chief(
     resumed: Resumed,
     ended_before: bool,
     corpora: Corpora,
+    until: int,
     distribution: Distribution,
 ) -> Run:
     """Takes part in the training of another process, which writes the run."""
     if ended_before or not _is_out_of_patience(run, resumed.progress):
         signals = Signals()
-        fit(model, run, batches, resumed, signals, _score(corpora, run, model, signals, distribution), distribution)
+        score = _score(corpora, run, model, signals, distribution)
+        fit(model, run, batches, resumed, signals, score, None, until, distribution)
     return run
 
 
@@ -253,6 +262,8 @@ def fit(
     resumed: Resumed,
     signals: Signals,
     score: Callable[[], float] | None = None,
+    watching: Watching | None = None,
+    until: int = 0,
     distribution: Distribution | None = None,
 ) -> None:
     """Calls `model.fit` with evaluations, checkpoints and limits.
@@ -264,6 +275,8 @@ def fit(
         resumed: the state of a run that is resumed; empty for a new one.
         signals: notes what stops the training.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
+        watching: what shows the training to people.
+        until: stops at the first evaluation at or after this training step; 0 for no stop.
         distribution: the devices. None for a single one.
 
     Raises:
@@ -283,6 +296,11 @@ def fit(
     validation, count = distribution.distribute(batches.validation), int(batches.validation.cardinality())
     again = InterruptedEvaluation(validation, count, -(-step // spec.evaluate_every) - 1, position)
     # Keras would put its history behind the last callback.
+    if watching is not None:
+        callbacks += watching.callbacks(position)
+        dataset = watching.tapped(dataset)
+    if until:
+        callbacks.append(StopAt(until, position))
     everything = [keras.callbacks.History(), *callbacks, *([again] if evaluates else [])]
     listed = again.callbacks = keras.callbacks.CallbackList(everything, model=model)
     try:
@@ -360,8 +378,6 @@ def _callbacks(
     states = States(run, position, batches, signals, resumed, checkpoints.progress, parts)
     together.join(states)
     callbacks += [states, *last, checkpoints]
-    if spec.tensorboard and distribution.chief:
-        callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
     return states, callbacks
 
 
