@@ -8,6 +8,7 @@ batches = batch_by_tokens(spec)(shuffled_epochs(pairs, ...))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,17 +179,27 @@ def batch_by_tokens(spec: DataSpec, fields: Mapping[str, int]) -> BatchByLength:
     A batch is padded to its own longest example.
 
     Args:
-        spec: limits of a batch.
+        spec: limits of a batch. With `shapes: few` there are about ten buckets.
         fields: most tokens of each tokenized field.
     """
     most = max(fields.values())
     bounds = list(range(spec.bucket_width, most + spec.bucket_width, spec.bucket_width))
+    if spec.shapes == "few":
+        bounds = few_lengths(most)
     sizes = [max(1, spec.batch_tokens // bound) for bound in bounds]
 
     def length(example: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.reduce_max(tf.stack([tf.size(example[name]) for name in fields]))
 
     return batch_by_length(length, bounds, sizes, spec.batch_pairs)
+
+
+def few_lengths(most: int) -> list[int]:
+    """Returns rising lengths up to at least `most`, of which one is at most half as much again as the one before."""
+    lengths = [8]
+    while lengths[-1] < most:
+        lengths.append(math.ceil(lengths[-1] * 1.3 / 4) * 4)
+    return lengths
 
 
 @dataclass(frozen=True)

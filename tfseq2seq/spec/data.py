@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
@@ -83,6 +84,11 @@ class DataSpec(Spec):
         "width of a length bucket in tokens; a batch has examples from one bucket only",
         low=1,
         needs="token batches",
+    )
+    shapes: Literal["auto", "exact", "few"] = setting(
+        "auto",
+        "shapes of batches: exact, padded to the longest example; few, padded to one of about ten lengths, for "
+        "compilers that compile each shape; auto is few with training.jit and on the JAX backend, else exact",
     )
     shuffle_pairs: int = setting(
         0,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.segments import BatchStream, Segments, Table, Units
@@ -16,12 +18,15 @@ from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.progress import progress_bar
 from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora, Report
-from tfseq2seq.spec import SearchSpec
+from tfseq2seq.spec import DataSpec, SearchSpec
+from tfseq2seq.training.backends import compiles_shapes
 from tfseq2seq.training.distribution import Distribution
-from tfseq2seq.training.global_batch import globally_weighted
+from tfseq2seq.training.global_batch import few_shapes, globally_weighted
 from tfseq2seq.training.objectives import Objective
 
 Log = Callable[[str], None]
+# So many batches are looked at to tell of their shapes.
+_SHAPES_FROM = 200
 
 
 class TrainingBatches:
@@ -33,6 +38,7 @@ class TrainingBatches:
         accumulate: the number of batches of an update.
         prefetch: the number of batches that are prepared ahead.
         validation: the batches of the validation corpus.
+        shape: pads inputs, labels and sample weights to a shape that is compiled once, or None.
     """
 
     def __init__(
@@ -42,9 +48,10 @@ class TrainingBatches:
         accumulate: int,
         prefetch: int,
         validation: tf.data.Dataset,
+        shape: Callable[..., Any] | None = None,
     ):
         self.stream, self.example, self.accumulate = stream, example, accumulate
-        self.prefetch, self.validation = prefetch, validation
+        self.prefetch, self.validation, self.shape = prefetch, validation, shape
 
     def dataset(self, position: Mapping[str, Any] | None = None) -> tf.data.Dataset:
         """Opens endless training batches, shuffled anew in each epoch.
@@ -58,7 +65,7 @@ class TrainingBatches:
             UserError: the position is not valid, or a file of the training corpus is missing or damaged.
         """
         batches = globally_weighted(self.stream.dataset(position).map(self.example), self.accumulate)
-        return batches.prefetch(self.prefetch)
+        return (batches.map(self.shape) if self.shape else batches).prefetch(self.prefetch)
 
     def position(self, count: int) -> dict[str, Any]:
         """Returns the position after `count` batches drawn from the dataset that was opened last, as values for JSON.
@@ -92,21 +99,46 @@ def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, 
     Raises:
         UserError: a corpus has no usable example.
     """
-    source, spec = run.source, run.recipe.data
-    stream = _training_stream(corpora, run, model, objective, log)
+    source = run.source
+    spec = dataclasses.replace(run.recipe.data, shapes="few" if compiles_shapes(run.recipe) else "exact")
+    stream = _training_stream(corpora, run, spec, model, objective, log)
     noted = corpora.faults.get("validation")
     kept, report = source.filter_examples(
         corpora.validation, run.target, spec, "data.validation", model, objective.aligned, noted
     )
     log(f"validation: {report}")
-    validation = _sized(globally_weighted(source.batch(spec)(kept).map(objective.example)).cache())
+    batch, shape = source.batch(spec), None
+    validation = globally_weighted(batch(kept).map(objective.example))
+    if spec.shapes == "few":
+        shape = few_shapes(batch.bounds, batch.sizes)
+        validation = validation.map(shape)
     accumulate = run.recipe.training.optimizer.accumulate
-    return TrainingBatches(stream, objective.example, accumulate, source.prefetch, validation)
+    batches = TrainingBatches(stream, objective.example, accumulate, source.prefetch, _sized(validation.cache()), shape)
+    if shape:
+        log(_shapes_told(batches.dataset()))
+    return batches
 
 
-def _training_stream(corpora: Corpora, run: Run, model: Any, objective: Objective, log: Log) -> BatchStream:
+def _shapes_told(batches: tf.data.Dataset) -> str:
+    """Tells how many shapes the first batches have, and how much of them is padding."""
+    shapes: set[tuple[Any, ...]] = set()
+    real = positions = 0
+    for inputs, labels, weights in batches.take(_SHAPES_FROM).as_numpy_iterator():
+        shapes.add(tuple(value.shape for value in tf.nest.flatten((inputs, labels))))
+        for weight in tf.nest.flatten(weights)[:1]:
+            real, positions = real + int(np.count_nonzero(weight)), positions + int(weight.size)
+    what = "target positions are tokens" if len(weight.shape) > 1 else "rows are examples"
+    return (
+        f"data.shapes few: {len(shapes)} shapes in the first {_SHAPES_FROM} batches, each of which is compiled once; "
+        f"{real / positions:.0%} of their {what}, the rest is padding"
+    )
+
+
+def _training_stream(
+    corpora: Corpora, run: Run, spec: DataSpec, model: Any, objective: Objective, log: Log
+) -> BatchStream:
     """Reads the training corpus if it is kept in memory, and tells what was left out of it, now or after an epoch."""
-    source, spec, seed = run.source, run.recipe.data, run.recipe.seed
+    source, seed = run.source, run.recipe.seed
     units = corpora.units or Units.whole(corpora.train, corpora.faults.get("train"))
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]

@@ -23,7 +23,8 @@ import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import TrainingSpec
-from tfseq2seq.training.global_batch import replica_rows
+from tfseq2seq.training.backends import on_tensorflow, use_devices
+from tfseq2seq.training.global_batch import padded_rows, replica_rows
 
 # More than Slurm starts on a node.
 _MOST_TASKS = 4096
@@ -61,7 +62,9 @@ class Distribution:
     def distribute(self, examples: tf.data.Dataset) -> Any:
         """Returns global batches as a dataset for `fit`, which gives each replica its rows."""
         if self.strategy is None:
-            return examples
+            if self.local == 1:
+                return examples
+            return examples.map(lambda *example: padded_rows(example, self.local))
         return self.strategy.distribute_datasets_from_function(lambda context: self.local_rows(examples))
 
     def local_rows(self, examples: tf.data.Dataset) -> tf.data.Dataset:
@@ -146,6 +149,9 @@ def _one(spec: TrainingSpec) -> Distribution:
 
 
 def _mirrored(spec: TrainingSpec) -> Distribution:
+    if not on_tensorflow():
+        # JAX divides the rows of a batch itself.
+        return Distribution(local=use_devices(spec.devices))
     gpus = tf.config.list_physical_devices("GPU")
     count = spec.devices or len(gpus)
     if gpus and count > len(gpus):

@@ -33,6 +33,7 @@ from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe, TextSpec
+from tfseq2seq.training.backends import check_backend, on_tensorflow
 from tfseq2seq.training.batches import TrainingBatches, build_batches, generated_score
 from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Plateau, Position, Progress, StopAt
 from tfseq2seq.training.distillation import build_distillation_loss
@@ -72,6 +73,7 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
         Interrupted: SIGTERM or SIGINT has stopped the training, and its state is written.
     """
     check_monitor(recipe.training.monitor)
+    check_backend(recipe)
     check_writable(folder)
     check_loggers(recipe.training.loggers)
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
@@ -251,7 +253,9 @@ def compile_model(model: Any, recipe: Recipe) -> None:
     spec = recipe.training
     rate = learning_rate(spec.optimizer.learning_rate, spec.schedule, spec.steps, recipe.model.width)
     options = build_objective(recipe.model, spec).compile_options()
-    model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=spec.jit, **options)
+    # JAX without compilation takes minutes for an update.
+    jit = spec.jit or not on_tensorflow()
+    model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, **options)
     model.optimizer.build(model.trainable_variables)
 
 
@@ -289,7 +293,7 @@ def fit(
     if position.finished and not evaluates:
         return
     dataset = batches.dataset(resumed.training.get("data"))
-    if resumed.interval and distribution.strategy is None:
+    if resumed.interval and distribution.strategy is None and on_tensorflow():
         build_metrics(model, dataset)
     progress = Progress(run, position, resumed.training.get("progress"), distribution)
     states, callbacks = _callbacks(run, position, progress, batches, resumed, signals, score, distribution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -45,7 +46,7 @@ def _shares(weights: Any, totals: Any, factor: float = 1.0) -> Any:
     return tf.nest.map_structure(lambda own, total: own * (factor / tf.maximum(total, 1.0)), weights, totals)
 
 
-def padded_rows(example: Any, multiple: int) -> Any:
+def padded_rows(example: Any, multiple: int | tf.Tensor) -> Any:
     """Adds rows of weight zero to a batch, so that its number of rows is a multiple of `multiple`.
 
     The sources of added rows repeat the first row, because a source without a position has no attention. Their targets
@@ -67,6 +68,49 @@ def padded_rows(example: Any, multiple: int) -> Any:
 
     inputs = {name: filled(value) if name == "target" else repeated(value) for name, value in inputs.items()}
     return inputs, tf.nest.map_structure(filled, labels), tf.nest.map_structure(filled, weights)
+
+
+def few_shapes(bounds: Sequence[int], sizes: Sequence[int]) -> Callable[..., Any]:
+    """Returns a function that pads a batch to one of few shapes: a compiler is then called for each of them only.
+
+    A batch gets the number of rows of its bucket, and its sources get the length of it. Targets beside a source get the
+    next power of two, from 8 on; without a source, the length of the bucket. Rows that are added weigh nothing.
+
+    Args:
+        bounds: the greatest length in each bucket, rising.
+        sizes: the number of rows of a batch of each bucket.
+    """
+    powers = [8 << power for power in range(20)]
+
+    def padded(inputs: Any, labels: Any, weights: Any) -> Any:
+        target = tf.shape(tf.nest.flatten(labels)[0])[1]
+        longest = tf.maximum(target, tf.shape(inputs["source"])[1]) if "source" in inputs else target
+        index = tf.minimum(_first(bounds, longest), len(bounds) - 1)
+        source_length = tf.gather(list(bounds), index)
+        target_length = tf.gather(powers, _first(powers, target)) if "source" in inputs else source_length
+
+        def lengthened(value: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+            if value.shape.rank < 2:
+                return value
+            padding = [[0, 0], [0, length - tf.shape(value)[1]], *[[0, 0]] * (value.shape.rank - 2)]
+            return tf.pad(value, padding, constant_values=tf.constant(PAD, value.dtype))
+
+        def target_sized(structure: Any) -> Any:
+            return tf.nest.map_structure(lambda value: lengthened(value, target_length), structure)
+
+        given = {
+            name: lengthened(value, target_length if name == "target" else source_length)
+            for name, value in inputs.items()
+        }
+        example = given, target_sized(labels), target_sized(weights)
+        return padded_rows(example, tf.gather(list(sizes), index))
+
+    return padded
+
+
+def _first(bounds: Sequence[int], length: tf.Tensor) -> tf.Tensor:
+    """Returns the index of the first bound that is not below a length."""
+    return tf.searchsorted(tf.constant(list(bounds)), tf.expand_dims(length, 0))[0]
 
 
 def replica_rows(examples: tf.data.Dataset, first: int, count: int, replicas: int) -> tf.data.Dataset:

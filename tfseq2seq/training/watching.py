@@ -22,6 +22,7 @@ from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora
 from tfseq2seq.spec import PAD, SearchSpec
+from tfseq2seq.training.backends import on_tensorflow
 from tfseq2seq.training.callbacks import Position, evaluation_weights
 from tfseq2seq.training.loggers import open_loggers
 from tfseq2seq.training.profiling import Profile
@@ -46,7 +47,8 @@ class Watching:
     def __init__(self, corpora: Corpora, run: Run, model: Any, stack: contextlib.ExitStack):
         self.run, self.spec, self.lengths = run, run.recipe.training, TargetLengths()
         self._loggers = open_loggers(run, stack)
-        self._shows = self.spec.tensorboard and self.spec.watch.share > 0
+        # Texts and attention come from the search, which needs TensorFlow.
+        self._shows = self.spec.tensorboard and self.spec.watch.share > 0 and on_tensorflow()
         self._examples = _choose_examples(corpora, run, model) if self._shows else None
 
     def callbacks(self, position: Position) -> list[keras.callbacks.Callback]:
