@@ -158,8 +158,7 @@ def compare(name: str, recipe: Recipe, kept: Path, stops: int) -> bool:
     draw, began = random.Random(name), time.monotonic()
     whole, broken = kept / f"{name}-whole", kept / f"{name}-broken"
     check(os.waitpid(started(recipe, whole), 0)[1], whole)
-    # Without the first interval, in which the graph is built. Half of the training is left to the process after the last
-    # stop, so that each stop comes before the end.
+    # Without the first interval, in which the graph is built. At such moments, stops end about half of the way.
     seconds = [json.loads(line)["seconds"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
     longest = (seconds[-1] - seconds[0]) / stops
     counts = dict.fromkeys(("SIGTERM", "SIGKILL", "while writing"), 0)
