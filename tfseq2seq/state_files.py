@@ -139,7 +139,7 @@ def recorded_progress(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the progress in each state of a folder. One that is damaged is left out: `read_state` tells about it."""
     for path in (folder / NEWEST, folder / PREVIOUS):
         try:
-            with np.load(path) as saved:
+            with open_file(path) as file, np.load(file) as saved:
                 progress = json.loads(str(saved["progress"]))
         except Exception:  # noqa: S112 - numpy and zipfile raise many errors, and all of them mean the same here
             continue
@@ -155,8 +155,7 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> State:
         UserError: it is no regular file, or belongs to another model or optimizer.
     """
     try:
-        open_file(path).close()
-        with np.load(path) as saved:
+        with open_file(path) as file, np.load(file) as saved:
             # Shapes come first: a small file can unpack to more than the memory.
             found = _shapes(saved)
             if found.pop("progress", None) != ():

@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_runs import BEST, SOURCES, random_run
 
 from tfseq2seq import cli
@@ -479,7 +480,7 @@ def test_a_training_that_fails_has_the_exit_code_1(tfseq2seq, recipe, monkeypatc
 
 def test_a_saved_batch_is_shown_with_the_tokens_of_its_run(done, refused, run_copy, trained_run):
     features = trained_run.source.features
-    batch = {"labels": trained_run.target(["one"]).numpy(), "inputs.source": features(["on 3 May"]).numpy()}
+    batch = {"labels": trained_run.target(tf.constant(["one"])), "inputs.source": features(tf.constant(["on 3 May"]))}
     np.savez(run_copy / "failed_batch.npz", step=7, loss=np.nan, **batch)
     lines = done("data", "show", run_copy / "failed_batch.npz")
     assert lines[0].startswith("step 7, mean loss nan, 1 examples: ")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
@@ -49,6 +50,14 @@ def rows(run):
 
 def progress(run):
     return {key: value for key, value in run.progress().items() if key != "metrics"}
+
+
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """The handlers of a process in the foreground: a shell that starts tests in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -162,7 +171,7 @@ def test_a_signal_that_the_process_ignores_stays_ignored():
 
 @pytest.mark.slow
 def test_random_stops_of_a_process_leave_the_run_as_one_never_stopped():
-    command = [sys.executable, "benchmarks/kills.py", "--families", "lstm", "--stops", "3", "--steps", "40"]
+    command = [sys.executable, "benchmarks/kills.py", "--families", "lstm", "--stops", "3", "--steps", "60"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "lstm: 3 stops" in done.stdout
@@ -344,7 +353,7 @@ def test_a_batch_of_recordings_is_shown_in_samples_and_seconds(tmp_path):
     run = Run(tmp_path, Recipe(), AudioSource(AudioSpec(sample_rate=8000)), target)
     samples = np.full((2, 16000), 0.25, "float32")
     samples[1, 3] = np.nan
-    ids = target(["ab", "b"]).numpy()
+    ids = target(tf.constant(["ab", "b"])).numpy()
     np.savez(
         tmp_path / "failed_batch.npz",
         step=5,

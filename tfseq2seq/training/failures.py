@@ -130,8 +130,7 @@ def show_batch(path: str | Path, run: Run | None) -> Iterator[str]:
 
 def _read_batch(path: str | Path) -> dict[str, np.ndarray]:
     try:
-        open_file(path, _LARGEST).close()
-        with np.load(path, allow_pickle=False) as saved:
+        with open_file(path, _LARGEST) as file, np.load(file) as saved:
             arrays = {name: saved[name] for name in saved.files}
         rows = {len(value) for value in arrays.values() if value.ndim}
         labels = [name for name in arrays if name.partition(".")[0] == "labels"]

@@ -295,66 +295,79 @@ def fit(
     dataset = batches.dataset(resumed.training.get("data"))
     if resumed.interval and distribution.strategy is None and on_tensorflow():
         build_metrics(model, dataset)
-    progress = Progress(run, position, resumed.training.get("progress"), distribution)
-    states, callbacks = _callbacks(run, position, progress, batches, resumed, signals, score, distribution)
+    states, callbacks = _callbacks(run, position, batches, resumed, signals, score, distribution)
     validation, count = distribution.distribute(batches.validation), int(batches.validation.cardinality())
     again = InterruptedEvaluation(validation, count, -(-step // spec.evaluate_every) - 1, position)
-    # Keras would put its history behind the last callback.
     if watching is not None:
         callbacks += watching.callbacks(position)
         dataset = watching.tapped(dataset)
     if until:
         callbacks.append(StopAt(until, position))
+    # Keras would put its history behind the last callback.
     everything = [keras.callbacks.History(), *callbacks, *([again] if evaluates else [])]
     listed = again.callbacks = keras.callbacks.CallbackList(everything, model=model)
+    with contextlib.ExitStack() as stack:
+        for context in (
+            signals,
+            _explain_endings(run, listed, states, batches, distribution),
+            _explain_xla_errors(spec.jit),
+            _explain_full_disk(run),
+            explained_failures(distribution, _RESUME),
+            batches.explained(),
+        ):
+            stack.enter_context(context)
+        if distribution.strategy is not None:
+            (batch,) = distribution.local_rows(batches.validation).take(1)
+            stack.enter_context(distributed_fit(model, batch))
+        model.fit(
+            distribution.distribute(dataset),
+            steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
+            epochs=-(-spec.steps // spec.evaluate_every),
+            initial_epoch=step // spec.evaluate_every,
+            validation_data=validation,
+            validation_steps=count,
+            callbacks=listed,
+            shuffle=False,
+            verbose=0,
+        )
+
+
+@contextlib.contextmanager
+def _explain_endings(
+    run: Run,
+    callbacks: keras.callbacks.CallbackList,
+    states: States,
+    batches: TrainingBatches,
+    distribution: Distribution,
+) -> Iterator[None]:
+    """Ends the training properly if an exception ends it inside, and says in the exception what is left of it."""
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(signals)
-            for context in (
-                _explain_xla_errors(spec.jit),
-                _explain_full_disk(run),
-                explained_failures(distribution, _RESUME),
-                batches.explained(),
-            ):
-                stack.enter_context(context)
-            if distribution.strategy is not None:
-                (batch,) = distribution.local_rows(batches.validation).take(1)
-                stack.enter_context(distributed_fit(model, batch))
-            model.fit(
-                distribution.distribute(dataset),
-                steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
-                epochs=-(-spec.steps // spec.evaluate_every),
-                initial_epoch=step // spec.evaluate_every,
-                validation_data=validation,
-                validation_steps=count,
-                callbacks=listed,
-                shuffle=False,
-                verbose=0,
-            )
+        yield
     except Ended:
-        listed.on_train_end()
+        callbacks.on_train_end()
     except Interrupted as interrupted:
-        for callback in callbacks:
+        for callback in callbacks.callbacks:
             if isinstance(callback, keras.callbacks.SwapEMAWeights):
                 callback.on_test_end()  # in an evaluation, the averages are in the place of the weights
         states.write_interrupted_evaluation()
-        listed.on_train_end()
+        callbacks.on_train_end()
         raise _with_advice(interrupted, run, states.saved) from None
     except Diverged as error:
-        listed.on_train_end()
-        raise explained(error, run, batches, position.drawn) if distribution.chief else error from None
+        callbacks.on_train_end()
+        raise explained(error, run, batches, states.position.drawn) if distribution.chief else error from None
     except UserError as error:
         if not isinstance(error.__cause__, OSError):
             raise
         raise UserError(f"{error}; {states.stays}; make room, and continue the run with --resume") from None
     finally:
-        progress.on_train_end()
+        for callback in callbacks.callbacks:
+            if isinstance(callback, Progress):
+                callback.on_train_end()  # a bar would hide the line about the error
 
 
 def _callbacks(
     run: Run,
     position: Position,
-    progress: Progress,
     batches: TrainingBatches,
     resumed: Resumed,
     signals: Signals,
@@ -371,6 +384,7 @@ def _callbacks(
         callbacks.append(Pruning(spec.pruning, position.step, spec.optimizer.accumulate))
     if score is not None:
         callbacks.append(GeneratedScore(spec.monitor, score))
+    progress = Progress(run, position, resumed.training.get("progress"), distribution)
     # The checkpoint has the values that the progress composes, and the reduced learning rate.
     last: list[keras.callbacks.Callback] = [progress]
     parts: dict[str, Stateful] = {"progress": progress}
