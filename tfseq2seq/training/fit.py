@@ -67,11 +67,11 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
+        if corpora.texts_told:
+            log(corpora.texts_told)
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
-    if corpora.texts_told:
-        log(corpora.texts_told)
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
             continue
@@ -115,7 +115,8 @@ def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any
     if count:
         examples = "; ".join(f"{line[:60]!r} becomes {found[:60]!r}" for line, found in shown)
         log(
-            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines, which the model then "
+            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines"
+            f"{' of those for vocabularies' if corpora.texts_told else ''}, which the model then "
             f"never sees or writes ({examples}); set {side}.normalization=nfc to keep them"
         )
 
