@@ -61,24 +61,27 @@ def recipe(shards: Path, steps: int, scheme: str) -> Any:
 
 
 def trained(shards: str, run: str, steps: int, scheme: str, resume: bool, began: float, answers: Any) -> None:
-    """Trains in a new process; puts seconds to the first update, seconds in all, and the peak of memory in MB."""
+    """Trains in a new process, and puts the seconds and CPU seconds to the first update, the seconds of the others, and
+    the peak of memory in MB."""
     from tfseq2seq.training import callbacks
     from tfseq2seq.training.fit import train
 
     first: list[float] = []
+    used: list[float] = []
     counted = callbacks.Position.on_train_batch_end
 
     def timed(self: Any, batch: int, logs: Any = None) -> None:
         first.append(time.time())
+        used.append(time.process_time())
         counted(self, batch, logs)
 
     callbacks.Position.on_train_batch_end = timed  # type: ignore[method-assign]
     train(recipe(Path(shards), steps, scheme), run, resume=resume, log=lambda line: print(f"    {line}", flush=True))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    answers.put((first[0] - began, first[-1] - first[0], memory))
+    answers.put((first[0] - began, used[0], first[-1] - first[0], memory))
 
 
-def measured(*arguments: Any) -> tuple[float, float, float]:
+def measured(*arguments: Any) -> tuple[float, float, float, float]:
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     process = context.Process(target=trained, args=(*arguments, time.time(), answers))
@@ -124,12 +127,13 @@ def main() -> None:
         write_pair_shards(generated(options.pairs), shards, jobs=options.jobs, log=print)
         print(f"written in {time.time() - began:.1f} s, generation included", flush=True)
     shutil.rmtree(run, ignore_errors=True)
-    first, rest, memory = measured(str(shards), str(run), options.steps, options.scheme, False)
-    print(f"{options.pairs:,} pairs: first update after {first:.1f} s, {options.steps:,} updates in {rest:.1f} s more")
-    print(f"    peak memory {memory:,.0f} MB", flush=True)
+    first, used, rest, memory = measured(str(shards), str(run), options.steps, options.scheme, False)
+    print(f"{options.pairs:,} pairs: first update after {first:.1f} s (CPU {used:.1f} s), peak memory {memory:,.0f} MB")
+    print(f"    {options.steps:,} updates in {rest:.1f} s", flush=True)
     move_position(run, shards)
-    first, _, memory = measured(str(shards), str(run), options.steps + 20, options.scheme, True)
-    print(f"{options.pairs:,} pairs, continued: first update after {first:.1f} s, peak memory {memory:,.0f} MB")
+    first, used, _, memory = measured(str(shards), str(run), options.steps + 20, options.scheme, True)
+    print(f"{options.pairs:,} pairs, continued: first update after {first:.1f} s (CPU {used:.1f} s)")
+    print(f"    peak memory {memory:,.0f} MB")
 
 
 if __name__ == "__main__":
