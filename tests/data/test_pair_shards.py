@@ -160,7 +160,10 @@ def test_held_out_pairs_are_neither_trained_on_nor_learned_from(shards):
     assert sorted(train + held) == sorted(PAIRS)
     assert sorted(found.texts("source")) == sorted(source for source, _ in train)
     assert pairs_of(training(shards).validation) == held, "the seed draws them"
-    units = [pairs_of(found.units.read([unit])[0]) for unit in range(3)]
+    units = []
+    for unit in range(3):
+        found.units.select([unit])
+        units.append(pairs_of(found.units.examples))
     assert [len(unit) for unit in units] == list(found.units.sizes)
     assert sorted(pair for unit in units for pair in unit) == sorted(train)
 

@@ -166,7 +166,7 @@ def data_shard(
         from tfseq2seq.data.corpora import table_rows
         from tfseq2seq.data.pair_shards import PAIRS_PER_SHARD, parallel_lines, write_pair_shards
 
-        found = table_rows(*inputs) if table else parallel_lines(*inputs)
+        found = table_rows(inputs[0]) if table else parallel_lines(*inputs)
         write_pair_shards(found, folder, pairs or PAIRS_PER_SHARD, jobs or os.cpu_count() or 1, echo)
         return
     from tfseq2seq.data.manifests import read_manifest

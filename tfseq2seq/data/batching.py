@@ -107,34 +107,48 @@ def filter_pairs(
     return examples.cache() if cache else examples, report
 
 
-def collect_pairs(
+def pair_collector(
     chunks: tf.data.Dataset, most: Mapping[str, int], advance: Callable[[int], None]
-) -> tuple[Table, CorpusReport]:
-    """As `filter_pairs`, in one pass to a table in memory, which may be empty.
+) -> Callable[[], tuple[Table, CorpusReport]]:
+    """As `filter_pairs`, to a table in memory, which may be empty.
 
-    The length of an example is that of its longest field. `advance` is called with the number of examples read.
+    The length of an example is that of its longest field.
+
+    Args:
+        chunks, most: as in `filter_pairs`.
+        advance: called with the number of examples that are read.
+
+    Returns:
+        A function that reads the chunks, each time anew.
     """
     names = list(most)
-    sifted = chunks.map(_sift(most), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    sifted = chunks.map(_sift(most), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     signature = {
         each: tf.TensorSpec([None], spec.dtype) if each in most else tf.TensorSpec(spec.shape[1:], spec.dtype)
         for each, spec in sifted.element_spec[0].items()
     }
-    totals = np.zeros(3 + len(names), "int64")
-    parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
-    sizes: dict[str, list[np.ndarray]] = {each: [] for each in names}
-    for chunk, numbers in sifted.prefetch(2):
-        for each, value in chunk.items():
-            parts[each].append((value.flat_values if each in most else value).numpy())
-        for each in names:
-            sizes[each].append(chunk[each].row_lengths().numpy())
-        totals += numbers.numpy()
-        advance(int(numbers[:3].numpy().sum()))
-    joined = {each: np.concatenate(found) if found else np.zeros(0) for each, found in parts.items()}
-    lengths = {each: np.concatenate(found) if found else np.zeros(0, "int64") for each, found in sizes.items()}
-    fields = {each: Rows(value, np.cumsum(lengths[each])) if each in most else value for each, value in joined.items()}
-    longest = np.max(np.stack(list(lengths.values())), axis=0)
-    return Table(fields, longest, signature), _report(totals, names)
+
+    def collect() -> tuple[Table, CorpusReport]:
+        totals = np.zeros(3 + len(names), "int64")
+        parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
+        sizes: dict[str, list[np.ndarray]] = {each: [] for each in names}
+        for chunk, numbers in sifted:
+            for each, value in chunk.items():
+                parts[each].append((value.flat_values if each in most else value).numpy())
+            for each in names:
+                sizes[each].append(chunk[each].row_lengths().numpy())
+            totals += numbers.numpy()
+            advance(int(numbers[:3].numpy().sum()))
+        # A segment may be without any example.
+        joined = {each: np.concatenate(found) if found else np.zeros(0, "int32") for each, found in parts.items()}
+        lengths = {each: np.concatenate(found) if found else np.zeros(0, "int64") for each, found in sizes.items()}
+        fields = {
+            each: Rows(value, np.cumsum(lengths[each])) if each in most else value for each, value in joined.items()
+        }
+        longest = np.max(np.stack(list(lengths.values())), axis=0)
+        return Table(fields, longest, signature), _report(totals, names)
+
+    return collect
 
 
 def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tf.Tensor]]:

@@ -11,14 +11,14 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from tfseq2seq.data.pair_shards import held_in_shards, held_pairs, pair_units, sample_size, sampled_texts
 from tfseq2seq.data.records import checked_pairs, pairs_of_files
-from tfseq2seq.data.segments import Units
+from tfseq2seq.data.segments import Selection, Units
 from tfseq2seq.data.shard_index import Shard, indexed_shards, record_files
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import check_parallel, expanded_path, iterate_lines
@@ -142,8 +142,8 @@ def _of_shards(shards: list[Shard], spec: DataSpec, seed: int) -> TrainingCorpor
         validation, validation_count = corpus_pairs(spec.validation, "data.validation")
     else:
         validation, validation_count = held_pairs(shards, held), spec.holdout
-    units = pair_units(shards, held)
-    train, _ = units.read(range(len(shards)))
+    units, whole = pair_units(shards, held), pair_units(shards, held)
+    whole.select(range(len(shards)))
     each, told = sample_size(shards, spec.vocabulary_lines), ""
     count = sum(units.sizes)
     if each:
@@ -152,7 +152,7 @@ def _of_shards(shards: list[Shard], spec: DataSpec, seed: int) -> TrainingCorpor
     def texts(side: str) -> Iterator[bytes]:
         return sampled_texts(shards, held, spec.vocabulary_lines, side)
 
-    return TrainingCorpora(train, count, validation, validation_count, texts, frozenset(), units, told)
+    return TrainingCorpora(whole.examples, count, validation, validation_count, texts, frozenset(), units, told)
 
 
 def told_of_texts(used: int, count: int) -> str:
@@ -184,13 +184,9 @@ def _of_lines(
 def _ranges(dataset: tf.data.Dataset, count: int, most: int) -> Units:
     """Units of `most` examples that follow each other. What is before them is read too, but not used."""
 
-    def read(units: Sequence[int]) -> tuple[tf.data.Dataset, None]:
-        first, *others = (dataset.skip(number * most).take(most) for number in units)
-        for other in others:
-            first = first.concatenate(other)
-        return first, None
-
-    return Units([min(most, count - start) for start in range(0, count, most)], read)
+    selection = Selection()
+    chosen = selection.dataset().flat_map(lambda number: dataset.skip(number * most).take(most))
+    return Units([min(most, count - start) for start in range(0, count, most)], chosen, selection)
 
 
 def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> TrainingCorpora:

@@ -21,8 +21,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.data.records import checked_pairs, pairs_of_files, write_records
-from tfseq2seq.data.segments import Units
+from tfseq2seq.data.records import checked_pairs, pairs_without, selected_files, write_records
+from tfseq2seq.data.segments import Selection, Units
 from tfseq2seq.data.shard_index import INDEX, JOURNAL, Shard, check_shard, write_index
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import append_line, check_parallel, exclusive, explained, iterate_lines
@@ -83,14 +83,6 @@ def held_pairs(shards: Sequence[Shard], held: Mapping[int, Sequence[int]]) -> tf
 def pair_units(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], each: int = 0) -> Units:
     """Shards as units to train on, without the pairs at the places `held`, and up to the first `each` pairs of each."""
 
-    def read(units: Sequence[int]) -> tuple[tf.data.Dataset, None]:
-        whole = [number for number in units if number not in held]
-        pairs = pairs_of_files([str(shards[number].path) for number in whole], each)
-        for number in units:
-            if number in held:
-                pairs = pairs.concatenate(_without(pairs_of_files([str(shards[number].path)], each), held[number]))
-        return pairs, None
-
     def explain(units: Sequence[int]) -> None:
         for number in units:
             shard = shards[number]
@@ -103,13 +95,10 @@ def pair_units(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], each:
                 )
 
     sizes = [shard.examples - len(held.get(number, ())) for number, shard in enumerate(shards)]
-    return Units(sizes, read, explain, countable=True)
-
-
-def _without(pairs: tf.data.Dataset, places: Sequence[int]) -> tf.data.Dataset:
-    left_out = tf.constant(places, tf.int64)
-    indices = pairs.enumerate().filter(lambda index, _: tf.reduce_all(tf.not_equal(left_out, index)))
-    return indices.map(lambda _, pair: pair)
+    files, places = [str(shard.path) for shard in shards], [held.get(number, ()) for number in range(len(shards))]
+    selection = Selection()
+    pairs = pairs_without(selected_files(selection, files, places), each)
+    return Units(sizes, pairs, selection, explain=explain, countable=True)
 
 
 def sampled_texts(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], most: int, side: str) -> Iterator[bytes]:
@@ -119,8 +108,9 @@ def sampled_texts(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], mo
         UserError: a shard is missing or damaged.
     """
     units, numbers = pair_units(shards, held, sample_size(shards, most)), range(len(shards))
+    units.select(numbers)
     try:
-        for texts in units.read(numbers)[0].map(lambda pair: pair[side]).batch(2048).as_numpy_iterator():
+        for texts in units.examples.map(lambda pair: pair[side]).batch(2048).as_numpy_iterator():
             yield from texts
     except tf.errors.OpError:
         units.explain(numbers)

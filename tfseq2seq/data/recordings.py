@@ -179,7 +179,7 @@ def filter_utterances(
     return chosen.map(_without_name), report
 
 
-def collect_utterances(
+def utterance_collector(
     utterances: tf.data.Dataset,
     target: Any,
     spec: DataSpec,
@@ -188,17 +188,19 @@ def collect_utterances(
     aligned: bool,
     faults: Faults,
     advance: Callable[[int], None],
-) -> tuple[Table, SpeechReport]:
-    """As `filter_utterances`, in one pass to a table in memory, which may be empty.
+) -> Callable[[], tuple[Table, SpeechReport]]:
+    """As `filter_utterances`, to a table in memory, which may be empty.
 
-    The table also has the "source_length" that `batch_by_seconds` adds. `advance` is called with the number of
-    utterances that are read.
+    The table also has the "source_length" that `batch_by_seconds` adds.
+
+    Args:
+        utterances, target, spec, rate, positions, aligned, faults: as in `filter_utterances`.
+        advance: called with the number of utterances that are read.
+
+    Returns:
+        A function that reads the utterances, each time anew.
     """
-    batches = batch_by_seconds(spec, rate)
-    checked = utterances.map(
-        _judged(target, spec, rate, positions, aligned), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    count = _Count(rate)
+    batches, count = batch_by_seconds(spec, rate), _Count(rate)
 
     def noted(name: bytes, samples: np.ndarray, ids: np.ndarray, verdict: np.ndarray) -> np.bool_:
         count.add(samples, ids, name, verdict)
@@ -209,9 +211,17 @@ def collect_utterances(
         sizes = tf.size(example["source"]), tf.size(example["target"])
         return tf.ensure_shape(tf.numpy_function(noted, [example["name"], *sizes, example["verdict"]], tf.bool), [])
 
+    checked = utterances.map(
+        _judged(target, spec, rate, positions, aligned), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     prepared = checked.filter(kept).map(_without_name).map(batches.prepare)
-    table = Table.of_examples(prepared, batches.length)
-    return table, count.report(faults)
+    measured = prepared.map(lambda example: (example, batches.length(example)))
+
+    def collect() -> tuple[Table, SpeechReport]:
+        count.clear()
+        return Table.of_examples(measured), count.report(faults)
+
+    return collect
 
 
 def _judged(
@@ -240,6 +250,9 @@ class _Count:
 
     def __init__(self, rate: int):
         self.rate = rate
+        self.clear()
+
+    def clear(self) -> None:
         self.left_out: list[list[str]] = [[] for _ in range(6)]
         self.kept, self.seconds, self.tokens = 0, 0.0, 0
 

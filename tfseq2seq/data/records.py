@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfseq2seq.data.segments import Selection
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import written_aside
 
@@ -19,25 +20,65 @@ _CHUNK = 2048
 _FRAME = 16
 
 
-def pairs_of_files(files: Sequence[str], each: int = 0) -> tf.data.Dataset:
-    """The pairs of files, in order: {"source": string, "target": string}.
+def pairs_of_files(files: Sequence[str]) -> tf.data.Dataset:
+    """The pairs of files, in order: {"source": string, "target": string}."""
+    return pairs_without(tf.data.Dataset.from_tensor_slices(tf.constant(list(files), tf.string)).map(_all_of))
+
+
+def _all_of(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return file, tf.zeros([0], tf.int64)
+
+
+def pairs_without(files: tf.data.Dataset, each: int = 0) -> tf.data.Dataset:
+    """The pairs of files, without those at some places: {"source": string, "target": string}.
 
     Args:
-        files: the files.
-        each: the largest number of pairs that are read of each file; 0 for all.
+        files: the name of each file, and the places [N] int64 of pairs in it that are left out.
+        each: the largest number of records that are read of each file; 0 for all.
     """
-    chunks = _parsed(records_of_files(files, each), _CHUNK)
-    return chunks.map(lambda source, target, _: {"source": source, "target": target}).unbatch()
+
+    def chunks(file: tf.Tensor, places: tf.Tensor) -> tf.data.Dataset:
+        return (
+            _parsed(_records(file).take(each or -1), _CHUNK)
+            .enumerate()
+            .map(lambda index, rows: remaining(index, places, *rows[:2]))
+        )
+
+    def remaining(index: tf.Tensor, places: tf.Tensor, source: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        own = places - index * _CHUNK
+        own = tf.boolean_mask(own, (own >= 0) & (own < tf.shape(source, tf.int64)[0]))
+        kept = tf.tensor_scatter_nd_update(
+            tf.ones_like(source, tf.bool), own[:, tf.newaxis], tf.zeros_like(own, tf.bool)
+        )
+        return {"source": tf.boolean_mask(source, kept), "target": tf.boolean_mask(target, kept)}
+
+    return files.flat_map(chunks).unbatch()
 
 
-def records_of_files(files: Sequence[str], each: int = 0) -> tf.data.Dataset:
-    """The serialized records of files, in order, or the first `each` of each file."""
+def records_of_files(files: Sequence[str]) -> tf.data.Dataset:
+    """The serialized records of files, in order."""
+    return tf.data.Dataset.from_tensor_slices(tf.constant(list(files), tf.string)).flat_map(_records)
 
-    def records(file: tf.Tensor) -> tf.data.Dataset:
-        compression = tf.where(tf.strings.regex_full_match(file, r"(?s).*\.gz"), "GZIP", "")
-        return tf.data.TFRecordDataset(file, compression).take(each or -1)
 
-    return tf.data.Dataset.from_tensor_slices(tf.constant(list(files), tf.string)).flat_map(records)
+def records_without(files: tf.data.Dataset) -> tf.data.Dataset:
+    """The serialized records of files without those at some places; `files` is as in `pairs_without`."""
+
+    def records(file: tf.Tensor, places: tf.Tensor) -> tf.data.Dataset:
+        kept = _records(file).enumerate().filter(lambda index, _: tf.reduce_all(tf.not_equal(places, index)))
+        return kept.map(lambda _, record: record)
+
+    return files.flat_map(records)
+
+
+def _records(file: tf.Tensor) -> tf.data.Dataset:
+    """The records of a file, which is compressed if its name says so."""
+    return tf.data.TFRecordDataset(file, tf.where(tf.strings.regex_full_match(file, r"(?s).*\.gz"), "GZIP", ""))
+
+
+def selected_files(selection: Selection, files: Sequence[str], held: Sequence[Sequence[int]]) -> tf.data.Dataset:
+    """The files of the units that are selected, and the places [N] of the records in each that are left out."""
+    names, places = tf.constant(list(files), tf.string), tf.ragged.constant(held, dtype=tf.int64, ragged_rank=1)
+    return selection.dataset().map(lambda unit: (names[unit], places[unit]))
 
 
 def _parsed(records: tf.data.Dataset, chunk: int) -> tf.data.Dataset:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,18 +61,13 @@ class Table:
         return len(self.lengths)
 
     @classmethod
-    def of_examples(cls, examples: tf.data.Dataset, length: Callable[[dict[str, tf.Tensor]], tf.Tensor]) -> Table:
-        """Reads a dataset of single examples.
-
-        Args:
-            examples: dictionaries of tensors.
-            length: the length of an example, a scalar.
-        """
-        signature = examples.element_spec
+    def of_examples(cls, measured: tf.data.Dataset) -> Table:
+        """Reads a dataset of single examples, each with its length: a dictionary of tensors, and a scalar."""
+        signature, _ = measured.element_spec
         fields: dict[str, list[Any]] = {name: [] for name in signature}
         lengths = []
-        for example, size in examples.map(lambda one: (one, length(one))).as_numpy_iterator():
-            lengths.append(size)
+        for example, length in measured.as_numpy_iterator():
+            lengths.append(length)
             for name, value in example.items():
                 fields[name].append(value)
         return cls(fields, np.array(lengths, "int64"), signature)
@@ -143,26 +138,50 @@ def _shuffled(count: int, together: int, random: np.random.Generator) -> np.ndar
     return np.concatenate([start + random.permutation(min(together, count - start)) for start in starts])
 
 
+class Selection:
+    """The numbers of the units that a dataset reads. Each pass over the dataset asks for them anew.
+
+    A dataset for each selection would trace its functions again, which takes seconds for recordings.
+    """
+
+    def __init__(self) -> None:
+        self.units: Sequence[int] = ()
+
+    def dataset(self) -> tf.data.Dataset:
+        """The numbers, scalars of int64."""
+        return tf.data.Dataset.from_generator(lambda: iter(self.units), output_signature=tf.TensorSpec([], tf.int64))
+
+
 @dataclass(frozen=True)
 class Units:
     """Raw training examples in units that can each be read without the others.
 
     Attributes:
         sizes: the number of examples in each unit.
-        read: opens some units, in order: a dataset of examples, and what it notes of examples that cannot be read.
+        examples: a dataset of the examples of the units that are selected, in order.
+        selection: selects units.
+        noted: what the dataset notes of examples that it cannot read; it can be cleared.
         explain: raises `UserError` for a fault in the files of some units, if it finds one.
-        countable: whether every example of a unit is given by `read` or noted. Fewer mean a fault.
+        countable: whether every example of a unit is given or noted. Fewer mean a fault.
     """
 
     sizes: Sequence[int]
-    read: Callable[[Sequence[int]], tuple[tf.data.Dataset, Any]]
+    examples: tf.data.Dataset
+    selection: Selection = field(default_factory=Selection)
+    noted: Any = None
     explain: Callable[[Sequence[int]], None] = lambda units: None
     countable: bool = False
+
+    def select(self, units: Sequence[int]) -> None:
+        """Selects the units that `examples` reads."""
+        self.selection.units = units
+        if self.noted is not None:
+            self.noted.clear()
 
     @classmethod
     def whole(cls, examples: tf.data.Dataset, noted: Any = None) -> Units:
         """A single unit: a corpus that can be read only as a whole."""
-        return cls([1], lambda units: (examples, noted))
+        return cls([1], examples, noted=noted)
 
 
 class Segments:
@@ -171,18 +190,17 @@ class Segments:
     Args:
         units: the raw examples.
         most: the largest number of examples of several units in a segment.
-        collect: reads what `units.read` gives to a table and a report. Reports can be added.
+        collect: reads the units that are selected to a table and a report. Reports of several can be added.
         seed: with the number of an epoch it decides the order of the units.
 
     Attributes:
         whole: whether the corpus is one segment. It then stays in memory.
     """
 
-    def __init__(
-        self, units: Units, most: int, collect: Callable[[tf.data.Dataset, Any], tuple[Table, Any]], seed: int
-    ) -> None:
+    def __init__(self, units: Units, most: int, collect: Callable[[], tuple[Table, Any]], seed: int) -> None:
         self.units, self.most, self.collect, self.seed = units, most, collect, seed
         self.whole = len(units.sizes) == 1 or sum(units.sizes) <= most
+        # One thread: a selection is for one pass.
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "segments")
         self._lock = threading.Lock()
         self._read: dict[tuple[int, ...], concurrent.futures.Future[tuple[Table, Any]]] = {}
@@ -221,7 +239,8 @@ class Segments:
 
     def _collected(self, segment: tuple[int, ...]) -> tuple[Table, Any]:
         try:
-            table, report = self.collect(*self.units.read(segment))
+            self.units.select(segment)
+            table, report = self.collect()
         except tf.errors.OpError:
             self.units.explain(segment)
             raise

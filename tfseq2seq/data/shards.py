@@ -140,6 +140,11 @@ def find_shards(pattern: str, rate: int) -> list[Shard]:
 
 def utterances_of_files(files: Sequence[str]) -> tf.data.Dataset:
     """The utterances of shards, in order; see `shard_utterances`."""
+    return parsed_utterances(records_of_files(files))
+
+
+def parsed_utterances(records: tf.data.Dataset) -> tf.data.Dataset:
+    """The utterances of serialized records."""
     features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("audio", "target", "name")}
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -147,7 +152,7 @@ def utterances_of_files(files: Sequence[str]) -> tf.data.Dataset:
         samples = tf.cast(tf.io.decode_raw(example["audio"], tf.int16, little_endian=True), tf.float32) / _FULL_SCALE
         return {"source": samples, "target": example["target"], "name": example["name"]}
 
-    return records_of_files(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def transcripts_of_files(files: Sequence[str]) -> tf.data.Dataset:

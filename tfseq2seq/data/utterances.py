@@ -11,9 +11,16 @@ import tensorflow as tf
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.corpora import expanded, without_and_with
 from tfseq2seq.data.manifests import Utterance, read_manifest
-from tfseq2seq.data.segments import Units
+from tfseq2seq.data.records import records_without, selected_files
+from tfseq2seq.data.segments import Selection, Units
 from tfseq2seq.data.shard_index import Shard, check_shard
-from tfseq2seq.data.shards import check_recordings, find_shards, transcripts_of_files, utterances_of_files
+from tfseq2seq.data.shards import (
+    check_recordings,
+    find_shards,
+    parsed_utterances,
+    transcripts_of_files,
+    utterances_of_files,
+)
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import CorpusSpec
 
@@ -73,13 +80,9 @@ class _OfManifest:
         return (one.text.encode() for one in self._training(held))
 
     def units(self, held: frozenset[int]) -> Units:
-        utterances = self._training(held)
-
-        def read(units: Sequence[int]) -> tuple[tf.data.Dataset, Faults]:
-            faults = Faults()
-            return manifest_utterances([utterances[index] for index in units], self.rate, faults), faults
-
-        return Units([1] * len(utterances), read)
+        utterances, faults, selection = self._training(held), Faults(), Selection()
+        examples = manifest_utterances(utterances, self.rate, faults, selection.dataset())
+        return Units([1] * len(utterances), examples, selection, faults)
 
     def _training(self, held: Container[int]) -> list[Utterance]:
         return [one for index, one in enumerate(self.utterances) if index not in held]
@@ -110,14 +113,6 @@ class _OfShards:
         ]
         sizes = [shard.examples - len(places) for shard, places in zip(self.shards, own)]
 
-        def read(units: Sequence[int]) -> tuple[tf.data.Dataset, Faults]:
-            dataset = utterances_of_files([self.files[unit] for unit in units if not own[unit]])
-            for unit in units:
-                if own[unit]:
-                    one = utterances_of_files([self.files[unit]])
-                    dataset = dataset.concatenate(without_and_with(one, self.shards[unit].examples, own[unit])[0])
-            return dataset, Faults()
-
         def explain(units: Sequence[int]) -> None:
             for unit in units:
                 shard = self.shards[unit]
@@ -126,4 +121,6 @@ class _OfShards:
                 if found != shard.examples:
                     raise UserError(f"{shard.path}: must have {shard.examples:,} records as before, got {found:,}")
 
-        return Units(sizes, read, explain, countable=True)
+        selection = Selection()
+        records = records_without(selected_files(selection, self.files, [sorted(places) for places in own]))
+        return Units(sizes, parsed_utterances(records), selection, Faults(), explain, countable=True)

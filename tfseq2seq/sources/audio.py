@@ -13,10 +13,10 @@ from tfseq2seq.data.batching import BatchByLength
 from tfseq2seq.data.manifests import read_manifest
 from tfseq2seq.data.recordings import (
     batch_by_seconds,
-    collect_utterances,
     filter_utterances,
     most_utterances,
     speech_corpora,
+    utterance_collector,
 )
 from tfseq2seq.data.segments import Table
 from tfseq2seq.features.resampling import standardized
@@ -75,7 +75,7 @@ class AudioSource(Source, reads=AudioSpec):
         rate = self.spec.sample_rate
         return filter_utterances(examples, target, spec, rate, name, model.positions, aligned, faults)
 
-    def collect_examples(
+    def collector(
         self,
         examples: tf.data.Dataset,
         target: TextFeatures,
@@ -85,8 +85,8 @@ class AudioSource(Source, reads=AudioSpec):
         aligned: bool,
         faults: Any,
         advance: Callable[[int], None],
-    ) -> tuple[Table, Report]:
-        return collect_utterances(
+    ) -> Callable[[], tuple[Table, Report]]:
+        return utterance_collector(
             examples, target, spec, self.spec.sample_rate, model.positions, aligned, faults, advance
         )
 

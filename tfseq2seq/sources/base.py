@@ -165,7 +165,7 @@ class Source:
         """
         raise NotImplementedError
 
-    def collect_examples(
+    def collector(
         self,
         examples: tf.data.Dataset,
         target: TextFeatures,
@@ -175,18 +175,25 @@ class Source:
         aligned: bool,
         faults: Any,
         advance: Callable[[int], None],
-    ) -> tuple[Table, Report]:
+    ) -> Callable[[], tuple[Table, Report]]:
         """As `filter_examples`, to a table in memory, of which `batch` makes batches, and which may be empty.
-
-        Where `Corpora.units` are given, the reports can be added, and have the `total` number of examples.
 
         Args:
             examples, target, spec, name, model, aligned, faults: as in `filter_examples`.
             advance: called with the number of examples that are read.
+
+        Returns:
+            A function that reads the examples, each time anew. Where `Corpora.units` are given, its reports can be
+            added, and have the `total` number of examples.
         """
-        kept, report = self.filter_examples(examples, target, spec, name, model, aligned, faults)
-        batch = self.batch(spec)
-        return Table.of_examples(kept.map(batch.prepare), batch.length), report
+
+        def collect() -> tuple[Table, Report]:
+            kept, report = self.filter_examples(examples, target, spec, name, model, aligned, faults)
+            batch = self.batch(spec)
+            prepared = kept.map(batch.prepare)
+            return Table.of_examples(prepared.map(lambda example: (example, batch.length(example)))), report
+
+        return collect
 
     def most_together(self, spec: DataSpec) -> int:
         """How many examples are held in memory together where the corpus is not."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, collect_pairs, filter_pairs, tokenize
+from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs, pair_collector, tokenize
 from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
@@ -54,7 +54,7 @@ class _Strings(Source):
     ) -> tuple[tf.data.Dataset, Report]:
         return filter_pairs(tokenize(self.tokenized(target))(examples), self.limits(spec), spec.cache, name)
 
-    def collect_examples(
+    def collector(
         self,
         examples: tf.data.Dataset,
         target: TextFeatures,
@@ -64,8 +64,8 @@ class _Strings(Source):
         aligned: bool,
         faults: Any,
         advance: Callable[[int], None],
-    ) -> tuple[Table, Report]:
-        return collect_pairs(tokenize(self.tokenized(target))(examples), self.limits(spec), advance)
+    ) -> Callable[[], tuple[Table, Report]]:
+        return pair_collector(tokenize(self.tokenized(target))(examples), self.limits(spec), advance)
 
     def most_together(self, spec: DataSpec) -> int:
         return most_pairs(spec)

@@ -102,7 +102,7 @@ class DataSpec(Spec):
         "have an index and more than shuffle_pairs pairs",
     )
     vocabulary_lines: int = setting(
-        1_000_000,
+        200_000,
         "maximum number of training examples to learn vocabularies from, taken from all over the corpus (0: no limit)",
         low=0,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.segments import BatchStream, Segments, Table, Units
+from tfseq2seq.data.segments import BatchStream, Segments, Units
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.inference.generator import Generator
@@ -143,10 +143,16 @@ def _training_stream(
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]
 
-    def collect(examples: tf.data.Dataset, faults: Any) -> tuple[Table, Report]:
-        rest = "data.train", model, objective.aligned, faults, lambda count: shown[-1](count)
-        return source.collect_examples(examples, run.target, spec, *rest)
-
+    collect = source.collector(
+        units.examples,
+        run.target,
+        spec,
+        "data.train",
+        model,
+        objective.aligned,
+        units.noted,
+        lambda count: shown[-1](count),
+    )
     segments = Segments(units, source.most_together(spec) if corpora.units else 0, collect, seed)
     if segments.whole:
         with progress_bar("reading data.train") as advance:

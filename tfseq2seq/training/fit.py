@@ -115,6 +115,8 @@ def _train(
     if run is None:
         if (Path(folder) / "recipe.yaml").exists():
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
+        if corpora.texts_told:
+            log(corpora.texts_told)
         run = Run(folder, recipe, *learn_features(recipe, corpora))
     if not distribution.chief:
         run = ObservedRun(run)
@@ -215,8 +217,6 @@ def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
     """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
-    if corpora.texts_told:
-        log(corpora.texts_told)
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
             continue
@@ -231,7 +231,8 @@ def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any
     if count:
         examples = "; ".join(f"{line[:60]!r} becomes {found[:60]!r}" for line, found in shown)
         log(
-            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines, which the model then "
+            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines"
+            f"{' of those for vocabularies' if corpora.texts_told else ''}, which the model then "
             f"never sees or writes ({examples}); set {side}.normalization=nfc to keep them"
         )
 
