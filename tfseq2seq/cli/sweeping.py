@@ -57,8 +57,8 @@ def run_sweep(
     """
     from tfseq2seq.evaluation.metrics import check_monitor
     from tfseq2seq.recipe import dump_recipe, load_recipe
-    from tfseq2seq.training.sweep_space import load_space
     from tfseq2seq.training.sweep import Sweep, SweepSettings
+    from tfseq2seq.training.sweep_space import load_space
 
     loaded = load_recipe(recipe, overrides)
     check_monitor(loaded.training.monitor)
