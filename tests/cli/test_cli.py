@@ -377,6 +377,11 @@ def test_recipe_checks_what_is_monitored(tfseq2seq, refused, recipe):
 # ---- train ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_stop_that_lies_behind_is_refused(refused, recipe, run_copy):
+    message = refused("train", recipe, "--run", run_copy, "--resume", "--until", "12")
+    assert message == "--until: must be above 12, the training step that the run has reached, got 12"
+
+
 def test_train_resumes_a_finished_run(tfseq2seq, recipe, run_copy):
     (run_copy / "model.weights.h5").unlink()
     code, output, errors = tfseq2seq("train", recipe, "--run", run_copy, "--resume")

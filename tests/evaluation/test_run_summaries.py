@@ -60,6 +60,11 @@ def test_a_run_without_an_evaluation_has_no_score(make_run):
     assert (found.state, found.step, found.monitor, found.best_score, found.loss) == ("stopped", 0, "", None, None)
 
 
+def test_a_finished_run_that_is_continued_is_not_finished(make_run):
+    assert summarize(str(make_run("one", rows([2.0, 1.0]), 1.0, finished=True, final=20))).state == "finished"
+    assert summarize(str(make_run("two", rows([2.0, 1.0]), 1.0, finished=True, final=10))).state == "stopped"
+
+
 def test_a_run_is_running_while_its_lock_is_held(make_run):
     folder = make_run("one", rows([1.0]), 1.0)
     (folder / ".lock").touch()

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import exclusive
+from tfseq2seq.files import exclusive, is_held
 from tfseq2seq.recipe import dump_recipe, load_recipe
 from tfseq2seq.training.halving import goes_on, rungs_of
 from tfseq2seq.training.sweep_space import Choices, Range, load_space, recipe_of, shown
-from tfseq2seq.training.trials import Job, train_in_processes
+from tfseq2seq.training.trials import Job, train_in_processes, wait_for
 
 RATE, WIDTH = "training.optimizer.learning_rate", "model.width"
 SPACE = f"{RATE}: {{low: 1e-4, high: 1e-1, log: true}}\n{WIDTH}: [8, 16]\n"
@@ -178,6 +178,13 @@ def test_a_sweep_finds_good_settings_and_stops_poor_trials(sweep, tmp_path):
     assert any(line.startswith(f"best: trial-{number:03d}, ") for line in told)
     pytest.importorskip("matplotlib")
     assert (made.folder / "importance.png").stat().st_size > 5000
+    from tfseq2seq.training.sweep import importance
+
+    # The rate decides: at most scores differ by 9, and by 0.5 between the widths.
+    shares = importance(made.study, 2)
+    assert list(shares) == [RATE, WIDTH] and sum(shares.values()) == pytest.approx(1) and shares[RATE] > 0.5
+    with pytest.raises(UserError, match="needs at least 10 trials with a score, got "):
+        importance(made.study, 12)
 
 
 @pytest.mark.slow
@@ -298,6 +305,24 @@ def test_trials_train_at_the_same_time_and_their_errors_are_given(jobs, small_re
     commands = [process.command for process in FakeProcess.made]
     assert commands[0] == expected and commands[1][-1] == "--resume"
     assert load_recipe(recipe) == small_recipe
+
+
+def test_a_trial_that_was_interrupted_has_not_failed(jobs, monkeypatch):
+    monkeypatch.setattr(FakeProcess, "poll", lambda self: setattr(self, "returncode", 143) or 143)
+    with pytest.raises(KeyboardInterrupt):
+        train_in_processes(jobs)
+
+
+def test_the_process_of_a_killed_sweep_is_waited_for(tmp_path, small_recipe, monkeypatch):
+    from tfseq2seq.training import trials
+
+    # A process that inherits the lock, as that of a trial does, and outlives what has started it.
+    monkeypatch.setattr(sys, "executable", "/bin/sleep")
+    monkeypatch.setattr(trials, "_arguments", lambda *_: ["1"])
+    process = trials._start(Job(tmp_path / "trial-000", small_recipe, 6))
+    assert is_held(tmp_path / ".trial-000.lock")
+    wait_for(tmp_path / "trial-000")
+    assert process.wait(timeout=1) == 0
 
 
 def test_an_interrupted_sweep_ends_the_processes_of_its_trials(jobs, monkeypatch):

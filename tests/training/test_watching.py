@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import LETTERS, shared_network
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import Recipe, WatchSpec
+from tfseq2seq.sources import NoSource
+from tfseq2seq.spec import NoSourceSpec, Recipe, SearchSpec, WatchSpec
 from tfseq2seq.training import watching
 from tfseq2seq.training.fit import train
 from tfseq2seq.training.watching import ShownExamples, TargetLengths
@@ -86,6 +88,21 @@ def test_lengths_are_those_of_the_batches_of_the_training():
     assert lengths.take().tolist() == []
     next(iter(lengths.tapped(batches.take(1))))
     assert lengths.take().tolist() == [2, 3]
+
+
+def test_a_language_model_continues_the_beginning_of_each_text():
+    texts = ["abcd abcd abcd", "dcbadcba", "ab", "a " * 2000, "abcabc", "bcd"]
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(training=SimpleNamespace(watch=WatchSpec(texts=4)), search=SearchSpec(max_length=9)),
+        source=NoSource(NoSourceSpec()),
+        target=LETTERS,
+    )
+    run.source.with_target(LETTERS)
+    corpora = SimpleNamespace(validation=tf.data.Dataset.from_tensor_slices({"target": texts}))
+    found = watching._choose_examples(corpora, run, shared_network("lstm language model"))
+    # What the model does not take is left out.
+    assert found.references == ["abcd abcd abcd", "dcbadcba", "ab", "abcabc"]
+    assert found.sources == ["abcd", "dc", "", "ab"]
 
 
 class Clock:

@@ -32,6 +32,11 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool, un
     from tfseq2seq.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
+    if resume and until:
+        from tfseq2seq.evaluation.run_summaries import summarize
+
+        if (step := summarize(folder).step) >= until:
+            raise UserError(f"--until: must be above {step}, the training step that the run has reached, got {until}")
     import_tensorflow()
     from tfseq2seq.training.failures import Diverged
     from tfseq2seq.training.fit import train as train_recipe

@@ -47,23 +47,24 @@ def curves_png(curves: Mapping[str, Mapping[str, Curve]], path: str | os.PathLik
     save_figure(figure, path)
 
 
-def shares_png(shares: Mapping[str, float], path: str | os.PathLike[str]) -> None:
+def shares_png(shares: Mapping[str, float], path: str | os.PathLike[str], label: str) -> None:
     """Draws shares of a whole as bars, in the given order from top to bottom.
 
     Args:
         shares: the share of each name.
         path: the `.png` file to write.
+        label: what the shares are.
 
     Raises:
         UserError: as `curves_png`.
     """
     path = checked_png(path)
-    style = text_style(list(shares), 8.0)
+    style = text_style([*shares, label], 8.0)
     figure = new_figure(6.0, 0.35 * len(shares) + 0.6)
     axes = figure.add_axes((0, 0, 1, 1))
     places = range(len(shares))
     axes.barh(places, list(shares.values()), color="C0")
     axes.set_yticks(places, list(shares), **style)
     axes.invert_yaxis()
-    axes.set_xlabel("share of the differences in score", **style)
+    axes.set_xlabel(label, **style)
     save_figure(figure, path)

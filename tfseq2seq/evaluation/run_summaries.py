@@ -86,7 +86,11 @@ def summarize(folder: str) -> RunSummary:
     # If a process was killed before it logged the last values, the progress has them.
     if isinstance(last, dict) and all(row.get("step") != last.get("step") for row in rows):
         rows.append(last)
-    state = "finished" if Path(folder, "model.weights.h5").exists() else "stopped"
+    # Where the progress tells of which step the final weights are, later steps have none yet.
+    final = Path(folder, "model.weights.h5").exists() and progress.get("final", progress.get("step")) == progress.get(
+        "step"
+    )
+    state = "finished" if final else "stopped"
     rates = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
     losses = [row["loss"] for row in rows if _is_number(row.get("loss"))]
     return RunSummary(

@@ -4,7 +4,7 @@
     study.db           Optuna's study: the settings and scores of all trials
     trial-003/         the run of a trial; its recipe is trial-003.yaml, and trial-003.log what its training tells
     best.yaml          the recipe of the best trial
-    importance.png     how much of the differences in score each setting explains
+    importance.png     how much of the differences in score at the first rung each setting explains
 
 The trials of a group, as many as there are workers, are chosen together, train to a rung together, and are compared
 there. What is chosen and compared thus depends on no times, and a sweep that was killed ends as one that was not.
@@ -12,7 +12,7 @@ there. What is chosen and compared thus depends on no times, and a sweep that wa
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from tfseq2seq.recipe import dump_recipe, to_dict
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.halving import goes_on, rungs_of
 from tfseq2seq.training.sweep_space import Choices, Range, Space, recipe_of, shown
-from tfseq2seq.training.trials import Job, train_in_processes
+from tfseq2seq.training.trials import Job, train_in_processes, wait_for
 
 if TYPE_CHECKING:
     import optuna
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Trainer = Callable[[Sequence[Job]], list[str]]
 
 _STUDY = "sweep"
+# With fewer trials, chance decides which setting seems to matter.
+_FEWEST_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ class Sweep:
             if rung in trial.intermediate_values:
                 continue
             try:
-                jobs[trial.number] = Job(self._folder(trial.number), recipe_of(self.recipe, trial.params), rung)
+                recipe = _unwatched(recipe_of(self.recipe, trial.params))
+                jobs[trial.number] = Job(self._folder(trial.number), recipe, rung)
             except UserError as error:
                 self._fail(trial.number, str(error))
         # One that has come to the rung already was killed before it was added; one whose patience has ended stays.
@@ -194,7 +197,8 @@ class Sweep:
             )
 
     def _is_done(self, job: Job, trials: Sequence[optuna.trial.FrozenTrial]) -> bool:
-        """Whether a trial needs no training to its next rung."""
+        """Whether a trial needs no training to its next rung, as soon as no process trains it."""
+        wait_for(job.folder)
         if not (job.folder / "recipe.yaml").exists():
             return False
         step = summarize(str(job.folder)).step
@@ -251,33 +255,43 @@ class Sweep:
     def _draw_importance(self) -> None:
         from tfseq2seq.evaluation.curves import shares_png
 
-        path = self.folder / "importance.png"
-        found = importance(self.study)
-        if not found:
-            self.log("no importance of settings: too few trials have come to an end, or all scores are equal")
-            return
+        path, rung = self.folder / "importance.png", self.rungs[0]
         try:
-            shares_png(found, path)
+            shares_png(importance(self.study, rung), path, f"share of the differences in score at step {rung:,}")
         except UserError as error:
             self.log(f"no picture of the importance of settings: {error}")
             return
         self.log(str(path))
 
 
-def importance(study: optuna.Study) -> Mapping[str, float]:
-    """Returns how much of the differences in score each setting explains, in shares with the sum 1; largest first.
+def importance(study: optuna.Study, rung: int) -> Mapping[str, float]:
+    """Returns how much of the differences in score at a rung each setting explains, the largest share first.
 
-    The method is PED-ANOVA (Watanabe et al. 2023). Empty if there are too few trials for it.
+    The method is PED-ANOVA (Watanabe et al. 2023). The first rung has the scores of all trials. Those of the trials
+    that go on from there are too few, and too much alike.
+
+    Raises:
+        UserError: there are too few trials for it, or their scores do not differ.
     """
     import optuna
 
-    with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
-        warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
-        )
-        return found if sum(found.values()) > 0 else {}
-    return {}
+    scored = [trial for trial in study.get_trials(deepcopy=False) if rung in trial.intermediate_values]
+    if len(scored) < _FEWEST_TRIALS:
+        raise UserError(f"needs at least {_FEWEST_TRIALS} trials with a score, got {len(scored)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # parts of Optuna that may change
+        copied = optuna.create_study(direction=study.direction)
+        for trial in scored:
+            copied.add_trial(
+                optuna.trial.create_trial(
+                    value=trial.intermediate_values[rung], params=trial.params, distributions=trial.distributions
+                )
+            )
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found = optuna.importance.get_param_importances(copied, evaluator=evaluator)
+    if not sum(found.values()) > 0:
+        raise UserError("the scores of the trials do not differ")
+    return found
 
 
 def _distribution(values: Choices | Range) -> Any:
@@ -289,6 +303,15 @@ def _distribution(values: Choices | Range) -> Any:
     if values.whole:
         return IntDistribution(int(values.low), int(values.high), values.log, int(values.step or 1))
     return FloatDistribution(values.low, values.high, values.log, values.step)
+
+
+def _unwatched(recipe: Recipe) -> Recipe:
+    """The recipe of a trial, without pictures and texts in TensorBoard, which cost each of its processes seconds."""
+    watch = dataclasses.replace(recipe.training.watch, share=0.0)
+    training = recipe.training
+    return dataclasses.replace(
+        recipe, training=dataclasses.replace(training, watch=watch) if training.tensorboard else training
+    )
 
 
 def _name(number: int) -> str:

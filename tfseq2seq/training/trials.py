@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfseq2seq.files import is_held, write_whole
+from tfseq2seq.files import is_held, open_locked, write_whole
 from tfseq2seq.recipe import dump_recipe
 from tfseq2seq.spec import Recipe
 
 # How often processes are asked whether they have ended, in seconds.
 _INTERVAL = 0.2
+# The exit codes of a training that SIGINT or SIGTERM has ended.
+_INTERRUPTED = {-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,13 @@ def train_in_processes(jobs: Sequence[Job]) -> list[str]:
 
     Returns:
         For each trial "", or the message of the error with which its training ended.
+
+    Raises:
+        KeyboardInterrupt: this was interrupted, or one of the processes was, as by Ctrl-C.
     """
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for job in jobs:
-            # If a sweep is killed, the process of a trial goes on to its rung.
-            while is_held(job.folder / ".lock"):
-                time.sleep(_INTERVAL)
             processes.append(_start(job))
         while any(process.poll() is None for process in processes):
             time.sleep(_INTERVAL)
@@ -56,16 +59,46 @@ def train_in_processes(jobs: Sequence[Job]) -> list[str]:
                 process.terminate()
         for process in processes:
             process.wait()
+    if any(process.returncode in _INTERRUPTED for process in processes):
+        raise KeyboardInterrupt
     return [_error(job, process.returncode) for job, process in zip(jobs, processes, strict=True)]
+
+
+def wait_for(folder: Path) -> None:
+    """Waits until no process trains a trial. If a sweep is killed, the processes of its trials go on to their rung."""
+    while is_held(_lock(folder)):
+        time.sleep(_INTERVAL)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
     recipe = job.folder.with_name(f"{job.folder.name}.yaml")
     write_whole(recipe, dump_recipe(job.recipe).encode("utf-8"))
+    # On a GPU, a process would otherwise take all memory, and the next one would find none.
+    environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ}
+    # The process holds the lock from its first moment to its end, because it inherits it.
+    lock = open_locked(_lock(job.folder), f"{job.folder}: another process is training this trial; wait until it ends")
+    try:
+        with open(_log(job), "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *_arguments(job, recipe)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=[lock],
+            )
+    finally:
+        os.close(lock)
+
+
+def _arguments(job: Job, recipe: Path) -> list[str]:
     begun = ["--resume"] if (job.folder / "recipe.yaml").exists() else []
-    command = ["-m", "tfseq2seq.cli", "train", str(recipe), "--run", str(job.folder), "--until", str(job.until), *begun]
-    with open(_log(job), "ab") as log:
-        return subprocess.Popen([sys.executable, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    command = ["-m", "tfseq2seq.cli", "train", str(recipe), "--run", str(job.folder)]
+    return [*command, "--until", str(job.until), *begun]
 
 
 def _log(job: Job) -> Path:

@@ -127,9 +127,17 @@ def _choose_examples(corpora: Corpora, run: Run, model: Any) -> Examples:
     predictor = Predictor([model], run.source, run.target, greedy)
     count = max(spec.texts, spec.pictures if predictor.decoding.has_attention else 0)
     sources, references = run.source.values(corpora.validation.take(_CANDIDATES * count))
+    if sources and predictor.source.inputs(*predictor.pack(sources[:1])).prefix is not None:
+        sources = [_beginning(text) for text in references]
     wrong = {index for index, _ in [*predictor.faults(sources), *predictor.target_faults(references)]}
     kept = [index for index in range(len(sources)) if index not in wrong][:count]
     return Examples(predictor, [sources[index] for index in kept], [references[index] for index in kept])
+
+
+def _beginning(text: str) -> str:
+    """The first third of a text, for language models to continue, up to the end of a word where there are words."""
+    third = text[: len(text) // 3]
+    return third.rpartition(" ")[0] or third
 
 
 class ShownExamples(keras.callbacks.Callback):
