@@ -68,7 +68,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
-    with contextlib.ExitStack() as lock:
+    # Before the first update there is no state to ask for, and the request must not end the process.
+    with contextlib.ExitStack() as lock, Signals(stops=False):
         return _train(recipe, folder, resume, log, lock)
 
 

@@ -36,18 +36,21 @@ class Signals:
 
     Only the main thread can do so. A signal that the process ignores stays ignored.
 
+    Args:
+        stops: whether to note the signals that stop a training too. Otherwise they end the process as usual.
+
     Attributes:
         stopped_by: the number of the signal that stops the training, or 0.
         asked: whether the state is asked for.
     """
 
-    def __init__(self) -> None:
-        self.stopped_by, self.asked = 0, False
+    def __init__(self, stops: bool = True) -> None:
+        self.stops, self.stopped_by, self.asked = stops, 0, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            for names, handler in ((_STOPPING, self._stop), (_ASKING, self._ask)):
+            for names, handler in ((_STOPPING if self.stops else (), self._stop), (_ASKING, self._ask)):
                 for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
                     self._note(number, handler)
         return self
