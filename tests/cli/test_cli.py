@@ -488,7 +488,7 @@ def test_a_saved_batch_is_shown_with_the_tokens_of_its_run(done, refused, run_co
     batch = {"labels": trained_run.target(tf.constant(["one"])), "inputs.source": features(tf.constant(["on 3 May"]))}
     np.savez(run_copy / "failed_batch.npz", step=7, loss=np.nan, **batch)
     lines = done("data", "show", run_copy / "failed_batch.npz")
-    assert lines[0].startswith("step 7, mean loss nan, 1 examples: ")
+    assert lines[0].startswith("step 7, mean loss nan, 1 example: ")
     assert '  source: 9 tokens: "on 3 May" = o n \u2581 3 \u2581 M a y <eos>' in lines
     shutil.move(run_copy / "failed_batch.npz", run_copy.parent / "batch.npz")
     assert done("data", "show", run_copy.parent / "batch.npz", "--run", run_copy) == lines

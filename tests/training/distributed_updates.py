@@ -117,7 +117,7 @@ def compared(case, replicas):
     (expected, logged), (found, values) = updated(case, 1), updated(case, replicas)
     largest = max(np.abs(change).max() for change in expected)
     changes = [np.abs(one - other).max() / largest for one, other in zip(found, expected, strict=True)]
-    logs = [abs(values[name] - logged[name]) / abs(logged[name]) for name in logged if "loss" not in name]
+    logs = [abs(values[name] - logged[name]) / max(abs(logged[name]), 1.0) for name in logged if "loss" not in name]
     return {"changes": float(max(changes)), "logs": float(max(logs, default=0.0))}
 
 

@@ -158,6 +158,15 @@ def test_a_second_ctrl_c_ends_at_once_and_a_second_sigterm_does_not(capfd):
     assert capfd.readouterr().err.count("stopping after this step") == 1
 
 
+def test_a_request_for_the_state_before_training_does_not_end_the_process():
+    with Signals(stops=False) as signals:
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signals.asked and not signals.stopped_by
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
 def test_a_signal_that_the_process_ignores_stays_ignored():
     # As `nohup` and the shell's & do it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

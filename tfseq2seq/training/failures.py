@@ -117,7 +117,8 @@ def show_batch(path: str | Path, run: Run | None) -> Iterator[str]:
     weights = {name: value for name, value in arrays.items() if name.partition(".")[0] == "weights"}
     rows = len(next(iter(labels.values())))
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in arrays.items() if value.ndim)
-    yield f"step {int(arrays['step']):,}, mean loss {float(arrays['loss']):g}, {rows:,} examples: {shapes}"
+    count = f"{rows:,} example{'s' if rows > 1 else ''}"
+    yield f"step {int(arrays['step']):,}, mean loss {float(arrays['loss']):g}, {count}: {shapes}"
     for row in range(rows):
         yield f"example {row + 1}"
         yield from (f"  {line}" for line in _shown_inputs({name: value[row] for name, value in inputs.items()}, run))

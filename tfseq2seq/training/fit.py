@@ -80,7 +80,8 @@ def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = p
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
     distribution = open_distribution(recipe.training)
-    with contextlib.ExitStack() as lock:
+    # Before the first update there is no state to ask for, and the request must not end the process.
+    with contextlib.ExitStack() as lock, Signals(stops=False):
         log = log if distribution.chief else _say_nothing
         return _train(recipe, folder, resume, log, lock, until, distribution)
 

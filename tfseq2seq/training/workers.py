@@ -55,6 +55,7 @@ class Together(keras.callbacks.Callback):
     def __init__(self, position: Position, signals: Signals, distribution: Distribution):
         super().__init__()
         self.position, self.signals, self.distribution = position, signals, distribution
+        signals.alone = distribution.workers == 1
         self._minutes: Callable[[], bool] = lambda: False
         self._due = False
 
@@ -69,14 +70,15 @@ class Together(keras.callbacks.Callback):
         finite = math.isfinite(float((logs or {}).get("loss", 0.0)))
         stopped_by, asked, due, minutes, bad = self.distribution.largest(
             [
-                self.signals.stopped_by,
-                self.signals.asked,
+                self.signals.received,
+                self.signals.requested,
                 self.distribution.chief and self._minutes(),
                 self.position.ended == "minutes",
                 not finite,
             ]
         )
-        self.signals.stopped_by, self.signals.asked, self._due = stopped_by, bool(asked), bool(due)
+        self.signals.agree(stopped_by, bool(asked))
+        self._due = bool(due)
         if minutes:
             self.position.end("minutes")
         if bad:
@@ -92,7 +94,8 @@ class Together(keras.callbacks.Callback):
 
     def _agree_to_stop(self) -> None:
         if self.distribution.workers > 1:
-            (self.signals.stopped_by,) = self.distribution.largest([self.signals.stopped_by])
+            (stopped_by,) = self.distribution.largest([self.signals.received])
+            self.signals.agree(stopped_by, asked=False)
 
 
 def check_same_weights(model: keras.Model, distribution: Distribution) -> None:
