@@ -140,7 +140,7 @@ def sharded(small_recipe, corpora, **training):
 def test_a_run_on_shards_ends_as_one_never_stopped(small_recipe, corpora, tmp_path):
     logged = []
     whole = train(sharded(small_recipe, corpora), tmp_path / "whole", log=logged.append)
-    assert any(line.startswith("training: 360 examples, read in 3 segments") for line in logged)
+    assert any(line.startswith("training: 360 examples, read in ") for line in logged)
     train(sharded(small_recipe, corpora, steps=6), tmp_path / "half")
     resumed = train(sharded(small_recipe, corpora), tmp_path / "half", resume=True)
     for one, other in zip(resumed.load_model().get_weights(), whole.load_model().get_weights(), strict=True):
@@ -153,15 +153,16 @@ def test_a_shard_that_is_damaged_during_training_ends_it_with_its_name(small_rec
     texts = corpora["lines"]["train"]
     write_pair_shards(parallel_lines(texts["source"], texts["target"]), folder, 40)
     changed = {**corpora, "shards": {**corpora["shards"], "train": {"records": str(folder)}}}
-    recipe = sharded(small_recipe, changed, steps=60, evaluate_every=6)
+    recipe = sharded(small_recipe, changed, steps=60, evaluate_every=2)
 
     def damaging(line):
-        if line.startswith("validation:"):
+        # The first segment is read, and the training begins.
+        if line.startswith("model:"):
             for path in sorted(folder.glob("*.gz")):
                 path.write_bytes(path.read_bytes()[:-200] + bytes(200))
-        print(line)
 
-    # Two segments are read ahead, so the fault comes when the training has begun.
     with pytest.raises(UserError, match=r"shards/0000\d.tfrecord.gz: damaged .*after record \d+") as caught:
         train(recipe, tmp_path / "run", log=damaging)
     assert "\n" not in str(caught.value)
+    run = Run.open(tmp_path / "run")
+    assert run.progress()["step"] >= 2 and run.checkpoint_file(run.progress()["step"]).exists()
