@@ -4,8 +4,8 @@
 
 Two workers on this machine train a small Transformer, started by `tfseq2seq launch`. One of them, drawn at random, gets
 SIGTERM or SIGKILL at a random moment of the training; both must end. Weights, metrics and progress of the resumed run
-must equal those of a run without stops. Sums of metrics are divided among the workers when they are restored, so metrics
-are compared up to rounding.
+must equal those of a run without stops. Sums of metrics are divided among the workers when they are restored, so
+metrics are compared up to rounding.
 """
 
 from __future__ import annotations
