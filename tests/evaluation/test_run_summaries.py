@@ -65,6 +65,15 @@ def test_a_finished_run_that_is_continued_is_not_finished(make_run):
     assert summarize(str(make_run("two", rows([2.0, 1.0]), 1.0, finished=True, final=10))).state == "stopped"
 
 
+def test_a_state_between_two_evaluations_is_not_an_evaluation(make_run):
+    folder = make_run("one", rows([2.0, 1.0]), 1.0, step=27)
+    assert summarize(str(folder)).step == 20
+    (folder / "metrics.jsonl").unlink()
+    assert summarize(str(folder)).step == 27
+    (folder / "checkpoints" / "progress.json").write_text('{"step": 7, "best": null, "kept": []}')
+    assert summarize(str(folder)).step == 0
+
+
 def test_a_run_is_running_while_its_lock_is_held(make_run):
     folder = make_run("one", rows([1.0]), 1.0)
     (folder / ".lock").touch()

@@ -97,7 +97,7 @@ def summarize(folder: str) -> RunSummary:
         folder=folder,
         name=recipe.name,
         state="running" if is_held(Path(folder, ".lock")) else state,
-        step=progress.get("step", 0),
+        step=_last_evaluation(rows, progress),
         steps=recipe.training.steps,
         monitor=progress.get("monitor", ""),
         best_score=progress.get("best_score"),
@@ -189,6 +189,14 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
         if row is None and number <= len(lines):
             raise UserError(f"{path}, line {number}: must be a JSON object, got {line[:40]!r}")
     return rows
+
+
+def _last_evaluation(rows: Sequence[dict[str, Any]], progress: dict[str, Any]) -> int:
+    """The training step of the last evaluation. The progress may be that of a state between two evaluations."""
+    evaluated = [row["step"] for row in rows if _is_number(row.get("step"))]
+    if evaluated:
+        return evaluated[-1]
+    return progress.get("step", 0) if progress.get("best") is not None else 0
 
 
 def _seconds(rows: Sequence[dict[str, Any]]) -> float:
