@@ -16,6 +16,8 @@ from tfseq2seq.files import read_lines
 from tfseq2seq.presets import PRESETS
 from tfseq2seq.recipe import dump_recipe, load_recipe, schema, to_dict
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # ---- generate and score ---------------------------------------------------------------------------------------------
 
 
