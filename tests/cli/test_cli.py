@@ -20,6 +20,8 @@ from tfseq2seq.recipe import dump_recipe, load_recipe, schema, to_dict
 from tfseq2seq.training.failures import Diverged
 from tfseq2seq.training.signals import Interrupted
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # ---- generate and score ---------------------------------------------------------------------------------------------
 
 

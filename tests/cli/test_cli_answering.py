@@ -19,6 +19,8 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.files import arriving_lines
 from tfseq2seq.runtime.outputs import Output
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 TEXTS = [f"line {number}" for number in range(10)]
 
 

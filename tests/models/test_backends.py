@@ -55,6 +55,7 @@ print("trained")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_training_on_jax_without_tensorflow():
     environment = {"KERAS_BACKEND": "jax", "PATH": "", "JAX_PLATFORMS": "cpu", "HOME": "/tmp"}
