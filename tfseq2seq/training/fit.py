@@ -101,8 +101,9 @@ def _train(
 ) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
     run, ended_before = None, False
-    automatic = recipe.training.resume == "auto" and (Path(folder) / "recipe.yaml").exists()
-    if resume or automatic:
+    # The chief may create the run while others still look for it.
+    exists = distribution.any(distribution.chief and (Path(folder) / "recipe.yaml").exists())
+    if resume or (exists and recipe.training.resume == "auto"):
         run = _resumed(recipe, folder)
         ended_before = distribution.any(distribution.chief and _has_ended(run))
         if ended_before and not resume:
@@ -114,7 +115,7 @@ def _train(
             run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
-        if (Path(folder) / "recipe.yaml").exists():
+        if exists:
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         if corpora.texts_told:
             log(corpora.texts_told)
@@ -124,28 +125,9 @@ def _train(
     _tell_of_vocabularies(run, corpora, log)
     if recipe.training.strategy != "one":
         log(f"training on {distribution.replicas} devices ({recipe.training.strategy})")
-    objective = build_objective(recipe.model, recipe.training)
-    with distribution.scope():
-        model = run.build_model()
-        batches = build_batches(corpora, run, model, objective, log)
-        compile_model(model, recipe)
-        if recipe.training.distillation.teacher:
-            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
-    if distribution.strategy is not None:
-        sum_gradients_first(model.optimizer)
+    model, batches = _build(run, corpora, log, distribution)
     resumed = load_shared_state(model, run, distribution, log) if resume else Resumed({}, {}, [])
-    progress = resumed.progress
-    if progress and recipe.training.pruning.sparsity:
-        check_resumed(model, recipe.training.pruning, progress["step"])
-    if progress and recipe.training.schedule.name == "constant":
-        # The saved state has the earlier learning rate, but the recipe can have a new one.
-        model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
-    if not progress:
-        load_vectors(model, run, log)
-        run.source.prepare(model, batches.dataset(), log)
-    log(f"model: {count_parameters(model):,} parameters")
-    if progress and "data" not in resumed.training:
-        log("the training data begin anew: the state of an earlier version has no position in them")
+    _begin(model, run, batches, resumed, log)
     if not resume and distribution.chief:
         # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -154,7 +136,7 @@ def _train(
         Run.create(folder, recipe, run.source, run.target)
     if not distribution.chief:
         return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, until, distribution)
-    if not ended_before and _is_out_of_patience(run, progress):
+    if not ended_before and _is_out_of_patience(run, resumed.progress):
         # The process was killed after its last evaluation, and before it wrote the final weights.
         finish(model, run, log)
         return run
@@ -169,6 +151,37 @@ def _train(
         raise
     finish(model, run, log)
     return run
+
+
+def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> tuple[Any, TrainingBatches]:
+    """Returns the compiled model on its devices, and the batches."""
+    recipe = run.recipe
+    objective = build_objective(recipe.model, recipe.training)
+    with distribution.scope():
+        model = run.build_model()
+        batches = build_batches(corpora, run, model, objective, log)
+        compile_model(model, recipe)
+        if recipe.training.distillation.teacher:
+            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
+    if distribution.strategy is not None:
+        sum_gradients_first(model.optimizer)
+    return model, batches
+
+
+def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log: Any) -> None:
+    """Sets what a new training begins with, or what a resumed one takes from the recipe instead of its state."""
+    spec, progress = run.recipe.training, resumed.progress
+    if progress and spec.pruning.sparsity:
+        check_resumed(model, spec.pruning, progress["step"])
+    if progress and spec.schedule.name == "constant":
+        # The saved state has the earlier learning rate, but the recipe can have a new one.
+        model.optimizer.learning_rate = spec.optimizer.learning_rate
+    if not progress:
+        load_vectors(model, run, log)
+        run.source.prepare(model, batches.dataset(), log)
+    log(f"model: {count_parameters(model):,} parameters")
+    if progress and "data" not in resumed.training:
+        log("the training data begin anew: the state of an earlier version has no position in them")
 
 
 def _train_beside_the_chief(

@@ -130,7 +130,8 @@ class Sweep:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = "minimize" if self.lower_is_better else "maximize"
+        directions = optuna.study.StudyDirection
+        direction = directions.MINIMIZE if self.lower_is_better else directions.MAXIMIZE
         path = self.folder.resolve() / "study.db"
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
