@@ -364,4 +364,6 @@ def test_a_real_sweep_trains_each_trial_as_one_training_would(small_recipe, tmp_
     trial = Run.open(folder / "trial-000")
     # Two processes have trained it, the second one by the schedule of all steps.
     assert [row["step"] for row in trial.metrics()] == [2, 4]
-    assert values(trial) == values(train(trial.recipe, tmp_path / "whole"))
+    # Not bit for bit: TensorFlow optimizes graphs in a process of its own, and not in this one.
+    for found, expected in zip(values(trial), values(train(trial.recipe, tmp_path / "whole")), strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)

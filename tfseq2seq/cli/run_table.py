@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.cells import cell_len
 
 from tfseq2seq.cli.exit import tell
 from tfseq2seq.errors import UserError
@@ -111,6 +110,8 @@ def _labels(folders: Sequence[str]) -> list[str]:
 def _table(found: Sequence[RunSummary]) -> list[str]:
     """The lines of a table with a heading."""
     rows = [[heading for heading, *_ in _COLUMNS], *([content(run) for _, content, _ in _COLUMNS] for run in found)]
+    from rich.cells import cell_len  # the help of the commands loads nothing heavy
+
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

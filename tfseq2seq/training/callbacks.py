@@ -326,8 +326,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         # A number of tokens is not logged, because it only serves to compute tokens per second.
-        tokens = _tokens(logs)
-        logs = {name: value for name, value in (logs or {}).items() if not name.endswith("tokens")}
+        tokens, logs = _tokens(logs), {} if logs is None else logs
+        for name in [name for name in logs if name.endswith("tokens")]:
+            del logs[name]  # later callbacks do not log it either
         values: dict[str, Any] = {
             "step": self.position.step,
             "seconds": round(time.monotonic() - self.began, 1),
