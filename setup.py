@@ -30,6 +30,8 @@ EXTRAS_REQUIRE = {
     "serve": ["starlette", "uvicorn", "prometheus-client"],
     # The messages and the gRPC stub of TensorFlow Serving.
     "client": ["tensorflow-serving-api", "grpcio"],
+    # Settings of recipes chosen by trials.
+    "sweep": ["optuna"],
 }
 EXTRAS_REQUIRE["all"] = sorted({need for extra in EXTRAS_REQUIRE.values() for need in extra})
 # Not part of "all": tensorflow-io's kernels fit TensorFlow 2.17 alone, so this extra turns the whole stack back to

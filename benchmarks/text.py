@@ -50,6 +50,7 @@ from tfseq2seq.spec import (
     TrainingSpec,
 )
 from tfseq2seq.training.fit import compile_model
+from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.objectives import build_objective
 
 DATA = os.path.join(os.environ.get("TFSEQ2SEQ_DATA", "../shared/data"), "multi30k", "raw")
@@ -76,7 +77,8 @@ def training_part(features: TextFeatures, steps: int) -> tuple[list[Any], Any]:
     chunks = tokenize({"source": features, "target": features})(lines)
     pairs, report = filter_pairs(chunks, most, data.cache, "multi30k")
     objective = build_objective(models()["tiny"], TrainingSpec())
-    batches = batch_by_tokens(data, most)(shuffled_epochs(pairs, report.kept, data, 1)).map(objective.example)
+    examples = batch_by_tokens(data, most)(shuffled_epochs(pairs, report.kept, data, 1)).map(objective.example)
+    batches = globally_weighted(examples)
     return list(batches.take(1 + STRETCHES * steps)), batches.element_spec
 
 
@@ -107,10 +109,10 @@ def measure_training(name: str, model: Seq2Seq, batches: list[Any], structure: A
         return time.perf_counter() - begin
 
     first = seconds(batches[:1])
-    rates, real, padded, steps = [], 0.0, 0, (len(batches) - 1) // STRETCHES
+    rates, real, padded, steps = [], 0, 0, (len(batches) - 1) // STRETCHES
     for stretch in range(STRETCHES):
         part = batches[1 + stretch * steps : 1 + (stretch + 1) * steps]
-        tokens = sum(float(tf.reduce_sum(weights)) for _, _, weights in part)
+        tokens = sum(int(tf.math.count_nonzero(weights)) for _, _, weights in part)
         real += tokens
         padded += sum(int(tf.size(weights)) for _, _, weights in part)
         rates.append(tokens / seconds(part))

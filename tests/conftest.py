@@ -1,36 +1,101 @@
 """Shared fixtures: one small run trained once for all tests that need a trained model."""
 
 import contextlib
+import ctypes
 import gc
 import os
 import resource
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import pytest
+import tensorflow as tf
+from execution import functions
 from tensorflow.python.framework import ops as framework
 
 from tfseq2seq.data.synthetic.text_normalization import write_generated
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import Recipe
 
-# What is imported stays: collections of garbage need not look through it again.
+# Tests trace hundreds of small graphs, which they call a few times. What TensorFlow and Keras do for each operation of
+# a graph, and for each graph, costs more here than all computation:
+# - graphs are not optimized before they run. Processes that tests start and the TFLite converter still do that;
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# - errors keep their whole traceback, so that no call prepares to shorten it.
+keras.config.disable_traceback_filtering()
+tf.debugging.disable_traceback_filtering()
+# What is imported stays: collections of garbage need not look through it again. Much of what a graph holds stays until
+# the end of a module, so that frequent collections find little.
 gc.collect()
 gc.freeze()
+gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def freed_graphs():
-    """Frees the graphs of the functions that the tests of a module traced.
+def freed_graphs(request):
+    """Frees the graphs of the functions that the tests of a module traced, and what the module caches.
 
     TensorFlow registers the gradient of each traced `custom_gradient` for good, and a gradient holds its graph, with
     hundreds of megabytes after some trainings.
     """
     yield
+    for value in vars(request.module).values():
+        if hasattr(value, "cache_clear") and value.__module__ == request.module.__name__:
+            value.cache_clear()
     registry = framework.gradient_registry._registry
     for name in [name for name in registry if name.startswith("CustomGradient-")]:
         del registry[name]
     gc.collect()
+    # Of the C library by GNU, which otherwise keeps what was freed for this process.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture
+def eagerly():
+    """Lets a test search and train without graphs, which take seconds to build and then run for a few short inputs.
+
+    That graphs compute the same is tested as well: of search in every family with the predictor and its exports, of
+    training where runs are trained.
+    """
+    with functions(eager=True):
+        yield
+
+
+@pytest.fixture
+def in_graphs():
+    """For a test that uses graphs, as users do, in a module whose other tests run eagerly."""
+    with functions(eager=False):
+        yield
+
+
+@pytest.fixture
+def forked_clients(monkeypatch):
+    """Lets `verify` ask exported models in processes that need not import TensorFlow: another has done it for them."""
+    from fresh_processes import run_command
+
+    monkeypatch.setattr("tfseq2seq.export.verify.subprocess", types.SimpleNamespace(run=run_command))
+
+
+@pytest.fixture
+def one_signature(monkeypatch):
+    """Lets SavedModels have one signature only: the default one, or that of a name it is called with.
+
+    The graphs of the others take most of the time of an export. Their answers have tests of their own.
+    """
+
+    def only(name):
+        def graphs(model):
+            from tfseq2seq.export.signatures import endpoints
+
+            return {endpoint.name: endpoint.graph for endpoint in endpoints(model) if endpoint.name == name}
+
+        monkeypatch.setattr("tfseq2seq.export.saved_model.signature_graphs", graphs)
+
+    only("serving_default")
+    return only
 
 
 @pytest.fixture
@@ -91,4 +156,6 @@ def trained_run(small_recipe, tmp_path_factory):
     """A finished run of `small_recipe`; tests must not change it."""
     from tfseq2seq.training.fit import train
 
-    return train(small_recipe, tmp_path_factory.mktemp("runs") / "small")
+    # Whichever test asks first, the run is the same.
+    with functions(eager=False):
+        return train(small_recipe, tmp_path_factory.mktemp("runs") / "small")

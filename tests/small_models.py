@@ -107,8 +107,10 @@ def live(family, **search):
 
 @functools.cache
 def recordings():
-    """A few recordings that speech models are asked about."""
-    return [samples for samples, _ in generate_morse(3, seed=4)]
+    """A few recordings that speech models are asked about, no longer than tests need: most run step by step."""
+    # Of this seed no family gives the same text for all of them.
+    seconds = (2.2, 0.9, 2.6)
+    return [samples[: int(SOURCE.sample_rate * end)] for end, (samples, _) in zip(seconds, generate_morse(3, seed=5))]
 
 
 def inputs_of(family):

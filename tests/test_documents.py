@@ -12,7 +12,7 @@ from tfseq2seq.recipe import schema
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README.md", "docs/distribution.md")
 
 
 def parsed(name):

@@ -21,6 +21,8 @@ from tfseq2seq.spec import Recipe
 from tfseq2seq.spec.base import REGISTERED
 from tfseq2seq.training.fit import train
 
+pytestmark = pytest.mark.usefixtures("forked_clients")
+
 EXTENSION = Path(__file__).parent / "extension"
 TRAINING = {
     "steps": 6,
@@ -76,6 +78,7 @@ def series_run(extension, tmp_path_factory):
     return train(from_dict(Recipe, recipe), folder / "run")
 
 
+@pytest.mark.slow
 def test_a_modality_of_five_files_trains_exports_and_answers_as_its_run(series_run, tmp_path):
     assert len(list((EXTENSION / "series").glob("*.py"))) <= 5
     run = Run.open(series_run.folder)
@@ -90,6 +93,7 @@ def test_a_modality_of_five_files_trains_exports_and_answers_as_its_run(series_r
             assert verdict.passed, verdict
 
 
+@pytest.mark.slow
 def test_commands_read_the_modality(series_run, capsys):
     from tfseq2seq.cli import main
 
@@ -105,7 +109,10 @@ def test_a_setting_that_the_modality_does_not_have_is_refused(extension):
         from_dict(Recipe, {"source": {"kind": "series"}, "data": {"batch_seconds": 3.0}})
 
 
-def test_an_encoder_and_a_decoder_need_a_layer_a_spec_and_an_entry_each(extension, small_recipe, tmp_path):
+@pytest.mark.slow
+def test_an_encoder_and_a_decoder_need_a_layer_a_spec_and_an_entry_each(
+    extension, small_recipe, tmp_path, one_signature
+):
     from tfseq2seq.recipe import to_dict
 
     values = to_dict(small_recipe)
@@ -121,6 +128,7 @@ def test_an_encoder_and_a_decoder_need_a_layer_a_spec_and_an_entry_each(extensio
     assert all(verdict.passed for verdict in verify(folder, predictor, inputs, batches=[4]))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_task_on_known_modalities_is_a_recipe_alone(tmp_path):
     lines = ["ab", "bca", "cab", "ba", "abc"] * 4
     (tmp_path / "given.txt").write_text("\n".join(lines) + "\n")

@@ -145,3 +145,8 @@ def test_modules_of_one_name_are_about_the_same_thing():
 
 def test_no_module_is_a_junk_drawer():
     assert not {name for name in modules() if Path(name).stem in ("utils", "util", "helpers", "misc", "common")}
+
+
+def test_one_module_alone_reaches_into_keras():
+    found = {name for name in modules() if "keras.src" in (ROOT / name).read_text(encoding="utf-8")}
+    assert found == {"training/keras_distribution.py"}

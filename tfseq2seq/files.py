@@ -365,6 +365,18 @@ def exclusive(path: Path, taken: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Returns whether a process holds the lock file `path`; see `exclusive`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _lock(descriptor) is False
+    finally:
+        os.close(descriptor)
+
+
 def sweep(folder: Path, name: str = "") -> None:
     """Deletes partial files and folders that killed processes have left.
 

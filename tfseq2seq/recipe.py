@@ -176,18 +176,26 @@ def from_dict(kind: type[S], values: Mapping[str, Any], path: str = "") -> S:
     if not isinstance(values, Mapping):
         raise UserError(f"{path or 'recipe'}: expected keys and values, got {_brief(values)}")
     hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = list(fields)
     arguments = {}
     for key, value in values.items():
         dotted = _join(path, str(key))
         if key not in known:
             shown = _cut(dotted if dotted.isprintable() else repr(dotted))
             raise UserError(f"{shown}: unknown key{_nearest(str(key), known)}")
+        refused = fields[key].metadata.get("refused", {})
+        if isinstance(value, str) and value in refused:
+            raise UserError(f"{dotted}: {value} is not possible: {refused[value]}; {_choices(hints[key])}")
         arguments[key] = _convert(hints[key], value, dotted)
     try:
         return kind(**arguments)
     except SpecError as error:
         raise UserError(f"{_join(path, error.key)}: {error.reason}") from None
+
+
+def _choices(hint: Any) -> str:
+    return f"choose one of {', '.join(map(str, typing.get_args(hint)))}"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -196,23 +204,36 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: the file is missing, is not valid YAML or JSON, or has invalid values.
     """
+    values = read_values(path, "no such recipe; `tfseq2seq recipe --preset NAME` prints one to start from")
+    try:
+        return from_dict(Recipe, _current(apply_overrides({} if values is None else values, overrides)))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def read_values(path: str | Path, missing: str) -> Any:
+    """Returns the values of a YAML or JSON file. None if it is empty.
+
+    Args:
+        path: the file.
+        missing: the end of the message if the file does not exist.
+
+    Raises:
+        UserError: the file is missing, or is not valid YAML or JSON.
+    """
     path = Path(path)
     try:
         # Some editors write a byte order mark. utf-8-sig removes it.
         text = read_file(path, _LARGEST_FILE).decode("utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such recipe; `tfseq2seq recipe --preset NAME` prints one to start from") from None
+        raise UserError(f"{path}: {missing}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; save the recipe as UTF-8") from None
+        raise UserError(f"{path}: byte {error.start + 1} is not UTF-8; save the file as UTF-8") from None
     try:
         # A YAML parser reads most JSON, but not tabs and surrogate pairs.
-        values = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    try:
-        return from_dict(Recipe, _current(apply_overrides({} if values is None else values, overrides)))
+        return _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

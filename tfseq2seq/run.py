@@ -2,9 +2,11 @@
 
     recipe.yaml                          the recipe, with all values
     vocabulary/source.txt, target.txt    the vocabularies (.model for SentencePiece)
-    checkpoints/00001000.weights.h5      weights at the last evaluations and at the best one
+    checkpoints/00001000.weights.h5      weights at the last evaluations and at the best ones
     checkpoints/progress.json            steps of the best checkpoint and of the checkpoints that are kept
-    checkpoints/resume.npz               state to continue from: weights, optimizer, random states, step
+    checkpoints/resume.npz               state to continue from: weights, optimizer, random states, metrics, step
+    checkpoints/resume.previous.npz      the state before, in case the last one is damaged
+    failed_batch.npz                     the batch at which the loss was no longer finite
     model.weights.h5                     weights of the finished model: best checkpoint, or mean of the last ones
     metrics.jsonl                        a line per evaluation
     logs/                                TensorBoard logs
@@ -19,12 +21,13 @@ import contextlib
 import io
 import json
 import math
+import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import keras
@@ -33,32 +36,26 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
-from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole, written_aside
+from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole
 from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.sources import Source, source_class
 from tfseq2seq.spec import Recipe
+from tfseq2seq.state_files import (
+    METRIC,
+    PROGRESS_LIMIT,
+    State,
+    is_step,
+    progress_fault,
+    read_state,
+    recorded_progress,
+    write_state,
+)
 
 FINAL = "model.weights.h5"
 
-# The largest progress.json and metrics.jsonl, in bytes.
-_PROGRESS_LIMIT, _METRICS_LIMIT = 1 << 20, 1 << 30
-# What the progress of a run must hold: a description of each value, and a test for it.
-_PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "step": ("a step", lambda value: _is_step(value)),
-    "best": ("a step or null", lambda value: value is None or _is_step(value)),
-    "kept": ("a list of steps", lambda value: isinstance(value, list) and all(map(_is_step, value))),
-}
-# What it can hold.
-_OPTIONAL_PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "best_score": ("a finite number or null", lambda value: value is None or _is_number(value)),
-    "monitor": ("text", lambda value: isinstance(value, str)),
-    "without_progress": ("a whole number of at least 0", lambda value: _is_step(value)),
-    "metrics": (
-        "an object with a step",
-        lambda value: isinstance(value, dict) and _is_step(value.get("step")),
-    ),
-}
+# The largest metrics.jsonl, in bytes.
+_METRICS_LIMIT = 1 << 30
 
 # Names of layers in weights files of earlier versions, and their current names.
 _EARLIER_NAMES = {
@@ -70,6 +67,24 @@ _EARLIER_NAMES = {
     "recall_dense": "recurrent_dense",
     "said": "predictor_projection",
 }
+
+
+class NotFiniteError(Exception):
+    """A variable of a model or an optimizer is not finite. The text is its name in the state."""
+
+
+class Resumed(NamedTuple):
+    """A state that a training continues from.
+
+    Attributes:
+        progress: the values of progress.json; empty if the training begins anew.
+        training: further values, of the parts of the training.
+        interval: values of the variables of all metrics since the last evaluation; empty directly after one.
+    """
+
+    progress: dict[str, Any]
+    training: dict[str, Any]
+    interval: list[np.ndarray]
 
 
 class Run:
@@ -163,69 +178,78 @@ class Run:
         """Returns the step, the best step with its score, and the steps of all checkpoints; empty before the first."""
         path = self.checkpoints / "progress.json"
         try:
-            values = json.loads(read_file(path, _PROGRESS_LIMIT))
+            values = json.loads(read_file(path, PROGRESS_LIMIT))
         except FileNotFoundError:
             return {}
         except UserError:
             raise
         except (OSError, ValueError, RecursionError):
             raise UserError(f"{path}: damaged; delete it to start the run again") from None
-        return _checked_progress(values, path)
+        if fault := progress_fault(values):
+            raise UserError(f"{path}: {fault}; delete the file, and train again with --resume")
+        return values
 
     def save_checkpoint(self, model: keras.Model, step: int) -> None:
         """Writes the weights of the model as the checkpoint of `step`."""
         save_weights(model, self.checkpoint_file(step))
 
     def save_progress(self, progress: Mapping[str, Any]) -> None:
-        """Writes the progress, and deletes checkpoints that are neither kept nor the best one."""
-        write_whole(self.checkpoints / "progress.json", json.dumps(progress, indent=1).encode("utf-8"))
-        kept = {self.checkpoint_file(step).name for step in (*progress["kept"], progress["best"])}
+        """Writes the progress, and deletes checkpoints that neither it nor a state to continue from mentions."""
+        values = {key: value for key, value in progress.items() if key != "training"}
+        write_whole(self.checkpoints / "progress.json", json.dumps(values, indent=1).encode("utf-8"))
+        kept = {
+            self.checkpoint_file(step).name
+            for known in (values, *recorded_progress(self.checkpoints))
+            for step in checkpoint_steps(known)
+        }
         for path in self.checkpoints.glob("*.weights.h5"):
             if path.name not in kept:
                 path.unlink()
 
-    def save_resume(self, model: keras.Model, progress: Mapping[str, Any]) -> None:
-        """Writes the state of the training, from which `load_resume` continues exactly."""
-        arrays: dict[str, Any] = {name: np.asarray(variable) for name, variable in _state(model).items()}
-        with written_aside(self.checkpoints / "resume.npz") as aside:
-            np.savez(aside, progress=json.dumps(progress), **arrays)
+    def save_resume(self, model: keras.Model, progress: Mapping[str, Any], interval: Sequence[Any] = ()) -> None:
+        """Writes the state of the training, from which `load_resume` continues exactly.
 
-    def load_resume(self, model: keras.Model) -> dict[str, Any]:
-        """Restores the model and the optimizer, and returns the progress; empty if no state was saved.
+        Args:
+            model: the model, with its optimizer.
+            progress: the values of `save_progress`, and under "training" further ones of the training.
+            interval: values of the variables of all metrics, if they have summed up a part of the time from one
+                evaluation to the next.
 
         Raises:
-            UserError: the file is damaged, or belongs to another model or optimizer.
+            UserError: the file cannot be written. The states that were there stay.
+            NotFiniteError: a weight is not finite. A training could not continue from such a state.
         """
-        path = self.checkpoints / "resume.npz"
-        if not path.exists():
+        arrays = finite_state(model)
+        arrays |= {f"{METRIC}{i}": np.asarray(values) for i, values in enumerate(interval)}
+        write_state(self.checkpoints, State(arrays, dict(progress)))
+
+    def load_resume(self, model: keras.Model, log: Callable[[str], None] = print) -> Resumed:
+        """Restores the model and the optimizer, and returns the rest of the state; empty if no state was saved.
+
+        Args:
+            model: the compiled model, with a built optimizer.
+            log: a function that prints lines for the user, such as one about a damaged file.
+
+        Raises:
+            UserError: the files are damaged, or belong to another model or optimizer.
+        """
+        variables = training_state(model)
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        state = read_state(self.checkpoints, shapes, log)
+        if state is None:
             # The training begins anew. The next line must not join one that was cut.
             self._restore_metrics(math.inf)
-            return {}
-        state = _state(model)
-        try:
-            open_file(path).close()
-            with np.load(path) as saved:
-                # Shapes come first: a small file can unpack to more than the memory.
-                shapes = _shapes(saved)
-                if shapes.pop("progress", None) != ():
-                    raise ValueError("the progress is missing")
-                if shapes != {name: tuple(variable.shape) for name, variable in state.items()}:
-                    raise UserError(
-                        f"{path}: belongs to another model or optimizer than the recipe's; train in a new folder"
-                    )
-                arrays = {name: saved[name] for name in shapes}
-                progress = json.loads(str(saved["progress"]))
-        except UserError:
-            raise
-        except Exception as error:  # zipfile, numpy and the file system raise different errors for a damaged file
-            raise UserError(f"{path}: damaged ({_first_line(error)}); delete it to start again from step 0") from None
-        progress = _checked_progress(progress, path)
-        for name, variable in state.items():
-            variable.assign(arrays[name])
+            return Resumed({}, {}, [])
+        for name, variable in variables.items():
+            variable.assign(state.arrays[name])
+        progress = dict(state.progress)
+        training = progress.pop("training", {})
         # The run may have been interrupted after this file was written, and before progress.json or metrics.jsonl was.
         self.save_progress(progress)
         self._restore_metrics(progress["step"])
-        return progress
+        metrics = [name for name in state.arrays if name.startswith(METRIC)]
+        interval = [state.arrays[f"{METRIC}{i}"] for i in range(len(metrics))]
+        return Resumed(progress, training, interval)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
@@ -260,7 +284,7 @@ class Run:
     def _restore_metrics(self, step: float) -> None:
         """Makes metrics.jsonl end with the line of `step`, from which the training continues, and with a whole line."""
         path = self.folder / "metrics.jsonl"
-        rows = [row for row in self.metrics() if not _is_step(row.get("step")) or row["step"] <= step]
+        rows = [row for row in self.metrics() if not is_step(row.get("step")) or row["step"] <= step]
         content = "".join(f"{json.dumps(row)}\n" for row in rows).encode("utf-8")
         if content != (path.read_bytes() if path.exists() else b""):
             write_whole(path, content)
@@ -281,56 +305,31 @@ def training_lock(folder: str | Path) -> contextlib.AbstractContextManager[None]
     return exclusive(Path(folder) / ".lock", taken)
 
 
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+def checkpoint_steps(progress: Mapping[str, Any]) -> set[int]:
+    """Returns the steps of all checkpoints that a progress mentions."""
+    best = [progress["best"]] if progress["best"] is not None else []
+    return {*progress["kept"], *best, *(step for step, _ in progress.get("best_kept", []))}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _checked_progress(values: Any, path: Path) -> dict[str, Any]:
-    """Returns the progress of a run.
+def check_writable(folder: str | Path) -> None:
+    """Checks that files can be written into the folder of a run, or that it can be created.
 
     Raises:
-        UserError: a value is missing or of another type.
+        UserError: they cannot, for example because the file system is read-only.
     """
-    advice = "delete the file, and train again with --resume"
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold an object with {', '.join(_PROGRESS)}, got {_shown(values)}; {advice}")
-    for key, (expected, test) in (_PROGRESS | _OPTIONAL_PROGRESS).items():
-        # An earlier version may not have written all values.
-        if (key in _PROGRESS or key in values) and not test(values.get(key)):
-            raise UserError(f"{path}: {key} must be {expected}, got {_shown(values.get(key, 'nothing'))}; {advice}")
-    return values
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 50 else f"{text[:50]}..."
+    for path in (Path(folder), Path(folder) / "checkpoints"):
+        there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if not there.is_dir():
+            raise UserError(f"{folder}: cannot be written, because {there} is no folder; give another folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{folder}: cannot be written, because {there} is read-only for this user; give another folder, or "
+                "change its permissions"
+            )
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
-
-
-def _shapes(saved: Any) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the arrays in an .npz file without reading the arrays.
-
-    Raises:
-        ValueError: an array has entries that no variable and no progress has.
-    """
-    shapes = {}
-    for name in saved.files:
-        with saved.zip.open(f"{name}.npy") as file:
-            reader = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[np.lib.format.read_magic(file)]
-            shapes[name], _, dtype = reader(file)
-        if dtype.hasobject or dtype.itemsize > (4 * _PROGRESS_LIMIT if name == "progress" else 16):
-            raise ValueError(f"{name} has entries of type {dtype}"[:100])
-    return shapes
 
 
 def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
@@ -344,7 +343,21 @@ def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
     return features if same else features.with_begin(recipe.target.begin)
 
 
-def _state(model: keras.Model) -> dict[str, Any]:
+def finite_state(model: keras.Model) -> dict[str, Any]:
+    """Returns the values of `training_state`.
+
+    Raises:
+        NotFiniteError: a value is not finite.
+    """
+    # Variables of several devices are not arrays by themselves.
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in training_state(model).items()}
+    for name, values in arrays.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise NotFiniteError(name)
+    return arrays
+
+
+def training_state(model: keras.Model) -> dict[str, Any]:
     """Returns all variables that training changes, with random states. Their names are the same in each process."""
     named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}

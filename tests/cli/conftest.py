@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+from execution import functions
 from small_runs import BEST, FAMILIES, LANGUAGE_MODELS, SOURCES, SPEECH, random_run
 
 from tfseq2seq import cli
@@ -76,7 +77,8 @@ def train_recipe():
 
     def train(folder, values):
         (folder / "recipe.json").write_text(json.dumps(values))
-        cli.main(["train", str(folder / "recipe.json"), "--run", str(folder / "run")])
+        with functions(eager=False):
+            cli.main(["train", str(folder / "recipe.json"), "--run", str(folder / "run")])
         return folder / "run"
 
     return train
@@ -130,10 +132,13 @@ def generated_lines(lively, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def morse(tmp_path_factory):
-    """A manifest of recordings in Morse code."""
-    from tfseq2seq.data.synthetic.morse import write_morse
+    """A manifest of recordings in Morse code, fast and short: each second takes time in every test."""
+    from tfseq2seq.data.synthetic import morse
 
-    return write_morse(tmp_path_factory.mktemp("morse"), train=24, validation=6, test=6)["morse.tsv"]
+    with pytest.MonkeyPatch.context() as patch:
+        style = functools.partial(morse.MorseStyle, speed=(30.0, 40.0), words=(1, 2))
+        patch.setattr(morse, "MorseStyle", style)
+        return morse.write_morse(tmp_path_factory.mktemp("morse"), 24, 6, 6, seed=8)["morse.tsv"]
 
 
 @pytest.fixture(scope="session")

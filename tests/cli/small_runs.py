@@ -1,13 +1,14 @@
 """Inputs, recipes, and runs with random weights that the tests of the commands share."""
 
 import json
-import subprocess
-import sys
+from pathlib import Path
+
+from fresh_processes import run_client
 
 # A recipe for speech that trains in seconds. Outputs have at most 5 tokens.
 SPEECH = {
     "name": "morse",
-    "source": {"kind": "audio", "sample_rate": 8000, "bins": 16, "subsampling": 4, "normalization": "global"},
+    "source": {"kind": "audio", "sample_rate": 8000, "bins": 16, "subsampling": 8, "normalization": "global"},
     "target": {"scheme": "characters"},
     "model": {
         "width": 16,
@@ -15,7 +16,7 @@ SPEECH = {
         "decoder": {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16},
         "ctc_weight": 0.3,
     },
-    "training": {"steps": 4, "evaluate_every": 2, "monitor": "cer", "generate_pairs": 4, "tensorboard": False},
+    "training": {"steps": 2, "evaluate_every": 2, "monitor": "cer", "generate_pairs": 4, "tensorboard": False},
     "search": {"beam": 2, "n_best": 2, "max_length": 6},
 }
 # The CTC model reads chunks, as streams need them.
@@ -76,7 +77,8 @@ print(json.dumps(answers))
 
 def ask_exported(folders, recordings, cwd):
     """The texts and errors that exported models give for WAV files, in a process without this package."""
-    command = [sys.executable, "-P", "-c", CLIENT, ":".join(map(str, folders)), *map(str, recordings)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    client = Path(cwd, "client.py")
+    client.write_text(CLIENT)
+    done = run_client(client, ":".join(map(str, folders)), *recordings, cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_runs import BEST, SOURCES, random_run
 
 from tfseq2seq import cli
@@ -15,6 +17,10 @@ from tfseq2seq.cli.exit import one_line
 from tfseq2seq.files import read_lines
 from tfseq2seq.presets import PRESETS
 from tfseq2seq.recipe import dump_recipe, load_recipe, schema, to_dict
+from tfseq2seq.training.failures import Diverged
+from tfseq2seq.training.signals import Interrupted
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 # ---- generate and score ---------------------------------------------------------------------------------------------
 
@@ -222,6 +228,7 @@ def test_average(tfseq2seq, run_copy, tmp_path):
     # Without --output it becomes the run's own model.
     shutil.copy(mean, final)
     assert tfseq2seq("average", "--run", run_copy, "--last", 1) == (0, f"{final}: mean of steps 12\n", "")
+    assert tfseq2seq("average", "--run", run_copy, "--best", 1) == (0, f"{final}: mean of steps 12\n", "")
     for name, value in arrays(final).items():
         np.testing.assert_array_equal(value, last[name])
 
@@ -372,6 +379,11 @@ def test_recipe_checks_what_is_monitored(tfseq2seq, refused, recipe):
 # ---- train ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_stop_that_lies_behind_is_refused(refused, recipe, run_copy):
+    message = refused("train", recipe, "--run", run_copy, "--resume", "--until", "12")
+    assert message == "--until: must be above 12, the training step that the run has reached, got 12"
+
+
 def test_train_resumes_a_finished_run(tfseq2seq, recipe, run_copy):
     (run_copy / "model.weights.h5").unlink()
     code, output, errors = tfseq2seq("train", recipe, "--run", run_copy, "--resume")
@@ -450,6 +462,40 @@ def test_stopping_a_training_says_how_to_continue(tfseq2seq, recipe, monkeypatch
     monkeypatch.setattr("tfseq2seq.training.fit.train", interrupted)
     code, _, errors = tfseq2seq("train", recipe, "--run", tmp_path / "run")
     assert code == 130 and errors.count("\n") == 1 and ("--resume" in errors) is begun
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_a_signal_stops_has_the_exit_code_of_the_signal(
+    tfseq2seq, recipe, monkeypatch, tmp_path, number
+):
+    def interrupted(*_, **__):
+        raise Interrupted(number, "stopped; --resume continues from step 7")
+
+    monkeypatch.setattr("tfseq2seq.training.fit.train", interrupted)
+    code, output, errors = tfseq2seq("train", recipe, "--run", tmp_path / "run")
+    assert (code, output, errors) == (128 + number, "", "tfseq2seq: stopped; --resume continues from step 7\n")
+
+
+def test_a_training_that_fails_has_the_exit_code_1(tfseq2seq, recipe, monkeypatch, tmp_path):
+    def failed(*_, **__):
+        raise Diverged(7, "the training loss must be finite, got nan")
+
+    monkeypatch.setattr("tfseq2seq.training.fit.train", failed)
+    code, output, errors = tfseq2seq("train", recipe, "--run", tmp_path / "run")
+    assert (code, output, errors) == (1, "", "tfseq2seq: step 7: the training loss must be finite, got nan\n")
+
+
+def test_a_saved_batch_is_shown_with_the_tokens_of_its_run(done, refused, run_copy, trained_run):
+    features = trained_run.source.features
+    batch = {"labels": trained_run.target(tf.constant(["one"])), "inputs.source": features(tf.constant(["on 3 May"]))}
+    np.savez(run_copy / "failed_batch.npz", step=7, loss=np.nan, **batch)
+    lines = done("data", "show", run_copy / "failed_batch.npz")
+    assert lines[0].startswith("step 7, mean loss nan, 1 example: ")
+    assert '  source: 9 tokens: "on 3 May" = o n \u2581 3 \u2581 M a y <eos>' in lines
+    shutil.move(run_copy / "failed_batch.npz", run_copy.parent / "batch.npz")
+    assert done("data", "show", run_copy.parent / "batch.npz", "--run", run_copy) == lines
+    assert "  source: 9 tokens: " in "\n".join(done("data", "show", run_copy.parent / "batch.npz"))
+    assert "must be a batch that `train` has saved" in refused("data", "show", run_copy / "recipe.yaml")
 
 
 # ---- help -----------------------------------------------------------------------------------------------------------

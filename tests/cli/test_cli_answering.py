@@ -19,6 +19,8 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.files import arriving_lines
 from tfseq2seq.runtime.outputs import Output
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 TEXTS = [f"line {number}" for number in range(10)]
 
 
@@ -355,7 +357,11 @@ def test_a_process_that_is_killed_is_continued(done, lively, lines, tmp_path):
     assert killed.returncode == -signal.SIGKILL
     assert not path.exists() and len(partial(path).read_text().splitlines()) == 2
     done(*common, "--output", path, "--resume")
-    assert path.read_text().splitlines() == done(*common)
+    rows, expected = ([line.split("\t") for line in lines] for lines in (path.read_text().splitlines(), done(*common)))
+    assert [row[-1] for row in rows] == [row[-1] for row in expected]
+    # Not to the last digit: TensorFlow optimizes graphs in a process of its own, and not in this one.
+    for row, other in zip(rows, expected):
+        assert list(map(float, row[:-1])) == pytest.approx(list(map(float, other[:-1])), abs=1e-4)
 
 
 def test_recordings_are_held_one_window_at_a_time(tfseq2seq, speech_run, morse, tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from small_runs import BEST, ask_exported
 from tfseq2seq.cli import main
 from tfseq2seq.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 WIDE = ("beam=6", "n_best=1")
 
 
@@ -87,7 +89,10 @@ def test_a_transformer_ranks_complete_hypotheses_only(refused, speech_run, recor
 
 
 @pytest.mark.slow
-def test_the_exported_model_has_all_of_it_inside(done, speech_run, morse, recordings, arpa, language_model, tmp_path):
+def test_the_exported_model_has_all_of_it_inside(
+    done, speech_run, morse, recordings, arpa, language_model, tmp_path, one_signature
+):
+    one_signature("transcribe_wav")
     (tmp_path / "phrases.txt").write_text("EET\t2\n")
     (tmp_path / "rules.tsv").write_text("E+\tee\n")
     settings = [

@@ -5,6 +5,8 @@ import json
 import pytest
 from small_runs import BEST
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 PROMPTS = ["EE", "", "E", "TE"]
 
 

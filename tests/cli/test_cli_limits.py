@@ -1,11 +1,14 @@
 """Inputs that are longer than a model answers: named, and the others are answered."""
 
 import numpy as np
+import pytest
 from small_runs import BEST, SOURCES
 
 from tfseq2seq.export.formats import ExportOptions, formats
 from tfseq2seq.files import read_lines, write_wave
 from tfseq2seq.inference.predictor import Predictor
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 LIMIT = "--set=search.max_input=12"
 LINE_5 = "line 5: too long: 21 tokens with <eos>, at most 12 are answered (search.max_input)"

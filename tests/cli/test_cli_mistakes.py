@@ -125,6 +125,7 @@ def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, opti
         (["generate", "--input", "{one}", "--overlap", "1"], "--overlap: needs --window"),
         (["generate", "--input", "{one}", "--window", "1", "--overlap", "0.1"], "--window: needs recordings"),
         (["generate", "--input", "{one}", "--times", "srt"], "--times: needs recordings (source.kind audio), got"),
+        (["average", "--best", "2"], "--best: must be at most 1, the number of best checkpoints"),
         (["average", "--last", "0"], "'--last': 0 is not in the range"),
         (["average", "--last", "2", "--output", "{folder}/mean.h5"], "--output: must end in .weights.h5"),
     ],

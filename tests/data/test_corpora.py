@@ -13,9 +13,9 @@ from tfseq2seq.data.corpora import (
     iterate_side,
     line_corpora,
     training_corpora,
-    write_records,
 )
 from tfseq2seq.data.manifests import read_manifest
+from tfseq2seq.data.records import write_records
 from tfseq2seq.data.shards import shard_utterances
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.rules import load_rules

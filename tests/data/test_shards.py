@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfseq2seq.data import shards
 from tfseq2seq.data.audio_files import read_audio
 from tfseq2seq.data.manifests import Utterance
-from tfseq2seq.data.shards import shard_utterances, write_shards
+from tfseq2seq.data.shards import find_shards, shard_utterances, write_shards
 from tfseq2seq.errors import UserError
 
 RATE = 8000
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(utterances, tmp_path):
     logged = []
     report = write_shards(utterances, folder, RATE, shard_seconds=1.2, log=logged.append)
     names = [f"{number:05}-of-00003.tfrecord" for number in range(3)]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "index.json"]
     assert report.shards == tuple(folder / name for name in names)
     assert (report.utterances, report.seconds) == (4, 0.5 + 1 + 2 + 2.5)
     assert [name for name, _ in report.faults] == ["u2"]
@@ -85,17 +85,22 @@ def test_records_are_as_documented(utterances, tmp_path):
 
 def test_a_folder_with_shards_is_left_alone(utterances, tmp_path):
     report = write_shards(utterances[:1], tmp_path / "s", RATE)
-    before = report.shards[0].read_bytes()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()}
     with pytest.raises(UserError, match="must not have shards"):
         write_shards(utterances, tmp_path / "s", RATE)
-    assert [path.read_bytes() for path in (tmp_path / "s").iterdir()] == [before]
+    assert report.shards[0].name in before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "s").iterdir()} == before
 
 
 def test_other_files_in_the_folder_stay(utterances, tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "README").write_text("mine")
     write_shards(utterances[:1], tmp_path / "s", RATE)
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["00000-of-00001.tfrecord", "README"]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
+        "00000-of-00001.tfrecord",
+        "README",
+        "index.json",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["s"]
 
 
@@ -146,7 +151,7 @@ def test_the_bar_is_on_standard_error(utterances, tmp_path, capsys):
 
 @pytest.fixture
 def shard(utterances, tmp_path):
-    """A file with two records."""
+    """A file with two records, without an index."""
     (path,) = write_shards(utterances[:2], tmp_path / "s", RATE).shards
     return path.rename(tmp_path / "two.tfrecord")
 
@@ -218,6 +223,16 @@ def test_a_record_that_is_no_example(shard):
     with tf.io.TFRecordWriter(str(shard)) as writer:
         writer.write(b"\xff\xff\xff")
     assert f"{shard}, record 1: must be a tf.train.Example" in fault_of(shard)
+
+
+def test_shards_with_an_index_are_opened_without_reading_them(utterances, tmp_path):
+    report = write_shards(utterances, tmp_path / "s", RATE, shard_seconds=1.2)
+    for path in report.shards:
+        path.write_bytes(bytes(path.stat().st_size))
+    assert [shard.examples for shard in find_shards(str(tmp_path / "s"), RATE)] == [2, 1, 1]
+    assert "the sample rate of the shards must be 16000 Hz, got 8000 Hz" in fault_of(tmp_path / "s", 16000)
+    report.shards[0].write_bytes(b"")
+    assert "00000-of-00003.tfrecord: must have" in fault_of(tmp_path / "s")
 
 
 def test_a_missing_shard_of_a_set_is_told(utterances, tmp_path):

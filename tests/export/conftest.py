@@ -1,10 +1,11 @@
 """Exports of small models, each written once for all tests, and a client in a process of its own."""
 
+import functools
 import json
-import subprocess
-import sys
 
 import pytest
+import tensorflow as tf
+from fresh_processes import run_client
 from small_models import live
 
 from tfseq2seq.export.formats import ExportOptions, formats
@@ -43,19 +44,41 @@ def export(tmp_path_factory):
     return exported
 
 
+class Small(tf.Module):
+    """A graph that is written at once, and weights that fill a file."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = tf.Variable(tf.ones([10_000]))
+        self.ask = tf.function(lambda x: x + self.weights[0], input_signature=[tf.TensorSpec([None])])
+
+
+@pytest.fixture
+def small_graph(monkeypatch):
+    """Lets `export_saved_model` write a small graph instead of that of a model, where a test is about the files."""
+    small = Small()
+    monkeypatch.setattr("tfseq2seq.export.saved_model.Served", lambda _: small)
+    graphs = {"serving_default": small.ask.get_concrete_function()}
+    monkeypatch.setattr("tfseq2seq.export.saved_model.signature_graphs", lambda _: graphs)
+    monkeypatch.setattr("tfseq2seq.export.saved_model.warmup_requests", lambda *_: [b"asked"])
+
+
+@pytest.fixture(scope="module")
+def signatures():
+    """A function of the folder of a SavedModel to its signatures; loading it takes a while."""
+    return functools.cache(lambda folder: tf.saved_model.load(str(folder)).signatures)
+
+
 @pytest.fixture(scope="session")
-def ask_saved_model():
+def ask_saved_model(tmp_path_factory):
     """A function of folder, texts, batch size and names of signatures to the lists of texts and scores that a client
     gets from each signature, who does not import this package."""
 
+    client = tmp_path_factory.mktemp("client") / "client.py"
+    client.write_text(CLIENT)
+
     def ask(folder, texts, batch, *signatures):
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT, str(folder), str(batch), *signatures],
-            input=json.dumps(texts),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        done = run_client(client, folder, batch, *signatures, given=json.dumps(texts))
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.strip().split("\n")[-1])
 

@@ -21,6 +21,8 @@ pytest.importorskip("ctranslate2")
 from tfseq2seq.export.ctranslate2 import export_ctranslate2, transformer_spec  # noqa: E402
 from tfseq2seq.runtime.ctranslate2_model import CTranslate2Model  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 KINDS = {
     "sinusoidal": {},
     "learned, after": {"positions": "learned", "norm": "post", "activation": "gelu"},
@@ -55,8 +57,12 @@ def new_network(kind):
     return network.__wrapped__(kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("search", [{"beam": 3, "n_best": 2}, {"beam": 1}], ids=["beam", "greedy"])
+SEARCHES = [(kind, {"beam": 3, "n_best": 2}) for kind in KINDS]
+# Greedy search is one and the same for every kind of block: these two differ in each option.
+SEARCHES += [(kind, {"beam": 1}) for kind in ("learned, after", "rotary")]
+
+
+@pytest.mark.parametrize("kind, search", SEARCHES, ids=[f"{kind}-beam {search['beam']}" for kind, search in SEARCHES])
 def test_every_transformer_answers_as_live(kind, search, tmp_path):
     model = transformer(kind, **search)
     expected = Generator(model, 2, 1).generate(TEXTS)

@@ -170,7 +170,7 @@ def test_an_opened_folder_answers_and_knows_its_source(name, exported):
 
 
 @pytest.mark.parametrize("name", ["savedmodel", "tflite", "ctranslate2"])
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path, largest_file, name):
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(exported, tmp_path, largest_file, small_graph, name):
     model, _ = exported(name)
     with largest_file(2000), pytest.raises(UserError) as caught:
         formats()[name].write(model, str(tmp_path / "model"), ExportOptions())

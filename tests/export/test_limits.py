@@ -1,5 +1,7 @@
 """The longest input: a longer one never reaches the encoder, and the others of its batch are answered."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +19,7 @@ BYTES = "too long: 2000 bytes, at most 1280 are answered, for 20 tokens (search.
 LONG = ["a" * 20, "a " * 1000]
 
 
+@functools.cache
 def graph(model, name):
     return next(endpoint for endpoint in endpoints(model) if endpoint.name == name).graph
 

@@ -19,6 +19,8 @@ from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
 from tfseq2seq.run import Run
 
+pytestmark = pytest.mark.usefixtures("forked_clients")
+
 log_messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
 config_messages = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
 
@@ -76,7 +78,7 @@ def test_a_models_config_of_nothing_is_begun_and_one_of_something_else_is_told(s
     assert config.read_text() == "# models\n"
 
 
-def test_a_folder_is_known_by_its_name_from_inside_too(speech, tmp_path, monkeypatch):
+def test_a_folder_is_known_by_its_name_from_inside_too(speech, tmp_path, monkeypatch, small_graph):
     (tmp_path / "heard").mkdir()
     monkeypatch.chdir(tmp_path / "heard")
     assert export_saved_model(speech, ".") == tmp_path / "heard" / "1"
@@ -100,15 +102,18 @@ def test_a_card_tells_what_the_weights_are(trained_run):
     assert "| accuracy | " not in model_card([trained_run], "other.weights.h5")
 
 
-def test_what_fails_its_check_is_not_published(speech, tmp_path):
+def test_what_fails_its_check_is_not_published(tmp_path, small_graph):
+    checked = []
+
     def check(folder):
-        assert (folder / "saved_model.pb").exists()
+        checked.append({path.name for path in folder.iterdir()} & {"saved_model.pb", "model.tflite"})
         raise UserError("no")
 
     for export in (export_saved_model, export_tflite):
-        with pytest.raises(UserError, match="no"):
-            export(speech, tmp_path / "model", check=check)
-    assert not (tmp_path / "model").exists() or not any((tmp_path / "model").iterdir())
+        with pytest.raises(UserError, match="^no$"):
+            export(live("rotary", beam=1), tmp_path / export.__name__, check=check)
+    assert checked == [{"saved_model.pb"}, {"model.tflite"}]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow

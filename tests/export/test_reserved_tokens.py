@@ -16,6 +16,8 @@ from tfseq2seq.models.build import build_model
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import BOS, EOS, PAD, UNK, ModelSpec, SearchSpec, TextSpec
 
+pytestmark = pytest.mark.usefixtures("forked_clients")
+
 LINES = ["a cat sat on a mat", "the dog ate my hat", "no man is an island", "to be or not to be"]
 # Some spell a reserved token, which is text then.
 INPUTS = [*LINES, "", "a <2de> cat", "<sep>"]
@@ -77,7 +79,7 @@ def test_outputs_hold_reserved_tokens_and_texts_do_not_show_them(model, live):
     [("savedmodel", {}), ("tflite", {}), ("tflite", {"strings": True}), ("ctranslate2", {})],
     ids=["savedmodel", "tflite", "tflite strings", "ctranslate2"],
 )
-def test_every_format_gives_the_texts_of_the_live_model(name, options, model, live, tmp_path):
+def test_every_format_gives_the_texts_of_the_live_model(name, options, model, live, tmp_path, one_signature):
     if name == "ctranslate2":
         pytest.importorskip("ctranslate2")
     folder = formats()[name].write(model, str(tmp_path / "model"), ExportOptions(**options))

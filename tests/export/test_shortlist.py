@@ -31,6 +31,8 @@ from tfseq2seq.search.shortlist import (
 from tfseq2seq.sources import TextSource
 from tfseq2seq.spec import Recipe, SearchSpec, TextSpec
 
+pytestmark = pytest.mark.usefixtures("forked_clients")
+
 WORDS = TextSpec(scheme="words")
 SOURCE = TextFeatures(WORDS, learn_vocabulary([" ".join(f"s{i:02}" for i in range(20))], WORDS))
 TARGET = TextFeatures(WORDS, learn_vocabulary([" ".join(f"t{i:02}" for i in range(40))], WORDS))
@@ -150,7 +152,7 @@ def test_tflite_answers_as_live(kind, few, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_saved_model_answers_as_live(few, tmp_path):
+def test_a_saved_model_answers_as_live(few, tmp_path, one_signature):
     model = live(shortlist=few)
     (verdict,) = verify(export_saved_model(model, tmp_path / "1"), model, TEXTS, batches=[2])
     assert verdict.passed and verdict.same == len(TEXTS)

@@ -64,7 +64,9 @@ def ask(program, folder, *libraries):
 
 
 @pytest.mark.parametrize("scheme", ["unigram", "wordpiece"])
-def test_a_program_in_cpp_needs_the_kernels_of_tensorflow_text_alone(program, tmp_path, scheme):
+def test_a_program_in_cpp_needs_the_kernels_of_tensorflow_text_alone(request, program, tmp_path, scheme):
+    if scheme == "wordpiece":
+        request.getfixturevalue("one_signature")
     model, folder = exported(tmp_path / "model", scheme)
     answers = ask(program, folder, *text_kernels())
     live_answers = Generator(model).generate(LINES)
@@ -73,13 +75,15 @@ def test_a_program_in_cpp_needs_the_kernels_of_tensorflow_text_alone(program, tm
 
 
 @pytest.mark.parametrize("scheme", ["characters", "words"])
-def test_some_schemes_need_no_kernels_but_tensorflows(program, tmp_path, scheme):
+def test_some_schemes_need_no_kernels_but_tensorflows(request, program, tmp_path, scheme):
+    if scheme == "words":
+        request.getfixturevalue("one_signature")
     model, folder = exported(tmp_path / "model", scheme, normalization="none")
     answers = ask(program, folder)
     assert [text for text, _ in answers] == [output.texts[0] for output in Generator(model).generate(LINES)]
 
 
-def test_saved_model_cli_runs_it(tmp_path):
+def test_saved_model_cli_runs_it(tmp_path, one_signature):
     _, folder = exported(tmp_path / "model", "characters", normalization="none")
     command = Path(sys.executable).with_name("saved_model_cli")
     arguments = ["run", "--dir", folder, "--tag_set", "serve", "--signature_def", "serving_default"]

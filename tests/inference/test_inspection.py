@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import live
+from small_models import live, recordings
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.pictures import attention_text
-from tfseq2seq.inference.inspection import attention_of, word_vectors
+from tfseq2seq.inference.inspection import attention_of, reference_attention, word_vectors
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.models.seq2seq import Seq2Seq
 from tfseq2seq.spec import SPECIAL_TOKENS, ConvolutionEncoderSpec, ModelSpec, RecurrentDecoderSpec, RecurrentEncoderSpec
@@ -124,6 +124,21 @@ def test_every_position_of_an_encoder_has_a_label(family, stride, text):
         warnings.simplefilter("error")
         own = attention_of(model, text)
     assert own.weights.shape == (len(own.target_tokens), len(own.source_labels))
+
+
+def test_attention_to_a_recording_has_numbered_positions():
+    model = live("las")
+    found = reference_attention(model, recordings()[0], "dab")
+    assert found.target_tokens == [*"dab", "<eos>"]
+    assert found.source_labels == [str(position) for position in range(found.weights.shape[1])]
+    assert len(found.source_labels) > 10
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_attention_from_a_reference_is_that_of_the_given_target(predictor):
+    found, expected = reference_attention(predictor, TEXT, TARGET), attention_of(predictor, TEXT, TARGET)
+    assert (found.source_tokens, found.target_tokens) == (expected.source_tokens, expected.target_tokens)
+    np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6)
 
 
 def test_a_decoder_without_attention_looks_everywhere_alike_and_has_nothing_to_show(trained_run):

@@ -14,6 +14,8 @@ from tfseq2seq.inference.generator import Generator
 from tfseq2seq.runtime.outputs import cut_warnings, length_limit
 from tfseq2seq.spec import PAD
 
+pytestmark = pytest.mark.usefixtures("forked_clients")
+
 # Of models with both outputs an ensemble goes by attention alone.
 ATTENTIVE = {"las": {}, "joint": {"ctc_weight": 0.0}}
 PLAIN = {"length_penalty": "none", "max_length": 6}
@@ -82,7 +84,7 @@ def test_an_ensemble_of_a_speech_model_with_itself_answers_as_the_model(family):
 
 
 @pytest.mark.slow
-def test_a_speech_ensemble_is_exported_as_a_saved_model_alone(pair, tmp_path):
+def test_a_speech_ensemble_is_exported_as_a_saved_model_alone(pair, tmp_path, one_signature):
     both = predictor(pair("las"), "las", **PLAIN, beam=2)
     names = [endpoint.name for endpoint in endpoints(both)]
     assert names == ["serving_default", "transcribe", "transcribe_wav", "n_best", "score"]

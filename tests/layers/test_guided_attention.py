@@ -28,7 +28,7 @@ def test_cost_is_the_distance_from_the_diagonal():
             costs.append(cost @ attention[example, t, :sources])
     # Real models give padding no weight; here it has some, at the distance of the last real position.
     rest = [(1 - np.exp(-np.square((t + 1) / 3 - 1) / 0.125)) * attention[1, t, 2:].sum() for t in range(3)]
-    assert loss(attention) == pytest.approx(2.0 * (sum(costs) + sum(rest)) / 5, rel=1e-5)
+    assert loss(attention) == pytest.approx(2.0 * (sum(costs) + sum(rest)), rel=1e-5)
     assert loss(attention, share=0.5) == pytest.approx(0.5 * loss(attention))
     assert loss(attention, training=False) == 0
 
@@ -38,7 +38,7 @@ def test_the_diagonal_costs_nothing():
     attention[0, 0, 1] = attention[0, 1, 3] = attention[1, 2, 1] = 1
     attention[1, 0, 0] = attention[1, 1, 1] = 1  # one sixth and one third off
     away = 2 - np.exp(-1 / 36 / 0.125) - np.exp(-1 / 9 / 0.125)
-    assert loss(attention) == pytest.approx(2.0 * away / 5, rel=1e-5)
+    assert loss(attention) == pytest.approx(2.0 * away, rel=1e-5)
 
 
 def test_hidden_vectors_pass_unchanged():

@@ -8,8 +8,8 @@ from families import build, inputs
 
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, OptimizerSpec, Recipe, ScheduleSpec, TrainingSpec
-from tfseq2seq.training.batches import accumulated
 from tfseq2seq.training.fit import train
+from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
 
@@ -45,7 +45,8 @@ def updated(family, groups):
     examples = [objective.example(rows_of(source, rows)) for rows in groups]
     shapes = tf.nest.map_structure(lambda *parts: tf.TensorSpec([None] * parts[0].ndim, parts[0].dtype), *examples)
     dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=shapes)
-    logs = model.fit(accumulated(dataset, len(groups)), steps_per_epoch=len(groups), verbose=0, shuffle=False).history
+    batches = globally_weighted(dataset, len(groups))
+    logs = model.fit(batches, steps_per_epoch=len(groups), verbose=0, shuffle=False).history
     return model.get_weights(), {name: values[0] for name, values in logs.items()}
 
 

@@ -10,6 +10,7 @@ from families import build, inputs, model_spec
 
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.spec import BOS, EOS, PAD, DecoderSpec, ModelSpec, TrainingSpec
+from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.losses import TokenCrossEntropy
 from tfseq2seq.training.objectives import build_objective
 
@@ -94,7 +95,8 @@ def test_keras_logs_what_is_monitored_and_the_tokens_behind_it(encoder, decoder,
     objective = build_objective(model.spec, TrainingSpec(label_smoothing=0.3))
     model.compile("sgd", jit_compile=False, **objective.compile_options())
     example = objective.example({**{name: tf.constant(value) for name, value in batch.items()}, "target": target})
-    data = tf.data.Dataset.from_tensors(example)
+    data = globally_weighted(tf.data.Dataset.from_tensors(example))
+    (example,) = data
     logs = model.evaluate(data, verbose=0, return_dict=True)
     assert np.isfinite(logs[objective.monitor.removeprefix("val_")])
     given, labels, weights = example

@@ -103,6 +103,7 @@ def test_checkpoints_become_as_sparse_as_asked_for(pruned_run):
     assert_sparse([indices.mean() for indices in gone(model)], 0.75)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generated, tmp_path):
     run = train(pruned_recipe(small_recipe, steps=6, optimizer={"learning_rate": 0.01, "ema": 0.9}), tmp_path / "run")
     assert_sparse(shares(run, 6), 0.75)
@@ -110,7 +111,7 @@ def test_moving_averages_are_validated_and_kept_as_sparse(small_recipe, generate
     compile_model(model, run.recipe)
     corpora = type(run.source).open_corpora(run.recipe)
     objective = build_objective(run.recipe.model, run.recipe.training)
-    _, validation = build_batches(corpora, run, model, objective, lambda *_: None)
+    validation = build_batches(corpora, run, model, objective, lambda *_: None).validation
     found = model.evaluate(validation, verbose=0, return_dict=True)["nll"]
     assert found == pytest.approx(run.metrics()[-1]["val_nll"], rel=1e-5)
 
@@ -127,6 +128,7 @@ def test_how_sparse_it_is_is_told(pruned_run):
     assert float(re.search(r"pruned: (.*)% of", pruned_run.logged)[1]) == pytest.approx(75, abs=1)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_best_checkpoint_is_one_after_pruning_has_ended(small_recipe, tmp_path):
     # No output is right, so every evaluation has the same score, and the first one would be the best.
     run = train(pruned_recipe(small_recipe, monitor="exact_match", patience=1), tmp_path / "run")
@@ -151,6 +153,7 @@ def test_a_resumed_run_ends_as_one_never_stopped(pruned_run, tmp_path, monkeypat
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_finished_run_is_pruned_by_resuming_it(trained_run, small_recipe, tmp_path):
     shutil.copytree(trained_run.folder, tmp_path / "run")
     recipe = pruned_recipe(small_recipe, {"start": 12, "every": 1}, steps=18, evaluate_every=6)
@@ -178,6 +181,7 @@ def test_a_training_too_short_for_its_pruning_is_refused(small_recipe):
         pruned_recipe(small_recipe, {"start": 10, "steps": 10})
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_time_that_runs_out_before_pruning_ends_is_told(small_recipe, tmp_path, capsys):
     run = train(pruned_recipe(small_recipe, {"start": 0, "steps": 12, "every": 1}, minutes=1e-6), tmp_path / "run")
     assert run.progress()["step"] == 1

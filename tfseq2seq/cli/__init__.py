@@ -14,13 +14,17 @@ import click
 from tfseq2seq import __version__
 from tfseq2seq.cli.datasets import data
 from tfseq2seq.cli.evaluation import compare, evaluate
-from tfseq2seq.cli.exit import USAGE_ERROR, Stopped, fail
+from tfseq2seq.cli.exit import INTERRUPTED, USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
 from tfseq2seq.cli.inspection import attention, embeddings
+from tfseq2seq.cli.joining import join_outputs
 from tfseq2seq.cli.language import ngram, shortlist
+from tfseq2seq.cli.launching import launch
+from tfseq2seq.cli.run_table import list_runs
 from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
+from tfseq2seq.cli.sweeping import run_sweep
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
 from tfseq2seq.cli.training import average, recipe, train
 from tfseq2seq.errors import UserError
@@ -34,8 +38,11 @@ def commands() -> None:
 
 for _command in [
     train,
+    launch,
     average,
     recipe,
+    list_runs,
+    run_sweep,
     generate,
     stream,
     score,
@@ -53,6 +60,9 @@ for _command in [
     commands.add_command(_command)
 
 
+data.add_command(join_outputs)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `tfseq2seq` command."""
     if arguments is None:
@@ -66,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands.main(args=given, prog_name="tfseq2seq", standalone_mode=False)
     except UserError as error:
         fail(str(error), USAGE_ERROR)
+    except Stopped as stopped:
+        fail(stopped.format_message(), stopped.code)
     except click.ClickException as error:
         if error.format_message().startswith("Usage:"):
             # A group without a command shows its help.
@@ -73,6 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(error.exit_code)
         fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        fail("stopped", Stopped.exit_code)
+        fail("stopped", INTERRUPTED)
     except OSError as error:
         fail(f"{error.filename or 'input or output'}: {error.strerror or error}", USAGE_ERROR)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
 from typing import Any
 
 import click
 
+from tfseq2seq.cli.exit import one_line
 from tfseq2seq.cli.options import ABOVE_ZERO, FROM_ZERO, POSITIVE, Decorator, seed_option, split_option
 from tfseq2seq.cli.runs import import_tensorflow
+from tfseq2seq.errors import UserError
 from tfseq2seq.progress import tracked
 
 
 @click.group()
 def data() -> None:
-    """Generate or convert data."""
+    """Generate, convert or show data."""
 
 
 def _size_option(split: str, default: int, noun: str) -> Decorator:
@@ -45,9 +49,10 @@ def data_generate(folder: str, train: int, validation: int, test: int, seed: int
 @click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")
 @click.argument("output")
 def data_records(source: str, target: str, output: str) -> None:
-    """Write the pairs of two text files to the TFRecord file OUTPUT."""
+    """Write the pairs of two text files to the TFRecord file OUTPUT, compressed if its name ends with .gz."""
     import_tensorflow()
-    from tfseq2seq.data.corpora import corpus_pairs, write_records
+    from tfseq2seq.data.corpora import corpus_pairs
+    from tfseq2seq.data.records import write_records
     from tfseq2seq.spec import CorpusSpec
 
     pairs, count = corpus_pairs(CorpusSpec(source=source, target=target), "records")
@@ -115,25 +120,82 @@ def data_join(
 
 
 @data.command("shard")
-@click.argument("manifest")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.argument("folder")
 @split_option
 @click.option(
     "--rate",
     type=POSITIVE,
-    default=16_000,
-    show_default=True,
-    help="Sample rate of the shards, in Hz: the model's source.sample_rate.",
+    help="Sample rate of shards of recordings, in Hz: the model's source.sample_rate.  [default: 16000]",
 )
-@click.option(
-    "--shard-seconds", type=ABOVE_ZERO, default=600.0, show_default=True, help="Seconds of audio in one file."
-)
-def data_shard(manifest: str, folder: str, split: str, rate: int, shard_seconds: float) -> None:
-    """Write the recordings and texts of MANIFEST to TFRecord files in FOLDER, for data.train.records."""
+@click.option("--shard-seconds", type=ABOVE_ZERO, help="Seconds of audio in one file.  [default: 600]")
+@click.option("--table", is_flag=True, help="INPUT is a TSV file of text pairs: source text, one tab, target text.")
+@click.option("--pairs", type=POSITIVE, help="Number of text pairs in one file.  [default: 25000]")
+@click.option("--jobs", type=POSITIVE, help="Number of processes that write text.  [default: one per CPU core]")
+def data_shard(
+    inputs: tuple[str, ...],
+    folder: str,
+    split: str,
+    rate: int | None,
+    shard_seconds: float | None,
+    table: bool,
+    pairs: int | None,
+    jobs: int | None,
+) -> None:
+    """Write a corpus to TFRecord files in FOLDER, for data.train.records.
+
+    INPUT is a manifest of recordings, or two files of text: the source texts and the target texts, one per line. With
+    --table, it is one file of text pairs.
+
+    Files of text are compressed. If the writing of text is stopped, the same command continues it.
+    """
+    of_text = {"--pairs": pairs, "--jobs": jobs}
+    of_recordings = {"--split": split or None, "--rate": rate, "--shard-seconds": shard_seconds}
+    if len(inputs) > 2 or (table and len(inputs) > 1):
+        raise UserError(
+            "INPUT must be a manifest, two files of text, or one file with --table, and FOLDER comes last; got "
+            f"{len(inputs)} files before FOLDER"
+        )
+    is_text = table or len(inputs) == 2
+    for option, value in (of_recordings if is_text else of_text).items():
+        if value is not None:
+            raise UserError(f"{option}: is only for {'recordings' if is_text else 'text'}; leave it out")
+    echo = functools.partial(click.echo, err=True)
+    if is_text:
+        import_tensorflow()
+        from tfseq2seq.data.corpora import table_rows
+        from tfseq2seq.data.pair_shards import PAIRS_PER_SHARD, parallel_lines, write_pair_shards
+
+        found = table_rows(inputs[0]) if table else parallel_lines(*inputs)
+        write_pair_shards(found, folder, pairs or PAIRS_PER_SHARD, jobs or os.cpu_count() or 1, echo)
+        return
     from tfseq2seq.data.manifests import read_manifest
 
-    utterances = read_manifest(manifest, split)
+    utterances = read_manifest(inputs[0], split)
     import_tensorflow()
     from tfseq2seq.data.shards import write_shards
 
-    write_shards(utterances, folder, rate, shard_seconds, log=lambda line: click.echo(line, err=True))
+    write_shards(utterances, folder, rate or 16_000, shard_seconds or 600.0, log=echo)
+
+
+@data.command("show")
+@click.argument("path", metavar="FILE")
+@click.option(
+    "--run",
+    "folder",
+    help="Folder of the run whose vocabularies have the tokens.  [default: the folder of FILE, if it is a run]",
+)
+def data_show(path: str, folder: str | None) -> None:
+    """Print the training batch in FILE as text.
+
+    A training whose loss is no longer finite saves its last batch as failed_batch.npz in the folder of the run.
+    """
+    beside = Path(path).absolute().parent
+    if folder is None and (beside / "recipe.yaml").exists():
+        folder = str(beside)
+    import_tensorflow()
+    from tfseq2seq.run import Run
+    from tfseq2seq.training.failures import show_batch
+
+    for line in show_batch(path, Run.open(folder) if folder else None):
+        click.echo(one_line(line))

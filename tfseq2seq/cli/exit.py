@@ -11,12 +11,27 @@ from tfseq2seq.runtime.outputs import cut_warnings, length_limit
 from tfseq2seq.spec import SearchSpec
 
 USAGE_ERROR = 2
+# Of a command that Ctrl-C ends: 128 and the number of the signal.
+INTERRUPTED = 130
 
 
 class Stopped(click.ClickException):
-    """The user pressed Ctrl-C."""
+    """A signal has stopped the command, usually Ctrl-C.
 
-    exit_code = 130
+    Args:
+        message: what to tell the user.
+        code: the exit code, 128 and the number of the signal.
+    """
+
+    def __init__(self, message: str, code: int = INTERRUPTED):
+        super().__init__(message)
+        self.code = code
+
+
+class Failed(click.ClickException):
+    """The command itself was right, but its work has failed."""
+
+    exit_code = 1
 
 
 def fail(message: str, code: int) -> None:

@@ -16,6 +16,7 @@ from tfseq2seq.cli.inputs import Inputs, Request, open_inputs, read_inputs, stan
 from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
+    Shard,
     run_option,
     run_options,
     search_option,
@@ -46,6 +47,12 @@ if TYPE_CHECKING:
     "--resume",
     is_flag=True,
     help="Continue the file of --output where a command with the same options stopped.",
+)
+@click.option(
+    "--shard",
+    type=Shard(),
+    help="Answer only part I of N equal parts of the inputs, for example 2/8, to divide a job among machines. The "
+    "outputs of all parts, joined in order, are those of the whole: see `data join-outputs`.",
 )
 @click.option("--prefix", type=click.Path(), help="File with one text per line; each output begins with its text.")
 @click.option(
@@ -84,6 +91,7 @@ def generate(
     split: str,
     output: str | None,
     resume: bool,
+    shard: tuple[int, int] | None,
     prefix: str | None,
     batch: int,
     workers: int,
@@ -116,7 +124,12 @@ def generate(
         raise UserError("--overlap: needs --window")
     if resume and (timed or not output):
         raise UserError(f"--resume: {f'cannot be combined with {timed}' if timed else 'needs --output'}")
-    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix)
+    if shard and times in ("srt", "vtt"):
+        raise UserError(
+            f"--shard: cannot be combined with --times {times}, which writes one file per recording; give "
+            "each machine its own recordings"
+        )
+    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix, shard=shard)
     if folder:
         for name, value in (("--weights", weights), ("--set", overrides), ("--prefix", prefix), (timed, timed)):
             if value:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from tfseq2seq.cli.output_shards import count_lines, shard_bounds
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec import AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
@@ -39,6 +40,7 @@ class Request:
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
         prefixes: file with the text that each output begins with.
+        shard: (i, n), to read only the i-th of n parts of the inputs, or None.
     """
 
     files: Sequence[str] = ()
@@ -48,6 +50,7 @@ class Request:
     standard_input: bool = False
     lines_option: str = "--input"
     prefixes: str | None = None
+    shard: tuple[int, int] | None = None
 
 
 @dataclass
@@ -119,6 +122,8 @@ class InputStream:
         count: the number of items, or a function that counts them; None if that is not known.
         arriving: whether the items arrive one after the other.
         typed: whether a user types them.
+        tally: a function that counts the items even if it has to read all of them; None if they can be read only once.
+        begin: the number of inputs before the first item, for the numbers of lines in messages.
 
     Attributes:
         first: the number of inputs in the first window.
@@ -132,8 +137,11 @@ class InputStream:
         count: int | Callable[[], int] | None = None,
         arriving: bool = False,
         typed: bool = False,
+        tally: Callable[[], int] | None = None,
+        begin: int = 0,
     ):
         self._items, self._read, self._size, self._count = iter(items), read, size, count
+        self._tally, self._begin = tally, begin
         self.arriving, self.typed = arriving, typed
         self._held: list[Any] = []
         self._passed = 0
@@ -147,7 +155,7 @@ class InputStream:
         """Yields the inputs in windows of at most so many."""
         while window := self._window(most):
             found = self._read(window)
-            found.begin = self._passed
+            found.begin = self._begin + self._passed
             self._passed += len(window)
             yield found
 
@@ -180,17 +188,38 @@ class InputStream:
             end.extend(window)
         self._passed = skipped
         found = self._read(list(end)) if end else Inputs([])
-        found.begin = skipped - len(end)
+        found.begin = self._begin + skipped - len(end)
         return skipped, found
 
     def all(self) -> Inputs:
         """Reads all inputs at once."""
-        return self._read([item for item in self._items if item is not None])
+        found = self._read([item for item in self._items if item is not None])
+        found.begin = self._begin
+        return found
 
     def gathered(self) -> InputStream:
         """A stream that knows its count, because all items, such as lines or the names of recordings, are read."""
         items = [item for item in self._items if item is not None]
-        return InputStream(items, self._read, self._size, len(items))
+        return InputStream(items, self._read, self._size, len(items), begin=self._begin)
+
+    def part(self, index: int, of: int) -> InputStream:
+        """A stream of one of several contiguous parts of the inputs; see `shard_bounds`.
+
+        Args:
+            index: the part, from 1.
+            of: the number of parts.
+
+        Raises:
+            UserError: the inputs can be read only once, so that it is not known where a part begins.
+        """
+        if self._tally is None:
+            raise UserError(
+                "--shard: needs inputs that can be counted first, got standard input or a pipe; write them to a file, "
+                "and give it with --input"
+            )
+        begin, end = shard_bounds(self._tally(), index, of)
+        items = itertools.islice((item for item in self._items if item is not None), begin, end)
+        return InputStream(items, self._read, self._size, end - begin, begin=begin)
 
     def with_prefixes(self, path: str) -> InputStream:
         """A stream that also has a line of a file for each input."""
@@ -199,8 +228,22 @@ class InputStream:
             found = self._read([item for item, _ in pairs])
             return dataclasses.replace(found, prefixes=[prefix for _, prefix in pairs])
 
-        items = _with_prefixes(self._items, path)
-        return InputStream(items, read, lambda pair: self._size(pair[0]), self._count, self.arriving, self.typed)
+        def tally() -> int:
+            assert self._tally is not None
+            count = self._tally()
+            if (prefixes := count_lines(path)) != count:
+                raise UserError(f"{path}: must have one line for each of the {count} inputs, got {prefixes}")
+            return count
+
+        return InputStream(
+            _with_prefixes(self._items, path),
+            read,
+            lambda pair: self._size(pair[0]),
+            self._count,
+            self.arriving,
+            self.typed,
+            tally if self._tally else None,
+        )
 
     def _next(self, count: int) -> list[Any]:
         items = list(itertools.islice((item for item in self._items if item is not None), count))
@@ -255,7 +298,9 @@ def open_inputs(spec: SourceSpec, request: Request) -> InputStream:
             raised when it is read.
     """
     stream = lookup(READERS, spec)(spec, request)
-    return stream.with_prefixes(request.prefixes) if request.prefixes else stream
+    if request.prefixes:
+        stream = stream.with_prefixes(request.prefixes)
+    return stream.part(*request.shard) if request.shard else stream
 
 
 def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
@@ -278,7 +323,8 @@ def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
         regular = os.path.isfile(path)
         # Lines of a compressed file cannot be counted without decompressing it.
         count = (lambda: _count_lines(path)) if regular and not path.endswith(".gz") else None
-        return InputStream(texts, Inputs, count=count, arriving=not regular)
+        tally = (lambda: count_lines(path)) if regular else None
+        return InputStream(texts, Inputs, count=count, arriving=not regular, tally=tally)
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     file = standard_input("a file of lines with --input")
@@ -324,7 +370,9 @@ def _read_recordings(spec: SourceSpec, request: Request) -> InputStream:
         seconds = found.seconds(audio.sample_rate)
         return Inputs(list(found.samples), references, found.faults, seconds, window, found.warnings)
 
-    return InputStream(utterances, read, _recording_size, len(utterances))
+    # The one recording that standard input contains cannot be divided.
+    tally = (lambda: len(utterances)) if request.files or request.manifest else None
+    return InputStream(utterances, read, _recording_size, len(utterances), tally=tally)
 
 
 def _recording_size(utterance: Any) -> int:

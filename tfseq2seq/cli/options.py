@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,19 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
+
+
+class Shard(click.ParamType):
+    """One of several parts, as I/N with 1 <= I <= N. The value is (I, N)."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(value))
+        index, of = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= index <= of:
+            self.fail(f"{value!r} must be I/N, the I-th of N parts, with I from 1 to N; for example 1/4.", param, ctx)
+        return index, of
 
 
 FINITE = FiniteRange()

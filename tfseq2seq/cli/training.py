@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tfseq2seq.cli.exit import Stopped
+from tfseq2seq.cli.exit import Failed, Stopped
 from tfseq2seq.cli.options import POSITIVE, run_option, settings_option
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
@@ -16,17 +16,38 @@ from tfseq2seq.errors import UserError
 @click.argument("recipe")
 @click.option("--run", "folder", required=True, help="Folder for the run: checkpoints, vocabularies, metrics.")
 @settings_option("Change a key of the recipe, for example training.steps=500. Repeat the option for more keys.")
-@click.option("--resume", is_flag=True, help="Continue the run in this folder from its last checkpoint.")
-def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) -> None:
-    """Train the model that the YAML or JSON file RECIPE describes."""
+@click.option("--resume", is_flag=True, help="Continue the run in this folder from its last state.")
+@click.option(
+    "--until",
+    type=POSITIVE,
+    help="Stop at the first evaluation at or after this training step. The learning rate schedule is that of all "
+    "steps, and --resume continues.",
+)
+def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool, until: int | None) -> None:
+    """Train the model that the YAML or JSON file RECIPE describes.
+
+    Ctrl-C and SIGTERM end the training after its current step, and save its state for --resume. SIGUSR1 saves the
+    state, and the training goes on. The exit code is 1 if the loss is not finite.
+    """
     from tfseq2seq.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
+    if resume and until:
+        from tfseq2seq.evaluation.run_summaries import summarize
+
+        if (step := summarize(folder).step) >= until:
+            raise UserError(f"--until: must be above {step}, the training step that the run has reached, got {until}")
     import_tensorflow()
+    from tfseq2seq.training.failures import Diverged
     from tfseq2seq.training.fit import train as train_recipe
+    from tfseq2seq.training.signals import Interrupted
 
     try:
-        train_recipe(loaded, folder, resume, log=lambda text: click.echo(text, err=True))
+        train_recipe(loaded, folder, resume, log=lambda text: click.echo(text, err=True), until=until or 0)
+    except Interrupted as interrupted:
+        raise Stopped(str(interrupted), interrupted.code) from None
+    except Diverged as error:
+        raise Failed(str(error)) from None
     except KeyboardInterrupt:
         begun = Path(folder, "recipe.yaml").exists()
         raise Stopped("stopped" + ("; --resume continues from the last checkpoint" if begun else "")) from None
@@ -35,20 +56,26 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool) ->
 @click.command()
 @run_option
 @click.option("--last", type=POSITIVE, default=5, show_default=True, help="Number of checkpoints to average.")
+@click.option(
+    "--best", type=POSITIVE, help="Number of checkpoints with the best scores to average, instead of the last ones."
+)
 @click.option("--output", help="Weights file to write.  [default: the final weights of the run]")
-def average(folder: str, last: int, output: str | None) -> None:
-    """Average the weights of the last checkpoints of a run."""
+def average(folder: str, last: int, best: int | None, output: str | None) -> None:
+    """Average the weights of the last or of the best checkpoints of a run."""
     import_tensorflow()
     from tfseq2seq.run import FINAL, Run, save_weights
-    from tfseq2seq.training.fit import set_average
+    from tfseq2seq.training.fit import averaged_steps, set_average
 
     run = Run.open(folder)
     path = Path(output) if output else run.folder / FINAL
     if not path.name.endswith(".weights.h5"):
         raise UserError(f"--output: must end in .weights.h5, got {path}")
-    steps = run.progress().get("kept", [])[-last:]
-    if len(steps) < last:
-        raise UserError(f"--last: must be at most {len(steps)}, the number of checkpoints in {folder}, got {last}")
+    option, count, of, noun = ("--best", best, "best", "best ") if best else ("--last", last, "latest", "")
+    steps = averaged_steps(run.progress(), count, of)
+    if len(steps) < count:
+        raise UserError(
+            f"{option}: must be at most {len(steps)}, the number of {noun}checkpoints in {folder}, got {count}"
+        )
     model = run.build_model()
     set_average(model, run, steps)
     save_weights(model, path)

@@ -95,6 +95,11 @@ class Faults:
         self._found: dict[int, tuple[str, str]] = {}
         self._warnings: dict[int, tuple[str, str]] = {}
 
+    def clear(self) -> None:
+        """Forgets all of them, before other utterances are read."""
+        self._found.clear()
+        self._warnings.clear()
+
     def add(self, index: int, name: str, message: str) -> None:
         """Adds an error message for the utterance at `index` in its manifest."""
         self._found[index] = (name, message)
@@ -114,7 +119,12 @@ class Faults:
         return [warning for _, warning in sorted(self._warnings.items())]
 
 
-def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faults | None = None) -> tf.data.Dataset:
+def manifest_utterances(
+    utterances: Sequence[Utterance],
+    rate: int,
+    faults: Faults | None = None,
+    indices: tf.data.Dataset | None = None,
+) -> tf.data.Dataset:
     """Returns a dataset that reads the utterances of a manifest on demand, several in parallel, in order.
 
     Utterances that cannot be read are skipped. Every pass over the dataset has the same elements.
@@ -123,6 +133,7 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
         utterances: the utterances from `read_manifest`.
         rate: the sample rate of the result in Hz.
         faults: collects the skipped utterances and the reasons, and warnings about others.
+        indices: which utterances to read, and in what order: int64 scalars; by default, all of them.
 
     Returns:
         A dataset of {"source": samples float32 [N] in [-1, 1], "target": text, "name": string}.
@@ -157,17 +168,14 @@ def manifest_utterances(utterances: Sequence[Utterance], rate: int, faults: Faul
         decoded = tf.cond(silent, lambda: True, lambda: tf.numpy_function(note, [index, fault, warning], tf.bool))
         return samples, tf.ensure_shape(decoded, [])
 
-    columns = (
-        np.array([utterance.start for utterance in utterances], np.float64),
-        np.array([utterance.seconds for utterance in utterances], np.float64),
-        tf.constant([utterance.text for utterance in utterances], tf.string),
-        tf.constant([utterance.name for utterance in utterances], tf.string),
-    )
+    starts = tf.constant([utterance.start for utterance in utterances], tf.float64)
+    seconds = tf.constant([utterance.seconds for utterance in utterances], tf.float64)
+    texts = tf.constant([utterance.text for utterance in utterances], tf.string)
+    names = tf.constant([utterance.name for utterance in utterances], tf.string)
     return (
-        tf.data.Dataset.from_tensor_slices(columns)
-        .enumerate()
+        (tf.data.Dataset.range(len(utterances)) if indices is None else indices)
         .map(
-            lambda index, row: (*read(index, row[0], row[1]), row[2], row[3]),
+            lambda index: (*read(index, starts[index], seconds[index]), texts[index], names[index]),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

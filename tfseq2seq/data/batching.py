@@ -8,13 +8,15 @@ batches = batch_by_tokens(spec)(shuffled_epochs(pairs, ...))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.data.segments import Rows, Table
 from tfseq2seq.errors import UserError
 from tfseq2seq.progress import progress_bar
 from tfseq2seq.spec import BOS, EOS, PAD, DataSpec
@@ -39,6 +41,15 @@ class CorpusReport:
     empty: int
     too_long: int
     tokens: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """All examples of the corpus."""
+        return self.kept + self.empty + self.too_long
+
+    def __add__(self, other: CorpusReport) -> CorpusReport:
+        tokens = {name: count + other.tokens[name] for name, count in self.tokens.items()}
+        return CorpusReport(self.kept + other.kept, self.empty + other.empty, self.too_long + other.too_long, tokens)
 
     def __str__(self) -> str:
         noun = "pairs" if len(self.tokens) > 1 else "lines"
@@ -80,8 +91,72 @@ def filter_pairs(
     """
     names = list(most)
 
+    def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
+        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
+
+    sifted = chunks.map(_sift(most))
+    totals = np.zeros(3 + len(names), "int64")
+    with progress_bar(f"counting {name}") as advance:
+        for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
+            totals += numbers
+            advance(int(numbers[:3].sum()))
+    report = _report(totals, names)
+    if not report.kept:
+        raise UserError(f"{name}: no example is left to use: {report}")
+    examples = sifted.map(lambda chunk, _: chunk).unbatch().map(dense)
+    return examples.cache() if cache else examples, report
+
+
+def pair_collector(
+    chunks: tf.data.Dataset, most: Mapping[str, int], advance: Callable[[int], None]
+) -> Callable[[], tuple[Table, CorpusReport]]:
+    """As `filter_pairs`, to a table in memory, which may be empty.
+
+    The length of an example is that of its longest field.
+
+    Args:
+        chunks, most: as in `filter_pairs`.
+        advance: called with the number of examples that are read.
+
+    Returns:
+        A function that reads the chunks, each time anew.
+    """
+    names = list(most)
+    sifted = chunks.map(_sift(most), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    signature = {
+        each: tf.TensorSpec([None], spec.dtype) if each in most else tf.TensorSpec(spec.shape[1:], spec.dtype)
+        for each, spec in sifted.element_spec[0].items()
+    }
+
+    def collect() -> tuple[Table, CorpusReport]:
+        totals = np.zeros(3 + len(names), "int64")
+        parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
+        sizes: dict[str, list[np.ndarray]] = {each: [] for each in names}
+        for chunk, numbers in sifted:
+            for each, value in chunk.items():
+                parts[each].append((value.flat_values if each in most else value).numpy())
+            for each in names:
+                sizes[each].append(chunk[each].row_lengths().numpy())
+            totals += numbers.numpy()
+            advance(int(numbers[:3].numpy().sum()))
+        # A segment may be without any example.
+        joined = {each: np.concatenate(found) if found else np.zeros(0, "int32") for each, found in parts.items()}
+        lengths = {each: np.concatenate(found) if found else np.zeros(0, "int64") for each, found in sizes.items()}
+        fields = {
+            each: Rows(value, np.cumsum(lengths[each])) if each in most else value for each, value in joined.items()
+        }
+        longest = np.max(np.stack(list(lengths.values())), axis=0)
+        return Table(fields, longest, signature), _report(totals, names)
+
+    return collect
+
+
+def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tf.Tensor]]:
+    """Keeps the rows of a chunk that have no empty and no too long field, and counts: kept, empty, too long, and the
+    tokens of each field."""
+
     def sift(chunk: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
-        lengths = tf.stack([chunk[each].row_lengths() for each in names], axis=1)
+        lengths = tf.stack([chunk[each].row_lengths() for each in most], axis=1)
         # A text without any token has <eos> alone.
         empty = tf.reduce_any(lengths < 2, axis=1)
         long = tf.reduce_any(lengths > list(most.values()), axis=1) & ~empty
@@ -91,21 +166,12 @@ def filter_pairs(
         tokens = tf.reduce_sum(tf.gather(lengths, rows), axis=0)
         return {each: tf.gather(value, rows) for each, value in chunk.items()}, tf.concat([counts, tokens], axis=0)
 
-    def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
-        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
+    return sift
 
-    sifted = chunks.map(sift)
-    totals = np.zeros(3 + len(names), "int64")
-    with progress_bar(f"counting {name}") as advance:
-        for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
-            totals += numbers
-            advance(int(numbers[:3].sum()))
+
+def _report(totals: np.ndarray, names: Sequence[str]) -> CorpusReport:
     kept, empty, long, *tokens = (int(number) for number in totals)
-    report = CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
-    if not report.kept:
-        raise UserError(f"{name}: no example is left to use: {report}")
-    examples = sifted.map(lambda chunk, _: chunk).unbatch().map(dense)
-    return examples.cache() if cache else examples, report
+    return CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
 
 
 def shuffled_epochs(examples: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> tf.data.Dataset:
@@ -121,17 +187,19 @@ def shuffled_epochs(examples: tf.data.Dataset, count: int, spec: DataSpec, seed:
     return tf.data.Dataset.counter(dtype=tf.int64).flat_map(epoch)
 
 
-def batch_by_tokens(spec: DataSpec, fields: Mapping[str, int]) -> Step:
+def batch_by_tokens(spec: DataSpec, fields: Mapping[str, int]) -> BatchByLength:
     """Batches of examples of similar length, of at most `spec.batch_tokens` tokens on the longest side with padding.
 
     A batch is padded to its own longest example.
 
     Args:
-        spec: limits of a batch.
+        spec: limits of a batch. With `shapes: few` there are about ten buckets.
         fields: most tokens of each tokenized field.
     """
     most = max(fields.values())
     bounds = list(range(spec.bucket_width, most + spec.bucket_width, spec.bucket_width))
+    if spec.shapes == "few":
+        bounds = few_lengths(most)
     sizes = [max(1, spec.batch_tokens // bound) for bound in bounds]
 
     def length(example: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -140,9 +208,46 @@ def batch_by_tokens(spec: DataSpec, fields: Mapping[str, int]) -> Step:
     return batch_by_length(length, bounds, sizes, spec.batch_pairs)
 
 
+def few_lengths(most: int) -> list[int]:
+    """Returns rising lengths up to at least `most`, of which one is at most half as much again as the one before."""
+    lengths = [8]
+    while lengths[-1] < most:
+        lengths.append(math.ceil(lengths[-1] * 1.3 / 4) * 4)
+    return lengths
+
+
+@dataclass(frozen=True)
+class BatchByLength:
+    """A step to padded batches of examples whose lengths lie in the same bucket.
+
+    Attributes:
+        length: of an example, a scalar.
+        bounds: greatest length in each bucket, rising; no example is longer than the last.
+        sizes: examples in a batch of each bucket.
+        prepare: adds fields to an example before it is measured.
+    """
+
+    length: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    bounds: Sequence[int]
+    sizes: Sequence[int]
+    prepare: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]] = lambda example: example
+
+    def __call__(self, examples: tf.data.Dataset) -> tf.data.Dataset:
+        prepared = examples.map(self.prepare)
+        spec = prepared.element_spec
+        # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
+        return prepared.bucket_by_sequence_length(
+            self.length,
+            [bound + 1 for bound in self.bounds],
+            [*self.sizes, self.sizes[-1]],
+            padded_shapes={name: value.shape for name, value in spec.items()},
+            padding_values={name: _padding(value.dtype) for name, value in spec.items()},
+        )
+
+
 def batch_by_length(
     length: Callable[[dict[str, tf.Tensor]], tf.Tensor], bounds: list[int], sizes: list[int], most: int = 0
-) -> Step:
+) -> BatchByLength:
     """Padded batches of examples whose `length` lies in the same bucket.
 
     Args:
@@ -151,20 +256,7 @@ def batch_by_length(
         sizes: examples in a batch of each bucket.
         most: most examples in any batch; 0 for no limit.
     """
-    sizes = [min(size, most) for size in sizes] if most else sizes
-
-    def batches(examples: tf.data.Dataset) -> tf.data.Dataset:
-        spec = examples.element_spec
-        # Boundaries are exclusive; nothing is longer than the last, whose bucket takes the last size again.
-        return examples.bucket_by_sequence_length(
-            length,
-            [bound + 1 for bound in bounds],
-            [*sizes, sizes[-1]],
-            padded_shapes={name: value.shape for name, value in spec.items()},
-            padding_values={name: _padding(value.dtype) for name, value in spec.items()},
-        )
-
-    return batches
+    return BatchByLength(length, bounds, [min(size, most) for size in sizes] if most else sizes)
 
 
 def _padding(dtype: tf.DType) -> Any:

@@ -1,31 +1,32 @@
 """Pairs of raw lines from files: line files (plain or .gz), TSV tables, TFRecord.
 
 Every file is checked once, whole, before anything is trained on it: a fault in line 900,000 is reported at the start
-with its file and line, not hours later. Lines end at "\\n" only.
+with its file and line, not hours later. Shards with an index were checked when they were written. Lines end at "\\n"
+only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import glob
 import itertools
-import os
+import math
 import random
-import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from tfseq2seq.data.pair_shards import held_in_shards, held_pairs, pair_units, sample_size, sampled_texts
+from tfseq2seq.data.records import checked_pairs, pairs_of_files
+from tfseq2seq.data.segments import Selection, Units
+from tfseq2seq.data.shard_index import Shard, indexed_shards, record_files
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import check_parallel, check_regular, expanded_path, iterate_lines, written_aside
+from tfseq2seq.files import check_parallel, expanded_path, iterate_lines
 from tfseq2seq.progress import tracked
 from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _CHUNK = 2048
-# Bytes around each TFRecord: its length, and checksums of the length and of the data.
-_FRAME = 16
+_SEGMENT_PAIRS = 100_000
 
 
 def expanded(spec: CorpusSpec) -> CorpusSpec:
@@ -54,14 +55,15 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
     spec = expanded(spec)
     if spec.records:
         files = _record_files(spec.records, f"{name}.records")
-        count = _count(f"{name}.records", (pair for file in files for pair in _record_pairs(file)))
+        if shards := indexed_shards(files, "pairs"):
+            count = sum(shard.examples for shard in shards)
+        else:
+            count = _count(f"{name}.records", (pair for file in files for pair in checked_pairs(file)))
         if not count:
             raise UserError(f"{name}.records: {spec.records} holds no record")
-        records = _parsed(tf.data.TFRecordDataset(files), _CHUNK)
-        pairs = records.map(lambda source, target, length: {"source": source, "target": target})
-        return pairs.unbatch(), count
+        return pairs_of_files(files), count
     if spec.table:
-        return _pairs(lambda: _table_rows(spec.table)), _count(f"{name}.table", _table_rows(spec.table))
+        return _pairs(lambda: table_rows(spec.table)), _count(f"{name}.table", table_rows(spec.table))
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
     counts = [
@@ -76,14 +78,27 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
 class TrainingCorpora:
     """The pairs to train on and those to validate with, each a dataset of dictionaries of strings and its size.
 
-    `held` are the places of those training pairs that were kept out to validate with.
+    Attributes:
+        held: the places of those training pairs that were kept out to validate with. Empty for shards with an index,
+            whose units are without these pairs.
+        units: the training pairs in units; None if they are to be kept in memory.
+        texts: yields the training texts of a side, "source" or "target", to learn a vocabulary from.
+        texts_told: a sentence about these texts; empty if they are all.
     """
 
     train: tf.data.Dataset
     train_count: int
     validation: tf.data.Dataset
     validation_count: int
+    texts: Callable[[str], Iterator[bytes]]
     held: frozenset[int] = frozenset()
+    units: Units | None = None
+    texts_told: str = ""
+
+
+def most_pairs(spec: DataSpec) -> int:
+    """How many pairs are held in memory together where the corpus is not."""
+    return spec.shuffle_pairs or _SEGMENT_PAIRS
 
 
 def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
@@ -96,15 +111,82 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
     Raises:
         UserError: as `corpus_pairs`, or there is nothing to validate with, or nothing left to train on.
     """
+    if shards := _shards(spec.train, "data.train"):
+        return _of_shards(shards, spec, seed)
     train, count = corpus_pairs(spec.train, "data.train")
     if spec.validation.given:
-        return TrainingCorpora(train, count, *corpus_pairs(spec.validation, "data.validation"))
-    if not spec.holdout:
+        validation = corpus_pairs(spec.validation, "data.validation")
+        return _of_lines(train, count, *validation, frozenset(), spec)
+    _check_validation(spec)
+    return _held_out(train, count, spec, seed)
+
+
+def _check_validation(spec: DataSpec) -> None:
+    if not spec.validation.given and not spec.holdout:
         raise UserError(
             "data.validation: no corpus is given; set data.validation.source and data.validation.target, or table, or "
             "records, or let data.holdout take pairs out of the training corpus"
         )
-    return _held_out(train, count, spec, seed)
+
+
+def _shards(spec: CorpusSpec, name: str) -> list[Shard] | None:
+    """The shards of a corpus, if it is one of shards with an index."""
+    spec = expanded(spec)
+    return indexed_shards(_record_files(spec.records, f"{name}.records"), "pairs") if spec.records else None
+
+
+def _of_shards(shards: list[Shard], spec: DataSpec, seed: int) -> TrainingCorpora:
+    _check_validation(spec)
+    held = {} if spec.validation.given else held_in_shards(shards, spec.holdout, seed)
+    if spec.validation.given:
+        validation, validation_count = corpus_pairs(spec.validation, "data.validation")
+    else:
+        validation, validation_count = held_pairs(shards, held), spec.holdout
+    units, whole = pair_units(shards, held), pair_units(shards, held)
+    whole.select(range(len(shards)))
+    each, told = sample_size(shards, spec.vocabulary_lines), ""
+    count = sum(units.sizes)
+    if each:
+        told = told_of_texts(sum(min(each, shard.examples) for shard in shards), count)
+
+    def texts(side: str) -> Iterator[bytes]:
+        return sampled_texts(shards, held, spec.vocabulary_lines, side)
+
+    return TrainingCorpora(whole.examples, count, validation, validation_count, texts, frozenset(), units, told)
+
+
+def told_of_texts(used: int, count: int) -> str:
+    """A sentence about the number of examples that vocabularies are learned from."""
+    return (
+        f"vocabularies are learned from {used:,} of {count:,} training examples; data.vocabulary_lines sets the number"
+    )
+
+
+def _of_lines(
+    train: tf.data.Dataset,
+    count: int,
+    validation: tf.data.Dataset,
+    validation_count: int,
+    held: frozenset[int],
+    spec: DataSpec,
+) -> TrainingCorpora:
+    """Corpora of which the training lines are read from the first to the last."""
+    step = math.ceil(count / spec.vocabulary_lines) if spec.vocabulary_lines else 1
+
+    def texts(side: str) -> Iterator[bytes]:
+        return itertools.islice(iterate_side(spec.train, side, held), 0, None, step)
+
+    units = None if spec.cache else _ranges(train, count, most_pairs(spec))
+    told = told_of_texts(-(-count // step), count) if step > 1 else ""
+    return TrainingCorpora(train, count, validation, validation_count, texts, held, units, told)
+
+
+def _ranges(dataset: tf.data.Dataset, count: int, most: int) -> Units:
+    """Units of `most` examples that follow each other. What is before them is read too, but not used."""
+
+    selection = Selection()
+    chosen = selection.dataset().flat_map(lambda number: dataset.skip(number * most).take(most))
+    return Units([min(most, count - start) for start in range(0, count, most)], chosen, selection)
 
 
 def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> TrainingCorpora:
@@ -124,7 +206,7 @@ def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> 
     chunks = list(tracked(part(True).batch(_CHUNK).as_numpy_iterator(), "holding out data.train"))
     lines = {name: [line for chunk in chunks for line in chunk[name]] for name in train.element_spec}
     taken = tf.data.Dataset.from_tensor_slices({name: tf.constant(own) for name, own in lines.items()})
-    return TrainingCorpora(part(False), count - spec.holdout, taken, spec.holdout, held)
+    return _of_lines(part(False), count - spec.holdout, taken, spec.holdout, held, spec)
 
 
 def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
@@ -143,7 +225,7 @@ def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
 
     train, count = lines(spec.train, "data.train")
     if spec.validation.given:
-        return TrainingCorpora(train, count, *lines(spec.validation, "data.validation"))
+        return _of_lines(train, count, *lines(spec.validation, "data.validation"), frozenset(), spec)
     if not spec.holdout:
         raise UserError("data.validation.target: no file is given; give one, or let data.holdout take training lines")
     return _held_out(train, count, spec, seed)
@@ -191,25 +273,18 @@ def iterate_side(spec: CorpusSpec, side: str, held: Container[int] = ()) -> Iter
 def _side(spec: CorpusSpec, side: str) -> Iterator[bytes]:
     spec, index = expanded(spec), 0 if side == "source" else 1
     if spec.records:
-        yield from (pair[index] for file in _record_files(spec.records, "records") for pair in _record_pairs(file))
+        yield from (pair[index] for file in _record_files(spec.records, "records") for pair in checked_pairs(file))
     elif spec.table:
-        yield from (row[index] for row in _table_rows(spec.table))
+        yield from (row[index] for row in table_rows(spec.table))
     else:
         yield from iterate_lines(spec.source if side == "source" else spec.target)
 
 
-def write_records(pairs: Iterable[tuple[bytes | str, bytes | str]], path: str | Path) -> int:
-    """Writes pairs to a TFRecord file with features "source" and "target"; returns how many."""
-    count = 0
-    try:
-        with written_aside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
-            for source, target in pairs:
-                features = {"source": _bytes_feature(source), "target": _bytes_feature(target)}
-                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-                count += 1
-    except tf.errors.OpError as error:
-        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
-    return count
+def _record_files(pattern: str, key: str) -> list[str]:
+    files = record_files(pattern)
+    if not files:
+        raise UserError(f"{key}: no file matches {pattern}")
+    return files
 
 
 def _pairs(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
@@ -232,65 +307,14 @@ def _dataset(read: Callable[[], Iterable[dict[str, bytes]]], names: list[str]) -
     return tf.data.Dataset.from_generator(chunks, output_signature=signature).unbatch()
 
 
-def _table_rows(path: str) -> Iterator[tuple[bytes, bytes]]:
+def table_rows(path: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the pairs of a TSV file.
+
+    Raises:
+        UserError: the file is faulty, or a line does not have two columns.
+    """
     for number, line in enumerate(iterate_lines(path), start=1):
         row = line.split(b"\t")
         if len(row) != 2:
             raise UserError(f"{path}, line {number}: {len(row)} columns; source, one tab, target are expected")
         yield row[0], row[1]
-
-
-def _record_files(pattern: str, key: str) -> list[str]:
-    files = sorted(glob.glob(pattern))
-    if not files:
-        raise UserError(f"{key}: no file matches {pattern}")
-    for file in files:
-        # TensorFlow would wait for a pipe, and read a device without end.
-        check_regular(file)
-    return files
-
-
-def _parsed(records: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
-    """Records to chunks of (source, target, bytes in the record)."""
-    features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("source", "target")}
-
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        examples = tf.io.parse_example(serialized, features)
-        return examples["source"], examples["target"], tf.strings.length(serialized)
-
-    return records.batch(chunk).map(parse)
-
-
-def _record_pairs(file: str) -> Iterator[tuple[bytes, bytes]]:
-    records, count, size, chunk = tf.data.TFRecordDataset(file), 0, 0, _CHUNK
-    while chunk:
-        try:
-            for rows in _parsed(records.skip(count), chunk).as_numpy_iterator():
-                for source, target, length in zip(*rows):
-                    count, size = count + 1, size + int(length) + _FRAME
-                    source.decode("utf-8")
-                    target.decode("utf-8")
-                    yield source, target
-            chunk = 0
-        except UnicodeDecodeError:
-            raise UserError(f"{file}, record {count}: text that is not UTF-8") from None
-        except tf.errors.OpError as error:
-            if chunk == 1:
-                raise UserError(
-                    f"{file}: damaged or not a record of source and target, after record {count}: {_reason(error)}"
-                ) from None
-            # A chunk with a fault gives none of its records; one by one they tell the place.
-            chunk = 1
-    if size != os.path.getsize(file):
-        # TensorFlow takes a file cut within the next record's length for one that ends before it.
-        raise UserError(f"{file}: damaged after record {count}: it ends within a record")
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """TensorFlow's reason, without the names of its operations."""
-    return re.sub(r"\{\{.*?\}\} | \[Op:.*", "", str(error.message).split("\n")[0])
-
-
-def _bytes_feature(text: bytes | str) -> tf.train.Feature:
-    value = text.encode("utf-8") if isinstance(text, str) else text
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

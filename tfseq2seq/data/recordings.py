@@ -6,21 +6,26 @@ batches = batch_by_seconds(spec, rate)(shuffled_epochs(kept, ...))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.audio_files import Faults, manifest_utterances
-from tfseq2seq.data.batching import Step, batch_by_length
-from tfseq2seq.data.corpora import expanded, held_places, without_and_with
-from tfseq2seq.data.manifests import Utterance, read_manifest
-from tfseq2seq.data.shards import shard_utterances
+from tfseq2seq.data.audio_files import Faults
+from tfseq2seq.data.batching import BatchByLength, batch_by_length
+from tfseq2seq.data.corpora import held_places, told_of_texts
+from tfseq2seq.data.segments import Table, Units
+from tfseq2seq.data.utterances import open_utterances
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import CorpusSpec, DataSpec
+from tfseq2seq.spec import DataSpec
 
 _NAMED = 5
+_SEGMENT_BYTES = 1 << 30
 _LENGTHS_APART = 1.1
 _KEPT, _EMPTY, _SHORT, _LONG, _WORDY, _TIGHT = range(6)
 
@@ -44,6 +49,15 @@ class SpeechReport:
     wordy: tuple[str, ...]
     tight: tuple[str, ...]
     incomplete: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """All utterances of the corpus."""
+        return self.kept + sum(map(len, (self.unreadable, self.empty, self.short, self.long, self.wordy, self.tight)))
+
+    def __add__(self, other: SpeechReport) -> SpeechReport:
+        fields = [field.name for field in dataclasses.fields(self)]
+        return SpeechReport(*(getattr(self, name) + getattr(other, name) for name in fields))
 
     def __str__(self) -> str:
         text = f"{self.kept:,} utterances, {self.seconds / 60:,.1f} minutes, {self.target_tokens:,} target tokens"
@@ -71,13 +85,21 @@ def _first(names: tuple[str, ...]) -> str:
 @dataclass(frozen=True)
 class SpeechCorpora:
     """Utterances to train on and to validate with, each a dataset of {"source": samples [N] float32, "target": text,
-    "name"} and what could not be read of it so far. `texts` gives the training transcripts."""
+    "name"} and what could not be read of it so far.
+
+    Attributes:
+        texts: yields the training transcripts to learn a vocabulary from.
+        units: the training utterances in units; None if they are to be kept in memory.
+        texts_told: a sentence about the transcripts; empty if they are all.
+    """
 
     train: tf.data.Dataset
     train_faults: Faults
     validation: tf.data.Dataset
     validation_faults: Faults
     texts: Callable[[], Iterator[bytes]]
+    units: Units | None = None
+    texts_told: str = ""
 
 
 def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
@@ -91,52 +113,29 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
     Raises:
         UserError: nothing is given, something is wrong in a manifest or a shard, or nothing is left to train on.
     """
-    faults = Faults(), Faults()
-    if spec.validation.given:
-        train, _, texts = _opened(spec.train, rate, "data.train", faults[0])
-        validation, _, _ = _opened(spec.validation, rate, "data.validation", faults[1])
-        return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(frozenset()))
-    if not spec.holdout:
+    corpus = open_utterances(spec.train, rate, "data.train")
+    if not spec.validation.given and not spec.holdout:
         raise UserError(
             "data.validation: no corpus is given; set data.validation.manifest or records, or let data.holdout take "
             "utterances out of the training corpus"
         )
-    corpus = expanded(spec.train)
-    if corpus.manifest:
-        utterances = read_manifest(corpus.manifest, corpus.split)
-        held = held_places(len(utterances), spec.holdout, seed)
-        parts: tuple[list[Utterance], list[Utterance]] = ([], [])
-        for index, utterance in enumerate(utterances):
-            parts[index in held].append(utterance)
-        train, validation = (manifest_utterances(part, rate, own) for part, own in zip(parts, faults))
-        return SpeechCorpora(train, faults[0], validation, faults[1], lambda: (one.text.encode() for one in parts[0]))
-    whole, count, texts = _opened(spec.train, rate, "data.train", faults[0])
-    held = held_places(count, spec.holdout, seed)
-    train, validation = without_and_with(whole, count, held)
-    return SpeechCorpora(train, faults[0], validation, faults[1], lambda: texts(held))
+    faults = Faults(), Faults()
+    if spec.validation.given:
+        held = frozenset[int]()
+        validation = open_utterances(spec.validation, rate, "data.validation").without(held, faults[1])
+    else:
+        held = held_places(corpus.count, spec.holdout, seed)
+        validation = corpus.only(held, faults[1])
+    train = corpus.without(held, faults[0])
+    count = corpus.count - len(held)
+    step = math.ceil(count / spec.vocabulary_lines) if spec.vocabulary_lines else 1
 
+    def texts() -> Iterator[bytes]:
+        return itertools.islice(corpus.texts(held), 0, None, step)
 
-def _opened(
-    spec: CorpusSpec, rate: int, name: str, faults: Faults
-) -> tuple[tf.data.Dataset, int, Callable[[Container[int]], Iterator[bytes]]]:
-    """A corpus, how many utterances it names, and its transcripts but for those at the places given."""
-    spec = expanded(spec)
-    if spec.manifest:
-        utterances = read_manifest(spec.manifest, spec.split)
-        return (
-            manifest_utterances(utterances, rate, faults),
-            len(utterances),
-            lambda held: (one.text.encode() for index, one in enumerate(utterances) if index not in held),
-        )
-    if spec.records:
-        records, count = shard_utterances(spec.records, rate)
-        texts = records.map(lambda example: example["target"])
-        return (
-            records,
-            count,
-            lambda held: (text for index, text in enumerate(texts.as_numpy_iterator()) if index not in held),
-        )
-    raise UserError(f"{name}: no corpus is given; set {name}.manifest or {name}.records")
+    units = None if spec.cache else corpus.units(held)
+    told = told_of_texts(-(-count // step), count) if step > 1 else ""
+    return SpeechCorpora(train, faults[0], validation, faults[1], texts, units, told)
 
 
 def filter_utterances(
@@ -164,6 +163,71 @@ def filter_utterances(
     Raises:
         UserError: no utterance is left.
     """
+    checked = utterances.map(
+        _judged(target, spec, rate, positions, aligned), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    if spec.cache:
+        checked = checked.cache()
+    sizes = checked.map(lambda one: (tf.size(one["source"]), tf.size(one["target"]), one["name"], one["verdict"]))
+    count = _Count(rate)
+    for row in sizes.as_numpy_iterator():
+        count.add(*row)
+    report = count.report(faults)
+    if not report.kept:
+        raise UserError(f"{name}: no utterance is left to use: {report}")
+    chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
+    return chosen.map(_without_name), report
+
+
+def utterance_collector(
+    utterances: tf.data.Dataset,
+    target: Any,
+    spec: DataSpec,
+    rate: int,
+    positions: Callable[[tf.Tensor], tf.Tensor],
+    aligned: bool,
+    faults: Faults,
+    advance: Callable[[int], None],
+) -> Callable[[], tuple[Table, SpeechReport]]:
+    """As `filter_utterances`, to a table in memory, which may be empty.
+
+    The table also has the "source_length" that `batch_by_seconds` adds.
+
+    Args:
+        utterances, target, spec, rate, positions, aligned, faults: as in `filter_utterances`.
+        advance: called with the number of utterances that are read.
+
+    Returns:
+        A function that reads the utterances, each time anew.
+    """
+    batches, count = batch_by_seconds(spec, rate), _Count(rate)
+
+    def noted(name: bytes, samples: np.ndarray, ids: np.ndarray, verdict: np.ndarray) -> np.bool_:
+        count.add(samples, ids, name, verdict)
+        advance(1)
+        return np.bool_(verdict == _KEPT)
+
+    def kept(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        sizes = tf.size(example["source"]), tf.size(example["target"])
+        return tf.ensure_shape(tf.numpy_function(noted, [example["name"], *sizes, example["verdict"]], tf.bool), [])
+
+    checked = utterances.map(
+        _judged(target, spec, rate, positions, aligned), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    prepared = checked.filter(kept).map(_without_name).map(batches.prepare)
+    measured = prepared.map(lambda example: (example, batches.length(example)))
+
+    def collect() -> tuple[Table, SpeechReport]:
+        count.clear()
+        return Table.of_examples(measured), count.report(faults)
+
+    return collect
+
+
+def _judged(
+    target: Any, spec: DataSpec, rate: int, positions: Callable[[tf.Tensor], tf.Tensor], aligned: bool
+) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """Texts to ids, and a verdict on each utterance: whether it is kept, or why not."""
 
     def judged(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         samples, ids = example["source"], target.ids(tf.expand_dims(example["target"], 0)).flat_values
@@ -178,26 +242,40 @@ def filter_utterances(
         verdict = tf.where(tf.size(ids) < 2, _EMPTY, verdict)
         return {**example, "target": ids, "verdict": verdict}
 
-    checked = utterances.map(judged, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if spec.cache:
-        checked = checked.cache()
-    left_out: list[list[str]] = [[] for _ in range(6)]
-    kept, seconds, tokens = 0, 0.0, 0
-    sizes = checked.map(lambda one: (tf.size(one["source"]), tf.size(one["target"]), one["name"], one["verdict"]))
-    for samples, ids, utterance, verdict in sizes.as_numpy_iterator():
+    return judged
+
+
+class _Count:
+    """Counts utterances by the verdict on them."""
+
+    def __init__(self, rate: int):
+        self.rate = rate
+        self.clear()
+
+    def clear(self) -> None:
+        self.left_out: list[list[str]] = [[] for _ in range(6)]
+        self.kept, self.seconds, self.tokens = 0, 0.0, 0
+
+    def add(self, samples: Any, ids: Any, name: bytes, verdict: Any) -> None:
+        """Counts an utterance of so many samples and ids."""
         if verdict == _KEPT:
-            kept, seconds, tokens = kept + 1, seconds + float(samples) / rate, tokens + int(ids)
+            self.kept, self.seconds, self.tokens = (
+                self.kept + 1,
+                self.seconds + float(samples) / self.rate,
+                self.tokens + int(ids),
+            )
         else:
-            left_out[verdict].append(utterance.decode("utf-8", "replace"))
-    unreadable, incomplete = (
-        tuple(f"{utterance}: {message}" for utterance, message in noted) for noted in (faults.found, faults.warnings)
-    )
-    empty, short, long, wordy, tight = (tuple(names) for names in left_out[_EMPTY:])
-    report = SpeechReport(kept, seconds, tokens, unreadable, empty, short, long, wordy, tight, incomplete)
-    if not kept:
-        raise UserError(f"{name}: no utterance is left to use: {report}")
-    chosen = checked.filter(lambda example: tf.equal(example["verdict"], _KEPT))
-    return chosen.map(_without_name), report
+            self.left_out[verdict].append(name.decode("utf-8", "replace"))
+
+    def report(self, faults: Faults) -> SpeechReport:
+        unreadable, incomplete = (
+            tuple(f"{utterance}: {message}" for utterance, message in noted)
+            for noted in (faults.found, faults.warnings)
+        )
+        empty, short, long, wordy, tight = (tuple(names) for names in self.left_out[_EMPTY:])
+        return SpeechReport(
+            self.kept, self.seconds, self.tokens, unreadable, empty, short, long, wordy, tight, incomplete
+        )
 
 
 def _without_name(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -205,7 +283,7 @@ def _without_name(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {field: value for field, value in example.items() if field not in ("name", "verdict")}
 
 
-def batch_by_seconds(spec: DataSpec, rate: int) -> Step:
+def batch_by_seconds(spec: DataSpec, rate: int) -> BatchByLength:
     """Batches {"source": samples [B, N], "source_length": [B], "target": ids [B, T]} of recordings of similar length.
 
     A batch has at most `spec.batch_seconds` seconds with padding.
@@ -218,6 +296,11 @@ def batch_by_seconds(spec: DataSpec, rate: int) -> Step:
     batches = batch_by_length(
         lambda example: example["source_length"], [int(bound * rate) for bound in bounds], sizes, spec.batch_pairs
     )
-    return lambda examples: batches(
-        examples.map(lambda example: {**example, "source_length": tf.size(example["source"])})
+    return dataclasses.replace(
+        batches, prepare=lambda example: {**example, "source_length": tf.size(example["source"])}
     )
+
+
+def most_utterances(spec: DataSpec, rate: int) -> int:
+    """How many utterances are held in memory together where the corpus is not: their samples take 1 GB at most."""
+    return spec.shuffle_pairs or max(1, int(_SEGMENT_BYTES / (4 * rate * spec.max_seconds)))

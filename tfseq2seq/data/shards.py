@@ -7,7 +7,6 @@ scale, and by one step at the maximum. Recordings that have 16 bits and the desi
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -20,8 +19,10 @@ from google.protobuf.message import DecodeError
 
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.manifests import Utterance
+from tfseq2seq.data.records import content_size, records_of_files
+from tfseq2seq.data.shard_index import INDEX, Shard, indexed_shards, record_files, write_index
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import check_regular, scratch_folder
+from tfseq2seq.files import scratch_folder
 from tfseq2seq.progress import progress_bar
 
 _FULL_SCALE = 32768
@@ -86,7 +87,7 @@ def write_shards(
                     f"{folder}: at least one utterance must be readable, got 0 of {len(utterances)}; no shards are "
                     f"written ({reason})"
                 )
-            names = _move_shards(aside, folder, len(lengths))
+            names = _move_shards(aside, folder, [count for count, _ in lengths], rate)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{folder}: cannot be written ({_reason(error)})") from None
     count, seconds = sum(count for count, _ in lengths), sum(samples for _, samples in lengths) / rate
@@ -104,10 +105,10 @@ def write_shards(
 
 
 def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
-    """Opens shards. All of them are read once first to check them.
+    """Opens shards. Those without an index are read once first to check them.
 
     Args:
-        pattern: the name or a glob pattern of files from `write_shards`.
+        pattern: the name or a glob pattern of files from `write_shards`, or their folder.
         rate: the sample rate in Hz that they must have.
 
     Returns:
@@ -118,15 +119,32 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
         UserError: no file matches the pattern, a file is damaged or has a different rate, or a shard of a set is
             missing.
     """
-    files = sorted(glob.glob(pattern))
+    shards = find_shards(pattern, rate)
+    return utterances_of_files([str(shard.path) for shard in shards]), sum(shard.examples for shard in shards)
+
+
+def find_shards(pattern: str, rate: int) -> list[Shard]:
+    """Finds and checks shards, as `shard_utterances`."""
+    files = record_files(pattern)
     if not files:
         raise UserError(f"{pattern}: no file matches")
     for file in files:
-        check_regular(file)
         _check_set(Path(file))
-    count = sum(_checked(file, rate) for file in files)
-    if not count:
+    shards = indexed_shards(files, "recordings", rate)
+    if shards is None:
+        shards = [Shard(Path(file), check_recordings(file, rate), os.path.getsize(file)) for file in files]
+    if not sum(shard.examples for shard in shards):
         raise UserError(f"{pattern}: must have at least one utterance, found no utterances")
+    return shards
+
+
+def utterances_of_files(files: Sequence[str]) -> tf.data.Dataset:
+    """The utterances of shards, in order; see `shard_utterances`."""
+    return parsed_utterances(records_of_files(files))
+
+
+def parsed_utterances(records: tf.data.Dataset) -> tf.data.Dataset:
+    """The utterances of serialized records."""
     features = {key: tf.io.FixedLenFeature([], tf.string) for key in ("audio", "target", "name")}
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -134,7 +152,13 @@ def shard_utterances(pattern: str, rate: int) -> tuple[tf.data.Dataset, int]:
         samples = tf.cast(tf.io.decode_raw(example["audio"], tf.int16, little_endian=True), tf.float32) / _FULL_SCALE
         return {"source": samples, "target": example["target"], "name": example["name"]}
 
-    return tf.data.TFRecordDataset(files).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True), count
+    return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def transcripts_of_files(files: Sequence[str]) -> tf.data.Dataset:
+    """The transcripts of shards, in order."""
+    features = {"target": tf.io.FixedLenFeature([], tf.string)}
+    return records_of_files(files).map(lambda serialized: tf.io.parse_single_example(serialized, features)["target"])
 
 
 # ---- writing --------------------------------------------------------------------------------------------------------
@@ -182,13 +206,15 @@ def _record(samples: np.ndarray, target: bytes, name: bytes, rate: int) -> bytes
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _move_shards(aside: Path, folder: Path, count: int) -> list[str]:
-    """Gives the shards their final names, which have the number of shards, and moves them to `folder`."""
-    names = [f"{number:05}-of-{count:05}.tfrecord" for number in range(count)]
+def _move_shards(aside: Path, folder: Path, counts: Sequence[int], rate: int) -> list[str]:
+    """Gives the shards their final names, which have the number of shards, and moves them and an index to `folder`."""
+    names = [f"{number:05}-of-{len(counts):05}.tfrecord" for number in range(len(counts))]
     for number, name in enumerate(names):
         os.replace(aside / str(number), aside / name)
+    shards = [Shard(aside / name, count, os.path.getsize(aside / name)) for name, count in zip(names, counts)]
+    write_index(aside, "recordings", shards, rate)
     if folder.is_dir() and any(folder.iterdir()):
-        for name in names:
+        for name in (*names, INDEX):
             os.replace(aside / name, folder / name)
     else:
         os.replace(aside, folder)
@@ -209,16 +235,22 @@ def _check_set(file: Path) -> None:
             )
 
 
-def _checked(file: str, rate: int) -> int:
-    """Reads and checks a shard. Returns its number of utterances."""
+def check_recordings(file: str, rate: int) -> int:
+    """Reads and checks a shard. Returns its number of utterances.
+
+    Raises:
+        UserError: the file is missing, damaged, or has something else or another rate; the message has the record.
+    """
     count = size = 0
     try:
-        for serialized in tf.data.TFRecordDataset(file).as_numpy_iterator():
+        for serialized in records_of_files([file]).as_numpy_iterator():
             count, size = count + 1, size + len(serialized) + _FRAME
             _check_record(serialized, f"{file}, record {count}", rate)
+    except tf.errors.NotFoundError:
+        raise UserError(f"{file}: is missing; copy it there again") from None
     except tf.errors.OpError as error:
         raise UserError(f"{file}: damaged after record {count} ({_reason(error)})") from None
-    if size != os.path.getsize(file):
+    if size != content_size(file, count):
         # If a file is truncated within the length field of a record, TensorFlow reports no error.
         raise UserError(f"{file}: damaged after record {count} (the file ends within a record)")
     return count

@@ -6,6 +6,7 @@ PNG. It is used without pyplot, so that the figures and the backend of the calle
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import unicodedata
@@ -48,6 +49,7 @@ _LATIN_FAMILY = "DejaVu Sans"
 
 _CELL = 0.3  # inches per token along an axis of the heat map, as long as the axis is not too long
 _LONGEST_AXIS = 40.0  # inches; with more tokens the cells shrink. Image viewers can still open 6000 pixels
+_LONGEST_SMALL_AXIS = 10.0  # inches, for pictures that are drawn often
 _LONGEST_LABEL = 40  # terminal cells; longer tokens are cut in a PNG
 _DOTS_PER_INCH = 150
 
@@ -72,16 +74,37 @@ def attention_png(
             installed.
     """
     weights = _checked_weights(weights, source_tokens, target_tokens)
-    path = _checked_png(path)
+    path = checked_png(path)
+    save_figure(_attention_figure(weights, source_tokens, target_tokens, _LONGEST_AXIS), path)
+
+
+def attention_image(weights: ArrayLike, source_tokens: Sequence[str], target_tokens: Sequence[str]) -> bytes:
+    """Returns the picture that `attention_png` draws, as the content of a PNG file with axes of at most 10 inches.
+
+    Raises:
+        ValueError: as `attention_png`.
+        UserError: no font has the characters, or matplotlib is not installed.
+    """
+    check_matplotlib()
+    weights = _checked_weights(weights, source_tokens, target_tokens)
+    figure, content = _attention_figure(weights, source_tokens, target_tokens, _LONGEST_SMALL_AXIS), io.BytesIO()
+    _write_png(figure, content)
+    return content.getvalue()
+
+
+def _attention_figure(
+    weights: NDArray[np.float64], source_tokens: Sequence[str], target_tokens: Sequence[str], longest: float
+) -> Figure:
+    """Draws attention weights `[T, S]` on axes of at most `longest` inches."""
     sources, targets = [[_cut(_readable(token)) for token in tokens] for tokens in (source_tokens, target_tokens)]
-    width, height = [min(max(_CELL * len(tokens), 1.0), _LONGEST_AXIS) for tokens in (sources, targets)]
+    width, height = [min(max(_CELL * len(tokens), 1.0), longest) for tokens in (sources, targets)]
     cells = width / len(sources), height / len(targets)
     font_size = min(max(0.6 * 72 * min(cells), 6.0), 10.0)
-    style = _text_style([*sources, *targets], font_size)
+    style = text_style([*sources, *targets], font_size)
 
     # The axes fill the figure exactly, and saving enlarges the figure to include the labels. The size of the cells does
     # not depend on the length of the tokens.
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1))
     image = axes.imshow(weights, cmap="Blues", vmin=0, aspect="auto", interpolation="nearest")
     for axis, tokens, cell in zip((axes.xaxis, axes.yaxis), (sources, targets), cells):
@@ -98,7 +121,7 @@ def attention_png(
     scale = figure.add_axes((1 + 0.15 / width, 1 - bar_height, 0.15 / width, bar_height))
     figure.colorbar(image, cax=scale, format="%.2g")
     scale.tick_params(labelfontfamily=style["fontproperties"].get_family(), labelsize=7)
-    _save(figure, path)
+    return figure
 
 
 def attention_text(
@@ -189,13 +212,13 @@ def embeddings_png(
             f"vectors: {dimensions} principal components need N and D of at least {dimensions}, got shape "
             f"{vectors.shape}"
         )
-    path = _checked_png(path)
+    path = checked_png(path)
     names = [_cut(_readable(label)) for label in labels]
     points, shares = _principal_components(vectors, dimensions)
-    style = _text_style(names, 9.0)
+    style = text_style(names, 9.0)
 
     side = min(max(1.2 * math.sqrt(len(names)), 6.0), 24.0)
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes: Any = figure.add_subplot(projection="3d" if dimensions == 3 else None)
     axes.scatter(*points.T, s=12)
     for name, point in zip(names, points):
@@ -207,7 +230,7 @@ def embeddings_png(
         getattr(axes, f"set_{letter}label")(f"component {number} ({share:.1%} of variance)", **style)
         getattr(axes, f"{letter}axis").set_major_formatter("{x:.3g}")
     axes.tick_params(labelfontfamily=style["fontproperties"].get_family(), labelsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def write_projector(vectors: ArrayLike, labels: Sequence[str], folder: str | os.PathLike[str]) -> None:
@@ -271,14 +294,19 @@ def _checked_vectors(vectors: ArrayLike, labels: Sequence[str]) -> NDArray[np.fl
     return vectors
 
 
-def _checked_png(path: str | os.PathLike[str]) -> Path:
+def checked_png(path: str | os.PathLike[str]) -> Path:
     """Returns `path`. Raises UserError if it does not end in .png or if matplotlib is not installed."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: the file name must end in .png")
+    check_matplotlib()
+    return path
+
+
+def check_matplotlib() -> None:
+    """Raises UserError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise UserError("plots need matplotlib; run `pip install 'tfseq2seq[plot]'`")
-    return path
 
 
 def _principal_components(vectors: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -344,7 +372,7 @@ def _filled(items: Sequence[str], width: int) -> Iterator[str]:
     yield line
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Returns a figure with a size in inches. It does not use a window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -354,12 +382,16 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     with written_aside(path) as aside:
-        figure.savefig(aside, format="png", bbox_inches="tight", pad_inches=0.2)
+        _write_png(figure, aside)
 
 
-def _text_style(texts: Sequence[str], size: float) -> dict[str, Any]:
+def _write_png(figure: Figure, file: Any) -> None:
+    figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.2)
+
+
+def text_style(texts: Sequence[str], size: float) -> dict[str, Any]:
     """Returns keyword arguments for matplotlib texts: fonts that have all characters, without interpretation as TeX."""
     properties = _font_properties([*_own_families(), _LATIN_FAMILY], size)
     missing = {character for text in texts for character in text}

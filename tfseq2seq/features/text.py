@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import json
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -135,6 +137,17 @@ class TextFeatures(keras.layers.Layer):
         if self.spec.scheme not in ("characters", "bytes"):
             text = tf.strings.regex_replace(text, "^ ", "")
         return compose(text) if self.spec.compose else text
+
+    def shown(self, ids: Sequence[int]) -> str:
+        """Returns ids [L] for people: the text in quotation marks, and the tokens with spaces between them.
+
+        A space inside of a token is shown as U+2581, and an id that the vocabulary does not have as a number.
+        """
+        known = [int(index) for index in ids if 0 <= index < self.size]
+        text = b"".join(self.surfaces[index] for index in known).decode("utf-8", "replace").strip()
+        tokens = (self.vocabulary.tokens[index] if 0 <= index < self.size else f"[{index}]" for index in map(int, ids))
+        joined = " ".join(token.replace(" ", "\u2581") for token in tokens)
+        return f"{json.dumps(text, ensure_ascii=False)} = {joined}"
 
     def characters(self) -> frozenset[str] | None:
         """The characters that the tokens of the vocabulary have; None if it has bytes, which write every character."""

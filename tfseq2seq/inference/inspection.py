@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +15,7 @@ from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
+from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import EOS
 
 
@@ -51,23 +54,50 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
         for _, message in faults:
             raise UserError(f"the {name} is {message}")
     given = model.source.inputs(*model.pack([text]))
-    names = model.source.tokens(given)
     if bool(given.empty[0]):
         raise UserError("the text is empty: there is nothing to attend to")
-    with warnings.catch_warnings():
-        # Where there is one position on a side, Keras suspects that a softmax over it is a mistake.
-        warnings.filterwarnings("ignore", message="You are using a softmax")
-        if target is None:
+    if target is None:
+        with _few_positions():
             found = model.search(given)
-            labels = found.ids[:, 0, : int(found.lengths[0, 0])]
-        else:
-            labels = model.target(tf.constant([target]))
-            if int(labels[0, 0]) == EOS:
-                raise UserError("the target is empty: there is nothing to attend from")
-        weights = model.decoding.attention(given.inputs, decoder_input(labels))
-    sources = [token.decode("utf-8") for token in names["source_tokens"][0].numpy()]
+        labels = found.ids[:, 0, : int(found.lengths[0, 0])]
+    else:
+        labels = model.target(tf.constant([target]))
+        if int(labels[0, 0]) == EOS:
+            raise UserError("the target is empty: there is nothing to attend from")
+    return _attention(model, given, labels)
+
+
+def reference_attention(model: Predictor, value: Any, target: str) -> Attention:
+    """Attention of the first model from a target text to a source of any modality, without a search.
+
+    The positions of a source that is not made of tokens have their numbers as names.
+
+    Args:
+        model: its decoder has attention (`decoding.has_attention`).
+        value: a source as `pack` takes it.
+        target: the text.
+    """
+    return _attention(model, model.source.inputs(*model.pack([value])), model.target(tf.constant([target])))
+
+
+def _attention(model: Predictor, given: SourceInputs, labels: Any) -> Attention:
+    """Attention from target ids [1, T] to one source."""
+    with _few_positions():
+        weights = model.decoding.attention(given.inputs, decoder_input(labels))[0].numpy()
     targets = [model.target.vocabulary.tokens[index] for index in labels[0].numpy()]
-    return Attention(weights[0].numpy(), sources, targets, model.models[0].encoder.stride)
+    names = model.source.tokens(given).get("source_tokens")
+    if names is None:
+        return Attention(weights, [str(position) for position in range(weights.shape[1])], targets)
+    sources = [token.decode("utf-8") for token in names[0].numpy()]
+    return Attention(weights, sources, targets, model.models[0].encoder.stride)
+
+
+@contextlib.contextmanager
+def _few_positions() -> Iterator[None]:
+    """Where there is one position on a side, Keras suspects that a softmax over it is a mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using a softmax")
+        yield
 
 
 def word_vectors(

@@ -1,8 +1,8 @@
 """Losses that sum over alignments: CTC and the RNN transducer.
 
 Labels [B, T] are the same for all decoders: tokens, <eos> and padding. These losses do not count <eos> as a token.
-Both losses are in nats per token of an utterance. The sample weights are numbers of tokens, so the mean over a batch is
-a mean over tokens, as in `TokenCrossEntropy`. All computation is in float32.
+Both losses are in nats per token of an utterance. The sample weight of an utterance is proportional to its number of
+tokens, so a weighted sum is a mean over tokens, as in `TokenCrossEntropy`. All computation is in float32.
 
 In CTC an utterance has no alignment if its transcript needs more positions than it has. The data pipeline skips and
 reports such utterances. If speed augmentation makes an utterance too short, its loss is 0.
@@ -16,7 +16,6 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.ctc import real_positions
-from tfseq2seq.layers.weighted_loss import WeightedLoss
 from tfseq2seq.spec import BLANK, EOS, PAD
 
 _LOWEST = -1e9
@@ -43,17 +42,12 @@ def _per_token(losses: Any, counts: Any) -> Any:
     return losses / ops.cast(ops.maximum(counts, 1), "float32")
 
 
-class _AlignmentLoss(WeightedLoss):
-    def tokens(self, y_true: Any) -> Any:
-        return ops.sum(label_tokens(y_true)[1])
-
-
 @keras.saving.register_keras_serializable("tfseq2seq")
-class CTCLoss(_AlignmentLoss):
+class CTCLoss(keras.losses.Loss):
     """Negative log-probability of the labels over all their alignments, per token (Graves et al. 2006)."""
 
     def __init__(self, name: str = "ctc", **kwargs: Any):
-        super().__init__(name, **kwargs)
+        super().__init__(**{"name": name, "reduction": "sum", **kwargs})
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, V] of `CTCOutput`."""
@@ -68,7 +62,7 @@ class CTCLoss(_AlignmentLoss):
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class TransducerLoss(_AlignmentLoss):
+class TransducerLoss(keras.losses.Loss):
     """Negative log-probability of the labels over all their alignments, per token (Graves 2012).
 
     The lattice has a node for each pair (position, number of emitted tokens). A diagonal has nodes of equal sum. The
@@ -76,7 +70,7 @@ class TransducerLoss(_AlignmentLoss):
     """
 
     def __init__(self, name: str = "transducer", **kwargs: Any):
-        super().__init__(name, **kwargs)
+        super().__init__(**{"name": name, "reduction": "sum", **kwargs})
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss in nats per token, [B], of labels [B, T] and logits [B, F, T, V] of `JointNetwork`.

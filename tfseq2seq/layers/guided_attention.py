@@ -15,8 +15,10 @@ class GuidedAttention(keras.layers.Layer):
 
         a_ts (1 - exp(-(t/T - s/S)^2 / 2 width^2))
 
-    The loss is the sum over s and the mean over real target positions, which is between 0 and 1, times `weight` and
-    `share`. Tachibana et al. also take the mean over s. The effect of a weight would then depend on the source length.
+    The loss is the sum over s and over real target positions, times `weight` and `share`. `Trainable.compute_loss`
+    multiplies it by the sample weight of a token, which makes it a mean over the real target positions of an update,
+    between 0 and 1. Tachibana et al. also take the mean over s. The effect of a weight would then depend on the source
+    length.
 
     Args:
         weight: the weight of the loss.
@@ -49,8 +51,7 @@ class GuidedAttention(keras.layers.Layer):
             distances = ops.expand_dims(_relative_positions(real), 2) - ops.expand_dims(source_positions, 1)
             costs = 1.0 - ops.exp(-ops.square(distances) / (2.0 * self.width**2))
             costs = ops.sum(ops.cast(attention, "float32") * costs, axis=-1)
-            mean = ops.sum(costs * real) / ops.maximum(ops.sum(real), 1.0)
-            self.add_loss(self.weight * self.share * mean)
+            self.add_loss(self.weight * self.share * ops.sum(costs * real))
         return hidden
 
     def get_config(self) -> dict[str, Any]:

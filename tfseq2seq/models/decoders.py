@@ -292,7 +292,8 @@ class RecurrentDecoder(keras.layers.Layer):
             before = time_major(ops.squeeze(carries["coverage"], 2)) - weights
             overlap = ops.sum(ops.cast(ops.minimum(weights, before), "float32"), axis=-1)
             real = ops.cast(target_mask, "float32")
-            self.add_loss(self.spec.coverage_loss * ops.sum(overlap * real) / ops.maximum(ops.sum(real), 1.0))
+            # `Trainable.compute_loss` makes it a mean over real tokens.
+            self.add_loss(self.spec.coverage_loss * ops.sum(overlap * real))
         return self.dropout(hidden, training=training), weights
 
     def _move(self, projected: Any, states: Any, dropout_masks: Any) -> list[Any]:

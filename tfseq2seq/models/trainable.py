@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.recipe import from_dict, source_from_dict, to_dict
@@ -38,8 +39,17 @@ class Trainable(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Returns the compiled loss. In training `distillation_loss` is applied to it, if there is one."""
-        loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        """Returns the compiled loss and the losses that layers added, as means over the real tokens of an update.
+
+        In training `distillation_loss` is applied to it, if there is one. Keras would add the losses of layers as they
+        are, divided by the number of replicas. They are sums over real target tokens, so they are multiplied by the
+        sample weight of a token, which is the same for all of an update.
+        """
+        loss = self._compile_loss(y, y_pred, sample_weight)
+        if self.losses:
+            weights = sample_weight["attention"] if isinstance(sample_weight, dict) else sample_weight
+            token = 1.0 if weights is None else ops.max(ops.cast(weights, "float32"))
+            loss = loss + token * sum(self.losses)
         if self.distillation_loss is None or not training:
             return loss
         return self.distillation_loss(loss, x, y_pred, sample_weight)

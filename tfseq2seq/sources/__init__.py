@@ -10,7 +10,7 @@ import pkgutil
 from typing import Any
 
 from tfseq2seq.sources.audio import AudioSource
-from tfseq2seq.sources.base import SOURCES, Corpora, Source, SourceInputs
+from tfseq2seq.sources.base import SOURCES, Corpora, Report, Source, SourceInputs
 from tfseq2seq.sources.text import NoSource, TextSource
 from tfseq2seq.spec import lookup
 
@@ -28,6 +28,7 @@ __all__ = [
     "AudioSource",
     "Corpora",
     "NoSource",
+    "Report",
     "Source",
     "SourceInputs",
     "TextSource",

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.data.batching import BatchByLength
 from tfseq2seq.data.manifests import read_manifest
-from tfseq2seq.data.recordings import batch_by_seconds, filter_utterances, speech_corpora
+from tfseq2seq.data.recordings import (
+    batch_by_seconds,
+    filter_utterances,
+    most_utterances,
+    speech_corpora,
+    utterance_collector,
+)
+from tfseq2seq.data.segments import Table
 from tfseq2seq.features.resampling import standardized
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.wav import read_wav
@@ -52,7 +60,7 @@ class AudioSource(Source, reads=AudioSpec):
         def texts(side: str) -> Iterator[bytes]:
             return found.texts()
 
-        return Corpora(found.train, found.validation, texts, faults)
+        return Corpora(found.train, found.validation, texts, faults, found.units, found.texts_told)
 
     def filter_examples(
         self,
@@ -67,7 +75,25 @@ class AudioSource(Source, reads=AudioSpec):
         rate = self.spec.sample_rate
         return filter_utterances(examples, target, spec, rate, name, model.positions, aligned, faults)
 
-    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    def collector(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+        advance: Callable[[int], None],
+    ) -> Callable[[], tuple[Table, Report]]:
+        return utterance_collector(
+            examples, target, spec, self.spec.sample_rate, model.positions, aligned, faults, advance
+        )
+
+    def most_together(self, spec: DataSpec) -> int:
+        return most_utterances(spec, self.spec.sample_rate)
+
+    def batch(self, spec: DataSpec) -> BatchByLength:
         return batch_by_seconds(spec, self.spec.sample_rate)
 
     def prepare(self, model: Any, batches: tf.data.Dataset, log: Callable[[str], None]) -> None:
@@ -93,6 +119,16 @@ class AudioSource(Source, reads=AudioSpec):
     def values(self, examples: tf.data.Dataset) -> tuple[list[np.ndarray], list[str]]:
         chosen = list(examples.as_numpy_iterator())
         return [one["source"] for one in chosen], [one["target"].decode("utf-8") for one in chosen]
+
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        count = int(example["source_length"])
+        samples = example["source"][:count]
+        wrong = np.count_nonzero(~np.isfinite(samples))
+        largest = np.max(np.abs(samples), initial=0.0, where=np.isfinite(samples))
+        yield (
+            f"source: {count:,} samples, {count / self.spec.sample_rate:.3f} s, largest {largest:.3g}, "
+            f"{wrong:,} not finite"
+        )
 
     # ---- predictor --------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from tfseq2seq.data.batching import BatchByLength
+from tfseq2seq.data.segments import Table, Units
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.spec import DataSpec, Recipe
@@ -52,12 +54,16 @@ class Corpora:
         train, validation: datasets of dictionaries of raw values, such as {"source": string, "target": string}.
         texts: gives the raw training texts of a side, "source" or "target", for learning a vocabulary.
         faults: of examples that could not be read so far, by "train" and "validation".
+        units: the examples to train on in units, where they are too many for the memory; None where they are not.
+        texts_told: a sentence about the texts, if they are not those of all examples.
     """
 
     train: tf.data.Dataset
     validation: tf.data.Dataset
     texts: Callable[[str], Iterator[bytes]]
     faults: Mapping[str, Any] = field(default_factory=dict)
+    units: Units | None = None
+    texts_told: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,41 @@ class Source:
         """
         raise NotImplementedError
 
-    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    def collector(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+        advance: Callable[[int], None],
+    ) -> Callable[[], tuple[Table, Report]]:
+        """As `filter_examples`, to a table in memory, of which `batch` makes batches, and which may be empty.
+
+        Args:
+            examples, target, spec, name, model, aligned, faults: as in `filter_examples`.
+            advance: called with the number of examples that are read.
+
+        Returns:
+            A function that reads the examples, each time anew. Where `Corpora.units` are given, its reports can be
+            added, and have the `total` number of examples.
+        """
+
+        def collect() -> tuple[Table, Report]:
+            kept, report = self.filter_examples(examples, target, spec, name, model, aligned, faults)
+            batch = self.batch(spec)
+            prepared = kept.map(batch.prepare)
+            return Table.of_examples(prepared.map(lambda example: (example, batch.length(example)))), report
+
+        return collect
+
+    def most_together(self, spec: DataSpec) -> int:
+        """How many examples are held in memory together where the corpus is not."""
+        raise NotImplementedError
+
+    def batch(self, spec: DataSpec) -> BatchByLength:
         """Makes padded batches of examples of similar size; "target" [B, T] is among their fields."""
         raise NotImplementedError
 
@@ -169,6 +209,16 @@ class Source:
     def values(self, examples: tf.data.Dataset) -> tuple[list[Any], list[str]]:
         """Raw examples as Python values for `pack`, and their target texts."""
         raise NotImplementedError
+
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        """Yields lines for people about the source of one example of a training batch.
+
+        Args:
+            example: arrays by the names of the model's inputs. "target" is not described.
+        """
+        for name, value in example.items():
+            if name != "target":
+                yield f"{name}: {value.dtype} {list(value.shape)}"
 
     # ---- a run's folder ---------------------------------------------------------------------------------------------
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import batch_by_tokens, filter_pairs, tokenize
-from tfseq2seq.data.corpora import iterate_side, line_corpora, training_corpora
+from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs, pair_collector, tokenize
+from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
+from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import (
@@ -41,7 +42,39 @@ class _Strings(Source):
     signature = (tf.TensorSpec([None], tf.string, name="text"),)
     features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 
-    def batch(self, spec: DataSpec) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    def filter_examples(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+    ) -> tuple[tf.data.Dataset, Report]:
+        return filter_pairs(tokenize(self.tokenized(target))(examples), self.limits(spec), spec.cache, name)
+
+    def collector(
+        self,
+        examples: tf.data.Dataset,
+        target: TextFeatures,
+        spec: DataSpec,
+        name: str,
+        model: Any,
+        aligned: bool,
+        faults: Any,
+        advance: Callable[[int], None],
+    ) -> Callable[[], tuple[Table, Report]]:
+        return pair_collector(tokenize(self.tokenized(target))(examples), self.limits(spec), advance)
+
+    def most_together(self, spec: DataSpec) -> int:
+        return most_pairs(spec)
+
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        """The text features of each field of an example."""
+        raise NotImplementedError
+
+    def batch(self, spec: DataSpec) -> BatchByLength:
         return batch_by_tokens(spec, self.limits(spec))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
@@ -69,6 +102,10 @@ class _Strings(Source):
         return len(row) < 2
 
 
+def _corpora(found: TrainingCorpora) -> Corpora:
+    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=found.texts_told)
+
+
 class TextSource(_Strings, reads=TextSpec):
     """Source text.
 
@@ -86,8 +123,7 @@ class TextSource(_Strings, reads=TextSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        found = training_corpora(recipe.data, recipe.seed)
-        return Corpora(found.train, found.validation, lambda side: iterate_side(recipe.data.train, side, found.held))
+        return _corpora(training_corpora(recipe.data, recipe.seed))
 
     @classmethod
     def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> TextSource:
@@ -99,24 +135,18 @@ class TextSource(_Strings, reads=TextSpec):
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"source": spec.max_source_length, "target": spec.max_target_length}
 
-    def filter_examples(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-    ) -> tuple[tf.data.Dataset, Report]:
-        chunks = tokenize({"source": self.features, "target": target})(examples)
-        return filter_pairs(chunks, self.limits(spec), spec.cache, name)
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        return {"source": self.features, "target": target}
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         chunks = list(examples.batch(2048).as_numpy_iterator())
         sides = ([line.decode() for chunk in chunks for line in chunk[side]] for side in ("source", "target"))
         sources, targets = sides
         return sources, targets
+
+    def described(self, example: Mapping[str, Any]) -> Iterator[str]:
+        ids = example["source"][example["source"] != PAD]
+        yield f"source: {len(ids):,} tokens: {self.features.shown(ids)}"
 
     def save(self, folder: Path) -> None:
         save_vocabulary(self.features.vocabulary, folder / "source.txt")
@@ -163,25 +193,13 @@ class NoSource(_Strings, reads=NoSourceSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        found = line_corpora(recipe.data, recipe.seed)
-        return Corpora(
-            found.train, found.validation, lambda side: iterate_side(recipe.data.train, "target", found.held)
-        )
+        return _corpora(line_corpora(recipe.data, recipe.seed))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"target": spec.max_target_length}
 
-    def filter_examples(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-    ) -> tuple[tf.data.Dataset, Report]:
-        return filter_pairs(tokenize({"target": target})(examples), self.limits(spec), spec.cache, name)
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        return {"target": target}
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         targets = [line["target"].decode() for line in examples.as_numpy_iterator()]

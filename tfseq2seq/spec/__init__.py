@@ -42,7 +42,7 @@ from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, Sc
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
 from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceBase, SourceSpec, TextSpec
-from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec
+from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
     "AutoregressiveDecoderBase",
@@ -95,6 +95,7 @@ __all__ = [
     "TransformerDecoderSpec",
     "TransformerEncoderSpec",
     "TransformerSpec",
+    "WatchSpec",
     "group",
     "setting",
 ]

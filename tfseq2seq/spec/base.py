@@ -37,7 +37,12 @@ NEEDS = {
 
 
 def setting(
-    default: Any, help: str, low: float | None = None, high: float | None = None, needs: str | tuple[str, ...] = ()
+    default: Any,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    needs: str | tuple[str, ...] = (),
+    refused: Mapping[str, str] | None = None,
 ) -> Any:
     """Returns a dataclass field for a spec.
 
@@ -46,8 +51,12 @@ def setting(
         help: one line of help for users.
         low, high: the closed range of valid numbers.
         needs: keys of `NEEDS`. If one of them is missing, the field has no effect, and only the default is valid.
+        refused: choices that users may expect, with the reason why there is no such choice.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "needs": _names(needs)})
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help, "low": low, "high": high, "needs": _names(needs), "refused": refused or {}},
+    )
 
 
 def group(kind: type, help: str, needs: str | tuple[str, ...] = ()) -> Any:

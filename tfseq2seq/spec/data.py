@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
@@ -20,7 +21,10 @@ class CorpusSpec(Spec):
         "", "TSV file instead of source and target; columns: source text, target text", needs="vocabulary"
     )
     records: str = setting(
-        "", "TFRecord file or glob, with features 'source' and 'target', or with recordings", needs="source"
+        "",
+        "TFRecord file (plain or .gz), glob, or folder of shards, with features 'source' and 'target', or with "
+        "recordings",
+        needs="source",
     )
     manifest: str = setting(
         "",
@@ -81,8 +85,27 @@ class DataSpec(Spec):
         low=1,
         needs="token batches",
     )
-    shuffle_pairs: int = setting(0, "size of the shuffle buffer in examples (0: whole corpus)", low=0)
-    cache: bool = setting(True, "keep the tokenized corpus in memory after the first pass")
+    shapes: Literal["auto", "exact", "few"] = setting(
+        "auto",
+        "shapes of batches: exact, padded to the longest example; few, padded to one of about ten lengths, for "
+        "compilers that compile each shape; auto is few with training.jit and on the JAX backend, else exact",
+    )
+    shuffle_pairs: int = setting(
+        0,
+        "number of examples that are shuffled together (0: the whole corpus if it is kept in memory, else 100,000 "
+        "pairs or recordings of 1 GB)",
+        low=0,
+    )
+    cache: bool = setting(
+        True,
+        "keep the tokenized corpus in memory; false: read it anew in each epoch, as always with text in shards that "
+        "have an index and more than shuffle_pairs pairs",
+    )
+    vocabulary_lines: int = setting(
+        200_000,
+        "maximum number of training examples to learn vocabularies from, taken from all over the corpus (0: no limit)",
+        low=0,
+    )
     min_seconds: float = setting(0.05, "minimum length of a training recording, in seconds", low=0, needs="audio")
     max_seconds: float = setting(30.0, "maximum length of a training recording, in seconds", low=0.01, needs="audio")
     batch_seconds: float = setting(

@@ -80,12 +80,40 @@ class PruningSpec(Spec):
 
 
 @dataclass(frozen=True)
+class WatchSpec(Spec):
+    """What TensorBoard shows beside the scalars: attention and generated text of validation examples, and lengths."""
+
+    share: float = setting(
+        0.2,
+        "largest share of the time of evaluations that writing pictures, texts and lengths for TensorBoard may take; "
+        "the first evaluation writes them in any case (0: never write them)",
+        low=0,
+        high=1,
+    )
+    pictures: int = setting(
+        2, "number of validation examples of which TensorBoard shows the attention", low=0, needs="attention"
+    )
+    texts: int = setting(
+        4, "number of validation examples of which TensorBoard shows the generated text and the reference", low=0
+    )
+
+
+@dataclass(frozen=True)
 class TrainingSpec(Spec):
     """Length, optimization and results of the training."""
 
     steps: int = setting(10000, "total number of training steps, each one update of the weights", low=1)
     minutes: float = setting(0.0, "maximum training time in minutes, with evaluations (0: no limit)", low=0)
     evaluate_every: int = setting(500, "number of training steps from one evaluation and checkpoint to the next", low=1)
+    checkpoint_every: int = setting(
+        0, "number of training steps after which the state is saved between evaluations (0: no such number)", low=0
+    )
+    checkpoint_minutes: float = setting(
+        10.0, "number of minutes after which the state is saved between evaluations (0: no such number)", low=0
+    )
+    resume: Literal["never", "auto"] = setting(
+        "never", "auto: the same command again continues the run in its folder, as with --resume, until it has ended"
+    )
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
     schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
     label_smoothing: float = setting(
@@ -93,6 +121,21 @@ class TrainingSpec(Spec):
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
     jit: bool = setting(False, "compile the training step with XLA")
+    strategy: Literal["one", "mirrored", "workers"] = setting(
+        "one",
+        "distribution: one device, all devices of this machine, or several processes as TF_CONFIG describes them",
+        refused={
+            "parameter_server": "Keras 3 does not support it (keras-team/keras#18624)",
+            "dtensor": "Keras 3 does not support it on TensorFlow (keras-team/keras#18624)",
+        },
+    )
+    devices: int = setting(
+        0, "number of devices for mirrored: GPUs, or logical CPU devices where there is no GPU (0: all GPUs)", low=0
+    )
+    cluster: Literal["auto", "tf_config", "slurm", "kubernetes"] = setting(
+        "auto", "what describes the workers; auto is the variable TF_CONFIG, or Slurm if it is not set"
+    )
+    communication: Literal["auto", "ring", "nccl"] = setting("auto", "collective operations between workers")
     monitor: str = setting(
         "loss", "score that selects the best checkpoint: loss, or a metric of generated text such as bleu or wer"
     )
@@ -102,11 +145,31 @@ class TrainingSpec(Spec):
     patience: int = setting(
         0, "number of evaluations without improvement after which training stops (0: no limit)", low=0
     )
+    loss_limit: float = setting(
+        1e5,
+        "largest training loss, as a mean since the last evaluation; above it, training stops (0: no limit). A loss "
+        "that is not finite always stops it",
+        low=0,
+    )
     keep: int = setting(5, "number of latest checkpoints to keep", low=1)
+    keep_best: int = setting(1, "number of checkpoints with the best scores to keep", low=1)
     average: int = setting(
-        1, "number of latest checkpoints to average into the final weights (1: use the best checkpoint)", low=1
+        1, "number of checkpoints to average into the final weights (1: use the best checkpoint)", low=1
+    )
+    average_of: Literal["latest", "best"] = setting(
+        "latest", "checkpoints to average: the latest ones, or those with the best scores"
     )
     tensorboard: bool = setting(True, "write TensorBoard logs")
+    watch: WatchSpec = group(WatchSpec, "pictures, texts and lengths in TensorBoard")
+    loggers: tuple[Literal["mlflow", "wandb"], ...] = setting(
+        (), "other services that log the values of each evaluation; their packages must be installed"
+    )
+    profile: tuple[int, ...] = setting(
+        (),
+        "first and last training step whose times the TensorFlow profiler writes to the logs, for example [100, 110] "
+        "(empty: none)",
+        low=1,
+    )
     distillation: DistillationSpec = group(DistillationSpec, "distillation from a larger model", needs="vocabulary")
     pruning: PruningSpec = group(PruningSpec, "pruning of weights in training, for smaller files")
 
@@ -121,5 +184,21 @@ class TrainingSpec(Spec):
                 "schedule.name",
                 "must not be plateau with pruning, as pruning makes the score worse at first, got plateau",
             )
-        if self.average > self.keep:
-            raise SpecError("average", f"must be at most keep ({self.keep}), got {self.average}")
+        if self.devices and self.strategy != "mirrored":
+            raise SpecError("devices", f"must be 0 unless strategy is mirrored, got {self.devices}")
+        for name in ("cluster", "communication"):
+            if getattr(self, name) != "auto" and self.strategy != "workers":
+                raise SpecError(name, f"must be auto unless strategy is workers, got {getattr(self, name)}")
+        name, most = ("keep", self.keep) if self.average_of == "latest" else ("keep_best", self.keep_best)
+        if self.average > most:
+            raise SpecError("average", f"must be at most {name} ({most}), got {self.average}")
+        if not self.tensorboard and self.watch != WatchSpec():
+            raise SpecError("watch", "must have its defaults unless training.tensorboard is true, as nothing is shown")
+        if len(set(self.loggers)) < len(self.loggers):
+            raise SpecError("loggers", f"must not have a logger twice, got {', '.join(self.loggers)}")
+        if self.profile and not (len(self.profile) == 2 and self.profile[0] <= self.profile[1] <= self.steps):
+            raise SpecError(
+                "profile",
+                f"must be two training steps [first, last], the last at most {self.steps} (training.steps), got "
+                f"{list(self.profile)}",
+            )

@@ -57,10 +57,7 @@ def build_distillation_loss(spec: DistillationSpec, student: Run) -> Callable[[A
         teacher_probs = ops.softmax(ops.cast(teacher(inputs, training=False), "float32") / spec.temperature)
         student_log_probs = ops.log_softmax(ops.cast(logits, "float32") / spec.temperature)
         cross_entropy = -ops.sum(ops.stop_gradient(teacher_probs) * student_log_probs, axis=-1)
-        weights = ops.cast(weights, "float32")
-        # As in the loss of the labels, the weights can have the share of the batch in an update of several batches.
-        tokens = ops.sum(ops.cast(ops.greater(weights, 0), "float32"))
-        mean = ops.sum(cross_entropy * weights) / ops.maximum(tokens, 1.0)
+        mean = ops.sum(cross_entropy * ops.cast(weights, "float32"))
         return (1.0 - spec.weight) * loss + spec.weight * spec.temperature**2 * mean
 
     return distillation_loss

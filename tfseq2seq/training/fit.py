@@ -18,56 +18,217 @@ from tfseq2seq.features.normalization import changed_lines
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import full_disk
 from tfseq2seq.models.seq2seq import count_parameters
-from tfseq2seq.run import FINAL, Run, average_weights, load_weights, save_weights, shared_target, training_lock
+from tfseq2seq.run import (
+    FINAL,
+    Resumed,
+    Run,
+    average_weights,
+    check_writable,
+    load_weights,
+    save_weights,
+    shared_target,
+    training_lock,
+)
 from tfseq2seq.sources import Corpora, Source, source_class
 from tfseq2seq.sources.text import learn_features as learn_text_features
 from tfseq2seq.sources.text import unreachable_report
 from tfseq2seq.spec import Recipe, TextSpec
-from tfseq2seq.training.batches import build_batches, generated_score
-from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Position, Progress, lower_is_better, monitored
+from tfseq2seq.training.backends import check_backend, on_tensorflow
+from tfseq2seq.training.batches import TrainingBatches, build_batches, generated_score
+from tfseq2seq.training.callbacks import Checkpoints, GeneratedScore, Plateau, Position, Progress, StopAt
 from tfseq2seq.training.distillation import build_distillation_loss
+from tfseq2seq.training.distribution import Distribution, explained_failures, open_distribution
+from tfseq2seq.training.failures import Diverged, LossGuard, explained
+from tfseq2seq.training.keras_distribution import distributed_fit, sum_gradients_first
+from tfseq2seq.training.loggers import check_loggers
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
+from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
 from tfseq2seq.training.schedules import build_optimizer, learning_rate
+from tfseq2seq.training.signals import Interrupted, Signals
 from tfseq2seq.training.start import load_vectors
+from tfseq2seq.training.watching import Watching
+from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
+
+_RESUME = "start all workers again with --resume"
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print) -> Run:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print, until: int = 0) -> Run:
     """Trains the model of a recipe and writes the run to `folder`.
 
     Args:
         recipe: the recipe; see `tfseq2seq recipe --schema`.
         folder: the folder of the run; see `tfseq2seq/run.py` for its files.
-        resume: whether to continue the run in `folder` from its last evaluation. The training settings of `recipe`
-            apply.
+        resume: whether to continue the run in `folder` from its last state. The training settings of `recipe` apply.
+            With `training.resume: auto` a run in `folder` is continued in any case, unless it has ended.
         log: a function that prints lines for the user.
+        until: stops at the first evaluation at or after this training step; 0 for the end of the training.
 
     Returns:
         The finished run.
 
     Raises:
         UserError: the recipe or one of its files has an error. Most errors are found before training starts.
+        Diverged: the loss or a weight is not finite. The last good checkpoint gives the final weights.
+        Interrupted: SIGTERM or SIGINT has stopped the training, and its state is written.
     """
     check_monitor(recipe.training.monitor)
+    check_backend(recipe)
+    check_writable(folder)
+    check_loggers(recipe.training.loggers)
     # Keras draws the seeds of weights, dropout and sampling from Python's generator. TensorFlow's seed is not changed.
     random.seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.training.precision)
-    with contextlib.ExitStack() as lock:
-        return _train(recipe, folder, resume, log, lock)
+    distribution = open_distribution(recipe.training)
+    # Before the first update there is no state to ask for, and the request must not end the process.
+    with contextlib.ExitStack() as lock, Signals(stops=False):
+        log = log if distribution.chief else _say_nothing
+        return _train(recipe, folder, resume, log, lock, until, distribution)
 
 
-def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: contextlib.ExitStack) -> Run:
+def _say_nothing(text: str) -> None:
+    """The log of a worker that is not the chief: the chief logs the same."""
+
+
+def _train(
+    recipe: Recipe,
+    folder: str | Path,
+    resume: bool,
+    log: Any,
+    lock: contextlib.ExitStack,
+    until: int,
+    distribution: Distribution,
+) -> Run:
     """As `train`. The lock of the run goes to `lock` as soon as the folder exists."""
-    run = None
-    if resume:
+    run, ended_before = None, False
+    # The chief may create the run while others still look for it.
+    exists = distribution.any(distribution.chief and (Path(folder) / "recipe.yaml").exists())
+    if resume or (exists and recipe.training.resume == "auto"):
         run = _resumed(recipe, folder)
-        lock.enter_context(training_lock(folder))
-        run.sweep()
+        ended_before = distribution.any(distribution.chief and _has_ended(run))
+        if ended_before and not resume:
+            log(f"{folder}: training has ended already, at step {run.progress()['step']:,}")
+            return run
+        resume = True
+        if distribution.chief:
+            lock.enter_context(training_lock(folder))
+            run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
     if run is None:
-        if (Path(folder) / "recipe.yaml").exists():
+        if exists:
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
+        if corpora.texts_told:
+            log(corpora.texts_told)
         run = Run(folder, recipe, *learn_features(recipe, corpora))
+    if not distribution.chief:
+        run = ObservedRun(run)
+    _tell_of_vocabularies(run, corpora, log)
+    if recipe.training.strategy != "one":
+        log(f"training on {distribution.replicas} devices ({recipe.training.strategy})")
+    model, batches = _build(run, corpora, log, distribution)
+    resumed = load_shared_state(model, run, distribution, log) if resume else Resumed({}, {}, [])
+    _begin(model, run, batches, resumed, log)
+    if not resume and distribution.chief:
+        # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock.enter_context(training_lock(folder))
+        run.sweep()
+        Run.create(folder, recipe, run.source, run.target)
+    if not distribution.chief:
+        return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, until, distribution)
+    if not ended_before and _is_out_of_patience(run, resumed.progress):
+        # The process was killed after its last evaluation, and before it wrote the final weights.
+        finish(model, run, log)
+        return run
+    signals = Signals()
+    score = _score(corpora, run, model, signals, distribution)
+    watching = Watching(corpora, run, model, lock)
+    try:
+        fit(model, run, batches, resumed, signals, score, watching, until, distribution)
+    except Diverged:
+        if run.progress().get("best"):
+            finish(model, run, log)
+        raise
+    finish(model, run, log)
+    return run
+
+
+def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> tuple[Any, TrainingBatches]:
+    """Returns the compiled model on its devices, and the batches."""
+    recipe = run.recipe
+    objective = build_objective(recipe.model, recipe.training)
+    with distribution.scope():
+        model = run.build_model()
+        batches = build_batches(corpora, run, model, objective, log)
+        compile_model(model, recipe)
+        if recipe.training.distillation.teacher:
+            model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
+    if distribution.strategy is not None:
+        sum_gradients_first(model.optimizer)
+    return model, batches
+
+
+def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log: Any) -> None:
+    """Sets what a new training begins with, or what a resumed one takes from the recipe instead of its state."""
+    spec, progress = run.recipe.training, resumed.progress
+    if progress and spec.pruning.sparsity:
+        check_resumed(model, spec.pruning, progress["step"])
+    if progress and spec.schedule.name == "constant":
+        # The saved state has the earlier learning rate, but the recipe can have a new one.
+        model.optimizer.learning_rate = spec.optimizer.learning_rate
+    if not progress:
+        load_vectors(model, run, log)
+        run.source.prepare(model, batches.dataset(), log)
+    log(f"model: {count_parameters(model):,} parameters")
+    if progress and "data" not in resumed.training:
+        log("the training data begin anew: the state of an earlier version has no position in them")
+
+
+def _train_beside_the_chief(
+    model: Any,
+    run: Run,
+    batches: TrainingBatches,
+    resumed: Resumed,
+    ended_before: bool,
+    corpora: Corpora,
+    until: int,
+    distribution: Distribution,
+) -> Run:
+    """Takes part in the training of another process, which writes the run."""
+    if ended_before or not _is_out_of_patience(run, resumed.progress):
+        signals = Signals()
+        score = _score(corpora, run, model, signals, distribution)
+        fit(model, run, batches, resumed, signals, score, None, until, distribution)
+    return run
+
+
+def _score(
+    corpora: Corpora, run: Run, model: Any, signals: Signals, distribution: Distribution
+) -> Callable[[], float] | None:
+    if run.recipe.training.monitor == "loss":
+        return None
+    return generated_score(corpora, run, model, signals.check, distribution)
+
+
+def _has_ended(run: Run) -> bool:
+    """Returns whether the training has ended by the settings of the recipe, and has written its final weights."""
+    try:
+        progress, spec = run.progress(), run.recipe.training
+    except UserError:
+        return False  # the state has the progress too, and writes the file again
+    if "final" not in progress or progress["final"] != progress["step"]:
+        return False
+    by_steps, by_minutes = progress["step"] >= spec.steps, progress.get("ended") == "minutes"
+    return by_steps or by_minutes or _is_out_of_patience(run, progress)
+
+
+def _is_out_of_patience(run: Run, progress: Mapping[str, Any]) -> bool:
+    patience = run.recipe.training.patience
+    return bool(patience) and progress.get("ended") == "patience" and progress["without_progress"] >= patience
+
+
+def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
+    """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
     sizes = f"source {run.source.size:,}, " if run.source.size else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
@@ -77,40 +238,6 @@ def _train(recipe: Recipe, folder: str | Path, resume: bool, log: Any, lock: con
             log(f"{side}: {report}")
         _tell_of_normalization(side, features.spec, corpora, log)
 
-    model = run.build_model()
-    objective = build_objective(recipe.model, recipe.training)
-    batches, validation = build_batches(corpora, run, model, objective, log)
-    compile_model(model, recipe)
-    if recipe.training.distillation.teacher:
-        model.distillation_loss = build_distillation_loss(recipe.training.distillation, run)
-    progress = run.load_resume(model) if resume else {}
-    if progress and recipe.training.pruning.sparsity:
-        check_resumed(model, recipe.training.pruning, progress["step"])
-    if progress and recipe.training.schedule.name == "constant":
-        # The saved state has the earlier learning rate, but the recipe can have a new one.
-        model.optimizer.learning_rate = recipe.training.optimizer.learning_rate
-    if not progress:
-        load_vectors(model, run, log)
-        run.source.prepare(model, batches, log)
-    log(f"model: {count_parameters(model):,} parameters")
-    if not resume:
-        # The folder is created only now, so that an error in the recipe or its files leaves no folder behind.
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        lock.enter_context(training_lock(folder))
-        run.sweep()
-        Run.create(folder, recipe, run.source, run.target)
-    score = generated_score(corpora, run, model) if recipe.training.monitor != "loss" else None
-    fit(
-        model,
-        run,
-        batches.skip(progress.get("step", 0) * recipe.training.optimizer.accumulate),
-        validation,
-        progress,
-        score,
-    )
-    finish(model, run, log)
-    return run
-
 
 def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any) -> None:
     """Tells how many training texts lose characters to the normalization that the recipe asks for."""
@@ -118,7 +245,8 @@ def _tell_of_normalization(side: str, spec: TextSpec, corpora: Corpora, log: Any
     if count:
         examples = "; ".join(f"{line[:60]!r} becomes {found[:60]!r}" for line, found in shown)
         log(
-            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines, which the model then "
+            f"{side}: normalization {spec.normalization} replaces characters in {count:,} lines"
+            f"{' of those for vocabularies' if corpora.texts_told else ''}, which the model then "
             f"never sees or writes ({examples}); set {side}.normalization=nfc to keep them"
         )
 
@@ -140,65 +268,157 @@ def compile_model(model: Any, recipe: Recipe) -> None:
     spec = recipe.training
     rate = learning_rate(spec.optimizer.learning_rate, spec.schedule, spec.steps, recipe.model.width)
     options = build_objective(recipe.model, spec).compile_options()
-    model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=spec.jit, **options)
+    # JAX without compilation takes minutes for an update.
+    jit = spec.jit or not on_tensorflow()
+    model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, **options)
     model.optimizer.build(model.trainable_variables)
 
 
 def fit(
     model: Any,
     run: Run,
-    batches: tf.data.Dataset,
-    validation: tf.data.Dataset,
-    progress: Mapping[str, Any],
+    batches: TrainingBatches,
+    resumed: Resumed,
+    signals: Signals,
     score: Callable[[], float] | None = None,
+    watching: Watching | None = None,
+    until: int = 0,
+    distribution: Distribution | None = None,
 ) -> None:
     """Calls `model.fit` with evaluations, checkpoints and limits.
 
     Args:
         model: the compiled model.
         run: the run, which the checkpoints belong to.
-        batches: endless training batches, starting at the next training step.
-        validation: the validation batches.
-        progress: the progress of a run that is resumed, or an empty mapping.
+        batches: the training and validation batches.
+        resumed: the state of a run that is resumed; empty for a new one.
+        signals: notes what stops the training.
         score: computes the monitored metric of generated text. None if the recipe monitors the loss.
+        watching: what shows the training to people.
+        until: stops at the first evaluation at or after this training step; 0 for no stop.
+        distribution: the devices. None for a single one.
+
+    Raises:
+        Diverged: the loss or a weight is not finite, or the loss is too large.
+        Interrupted: a signal has stopped the training, and its state is written.
     """
-    spec, step = run.recipe.training, progress.get("step", 0)
-    position = Position(run, step)
-    if position.finished:
+    distribution = distribution or Distribution()
+    spec, step = run.recipe.training, resumed.progress.get("step", 0)
+    position, evaluates = Position(run, step), bool(resumed.training.get("evaluates"))
+    if position.finished and not evaluates:
         return
-    callbacks: list[keras.callbacks.Callback] = [position]
-    if spec.optimizer.ema:
-        callbacks.append(keras.callbacks.SwapEMAWeights())
-    if spec.pruning.sparsity:
-        callbacks.append(Pruning(spec.pruning, step, spec.optimizer.accumulate))
-    if score is not None:
-        callbacks.append(GeneratedScore(spec.monitor, score))
-    # The checkpoint has the values that the progress composes.
-    callbacks += [Progress(run, position), Checkpoints(run, position, progress)]
-    if spec.schedule.name == "plateau":
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                monitored(run.recipe),
-                mode="min" if lower_is_better(spec.monitor) else "max",
-                factor=spec.schedule.factor,
-                patience=spec.schedule.patience,
-                min_lr=spec.schedule.floor,
-                min_delta=0.0,
-            )
-        )
-    if spec.tensorboard:
-        callbacks.append(keras.callbacks.TensorBoard(str(run.folder / "logs"), write_graph=False))
-    with _explain_xla_errors(spec.jit), _explain_full_disk(run):
+    dataset = batches.dataset(resumed.training.get("data"))
+    if resumed.interval and distribution.strategy is None and on_tensorflow():
+        build_metrics(model, dataset)
+    states, callbacks = _callbacks(run, position, batches, resumed, signals, score, distribution)
+    validation, count = distribution.distribute(batches.validation), int(batches.validation.cardinality())
+    again = InterruptedEvaluation(validation, count, -(-step // spec.evaluate_every) - 1, position)
+    if watching is not None:
+        callbacks += watching.callbacks(position)
+        dataset = watching.tapped(dataset)
+    if until:
+        callbacks.append(StopAt(until, position))
+    # Keras would put its history behind the last callback.
+    everything = [keras.callbacks.History(), *callbacks, *([again] if evaluates else [])]
+    listed = again.callbacks = keras.callbacks.CallbackList(everything, model=model)
+    with contextlib.ExitStack() as stack:
+        for context in (
+            signals,
+            _explain_endings(run, listed, states, batches, distribution),
+            _explain_xla_errors(spec.jit),
+            _explain_full_disk(run),
+            explained_failures(distribution, _RESUME),
+            batches.explained(),
+        ):
+            stack.enter_context(context)
+        if distribution.strategy is not None:
+            (batch,) = distribution.local_rows(batches.validation).take(1)
+            stack.enter_context(distributed_fit(model, batch))
         model.fit(
-            batches,
+            distribution.distribute(dataset),
             steps_per_epoch=spec.evaluate_every * spec.optimizer.accumulate,
             epochs=-(-spec.steps // spec.evaluate_every),
             initial_epoch=step // spec.evaluate_every,
             validation_data=validation,
-            callbacks=callbacks,
+            validation_steps=count,
+            callbacks=listed,
             shuffle=False,
             verbose=0,
         )
+
+
+@contextlib.contextmanager
+def _explain_endings(
+    run: Run,
+    callbacks: keras.callbacks.CallbackList,
+    states: States,
+    batches: TrainingBatches,
+    distribution: Distribution,
+) -> Iterator[None]:
+    """Ends the training properly if an exception ends it inside, and says in the exception what is left of it."""
+    try:
+        yield
+    except Ended:
+        callbacks.on_train_end()
+    except Interrupted as interrupted:
+        for callback in callbacks.callbacks:
+            if isinstance(callback, keras.callbacks.SwapEMAWeights):
+                callback.on_test_end()  # in an evaluation, the averages are in the place of the weights
+        states.write_interrupted_evaluation()
+        callbacks.on_train_end()
+        raise _with_advice(interrupted, run, states.saved) from None
+    except Diverged as error:
+        callbacks.on_train_end()
+        raise explained(error, run, batches, states.position.drawn) if distribution.chief else error from None
+    except UserError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise UserError(f"{error}; {states.stays}; make room, and continue the run with --resume") from None
+    finally:
+        for callback in callbacks.callbacks:
+            if isinstance(callback, Progress):
+                callback.on_train_end()  # a bar would hide the line about the error
+
+
+def _callbacks(
+    run: Run,
+    position: Position,
+    batches: TrainingBatches,
+    resumed: Resumed,
+    signals: Signals,
+    score: Callable[[], float] | None,
+    distribution: Distribution,
+) -> tuple[States, list[keras.callbacks.Callback]]:
+    """Returns the callback that writes states, and all callbacks in their order."""
+    spec = run.recipe.training
+    together = Together(position, signals, distribution)
+    callbacks: list[keras.callbacks.Callback] = [position, together, LossGuard(spec.loss_limit, position)]
+    if spec.optimizer.ema:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if spec.pruning.sparsity:
+        callbacks.append(Pruning(spec.pruning, position.step, spec.optimizer.accumulate))
+    if score is not None:
+        callbacks.append(GeneratedScore(spec.monitor, score))
+    progress = Progress(run, position, resumed.training.get("progress"), distribution)
+    # The checkpoint has the values that the progress composes, and the reduced learning rate.
+    last: list[keras.callbacks.Callback] = [progress]
+    parts: dict[str, Stateful] = {"progress": progress}
+    if spec.schedule.name == "plateau":
+        parts["plateau"] = Plateau(run.recipe, resumed.training.get("plateau", {}))
+        last.append(parts["plateau"])
+
+    checkpoints = Checkpoints(run, position, resumed.progress, lambda contents: states.write(contents), signals.check)
+    states = States(run, position, batches, signals, resumed, checkpoints.progress, parts)
+    together.join(states)
+    callbacks += [states, *last, checkpoints]
+    return states, callbacks
+
+
+def _with_advice(interrupted: Interrupted, run: Run, saved: int | None) -> Interrupted:
+    """Returns the exception with a line about how to continue."""
+    how = "the same command" if run.recipe.training.resume == "auto" else "--resume"
+    state = f"continues from step {saved:,}" if saved is not None else "begins anew, as no state could be written"
+    return Interrupted(interrupted.number, f"stopped by {interrupted.name}; {how} {state}")
 
 
 @contextlib.contextmanager
@@ -241,7 +461,7 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
     progress, spec = run.progress(), run.recipe.training
     if not progress.get("best"):
         raise UserError(f"{run.folder}: has no checkpoint, because training ended before its first evaluation")
-    last = progress["kept"][-spec.average :]
+    last = averaged_steps(progress, spec.average, spec.average_of)
     if spec.average > 1:
         set_average(model, run, last)
         log(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
@@ -254,6 +474,14 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
         if progress["step"] < spec.pruning.end:
             log(f"training ended at step {progress['step']}, before the end of pruning at step {spec.pruning.end}")
     save_weights(model, run.folder / FINAL)
+    run.save_progress({**progress, "final": progress["step"]})
+
+
+def averaged_steps(progress: Mapping[str, Any], count: int, of: str) -> list[int]:
+    """Returns the steps of the latest or of the best checkpoints, at most `count`, in rising order."""
+    if of == "best":
+        return sorted(step for step, _ in progress.get("best_kept", [])[:count])
+    return progress.get("kept", [])[-count:]
 
 
 def set_average(model: Any, run: Run, steps: Sequence[int]) -> None:

@@ -1,6 +1,8 @@
 """Losses and token metrics.
 
-The sample weights are 0 for padding and 1 for real tokens, or the share of their batch in an update of several batches.
+Losses are sums: the sample weight of a token is its share of the update, and 0 for padding. The weights of an update
+sum to 1, so the loss is the mean over its real tokens, on however many batches and devices they are spread. See
+`training.global_batch.globally_weighted`.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.alignment_losses import label_tokens
-from tfseq2seq.layers.weighted_loss import WeightedLoss
-from tfseq2seq.spec import PAD
 
 
 class TokenStatistics(NamedTuple):
@@ -47,8 +47,8 @@ def token_statistics(labels: Any, logits: Any) -> TokenStatistics:
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class TokenCrossEntropy(WeightedLoss):
-    """Cross entropy in nats with label smoothing (Szegedy et al. 2016), as a mean over real tokens.
+class TokenCrossEntropy(keras.losses.Loss):
+    """Cross entropy in nats with label smoothing (Szegedy et al. 2016), as a weighted sum over tokens.
 
     With smoothing e, the label has probability 1 - e, and e is spread evenly over the vocabulary. The gradient is
     computed in closed form, `softmax - (1 - e) * label - e / V`. Logits are by far the largest tensor of a training
@@ -59,7 +59,7 @@ class TokenCrossEntropy(WeightedLoss):
     """
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "token_cross_entropy", **kwargs: Any):
-        super().__init__(name, **kwargs)
+        super().__init__(**{"name": name, "reduction": "sum", **kwargs})
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -88,9 +88,6 @@ class TokenCrossEntropy(WeightedLoss):
             return loss, gradient
 
         return cross_entropy(y_pred)
-
-    def tokens(self, y_true: Any) -> Any:
-        return ops.sum(ops.cast(ops.not_equal(y_true, PAD), "int32"))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
@@ -145,6 +142,22 @@ class TokenAccuracy(_TokenMean):
     def each(self, y_true: Any, y_pred: Any) -> Any:
         found = token_statistics(y_true, y_pred)
         return found.own >= found.top
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class WeightedTokenCount(keras.metrics.Metric):
+    """Number of real label tokens since the last reset, with <eos>: those whose sample weight is not 0."""
+
+    def __init__(self, name: str = "tokens", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        weights = ops.ones_like(y_true) if sample_weight is None else sample_weight
+        self.count.assign_add(ops.sum(ops.cast(ops.greater(weights, 0), "float32")))
+
+    def result(self) -> Any:
+        return self.count + 0.0
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")

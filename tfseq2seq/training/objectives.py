@@ -17,7 +17,13 @@ from tfseq2seq.spec import (
     TransducerDecoderSpec,
     lookup,
 )
-from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCount, TokenCrossEntropy
+from tfseq2seq.training.losses import (
+    NegativeLogLikelihood,
+    TokenAccuracy,
+    TokenCount,
+    TokenCrossEntropy,
+    WeightedTokenCount,
+)
 
 Example = tuple[Any, Any, Any]
 
@@ -76,7 +82,7 @@ class TokenObjective(Objective):
 
     def compile_options(self) -> dict[str, Any]:
         loss = TokenCrossEntropy(self.training.label_smoothing)
-        metrics: Any = [NegativeLogLikelihood(), TokenAccuracy()]
+        metrics: Any = [NegativeLogLikelihood(), TokenAccuracy(), WeightedTokenCount()]
         weight = self.model.ctc_weight
         if not weight:
             return {"loss": loss, "weighted_metrics": metrics}

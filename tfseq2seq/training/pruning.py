@@ -48,7 +48,8 @@ class Pruning(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         for weight in matrices(self.model):
             weight.constraint = Mask(weight)
-            if sparsity(self.spec, self.step):
+            # Before the first pruning, a weight may be zero for other reasons.
+            if _pruned_last(self.spec, self.step):
                 weight.constraint.kept.assign(weight.numpy() != 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
