@@ -32,6 +32,29 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(20_000, 10, 10)
 
+# Folders and files whose tests trace or train models throughout. `make test-fast` leaves them out. Other slow tests have
+# the marker themselves.
+_SLOW_FOLDERS = {"export", "inference", "models", "training"}
+_SLOW_FILES = {
+    *(
+        "test_cli.py",
+        "test_cli_answering.py",
+        "test_cli_fusion.py",
+        "test_cli_language_models.py",
+        "test_cli_limits.py",
+    ),
+    *("test_cli_sharding.py", "test_cli_speech.py", "test_extension.py", "test_hostile_input.py"),
+    *("test_search_oracle.py", "test_serve_command.py", "test_rest.py", "test_resampling.py"),
+}
+_FAST_FILES = {"test_distribution.py", "test_few_shapes.py", "test_losses.py", "test_schedules.py"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name, folder = item.path.name, item.path.parent.name
+        if name in _SLOW_FILES or (folder in _SLOW_FOLDERS and name not in _FAST_FILES):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def freed_graphs(request):
