@@ -36,15 +36,10 @@ gc.set_threshold(20_000, 10, 10)
 # the marker themselves.
 _SLOW_FOLDERS = {"export", "inference", "models", "training"}
 _SLOW_FILES = {
-    *(
-        "test_cli.py",
-        "test_cli_answering.py",
-        "test_cli_fusion.py",
-        "test_cli_language_models.py",
-        "test_cli_limits.py",
-    ),
-    *("test_cli_sharding.py", "test_cli_speech.py", "test_extension.py", "test_hostile_input.py"),
-    *("test_search_oracle.py", "test_serve_command.py", "test_rest.py", "test_resampling.py"),
+    *("test_cli.py", "test_cli_answering.py", "test_cli_fusion.py", "test_cli_language_models.py"),
+    *("test_cli_limits.py", "test_cli_sharding.py", "test_cli_speech.py", "test_extension.py"),
+    *("test_hostile_input.py", "test_search_oracle.py", "test_serve_command.py", "test_rest.py"),
+    "test_resampling.py",
 }
 _FAST_FILES = {"test_distribution.py", "test_few_shapes.py", "test_losses.py", "test_schedules.py"}
 
