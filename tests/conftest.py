@@ -32,8 +32,8 @@ gc.collect()
 gc.freeze()
 gc.set_threshold(20_000, 10, 10)
 
-# Folders and files whose tests trace or train models throughout. `make test-fast` leaves them out. Other slow tests have
-# the marker themselves.
+# Folders and files whose tests trace or train models throughout: `make test-fast` leaves them out. Others that are slow
+# have the marker themselves.
 _SLOW_FOLDERS = {"export", "inference", "models", "training"}
 _SLOW_FILES = {
     *("test_cli.py", "test_cli_answering.py", "test_cli_fusion.py", "test_cli_language_models.py"),
