@@ -107,3 +107,10 @@ def terminal_bar(known_total: bool = True, rate: bool = True, console: Any = Non
         redirect_stdout=False,
         refresh_per_second=_REFRESHES,
     )
+
+
+def print_line(text: str) -> None:
+    """Writes a line to standard error. Nothing in it is markup."""
+    import rich.console
+
+    rich.console.Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

@@ -33,7 +33,7 @@ import h5py
 import keras
 import numpy as np
 
-from tfseq2seq.errors import UserError
+from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
 from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole
@@ -328,10 +328,6 @@ def check_writable(folder: str | Path) -> None:
             )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
-
-
 def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
     """Returns text features for a target that shares the vocabulary of the source.
 
@@ -418,7 +414,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
     except UserError:
         raise
     except Exception as error:  # h5py and Keras raise many different errors for a damaged or unsuitable file
-        raise UserError(f"{path}: damaged, or of another model than the recipe's: {_first_line(error)}") from None
+        raise UserError(f"{path}: damaged, or of another model than the recipe's: {first_line(error)}") from None
     for variable in model.weights:
         values = np.asarray(keras.ops.convert_to_numpy(variable), "float32")
         if not np.isfinite(values).all():

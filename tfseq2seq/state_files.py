@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfseq2seq.errors import UserError
+from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.files import open_file, written_aside
 
 NEWEST, PREVIOUS = "resume.npz", "resume.previous.npz"
@@ -34,13 +34,13 @@ def is_step(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_ranking(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(entry, list) and len(entry) == 2 and is_step(entry[0]) and _is_number(entry[1]) for entry in value
+        isinstance(entry, list) and len(entry) == 2 and is_step(entry[0]) and is_number(entry[1]) for entry in value
     )
 
 
@@ -52,7 +52,7 @@ _PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 # What it can hold.
 _OPTIONAL_PROGRESS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "best_score": ("a finite number or null", lambda value: value is None or _is_number(value)),
+    "best_score": ("a finite number or null", lambda value: value is None or is_number(value)),
     "best_kept": ("a list of pairs of a step and a score", _is_ranking),
     "monitor": ("text", lambda value: isinstance(value, str)),
     "without_progress": ("a whole number of at least 0", is_step),
@@ -179,7 +179,7 @@ def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> State:
     except (UserError, _Damaged):
         raise
     except Exception as error:  # zipfile, numpy and the file system raise different errors for a damaged file
-        raise _Damaged(f"damaged ({_first_line(error)})") from None
+        raise _Damaged(f"damaged ({first_line(error)})") from None
     return State(arrays, progress)
 
 
@@ -207,10 +207,6 @@ def progress_fault(values: Any) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 50 else f"{text[:50]}..."
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
 
 
 def _shapes(saved: Any) -> dict[str, tuple[int, ...]]:

@@ -155,6 +155,17 @@ def _of_shards(shards: list[Shard], spec: DataSpec, seed: int) -> TrainingCorpor
     return TrainingCorpora(whole.examples, count, validation, validation_count, texts, frozenset(), units, told)
 
 
+def vocabulary_step(count: int, most: int) -> tuple[int, str]:
+    """Of which training texts vocabularies are learned: every so many, and a sentence about it if they are not all.
+
+    Args:
+        count: the number of training examples.
+        most: `data.vocabulary_lines`.
+    """
+    step = math.ceil(count / most) if most else 1
+    return step, told_of_texts(-(-count // step), count) if step > 1 else ""
+
+
 def told_of_texts(used: int, count: int) -> str:
     """A sentence about the number of examples that vocabularies are learned from."""
     return (
@@ -171,13 +182,12 @@ def _of_lines(
     spec: DataSpec,
 ) -> TrainingCorpora:
     """Corpora of which the training lines are read from the first to the last."""
-    step = math.ceil(count / spec.vocabulary_lines) if spec.vocabulary_lines else 1
+    step, told = vocabulary_step(count, spec.vocabulary_lines)
 
     def texts(side: str) -> Iterator[bytes]:
         return itertools.islice(iterate_side(spec.train, side, held), 0, None, step)
 
     units = None if spec.cache else _ranges(train, count, most_pairs(spec))
-    told = told_of_texts(-(-count // step), count) if step > 1 else ""
     return TrainingCorpora(train, count, validation, validation_count, texts, held, units, told)
 
 

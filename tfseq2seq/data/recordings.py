@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from tfseq2seq.data.audio_files import Faults
 from tfseq2seq.data.batching import BatchByLength, batch_by_length
-from tfseq2seq.data.corpora import held_places, told_of_texts
+from tfseq2seq.data.corpora import held_places, vocabulary_step
 from tfseq2seq.data.segments import Table, Units
 from tfseq2seq.data.utterances import open_utterances
 from tfseq2seq.errors import UserError
@@ -127,14 +126,12 @@ def speech_corpora(spec: DataSpec, rate: int, seed: int) -> SpeechCorpora:
         held = held_places(corpus.count, spec.holdout, seed)
         validation = corpus.only(held, faults[1])
     train = corpus.without(held, faults[0])
-    count = corpus.count - len(held)
-    step = math.ceil(count / spec.vocabulary_lines) if spec.vocabulary_lines else 1
+    step, told = vocabulary_step(corpus.count - len(held), spec.vocabulary_lines)
 
     def texts() -> Iterator[bytes]:
         return itertools.islice(corpus.texts(held), 0, None, step)
 
     units = None if spec.cache else corpus.units(held)
-    told = told_of_texts(-(-count // step), count) if step > 1 else ""
     return SpeechCorpora(train, faults[0], validation, faults[1], texts, units, told)
 
 

@@ -36,6 +36,14 @@ METRICS = (
 )
 LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate", "wer", "cer"})
 
+
+def lower_is_better(monitor: str) -> bool:
+    """Returns whether a lower value of a monitored score is better; `monitor` may be its name in the logs. What is no
+    metric of text is a loss."""
+    name = monitor.removeprefix("val_")
+    return name in LOWER_IS_BETTER or name not in METRICS
+
+
 # The units that the error rates of speech recognition count.
 RECOGNITION_UNITS = {"wer": "word", "cer": "character"}
 

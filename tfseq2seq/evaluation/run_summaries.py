@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from tfseq2seq.evaluation.metrics import lower_is_better
 from tfseq2seq.files import is_held, read_file
 from tfseq2seq.recipe import load_run_recipe
+from tfseq2seq.state_files import PROGRESS_LIMIT, is_number
 
-# The largest progress.json and metrics.jsonl, in bytes.
-_PROGRESS_LIMIT, _METRICS_LIMIT = 1 << 20, 1 << 30
+# The largest metrics.jsonl, in bytes.
+_METRICS_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def summarize(folder: str) -> RunSummary:
         "step"
     )
     state = "finished" if final else "stopped"
-    rates = [row["tokens_per_second"] for row in rows if _is_number(row.get("tokens_per_second"))]
-    losses = [row["loss"] for row in rows if _is_number(row.get("loss"))]
+    rates = [row["tokens_per_second"] for row in rows if is_number(row.get("tokens_per_second"))]
+    losses = [row["loss"] for row in rows if is_number(row.get("loss"))]
     return RunSummary(
         folder=folder,
         name=recipe.name,
@@ -115,27 +115,21 @@ def ranked(runs: Iterable[RunSummary]) -> list[RunSummary]:
     def place(run: RunSummary) -> tuple[bool, str, float, str]:
         if run.best_score is None:
             return True, run.monitor, 0.0, run.folder
-        return False, run.monitor, run.best_score if _lower_is_better(run.monitor) else -run.best_score, run.folder
+        return False, run.monitor, run.best_score if lower_is_better(run.monitor) else -run.best_score, run.folder
 
     return sorted(runs, key=place)
 
 
 def values_of(runs: Iterable[RunSummary]) -> list[str]:
     """Returns the names of all values that evaluations of runs have logged, other than the step."""
-    names = {name for run in runs for row in run.metrics for name, value in row.items() if _is_number(value)}
+    names = {name for run in runs for row in run.metrics for name, value in row.items() if is_number(value)}
     return sorted(names - {"step"})
 
 
 def curve(run: RunSummary, name: str) -> tuple[list[int], list[float]]:
     """Returns the training steps of a run that have a value of a name, and the values."""
-    rows = [row for row in run.metrics if _is_number(row.get(name)) and _is_number(row.get("step"))]
+    rows = [row for row in run.metrics if is_number(row.get(name)) and is_number(row.get("step"))]
     return [row["step"] for row in rows], [float(row[name]) for row in rows]
-
-
-def _lower_is_better(monitor: str) -> bool:
-    name = monitor.removeprefix("val_")
-    # What is no metric of text is a loss.
-    return name in LOWER_IS_BETTER or name not in METRICS
 
 
 def _progress(path: Path) -> dict[str, Any]:
@@ -145,7 +139,7 @@ def _progress(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        values = json.loads(read_file(path, _PROGRESS_LIMIT))
+        values = json.loads(read_file(path, PROGRESS_LIMIT))
     except FileNotFoundError:
         return {}
     except UserError:
@@ -153,9 +147,9 @@ def _progress(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         raise UserError(f"{path}: damaged") from None
     tests = {
-        "step": _is_number,
-        "best": lambda value: value is None or _is_number(value),
-        "best_score": lambda value: value is None or _is_number(value),
+        "step": is_number,
+        "best": lambda value: value is None or is_number(value),
+        "best_score": lambda value: value is None or is_number(value),
         "monitor": lambda value: isinstance(value, str),
     }
     if not isinstance(values, dict) or any(key in values and not test(values[key]) for key, test in tests.items()):
@@ -193,7 +187,7 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
 
 def _last_evaluation(rows: Sequence[dict[str, Any]], progress: dict[str, Any]) -> int:
     """The training step of the last evaluation. The progress may be that of a state between two evaluations."""
-    evaluated = [row["step"] for row in rows if _is_number(row.get("step"))]
+    evaluated = [row["step"] for row in rows if is_number(row.get("step"))]
     if evaluated:
         return evaluated[-1]
     return progress.get("step", 0) if progress.get("best") is not None else 0
@@ -203,12 +197,8 @@ def _seconds(rows: Sequence[dict[str, Any]]) -> float:
     """The training time of a run. A process that continues it may count from 0 again."""
     total = earlier = 0.0
     for row in rows:
-        if _is_number(row.get("seconds")):
+        if is_number(row.get("seconds")):
             seconds = float(row["seconds"])
             total += seconds - earlier if seconds >= earlier else seconds
             earlier = seconds
     return total
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -125,8 +125,8 @@ def _shapes_told(batches: tf.data.Dataset) -> str:
     real = positions = 0
     for inputs, labels, weights in batches.take(_SHAPES_FROM).as_numpy_iterator():
         shapes.add(tuple(value.shape for value in tf.nest.flatten((inputs, labels))))
-        for weight in tf.nest.flatten(weights)[:1]:
-            real, positions = real + int(np.count_nonzero(weight)), positions + int(weight.size)
+        weight = tf.nest.flatten(weights)[0]
+        real, positions = real + int(np.count_nonzero(weight)), positions + int(weight.size)
     what = "target positions are tokens" if len(weight.shape) > 1 else "rows are examples"
     return (
         f"data.shapes few: {len(shapes)} shapes in the first {_SHAPES_FROM} batches, each of which is compiled once; "
@@ -190,11 +190,10 @@ def generated_score(
             there are several processes, which have different numbers of batches.
         distribution: the processes.
     """
-    spec, search = run.recipe.training, run.recipe.search
+    spec = run.recipe.training
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
     sources, references = run.source.values(examples)
-    greedy = SearchSpec(beam=1, max_length=search.max_length, max_ratio=search.max_ratio)
-    generator = Generator(Predictor([model], run.source, run.target, greedy))
+    generator = Generator(greedy_predictor(run, model))
 
     def score() -> float:
         own = distribution.share(sources)
@@ -203,6 +202,13 @@ def generated_score(
         return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
 
     return score
+
+
+def greedy_predictor(run: Run, model: Any) -> Predictor:
+    """Returns the model in training with greedy search, for text that is generated between updates."""
+    search = run.recipe.search
+    greedy = SearchSpec(beam=1, max_length=search.max_length, max_ratio=search.max_ratio)
+    return Predictor([model], run.source, run.target, greedy)
 
 
 def _sized(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -15,7 +15,7 @@ import keras
 import rich.console
 import rich.progress
 
-from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
+from tfseq2seq.evaluation.metrics import lower_is_better
 from tfseq2seq.progress import on_terminal, terminal_bar
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
@@ -368,11 +368,6 @@ def monitored(recipe: Recipe) -> str:
     if recipe.training.monitor != "loss":
         return f"val_{recipe.training.monitor}"
     return build_objective(recipe.model, recipe.training).monitor
-
-
-def lower_is_better(monitor: str) -> bool:
-    """Returns whether a lower value of the monitored score is better."""
-    return monitor == "loss" or monitor in LOWER_IS_BETTER
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class Distribution:
 
     def any(self, flag: bool) -> bool:
         """Returns whether the flag is set in any process. All processes must call it."""
-        return flag if self.workers == 1 else bool(self._total(np.array([flag], np.int64))[0])
+        return bool(self.largest([flag])[0])
 
     def largest(self, values: Sequence[int]) -> list[int]:
         """Returns the largest value of all processes at each index. All processes must call it."""
@@ -118,11 +118,6 @@ class Distribution:
     def _total(self, numbers: np.ndarray) -> np.ndarray:
         """Returns the sum of arrays of int64 over all processes."""
         return _summed(self.strategy, tf.constant(numbers)).numpy()
-
-    def __str__(self) -> str:
-        if self.workers > 1:
-            return f"worker {self.rank} of {self.workers}, {self.replicas} devices in all"
-        return f"{self.replicas} device{'s' * (self.replicas > 1)}"
 
 
 @tf.function(reduce_retracing=True)
@@ -257,13 +252,8 @@ def _rank(resolver: Any) -> int:
 
 
 @contextlib.contextmanager
-def explained_failures(distribution: Distribution, resume: str) -> Iterator[None]:
-    """Raises `UserError` for errors inside that mean that another worker has gone.
-
-    Args:
-        distribution: the devices.
-        resume: how to continue, for the message.
-    """
+def explained_failures(distribution: Distribution) -> Iterator[None]:
+    """Raises `UserError` for errors inside that mean that another worker has gone."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
@@ -272,4 +262,6 @@ def explained_failures(distribution: Distribution, resume: str) -> Iterator[None
         # The first line can be the place in the graph alone.
         lines = [line.strip() for line in str(error.message).splitlines()]
         reason = next((line for line in lines if "aborted by" in line or "Socket" in line), lines[0])[-200:]
-        raise UserError(f"worker {distribution.rank}: another worker has stopped ({reason}); {resume}") from None
+        raise UserError(
+            f"worker {distribution.rank}: another worker has stopped ({reason}); start all workers again with --resume"
+        ) from None

@@ -50,8 +50,6 @@ from tfseq2seq.training.start import load_vectors
 from tfseq2seq.training.watching import Watching
 from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
 
-_RESUME = "start all workers again with --resume"
-
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False, log: Any = print, until: int = 0) -> Run:
     """Trains the model of a recipe and writes the run to `folder`.
@@ -327,7 +325,7 @@ def fit(
             _explain_endings(run, listed, states, batches, distribution),
             _explain_xla_errors(spec.jit),
             _explain_full_disk(run),
-            explained_failures(distribution, _RESUME),
+            explained_failures(distribution),
             batches.explained(),
         ):
             stack.enter_context(context)

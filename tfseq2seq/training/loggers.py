@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from tfseq2seq.errors import UserError
+from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.files import write_whole
 from tfseq2seq.recipe import dump_recipe, to_dict
 from tfseq2seq.run import Run
@@ -94,9 +94,9 @@ def open_loggers(run: Run, stack: contextlib.ExitStack) -> list[keras.callbacks.
         try:
             callback, identifiers[name] = _LOGGERS[name](run, identifiers.get(name), stack)
         except Exception as error:  # each service has errors of its own, and those of its network
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"training.loggers: {name} cannot start ({reason}); correct its settings, or remove it from the list"
+                f"training.loggers: {name} cannot start ({first_line(error)}); correct its settings, or remove it from "
+                "the list"
             ) from error
         callbacks.append(callback)
     write_whole(path, json.dumps(identifiers).encode("utf-8"))

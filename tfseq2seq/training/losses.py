@@ -145,22 +145,6 @@ class TokenAccuracy(_TokenMean):
 
 
 @keras.saving.register_keras_serializable("tfseq2seq")
-class WeightedTokenCount(keras.metrics.Metric):
-    """Number of real label tokens since the last reset, with <eos>: those whose sample weight is not 0."""
-
-    def __init__(self, name: str = "tokens", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-        self.count = self.add_variable((), initializer="zeros", name="count")
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        weights = ops.ones_like(y_true) if sample_weight is None else sample_weight
-        self.count.assign_add(ops.sum(ops.cast(ops.greater(weights, 0), "float32")))
-
-    def result(self) -> Any:
-        return self.count + 0.0
-
-
-@keras.saving.register_keras_serializable("tfseq2seq")
 class TokenCount(keras.metrics.Metric):
     """Number of label tokens since the last reset, without <eos>, for losses over alignments."""
 
@@ -173,3 +157,12 @@ class TokenCount(keras.metrics.Metric):
 
     def result(self) -> Any:
         return self.count + 0.0
+
+
+@keras.saving.register_keras_serializable("tfseq2seq")
+class WeightedTokenCount(TokenCount):
+    """Number of real label tokens since the last reset, with <eos>: those whose sample weight is not 0."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        weights = ops.ones_like(y_true) if sample_weight is None else sample_weight
+        self.count.assign_add(ops.sum(ops.cast(ops.greater(weights, 0), "float32")))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import rich.console
 import tensorflow as tf
 
+from tfseq2seq.progress import print_line
 from tfseq2seq.run import Run
 from tfseq2seq.training.callbacks import Position
 
@@ -42,11 +42,8 @@ class Profile(keras.callbacks.Callback):
     def _stop(self) -> None:
         self.active = False
         tf.profiler.experimental.stop()
-        rich.console.Console(stderr=True).print(
+        print_line(
             f"profile of steps {self.began:,} to {self.position.step:,}: {self.folder}/plugins/profile; to see it, "
             f"`pip install tensorboard-plugin-profile`, run `tensorboard --logdir {self.folder}`, and open the tab "
-            "Profile",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            "Profile"
         )

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-import rich.console
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.progress import print_line
 from tfseq2seq.run import NotFiniteError, Resumed, Run
 from tfseq2seq.training.batches import TrainingBatches
 from tfseq2seq.training.failures import Diverged
@@ -150,7 +150,7 @@ class States(keras.callbacks.Callback):
         except Diverged:
             raise
         except UserError as error:
-            _tell(f"warning: {error}; the state of step {contents['step']:,} is not saved, and {self.stays}")
+            print_line(f"warning: {error}; the state of step {contents['step']:,} is not saved, and {self.stays}")
 
     @property
     def stays(self) -> str:
@@ -166,7 +166,7 @@ class States(keras.callbacks.Callback):
             raise Diverged(contents["step"], f"all weights must be finite, got others in {error}") from None
         self.saved = contents["step"]
         if asked:
-            _tell(f"step {self.saved:,}: the state is written, as SIGUSR1 asked for")
+            print_line(f"step {self.saved:,}: the state is written, as SIGUSR1 asked for")
 
 
 class InterruptedEvaluation(keras.callbacks.Callback):
@@ -226,7 +226,3 @@ def build_metrics(model: keras.Model, batches: tf.data.Dataset) -> None:
 
     # It is traced, but never called.
     evaluated.get_concrete_function(*batches.element_spec)
-
-
-def _tell(line: str) -> None:
-    rich.console.Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER
+from tfseq2seq.errors import UserError, first_line
+from tfseq2seq.evaluation.metrics import lower_is_better
 from tfseq2seq.evaluation.run_summaries import summarize
 from tfseq2seq.files import exclusive, read_file, write_whole
 from tfseq2seq.recipe import dump_recipe, to_dict
@@ -90,7 +90,7 @@ class Sweep:
         self.log, self.trainer = log, trainer
         training = recipe.training
         self.rungs = rungs_of(training.steps, training.evaluate_every, settings.reduction)
-        self.lower_is_better = training.monitor == "loss" or training.monitor in LOWER_IS_BETTER
+        self.lower_is_better = lower_is_better(training.monitor)
 
     def run(self, trials: int) -> Recipe:
         """Trains until there are so many trials, and returns the best recipe.
@@ -137,8 +137,7 @@ class Sweep:
             storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
             return optuna.create_study(storage=storage, study_name=_STUDY, direction=direction, load_if_exists=True)
         except Exception as error:  # of SQLAlchemy, Alembic or Optuna
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UserError(f"{path}: the study cannot be opened ({reason}); give another folder") from error
+            raise UserError(f"{path}: the study cannot be opened ({first_line(error)}); give another folder") from error
 
     def _run_group(self, numbers: Sequence[int]) -> None:
         """Chooses the settings of some trials, and trains them to their ends."""

@@ -10,7 +10,6 @@ A space file maps keys of a recipe to values:
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import apply_overrides, from_dict, read_values, to_dict
 from tfseq2seq.spec import Recipe
+from tfseq2seq.state_files import is_number
 
 # Settings that must be the same in all trials, so that their scores can be compared at the same steps.
 _FIXED = ("training.steps", "training.evaluate_every", "training.minutes", "training.monitor", "data.holdout")
@@ -138,13 +138,13 @@ def _parse(value: Any) -> Choices | Range:
             f"must be a list of values, or a range with low and high, and with log or step, got {_brief(value)}"
         )
     low, high, log, step = (_number(value.get(name)) for name in ("low", "high", "log", "step"))
-    if not all(_is_number(one) for one in (low, high)) or not low < high:
+    if not all(is_number(one) for one in (low, high)) or not low < high:
         raise UserError(f"low and high must be numbers, low below high, got {_brief(value)}")
     if log not in (None, True, False):
         raise UserError(f"log must be true or false, got {_brief(log)}")
     if log and low <= 0:
         raise UserError(f"low must be above 0 with log, got {low}")
-    if step is not None and (log or not _is_number(step) or step <= 0):
+    if step is not None and (log or not is_number(step) or step <= 0):
         raise UserError(f"step must be a number above 0, and without log, got {_brief(value)}")
     found = Range(low, high, bool(log), step)
     if found.whole and step is not None and not isinstance(step, int):
@@ -155,10 +155,6 @@ def _parse(value: Any) -> Choices | Range:
 def _number(value: Any) -> Any:
     """A value, and a number where YAML 1.1 has read text, as of 1e-4."""
     return float(value) if isinstance(value, str) and _SCIENTIFIC.fullmatch(value) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _brief(value: Any) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.console
 import tensorflow as tf
 
 from tfseq2seq.errors import UserError
@@ -19,10 +18,12 @@ from tfseq2seq.evaluation.pictures import attention_image
 from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.inspection import reference_attention
 from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.progress import print_line
 from tfseq2seq.run import Run
 from tfseq2seq.sources import Corpora
-from tfseq2seq.spec import PAD, SearchSpec
+from tfseq2seq.spec import PAD
 from tfseq2seq.training.backends import on_tensorflow
+from tfseq2seq.training.batches import greedy_predictor
 from tfseq2seq.training.callbacks import Position, evaluation_weights
 from tfseq2seq.training.loggers import open_loggers
 from tfseq2seq.training.profiling import Profile
@@ -122,9 +123,7 @@ class Examples:
 
 def _choose_examples(corpora: Corpora, run: Run, model: Any) -> Examples:
     """Returns the first validation examples that are not too long for the model."""
-    spec, search = run.recipe.training.watch, run.recipe.search
-    greedy = SearchSpec(beam=1, max_length=search.max_length, max_ratio=search.max_ratio)
-    predictor = Predictor([model], run.source, run.target, greedy)
+    spec, predictor = run.recipe.training.watch, greedy_predictor(run, model)
     count = max(spec.texts, spec.pictures if predictor.decoding.has_attention else 0)
     sources, references = run.source.values(corpora.validation.take(_CANDIDATES * count))
     if sources and predictor.source.inputs(*predictor.pack(sources[:1])).prefix is not None:
@@ -204,8 +203,7 @@ class ShownExamples(keras.callbacks.Callback):
                 content = attention_image(found.weights, found.source_labels, found.target_tokens)
             except UserError as error:
                 self.pictures = 0
-                message = f"no pictures of attention in TensorBoard: {error}"
-                rich.console.Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+                print_line(f"no pictures of attention in TensorBoard: {error}")
                 return
             tf.summary.image(f"attention {number}", tf.io.decode_png(content, channels=3)[tf.newaxis])
 
