@@ -132,22 +132,20 @@ def _train(
         lock.enter_context(training_lock(folder))
         run.sweep()
         Run.create(folder, recipe, run.source, run.target)
-    if not distribution.chief:
-        return _train_beside_the_chief(model, run, batches, resumed, ended_before, corpora, until, distribution)
-    if not ended_before and _is_out_of_patience(run, resumed.progress):
-        # The process was killed after its last evaluation, and before it wrote the final weights.
+    # Out of patience, the process was killed after its last evaluation, and before it wrote the final weights.
+    if ended_before or not _is_out_of_patience(run, resumed.progress):
+        signals, score = Signals(), None
+        if recipe.training.monitor != "loss":
+            score = generated_score(corpora, run, model, signals.check, distribution)
+        watching = Watching(corpora, run, model, lock) if distribution.chief else None
+        try:
+            fit(model, run, batches, resumed, signals, score, watching, until, distribution)
+        except Diverged:
+            if distribution.chief and run.progress().get("best"):
+                finish(model, run, log)
+            raise
+    if distribution.chief:
         finish(model, run, log)
-        return run
-    signals = Signals()
-    score = _score(corpora, run, model, signals, distribution)
-    watching = Watching(corpora, run, model, lock)
-    try:
-        fit(model, run, batches, resumed, signals, score, watching, until, distribution)
-    except Diverged:
-        if run.progress().get("best"):
-            finish(model, run, log)
-        raise
-    finish(model, run, log)
     return run
 
 
@@ -180,32 +178,6 @@ def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log
     log(f"model: {count_parameters(model):,} parameters")
     if progress and "data" not in resumed.training:
         log("the training data begin anew: the state of an earlier version has no position in them")
-
-
-def _train_beside_the_chief(
-    model: Any,
-    run: Run,
-    batches: TrainingBatches,
-    resumed: Resumed,
-    ended_before: bool,
-    corpora: Corpora,
-    until: int,
-    distribution: Distribution,
-) -> Run:
-    """Takes part in the training of another process, which writes the run."""
-    if ended_before or not _is_out_of_patience(run, resumed.progress):
-        signals = Signals()
-        score = _score(corpora, run, model, signals, distribution)
-        fit(model, run, batches, resumed, signals, score, None, until, distribution)
-    return run
-
-
-def _score(
-    corpora: Corpora, run: Run, model: Any, signals: Signals, distribution: Distribution
-) -> Callable[[], float] | None:
-    if run.recipe.training.monitor == "loss":
-        return None
-    return generated_score(corpora, run, model, signals.check, distribution)
 
 
 def _has_ended(run: Run) -> bool:
@@ -389,8 +361,7 @@ def _callbacks(
 ) -> tuple[States, list[keras.callbacks.Callback]]:
     """Returns the callback that writes states, and all callbacks in their order."""
     spec = run.recipe.training
-    together = Together(position, signals, distribution)
-    callbacks: list[keras.callbacks.Callback] = [position, together, LossGuard(spec.loss_limit, position)]
+    callbacks: list[keras.callbacks.Callback] = [position, LossGuard(spec.loss_limit, position)]
     if spec.optimizer.ema:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if spec.pruning.sparsity:
@@ -407,7 +378,9 @@ def _callbacks(
 
     checkpoints = Checkpoints(run, position, resumed.progress, lambda contents: states.write(contents), signals.check)
     states = States(run, position, batches, signals, resumed, checkpoints.progress, parts)
-    together.join(states)
+    if distribution.workers > 1:
+        # Directly after the position.
+        callbacks.insert(1, Together(position, signals, states, distribution))
     callbacks += [states, *last, checkpoints]
     return states, callbacks
 

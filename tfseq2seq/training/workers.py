@@ -49,30 +49,23 @@ class Together(keras.callbacks.Callback):
     Args:
         position: the callback that counts training steps.
         signals: the signals that have arrived at this process.
-        distribution: the processes. With a single one the callback does nothing.
+        states: writes states; the clock of the chief decides when.
+        distribution: the processes.
     """
 
-    def __init__(self, position: Position, signals: Signals, distribution: Distribution):
+    def __init__(self, position: Position, signals: Signals, states: States, distribution: Distribution):
         super().__init__()
-        self.position, self.signals, self.distribution = position, signals, distribution
-        signals.alone = distribution.workers == 1
-        self._minutes: Callable[[], bool] = lambda: False
+        self.position, self.signals, self.states, self.distribution = position, signals, states, distribution
         self._due = False
-
-    def join(self, states: States) -> None:
-        """Makes the clock of the chief decide when states are written in all processes."""
-        if self.distribution.workers > 1:
-            self._minutes, states.due = states.minutes_are_over, lambda: self._due
+        signals.alone, states.due = False, lambda: self._due
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        if self.distribution.workers == 1:
-            return
         finite = math.isfinite(float((logs or {}).get("loss", 0.0)))
         stopped_by, asked, due, minutes, bad = self.distribution.largest(
             [
                 self.signals.received,
                 self.signals.requested,
-                self.distribution.chief and self._minutes(),
+                self.distribution.chief and self.states.minutes_are_over(),
                 self.position.ended == "minutes",
                 not finite,
             ]
@@ -89,13 +82,11 @@ class Together(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._agree_to_stop()
-        if self.distribution.workers > 1:
-            check_same_weights(self.model, self.distribution)
+        check_same_weights(self.model, self.distribution)
 
     def _agree_to_stop(self) -> None:
-        if self.distribution.workers > 1:
-            (stopped_by,) = self.distribution.largest([self.signals.received])
-            self.signals.agree(stopped_by, asked=False)
+        (stopped_by,) = self.distribution.largest([self.signals.received])
+        self.signals.agree(stopped_by, asked=False)
 
 
 def check_same_weights(model: keras.Model, distribution: Distribution) -> None:
