@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from trainings import assert_same, changed, weights
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict, to_dict
@@ -23,21 +24,6 @@ from tfseq2seq.training.fit import compile_model, train
 from tfseq2seq.training.signals import Interrupted, Signals
 
 ROOT = Path(__file__).parents[2]
-
-
-def changed(recipe, **training):
-    values = to_dict(recipe)
-    values["training"] |= training
-    return from_dict(Recipe, values)
-
-
-def weights(run):
-    return run.load_model().get_weights()
-
-
-def assert_same(one, other):
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def rows(run):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trainings import assert_same, changed, weights
 
 from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
@@ -28,21 +29,6 @@ from tfseq2seq.training import fit
 from tfseq2seq.training.callbacks import Checkpoints, Position, evaluation_weights
 from tfseq2seq.training.failures import Diverged
 from tfseq2seq.training.fit import _explain_xla_errors, averaged_steps, compile_model, learn_features, train
-
-
-def changed(recipe, **training):
-    values = to_dict(recipe)
-    values["training"] |= training
-    return from_dict(Recipe, values)
-
-
-def weights(run):
-    return run.load_model().get_weights()
-
-
-def assert_same(one, other):
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_a_run_holds_what_it_promises(trained_run):

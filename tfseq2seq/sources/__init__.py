@@ -10,7 +10,7 @@ import pkgutil
 from typing import Any
 
 from tfseq2seq.sources.audio import AudioSource
-from tfseq2seq.sources.base import SOURCES, Corpora, Report, Source, SourceInputs
+from tfseq2seq.sources.base import SOURCES, Corpora, Filtering, Report, Source, SourceInputs
 from tfseq2seq.sources.text import NoSource, TextSource
 from tfseq2seq.spec import lookup
 
@@ -27,6 +27,7 @@ __all__ = [
     "SOURCES",
     "AudioSource",
     "Corpora",
+    "Filtering",
     "NoSource",
     "Report",
     "Source",

@@ -20,12 +20,11 @@ from tfseq2seq.data.recordings import (
 )
 from tfseq2seq.data.segments import Table
 from tfseq2seq.features.resampling import standardized
-from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.wav import read_wav
 from tfseq2seq.files import expanded_path, write_wave
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.runtime.padding import padded_rows
-from tfseq2seq.sources.base import Corpora, Form, Report, Source, SourceInputs
+from tfseq2seq.sources.base import Corpora, Filtering, Form, Report, Source, SourceInputs
 from tfseq2seq.sources.recordings import read_recordings, sample_faults
 from tfseq2seq.spec import AudioSpec, DataSpec, Recipe
 from tfseq2seq.spec.limits import too_many_seconds
@@ -62,32 +61,30 @@ class AudioSource(Source, reads=AudioSpec):
 
         return Corpora(found.train, found.validation, texts, faults, found.units, found.texts_told)
 
-    def filter_examples(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-    ) -> tuple[tf.data.Dataset, Report]:
-        rate = self.spec.sample_rate
-        return filter_utterances(examples, target, spec, rate, name, model.positions, aligned, faults)
+    def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
+        return filter_utterances(
+            examples,
+            filtering.target,
+            filtering.spec,
+            self.spec.sample_rate,
+            filtering.name,
+            filtering.model.positions,
+            filtering.aligned,
+            filtering.faults,
+        )
 
     def collector(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-        advance: Callable[[int], None],
+        self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
         return utterance_collector(
-            examples, target, spec, self.spec.sample_rate, model.positions, aligned, faults, advance
+            examples,
+            filtering.target,
+            filtering.spec,
+            self.spec.sample_rate,
+            filtering.model.positions,
+            filtering.aligned,
+            filtering.faults,
+            advance,
         )
 
     def most_together(self, spec: DataSpec) -> int:

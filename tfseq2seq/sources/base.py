@@ -67,6 +67,27 @@ class Corpora:
 
 
 @dataclass(frozen=True)
+class Filtering:
+    """What decides which examples of a corpus are left out.
+
+    Attributes:
+        target: text features of the target.
+        spec: limits.
+        name: what the corpus is, for messages, such as "data.train".
+        model: tells how many positions a source becomes.
+        aligned: whether every token needs a position of its own, as in CTC.
+        faults: of examples that could not be read, from `open_corpora`.
+    """
+
+    target: TextFeatures
+    spec: DataSpec
+    name: str
+    model: Any
+    aligned: bool
+    faults: Any
+
+
+@dataclass(frozen=True)
 class Form:
     """A further raw form of the source that exported models take, as signatures of their own.
 
@@ -139,26 +160,12 @@ class Source:
         """The source of a recipe, with a vocabulary learned from its training texts where it has one."""
         return cls(recipe.source)
 
-    def filter_examples(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-    ) -> tuple[tf.data.Dataset, Report]:
+    def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
         """Raw examples to examples of ids and samples, without those that cannot be trained on.
 
         Args:
             examples: from `open_corpora`.
-            target: text features of the target.
-            spec: limits.
-            name: what the corpus is, for messages, such as "data.train".
-            model: tells how many positions a source becomes.
-            aligned: whether every token needs a position of its own, as in CTC.
-            faults: from `open_corpora`.
+            filtering: what decides which are left out.
 
         Raises:
             UserError: no example is left.
@@ -166,20 +173,12 @@ class Source:
         raise NotImplementedError
 
     def collector(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-        advance: Callable[[int], None],
+        self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
         """As `filter_examples`, to a table in memory, of which `batch` makes batches, and which may be empty.
 
         Args:
-            examples, target, spec, name, model, aligned, faults: as in `filter_examples`.
+            examples, filtering: as in `filter_examples`.
             advance: called with the number of examples that are read.
 
         Returns:
@@ -188,8 +187,8 @@ class Source:
         """
 
         def collect() -> tuple[Table, Report]:
-            kept, report = self.filter_examples(examples, target, spec, name, model, aligned, faults)
-            batch = self.batch(spec)
+            kept, report = self.filter_examples(examples, filtering)
+            batch = self.batch(filtering.spec)
             prepared = kept.map(batch.prepare)
             return Table.of_examples(prepared.map(lambda example: (example, batch.length(example)))), report
 

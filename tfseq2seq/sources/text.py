@@ -27,7 +27,7 @@ from tfseq2seq.files import expanded_path
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.progress import counted, progress_bar
 from tfseq2seq.recipe import to_dict
-from tfseq2seq.sources.base import Corpora, Report, Source, SourceInputs
+from tfseq2seq.sources.base import Corpora, Filtering, Report, Source, SourceInputs
 from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
 
 _EXAMPLE_TOKENS = 8
@@ -42,30 +42,15 @@ class _Strings(Source):
     signature = (tf.TensorSpec([None], tf.string, name="text"),)
     features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 
-    def filter_examples(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-    ) -> tuple[tf.data.Dataset, Report]:
-        return filter_pairs(tokenize(self.tokenized(target))(examples), self.limits(spec), spec.cache, name)
+    def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
+        chunks, spec = tokenize(self.tokenized(filtering.target))(examples), filtering.spec
+        return filter_pairs(chunks, self.limits(spec), spec.cache, filtering.name)
 
     def collector(
-        self,
-        examples: tf.data.Dataset,
-        target: TextFeatures,
-        spec: DataSpec,
-        name: str,
-        model: Any,
-        aligned: bool,
-        faults: Any,
-        advance: Callable[[int], None],
+        self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
-        return pair_collector(tokenize(self.tokenized(target))(examples), self.limits(spec), advance)
+        chunks = tokenize(self.tokenized(filtering.target))(examples)
+        return pair_collector(chunks, self.limits(filtering.spec), advance)
 
     def most_together(self, spec: DataSpec) -> int:
         return most_pairs(spec)

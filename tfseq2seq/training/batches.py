@@ -17,7 +17,7 @@ from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.progress import progress_bar
 from tfseq2seq.run import Run
-from tfseq2seq.sources import Corpora, Report
+from tfseq2seq.sources import Corpora, Filtering, Report
 from tfseq2seq.spec import DataSpec, SearchSpec
 from tfseq2seq.training.backends import compiles_shapes
 from tfseq2seq.training.distribution import Distribution
@@ -102,10 +102,9 @@ def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, 
     source = run.source
     spec = dataclasses.replace(run.recipe.data, shapes="few" if compiles_shapes(run.recipe) else "exact")
     stream = _training_stream(corpora, run, spec, model, objective, log)
-    noted = corpora.faults.get("validation")
-    kept, report = source.filter_examples(
-        corpora.validation, run.target, spec, "data.validation", model, objective.aligned, noted
-    )
+    faults = corpora.faults.get("validation")
+    filtering = Filtering(run.target, spec, "data.validation", model, objective.aligned, faults)
+    kept, report = source.filter_examples(corpora.validation, filtering)
     log(f"validation: {report}")
     batch, shape = source.batch(spec), None
     validation = globally_weighted(batch(kept).map(objective.example))
@@ -143,16 +142,8 @@ def _training_stream(
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]
 
-    collect = source.collector(
-        units.examples,
-        run.target,
-        spec,
-        "data.train",
-        model,
-        objective.aligned,
-        units.noted,
-        lambda count: shown[-1](count),
-    )
+    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted)
+    collect = source.collector(units.examples, filtering, lambda count: shown[-1](count))
     segments = Segments(units, source.most_together(spec) if corpora.units else 0, collect, seed)
     if segments.whole:
         with progress_bar("reading data.train") as advance:

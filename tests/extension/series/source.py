@@ -47,9 +47,9 @@ class SeriesSource(Source, reads=SeriesSpec):
 
         return Corpora(examples(recipe.data.train), examples(recipe.data.validation), texts)
 
-    def filter_examples(self, examples, target, spec, name, model, aligned, faults):
+    def filter_examples(self, examples, filtering):
         def encode(one):
-            ids = target.ids(tf.expand_dims(one["target"], 0)).flat_values
+            ids = filtering.target.ids(tf.expand_dims(one["target"], 0)).flat_values
             return {"source": one["source"], "source_length": tf.size(one["source"]), "target": ids}
 
         kept = examples.map(encode).cache()
