@@ -620,7 +620,7 @@ KINDS = {
         {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
         {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc"},
     ),
-    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive"}),
+    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive", "prompts"}),
 }
 # Settings that go together only, by the key of one of them.
 TOGETHER = {
@@ -633,6 +633,7 @@ TOGETHER = {
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
     "model.encoder": {"model.encoder.kind": "recurrent"},
+    "data.infilling": {"target.reserved": ["<pre>", "<suf>", "<mid>"]},
 }
 
 

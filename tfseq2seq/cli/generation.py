@@ -57,6 +57,12 @@ if TYPE_CHECKING:
 )
 @click.option("--prefix", type=click.Path(), help="File with one text per line; each output begins with its text.")
 @click.option(
+    "--suffix",
+    type=click.Path(),
+    help="File with one text per line that an output ends with; a language model that was trained with data.infilling "
+    "fills in what is between the prompt and it.",
+)
+@click.option(
     "--batch",
     type=POSITIVE,
     default=64,
@@ -100,6 +106,7 @@ def generate(
     resume: bool,
     shard: tuple[int, int] | None,
     prefix: str | None,
+    suffix: str | None,
     batch: int,
     workers: int,
     scores: bool,
@@ -139,9 +146,17 @@ def generate(
             f"--shard: cannot be combined with --times {times}, which writes one file per recording; give "
             "each machine its own recordings"
         )
-    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix, shard=shard)
+    if suffix and (prefix or timed):
+        raise UserError(f"--suffix: cannot be combined with {timed or '--prefix'}")
+    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix or suffix, shard=shard)
     if folder:
-        for name, value in (("--weights", weights), ("--set", overrides), ("--prefix", prefix), (timed, timed)):
+        for name, value in (
+            ("--weights", weights),
+            ("--set", overrides),
+            ("--prefix", prefix),
+            ("--suffix", suffix),
+            (timed, timed),
+        ):
             if value:
                 raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
@@ -183,8 +198,10 @@ def generate(
             if write_piecewise(opened, weights, open_inputs(recipe.source, request)):
                 sys.exit(USAGE_ERROR)
             return
+        if suffix:
+            require(recipe, "prompts", "--suffix")
         search = recipe.search
-        open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
+        open_model = functools.partial(_open_model, opened, weights, prefix, suffix, batch, workers)
         stream = open_inputs(recipe.source, request)
         summary = answer(stream, open_model, output, resume, batch, search.n_best, scores)
         warn_of_cut(summary.each_cut(), search)
@@ -196,6 +213,7 @@ def _open_model(
     runs: Sequence[Run],
     weights: str | None,
     prefix: str | None,
+    suffix: str | None,
     batch: int,
     workers: int,
     batches: int,
@@ -204,7 +222,7 @@ def _open_model(
     """A function that gives the outputs of trained models, as `answer` needs it. Too long inputs become faults.
 
     Args:
-        prefix: the file of the prefixes, for messages.
+        prefix, suffix: the file of the prefixes or of the suffixes, for messages.
     """
     model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
@@ -215,14 +233,18 @@ def _open_model(
 
     def ask(window: Inputs) -> Sequence[Output]:
         window.leave_out(model.faults(window.values), remedy=remedy)
-        prefixes = None
+        others: dict[str, list[str]] = {}
         if window.prefixes is not None:
-            window.leave_out(model.target_faults(window.prefixes), prefix or "")
-            prefixes = [window.prefixes[index] for index in window.answered]
+            if suffix:
+                window.leave_out(model.suffix_faults(window.values, window.prefixes), suffix)
+            else:
+                window.leave_out(model.target_faults(window.prefixes), prefix or "")
+            chosen = [window.prefixes[index] for index in window.answered]
+            others = {"suffixes" if suffix else "prefixes": chosen}
         if window.faults:
             advance(len(window.faults))
         streams = [window.begin + index for index in window.answered]
-        found = generator.generate(window.valid, prefixes, advance, streams)
+        found = generator.generate(window.valid, advance=advance, streams=streams, **others)
         return window.in_place(found, Output.nothing(model.spec.n_best))
 
     return ask

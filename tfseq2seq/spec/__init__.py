@@ -20,7 +20,7 @@ from tfseq2seq.spec.base import (
     setting,
 )
 from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
-from tfseq2seq.spec.data import CorpusSpec, DataSpec
+from tfseq2seq.spec.data import INFILLING_TOKENS, CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
     CTCDecoderSpec,
@@ -45,6 +45,7 @@ from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Sc
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
+    "INFILLING_TOKENS",
     "AutoregressiveDecoderBase",
     "EncoderBase",
     "SourceBase",

@@ -29,6 +29,7 @@ NEEDS = {
     "vocabulary": "source text (source.kind text)",
     "audio": "recordings (source.kind audio)",
     "manifest": "a source that a manifest lists (source.kind audio)",
+    "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
     "attention": "a decoder that attends to the source",
