@@ -387,6 +387,8 @@ def score(
     than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
     error names it, and the exit code is 2.
     """
+    from tfseq2seq.evaluation.likelihood import likelihood_scores
+    from tfseq2seq.evaluation.metrics import Settings
     from tfseq2seq.evaluation.scores import perplexity
     from tfseq2seq.files import check_parallel, read_lines
 
@@ -416,5 +418,11 @@ def score(
         click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
     noun = "pairs" if source else "lines"
-    click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+    compared = ""
+    if len(totals):
+        of_all = likelihood_scores(
+            totals.tolist(), counts.tolist(), chosen[1], ["perplexity_per_character", "bits_per_byte"], Settings()
+        )
+        compared = "".join(f", {one.name} {one.value:.4f}" for one in of_all)
+    click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}{compared}", err=True)
     report(pairs.faults)
