@@ -98,7 +98,7 @@ def evaluate(
     search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
 
     The metrics perplexity, perplexity_per_character and bits_per_byte are of the probability that the model gives to
-    the references. The last two compare models with different vocabularies. A language model needs no --source for them.
+    the references. The last two compare models with different vocabularies. A language model needs no --source.
     """
     from tfseq2seq.evaluation.references import read_references, unwritten_warnings
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
