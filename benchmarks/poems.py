@@ -7,8 +7,8 @@
     python benchmarks/poems.py score data/poems titles.txt lines.txt
     tfseq2seq evaluate --run runs/poems --reference data/poems/test.txt --metric perplexity_per_character
 
-A line of the data is a title, ｜ and a poem. Every second poem of the training has no title before ｜, so that the model
-also continues a first line. The prompts are the titles, or the first lines, of the test poems.
+A line of the data is a title, ｜ and a poem. Every second poem of the training has no title before ｜, so that the
+model also continues a first line. The prompts are the titles, or the first lines, of the test poems.
 
 `score` needs pypinyin (`pip install pypinyin`). Its readings are those of today: a poem of the Tang often rhymes no
 longer. The share of the test poems that rhyme by the same table is therefore the goal, not 100 %.

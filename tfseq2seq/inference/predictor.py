@@ -21,8 +21,8 @@ from tfseq2seq.run import Run
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.shortlist import load_shortlist
 from tfseq2seq.search.stop_strings import StopStrings, cut_pattern, prompt_lengths
-from tfseq2seq.sources import AudioSource, Source, SourceInputs, TextSource
-from tfseq2seq.spec import INFILLING_TOKENS, PAD, SearchSpec
+from tfseq2seq.sources import AudioSource, NoSource, Source, SourceInputs, TextSource
+from tfseq2seq.spec import INFILLING_TOKENS, PAD, NoSourceSpec, SearchSpec
 from tfseq2seq.spec.limits import too_many_tokens
 from tfseq2seq.spec.recipe import LEAST_SCORED
 
@@ -284,3 +284,16 @@ class SpeechToText(Predictor):
 
     def __init__(self, models: Sequence[Any], target: TextFeatures, search: SearchSpec):
         super().__init__(models, AudioSource(models[0].source), target, search)
+
+
+class LanguageModel(Predictor):
+    """Prompts to texts that begin with them.
+
+    Args:
+        models: one, or several that are averaged.
+        target: text features of prompts and texts.
+        search: how texts are continued.
+    """
+
+    def __init__(self, models: Sequence[Any], target: TextFeatures, search: SearchSpec):
+        super().__init__(models, NoSource(NoSourceSpec()), target, search)
