@@ -89,4 +89,4 @@ class Recipe(Spec):
     def provides(self) -> frozenset[str]:  # type: ignore[override]
         """Keys of `NEEDS` that the kinds of this recipe fulfill."""
         found = self.source.provides | self.model.provides
-        return found if "source" in found else found - {"attention"}
+        return found | self.model.encoder.provides if "source" in found else found - {"attention"}

@@ -120,6 +120,11 @@ class TrainingSpec(Spec):
         0.1, "probability mass of each label that is spread over the vocabulary", low=0, high=0.99
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = setting("float32", "Keras dtype policy")
+    rematerialize: bool = setting(
+        False,
+        "compute the activations of blocks again in the backward pass, which needs less memory and more time",
+        needs="blocks",
+    )
     jit: bool = setting(False, "compile the training step with XLA")
     strategy: Literal["one", "mirrored", "workers"] = setting(
         "one",

@@ -155,6 +155,8 @@ def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> 
     objective = build_objective(recipe.model, recipe.training)
     with distribution.scope():
         model = run.build_model()
+        if recipe.training.rematerialize:
+            model.rematerialize()
         batches = build_batches(corpora, run, model, objective, log)
         compile_model(model, recipe)
         if recipe.training.distillation.teacher:
