@@ -639,7 +639,7 @@ TOGETHER = {
     "model.scheduled_sampling": {"model.scheduled_sampling.schedule": "linear"},
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
-    "model.encoder": {"model.encoder.kind": "recurrent"},
+    "model.encoder": {"model.encoder.kind": "pyramid"},
 }
 
 
