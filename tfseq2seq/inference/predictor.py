@@ -105,6 +105,11 @@ class Predictor(tf.Module):
         """The size of a Python value, for sorting."""
         return self.source.length(value)
 
+    def positions(self, length: int) -> Any:
+        """The positions that an input of this `length` has in the model: an upper limit for text, of which it counts
+        characters."""
+        return self.models[0].positions(length)
+
     def faults(self, values: Sequence[Any]) -> list[tuple[int, str]]:
         """(index, message) of the Python values that are longer than the model answers (`search.max_input`)."""
         return self.source.faults(self.spec.max_input, values)
