@@ -37,7 +37,9 @@ class Diverged(UserError):
 
 
 class LossGuard(keras.callbacks.Callback):
-    """Stops the training at the first batch (or call, with `training.steps_per_execution`) after which the mean loss is not finite, or is too large.
+    """Stops the training at the first batch after which the mean loss is not finite, or is too large.
+
+    With `training.steps_per_execution` it looks after the last batch of each call.
 
     It looks at the mean since the last evaluation, which stays not finite once a batch was so. Keras converts it to a
     Python number for its callbacks after each batch, so that this check waits for nothing else.
