@@ -655,6 +655,8 @@ def settings_with_needs(spec=Recipe, path=""):
 
 
 def other_value(spec, name, usual):
+    if isinstance(usual, tuple):
+        return ["x"]
     if isinstance(usual, bool):
         return not usual
     if isinstance(usual, int):

@@ -190,7 +190,7 @@ def test_batches_of_long_inputs_are_smaller(monkeypatch):
     generator = Generator(live("gru", max_input=5000, **PLAIN), 64, 1)
     sizes = []
 
-    def counted(texts):
+    def counted(texts, seeds):
         sizes.append(len(texts))
         found = {name: tf.zeros([len(texts), 1]) for name in ("score", "log_prob")}
         return {"text": tf.fill([len(texts), 1], ""), "cut": tf.zeros([len(texts), 1], "bool"), **found}

@@ -63,13 +63,18 @@ class Generator:
         self.model, self.batch_size = model, batch_size
         self.workers = workers or default_workers()
         text, signature = tf.TensorSpec([None], tf.string), model.signature
+        seeds = tf.TensorSpec([None, 2], tf.int32)
 
         def forced(*raw_and_prefix: Any) -> dict[str, Any]:
-            *raw, prefix = raw_and_prefix
-            return model.texts(*raw, prefix=prefix)
+            *raw, prefix, seeds = raw_and_prefix
+            return model.texts(*raw, prefix=prefix, seeds=seeds)
 
-        self._texts = tf.function(lambda *raw: model.texts(*raw), input_signature=signature, autograph=False)
-        self._forced = tf.function(forced, input_signature=[*signature, text], autograph=False)
+        def unforced(*raw_and_seeds: Any) -> dict[str, Any]:
+            *raw, seeds = raw_and_seeds
+            return model.texts(*raw, seeds=seeds)
+
+        self._texts = tf.function(unforced, input_signature=[*signature, seeds], autograph=False)
+        self._forced = tf.function(forced, input_signature=[*signature, text, seeds], autograph=False)
         self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
     def generate(
@@ -77,10 +82,16 @@ class Generator:
         inputs: Sequence[Any],
         prefixes: Sequence[str] | None = None,
         advance: Callable[[int], None] = lambda count: None,
+        streams: Sequence[int] | None = None,
     ) -> list[Output]:
-        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs.
+        """Outputs for each input, in the order given.
 
-        After each batch, `advance` is called with the number of its inputs.
+        Args:
+            inputs: Python values.
+            prefixes: what the outputs begin with.
+            advance: called after each batch with the number of its inputs.
+            streams: with search.sample, the number of the stream of random numbers of each input, which determines with
+                search.seed what is drawn for it; by default 0, 1, 2, ... in the order of the inputs.
 
         Raises:
             UserError: an input is longer than the model answers (`search.max_input`), or a prefix than it scores.
@@ -92,9 +103,11 @@ class Generator:
 
         def search(indices: list[int]) -> dict[str, Any]:
             packed = self.model.pack([inputs[index] for index in indices])
+            numbers = indices if streams is None else [streams[index] for index in indices]
+            seeds = tf.constant([[self.model.spec.seed, number] for number in numbers], tf.int32)
             if prefixes is None:
-                return self._texts(*packed)
-            return self._forced(*packed, _strings(prefixes, indices))
+                return self._texts(*packed, seeds)
+            return self._forced(*packed, _strings(prefixes, indices), seeds)
 
         for indices, found in self._each_batch([self.model.length(one) for one in inputs], search):
             for row, index in enumerate(indices):

@@ -39,6 +39,10 @@ class PlainTokens:
         """Whether a row holds nothing to read: <eos> stands alone."""
         return len(row) < 2
 
+    def prompt_length(self, row: np.ndarray) -> int:
+        """How many of the first tokens of an output come from the row."""
+        return 0
+
     def fault(self, most: int, value: str) -> str:
         """A message if a value is longer than `most` tokens with <eos>, or ""; 0 is no limit."""
         size = len(value.encode("utf-8"))
@@ -73,6 +77,9 @@ class PlainPrompts(PlainTokens):
     def is_nothing(self, row: np.ndarray) -> bool:
         return False
 
+    def prompt_length(self, row: np.ndarray) -> int:
+        return int(np.count_nonzero(row != PAD))
+
     def string(self, value: str) -> dict[str, np.ndarray]:
         return {"text": np.array([self.text.normalize(value)], object)}
 
@@ -92,6 +99,9 @@ class PlainSamples:
 
     def is_nothing(self, row: np.ndarray) -> bool:
         return not len(row)
+
+    def prompt_length(self, row: np.ndarray) -> int:
+        return 0
 
     def fault(self, most: int, value: Any) -> str:
         """A message if a recording is longer than `most` seconds, or ""; 0 is no limit."""
