@@ -30,9 +30,10 @@ def string_endpoint(model: Predictor) -> Endpoint:
     """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1] and "log_prob" [1].
 
     Raises:
-        UserError: a side's scheme is not unigram.
+        UserError: a side's scheme is not unigram, or the source has no such form.
     """
     source = model.source
+    source.check_strings()
     if source.features:
         _check("source", source.features)
     _check("target", model.target)
