@@ -19,7 +19,7 @@ from tfseq2seq.spec.base import (
     register_kind,
     setting,
 )
-from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
+from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec, Tuning
 from tfseq2seq.spec.data import CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
@@ -105,6 +105,7 @@ __all__ = [
     "TransformerDecoderSpec",
     "TransformerEncoderSpec",
     "TransformerSpec",
+    "Tuning",
     "WatchSpec",
     "group",
     "setting",
