@@ -305,7 +305,10 @@ def test_unknown_kind(part, kind, choices):
     "kind, hint", [("video", ""), (None, "; did you mean 'none'?"), ("txt", "; did you mean 'text'?")]
 )
 def test_unknown_kind_of_source(kind, hint):
-    assert refusal({"source": {"kind": kind}}) == f"source.kind: must be one of text, audio, none, got {kind!r}{hint}"
+    assert (
+        refusal({"source": {"kind": kind}})
+        == f"source.kind: must be one of text, audio, none, dialogue, got {kind!r}{hint}"
+    )
 
 
 def test_misspelt_kind_names_the_nearest():

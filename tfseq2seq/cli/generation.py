@@ -146,6 +146,7 @@ def generate(
         def open_exported(batches: int, advance: Advance) -> Ask:
             def ask(window: Inputs) -> Sequence[Output]:
                 window.leave_out(exported.faults(window.values))
+                warn(window.named(exported.warnings(window.values)))
                 found = exported.generate(window.valid) if window.valid else []
                 advance(len(window.values))
                 return window.in_place(found, Output.nothing(hypotheses))
@@ -207,6 +208,7 @@ def _open_model(
             prefixes = [window.prefixes[index] for index in window.answered]
         if window.faults:
             advance(len(window.faults))
+        warn(window.named(model.warnings(window.values)))
         streams = [window.begin + index for index in window.answered]
         found = generator.generate(window.valid, prefixes, advance, streams)
         return window.in_place(found, Output.nothing(model.spec.n_best))

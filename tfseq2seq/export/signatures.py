@@ -18,6 +18,16 @@ where `warning` tells that the best text may have been cut off at `search.max_le
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
 encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
 
+Dialogues, where `error` also tells of a dialogue without a last turn, and `warning` of turns that do not fit:
+
+    serving_default   turns: string [B, N], count: int32 [B], how many of the N turns there are; the others are padding
+                                        ->  text, score, warning, error: string [B]
+    reply             the same
+    n_best, score, attention            take turns and count in place of text
+
+The last turn is answered. Two speakers take turns, unless turns begin with U+001F and a digit, the number of the
+speaker: 0 for the one who answers.
+
 Speech, where `error` also tells what is wrong with a recording, and `warning` that a WAV file is cut off, or holds
 another recording, which is not read:
 
@@ -72,8 +82,12 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     def n_best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
         clean, errors = model.source.clean(most, *raw)
         found = model.texts(*clean, seeds=seeds)
-        answer = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
-        return {**_without(errors, answer), **errors}
+        warning = tf.where(found["cut"][:, 0], cut_off, "")
+        if "warning" in errors:
+            between = tf.where((warning == "") | (errors["warning"] == ""), "", "; ")
+            warning = tf.strings.join([errors["warning"], between, warning])
+        answer = {"text": found["text"], "score": found["score"], "warning": warning}
+        return {**_without(errors, answer), **{name: told for name, told in errors.items() if name == "error"}}
 
     def best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
         found = n_best(*raw, seeds=seeds)

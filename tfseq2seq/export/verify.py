@@ -176,7 +176,9 @@ def _answers(
     """For each input the exported model's text, and its score where that can be compared; and all its answers."""
     # An empty input gives an empty output; a model that takes ids is not asked about an <eos> alone.
     indices = [
-        index for index, row in enumerate(asked.rows) if isinstance(row, str) or not model.source.is_nothing(row)
+        index
+        for index, row in enumerate(asked.rows)
+        if isinstance(row, str | tuple) or not model.source.is_nothing(row)
     ]
     found = _ask(folder, form.client, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
@@ -236,7 +238,7 @@ def _ask(folder: Path, client: Path, rows: Sequence[Any], batch: int) -> dict[st
         return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
         asked, answers = Path(scratch) / "asked.npz", Path(scratch) / "answers.json"
-        if isinstance(rows[0], str | list):
+        if isinstance(rows[0], str | list | tuple):
             np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
         else:
             np.savez(asked, batch=batch, **{f"row_{index}": row for index, row in enumerate(rows)})

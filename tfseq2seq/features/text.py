@@ -125,8 +125,8 @@ class TextFeatures(keras.layers.Layer):
         huge = size > BYTES_PER_TOKEN * most
         # A text of megabytes is not split: that takes time, and memory for as long as the process lives.
         count = tf.cast(self.ids(tf.where(huge, "", text)).row_lengths(), tf.int32)
-        counted = _around(too_many_tokens(most, setting), count)
-        return tf.where(huge, _around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
+        counted = around(too_many_tokens(most, setting), count)
+        return tf.where(huge, around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
 
     def call(self, text: Any) -> tf.Tensor:
         ids = self.ids(text)
@@ -232,7 +232,8 @@ class TextFeatures(keras.layers.Layer):
         return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
 
 
-def _around(message: tuple[str, str], number: tf.Tensor) -> tf.Tensor:
+def around(message: tuple[str, str], number: tf.Tensor) -> tf.Tensor:
+    """A message about numbers [B], given what stands before and after a number; strings [B]."""
     before, after = message
     return tf.strings.join([before, tf.strings.as_string(number), after])
 

@@ -117,6 +117,10 @@ class Predictor(tf.Module):
         """(index, message) of the Python values that are longer than the model answers (`search.max_input`)."""
         return self.source.faults(self.spec.max_input, values)
 
+    def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values of which something is not read, such as turns that do not fit."""
+        return self.source.warnings(values)
+
     def target_faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
         """(index, message) of the target texts that are longer than the model scores or begins an output with."""
         errors = self.target.too_long(tf.constant(list(texts), tf.string), self.max_scored, SCORED_BY).numpy()

@@ -128,5 +128,13 @@ def load_side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
         UserError: the vocabulary is missing or damaged.
         KeyError: there are no such settings.
     """
-    spec = from_dict(TextSpec, config[side], side)
+    return load_text(folder, side, from_dict(TextSpec, config[side], side))
+
+
+def load_text(folder: Path, side: str, spec: TextSpec) -> PlainText:
+    """As `load_side`, given the settings.
+
+    Raises:
+        UserError: the vocabulary is missing or damaged.
+    """
     return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))

@@ -39,18 +39,21 @@ class _Strings(Source):
     """What sources of strings share: one string per input."""
 
     takes_strings = True
-    signature = (tf.TensorSpec([None], tf.string, name="text"),)
+    signature: Sequence[tf.TensorSpec] = (tf.TensorSpec([None], tf.string, name="text"),)
     features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 
     def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
-        chunks, spec = tokenize(self.tokenized(filtering.target))(examples), filtering.spec
-        return filter_pairs(chunks, self.limits(spec), spec.cache, filtering.name)
+        spec = filtering.spec
+        return filter_pairs(self.chunks(examples, filtering), self.limits(spec), spec.cache, filtering.name)
 
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
-        chunks = tokenize(self.tokenized(filtering.target))(examples)
-        return pair_collector(chunks, self.limits(filtering.spec), advance)
+        return pair_collector(self.chunks(examples, filtering), self.limits(filtering.spec), advance)
+
+    def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        """Raw examples to chunks of ids, as `filter_pairs` takes them."""
+        return tokenize(self.tokenized(filtering.target))(examples)
 
     def most_together(self, spec: DataSpec) -> int:
         return most_pairs(spec)
@@ -87,8 +90,10 @@ class _Strings(Source):
         return len(row) < 2
 
 
-def _corpora(found: TrainingCorpora) -> Corpora:
-    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=found.texts_told)
+def corpora_of(found: TrainingCorpora, told: Sequence[str] = ()) -> Corpora:
+    """Corpora of texts, with sentences about their files."""
+    texts_told = found.texts_told
+    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=texts_told, told=told)
 
 
 class TextSource(_Strings, reads=TextSpec):
@@ -108,7 +113,7 @@ class TextSource(_Strings, reads=TextSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(training_corpora(recipe.data, recipe.seed))
+        return corpora_of(training_corpora(recipe.data, recipe.seed))
 
     @classmethod
     def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> TextSource:
@@ -178,7 +183,7 @@ class NoSource(_Strings, reads=NoSourceSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(line_corpora(recipe.data, recipe.seed))
+        return corpora_of(line_corpora(recipe.data, recipe.seed))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"target": spec.max_target_length}

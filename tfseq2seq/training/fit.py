@@ -112,6 +112,8 @@ def _train(
             lock.enter_context(training_lock(folder))
             run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
+    for line in corpora.told:
+        log(line)
     if run is None:
         if exists:
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
