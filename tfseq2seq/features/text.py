@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.features.normalization import compose, normalize
-from tfseq2seq.features.vocabulary import Vocabulary, surfaces
+from tfseq2seq.features.vocabulary import Vocabulary, surfaces, word_space
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
 from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_tokens
@@ -91,8 +91,20 @@ class TextFeatures(keras.layers.Layer):
             split = tf.strings.bytes_split(text)
             codes = tf.reshape(tf.io.decode_raw(split.flat_values, tf.uint8), [-1])
             return split.with_flat_values(tf.cast(codes, tf.int32) + self.spec.first_ordinary_id)
-        split = tf.strings.split(text) if scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
-        return split.with_flat_values(self._table.lookup(split.flat_values))
+        split = self._split(text)
+        return split.with_flat_values(self.word_ids(split.flat_values))
+
+    def _split(self, text: Any) -> tf.RaggedTensor:
+        return tf.strings.split(text) if self.spec.scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
+
+    def word_ids(self, words: Any) -> tf.Tensor:
+        """The ids of words or characters, strings [N] that are normalized already; for schemes with whole words."""
+        return self._table.lookup(words)
+
+    def words(self, text: Any) -> tf.RaggedTensor:
+        """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of the begin token and of
+        <eos>. It is for schemes with whole words."""
+        return self._framed(self._split(self.normalize(text)), "", "")
 
     def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
         """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
@@ -100,14 +112,18 @@ class TextFeatures(keras.layers.Layer):
 
         A string without any token has no begin token either.
         """
-        ids = self.tokenize(text)
+        return self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+
+    def _framed(self, tokens: tf.RaggedTensor, begin: Any, end: Any) -> tf.RaggedTensor:
+        """Tokens [B, (tokens)] with `begin` before each row that has any, where the spec has a begin token, and `end`
+        behind each row unless it is None."""
         if self._begin_id:
-            counts = tf.cast(ids.row_lengths() > 0, ids.row_splits.dtype)
-            begins = tf.fill([tf.reduce_sum(counts)], self._begin_id)
-            ids = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1)
-        if not end:
-            return ids
-        return tf.concat([ids, tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)], axis=1)
+            counts = tf.cast(tokens.row_lengths() > 0, tokens.row_splits.dtype)
+            begins = tf.fill([tf.reduce_sum(counts)], begin)
+            tokens = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), tokens], axis=1)
+        if end is None:
+            return tokens
+        return tf.concat([tokens, tf.fill(tf.stack([tokens.nrows(out_type=tf.int32), 1]), end)], axis=1)
 
     def too_long(self, text: Any, most: int, setting: str = "search.max_input") -> tf.Tensor:
         """Messages [B] about strings [B] of more than `most` tokens with <eos>; "" for the others.
@@ -129,9 +145,18 @@ class TextFeatures(keras.layers.Layer):
         # No string at all has a width too: what comes after looks at the first column.
         return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
-    def detokenize(self, ids: Any) -> tf.Tensor:
-        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing."""
-        text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
+    def detokenize(self, ids: Any, words: Any = None) -> tf.Tensor:
+        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the ids. With `words` they are [B, N, L] and can be extended ids, see `layers/copying.py`.
+            words: strings [B, S], what the ids from V on mean.
+        """
+        parts = tf.gather(self._surfaces, ids if words is None else tf.minimum(ids, self.size - 1))
+        if words is not None:
+            copied = tf.gather(words, tf.maximum(ids - self.size, 0), batch_dims=1)
+            parts = tf.where(ids < self.size, parts, tf.strings.join([word_space(self.spec), copied]))
+        text = tf.strings.reduce_join(parts, axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
         if self.spec.scheme not in ("characters", "bytes"):

@@ -87,16 +87,19 @@ def cores() -> int:
 
 
 def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
-    """Rows as the inputs of a signature, given the rank of each: strings, or values [B, N] and their lengths [B]."""
+    """Rows as the inputs of a signature, given the rank of each: strings, or values [B, N] and their lengths [B]; of a
+    model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
     if isinstance(rows[0], str):
         return {name: np.array(rows, object) for name in ranks}
     values, lengths = packed(rows)
+    if "copy_ids" in ranks:
+        return {"ids": values[..., 0], "copy_ids": values[..., 1]}
     return {name: values if rank > 1 else lengths for name, rank in ranks.items()}
 
 
 def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows padded with zeros to one array, and their lengths."""
-    values = np.zeros((len(rows), max(map(len, rows))), rows[0].dtype)
+    values = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), rows[0].dtype)
     for index, row in enumerate(rows):
         values[index, : len(row)] = row
     return values, np.array([len(row) for row in rows], "int32")

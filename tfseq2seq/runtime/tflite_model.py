@@ -72,7 +72,8 @@ class TFLiteModel(Limited):
             indices = order[begin : begin + self.batch_size]
             found = self._ask(**self.source.packed([rows[index] for index in indices]))
             for row, index in enumerate(indices):
-                texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
+                words = self.source.copied_words(inputs[index])
+                texts = [self.target.decode([int(token) for token in ids], words) for ids in found["ids"][row]]
                 cut = int(np.count_nonzero(found["ids"][row][0] != PAD)) >= self.config["search"]["max_length"]
                 outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist(), cut)
         return outputs

@@ -154,6 +154,11 @@ class TextSpec(SourceBase):
         return self._usual_max_input(recipe, recipe.data.max_source_length)
 
     @property
+    def whole_words(self) -> bool:
+        """Whether a word, or a character, is one token, and so <unk> where the vocabulary lacks it."""
+        return self.scheme in ("words", "characters")
+
+    @property
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
