@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 # What a question about the modality, the decoder family or the export format mentions.
 CLASSES = {
     *("TextSpec", "AudioSpec", "NoSourceSpec", "TextSource", "AudioSource", "NoSource"),
+    *("DialogueSpec", "DialogueSource", "PlainDialogues"),
     *("TokenFrontend", "AudioFrontend", "NoFrontend", "PlainTokens", "PlainPrompts", "PlainSamples"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
     *("Seq2Seq", "CTCModel", "TransducerModel", "TransformerDecoder", "RecurrentDecoder"),
@@ -21,6 +22,7 @@ CLASSES = {
 KINDS = {
     "text",
     "audio",
+    "dialogue",
     "none",
     "ctc",
     "transducer",

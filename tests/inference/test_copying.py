@@ -145,7 +145,7 @@ def test_attention_names_copied_words():
 
 def test_words_are_normalized_as_each_side_says_and_begin_tokens_are_not_copied():
     lower = TextSpec(scheme="words", lowercase=True, reserved=("<2en>",), begin="<2en>")
-    copying = Copying(TextFeatures(lower, learn_vocabulary([b"i am"], lower)), FEATURES)
+    copying = Copying(TextFeatures(lower, learn_vocabulary([b"i am"], lower)), FEATURES, True)
     found = copying.encode(tf.constant(["I AM Zed", ""]), tf.constant(["I zed Zed", "x"]))
     assert found["copy_ids"].to_list() == [[UNK, V + 1, 5, V + 3, EOS], [EOS]]
     assert found["target"].to_list() == [[4, V + 3, UNK, EOS], [UNK, EOS]]
@@ -154,7 +154,7 @@ def test_words_are_normalized_as_each_side_says_and_begin_tokens_are_not_copied(
 def test_subwords_are_copied_by_their_spelling():
     spec = TextSpec(scheme="bytes", reserved=("<a>",), begin="<a>")
     plain = dataclasses.replace(spec, reserved=(), begin="")
-    copying = Copying(*(TextFeatures(one, learn_vocabulary([], one)) for one in (spec, plain)))
+    copying = Copying(*(TextFeatures(one, learn_vocabulary([], one)) for one in (spec, plain)), False)
     found = copying.encode(tf.constant(["ab"]), tf.constant(["a"]))
     assert found["copy_ids"].to_list() == [[UNK, 4 + 97, 4 + 98, EOS]] and found["target"].to_list() == [[101, EOS]]
     pieces = TextSpec(scheme="wordpiece")
@@ -162,18 +162,18 @@ def test_subwords_are_copied_by_their_spelling():
         TextFeatures(pieces, Vocabulary(("<pad>", "<unk>", "<bos>", "<eos>", *tokens)))
         for tokens in (("a", "##b", "c"), ("c", "a"))
     )
-    assert Copying(one, other).mapped(tf.constant([[4, 5, 6, EOS]])).numpy().tolist() == [[5, UNK, 4, EOS]]
+    assert Copying(one, other, False).mapped(tf.constant([[4, 5, 6, EOS]])).numpy().tolist() == [[5, UNK, 4, EOS]]
 
 
 @pytest.mark.parametrize("scheme", ["words", "characters"])
 def test_text_comes_back_through_extended_ids(scheme):
     spec = TextSpec(scheme=scheme)
     features = TextFeatures(spec, learn_vocabulary([b"a b"], spec))
-    copying, texts = Copying(features, features), ["小明 told 小红 a b", "b a"]
+    copying, texts = Copying(features, features, True), ["小明 told 小红 a b", "b a"]
     words = features.words(tf.constant(texts))
     ids = copying.target_ids(tf.constant(texts), words)
     assert UNK not in ids.flat_values.numpy()
-    found = features.detokenize(tf.expand_dims(ids.to_tensor(), 1), words.to_tensor(""))
+    found = features.detokenize(tf.expand_dims(ids.to_tensor(), 1), words=words.to_tensor(""))
     assert [text.decode() for text in found[:, 0].numpy()] == texts
 
 
@@ -183,3 +183,5 @@ def test_what_cannot_be_copied_is_refused():
         predictor([copying, plain])
     with pytest.raises(UserError, match=r"search\.fusion: must be left out with model\.decoder\.copy"):
         predictor([copying], fusion=FusionSpec(token_bonus=1.0))
+    with pytest.raises(UserError, match=r"search\.stop_strings: must be left out with model\.decoder\.copy"):
+        predictor([copying], stop_strings=("I",))

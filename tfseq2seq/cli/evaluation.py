@@ -170,7 +170,9 @@ def _generated(
                 # The first call builds the graph, which is not part of the measured time.
                 generator.generate(window.valid[:1])
             began = time.perf_counter()
-            found = window.in_place(generator.generate(window.valid, advance=advance), Output.nothing(1))
+            streams = [window.begin + index for index in window.answered]
+            answers = generator.generate(window.valid, advance=advance, streams=streams)
+            found = window.in_place(answers, Output.nothing(1))
             if window.faults:
                 advance(len(window.faults))
             spent += time.perf_counter() - began

@@ -146,14 +146,14 @@ def generate(
         def open_exported(batches: int, advance: Advance) -> Ask:
             def ask(window: Inputs) -> Sequence[Output]:
                 window.leave_out(exported.faults(window.values))
+                warn(window.named(exported.warnings(window.values)))
                 found = exported.generate(window.valid) if window.valid else []
                 advance(len(window.values))
                 return window.in_place(found, Output.nothing(hypotheses))
 
             return ask
 
-        repeatable = not search.get("sample", False)
-        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores, repeatable)
+        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores)
         remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings(summary.each_cut(), limit, remedy))
@@ -173,7 +173,7 @@ def generate(
         search = recipe.search
         open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
         stream = open_inputs(recipe.source, request)
-        summary = answer(stream, open_model, output, resume, batch, search.n_best, scores, not search.sample)
+        summary = answer(stream, open_model, output, resume, batch, search.n_best, scores)
         warn_of_cut(summary.each_cut(), search)
     if summary.faults:
         sys.exit(USAGE_ERROR)
@@ -208,7 +208,10 @@ def _open_model(
             prefixes = [window.prefixes[index] for index in window.answered]
         if window.faults:
             advance(len(window.faults))
-        return window.in_place(generator.generate(window.valid, prefixes, advance), Output.nothing(model.spec.n_best))
+        warn(window.named(model.warnings(window.values)))
+        streams = [window.begin + index for index in window.answered]
+        found = generator.generate(window.valid, prefixes, advance, streams)
+        return window.in_place(found, Output.nothing(model.spec.n_best))
 
     return ask
 

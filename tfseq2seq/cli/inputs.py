@@ -1,4 +1,4 @@
-"""What commands read: lines of text, prompts, recordings. `READERS` has a function for each kind of source.
+"""What commands read: lines of text, prompts, dialogues, recordings. `READERS` has a function for each kind of source.
 
 Inputs are read in windows, so that a command answers while it reads, and holds one window in memory.
 """
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from tfseq2seq.cli.output_shards import count_lines, shard_bounds
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import AudioSpec, DialogueSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 
 # The most bytes in a window, so that long lines and long recordings do not fill the memory.
 _LARGEST_WINDOW = 1 << 26
@@ -66,6 +66,7 @@ class Inputs:
         warnings: messages about recordings that are used and are not complete.
         prefixes: the texts that the outputs begin with, if there are any.
         begin: the number of inputs before these, for the numbers of lines in messages.
+        unread: (index, message) of inputs that could not be read. `InputStream` makes them faults with a name.
     """
 
     values: list[Any]
@@ -76,6 +77,7 @@ class Inputs:
     warnings: Sequence[str] = ()
     prefixes: Sequence[str] | None = None
     begin: int = 0
+    unread: Sequence[tuple[int, str]] = ()
 
     @property
     def valid(self) -> list[Any]:
@@ -96,9 +98,16 @@ class Inputs:
             file: that the messages are about, if not that of the inputs.
             remedy: the end of each message.
         """
+        unread = {index for index, _ in self.unread if self.unread is not faults}
         for index, message in faults:
+            if index in unread:
+                continue
             place = f"{file}, line {self.begin + index + 1}" if file else self._name(index)
             self.faults = sorted([*self.faults, (index, f"{place}: {message}{remedy}")])
+
+    def named(self, messages: Sequence[tuple[int, str]]) -> list[str]:
+        """Messages about inputs, (index, message), with the names of these."""
+        return [f"{self._name(index)}: {message}" for index, message in messages]
 
     def _name(self, index: int) -> str:
         return str(self.utterances[index].path) if self.utterances else f"line {self.begin + index + 1}"
@@ -154,8 +163,7 @@ class InputStream:
     def windows(self, most: int) -> Iterator[Inputs]:
         """Yields the inputs in windows of at most so many."""
         while window := self._window(most):
-            found = self._read(window)
-            found.begin = self._begin + self._passed
+            found = self._inputs(window, self._begin + self._passed)
             self._passed += len(window)
             yield found
 
@@ -187,14 +195,16 @@ class InputStream:
             skipped += len(window)
             end.extend(window)
         self._passed = skipped
-        found = self._read(list(end)) if end else Inputs([])
-        found.begin = self._begin + skipped - len(end)
-        return skipped, found
+        return skipped, self._inputs(list(end), self._begin + skipped - len(end)) if end else Inputs([])
 
     def all(self) -> Inputs:
         """Reads all inputs at once."""
-        found = self._read([item for item in self._items if item is not None])
-        found.begin = self._begin
+        return self._inputs([item for item in self._items if item is not None], self._begin)
+
+    def _inputs(self, items: list[Any], begin: int) -> Inputs:
+        found = self._read(items)
+        found.begin = begin
+        found.leave_out(found.unread)
         return found
 
     def gathered(self) -> InputStream:
@@ -308,7 +318,7 @@ def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
     return open_inputs(spec, request).all()
 
 
-def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
+def _read_lines(spec: SourceSpec, request: Request, read: Callable[[list[Any]], Inputs] = Inputs) -> InputStream:
     from tfseq2seq.files import is_arriving, iterate_arriving
 
     for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
@@ -324,11 +334,11 @@ def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
         # Lines of a compressed file cannot be counted without decompressing it.
         count = (lambda: _count_lines(path)) if regular and not path.endswith(".gz") else None
         tally = (lambda: count_lines(path)) if regular else None
-        return InputStream(texts, Inputs, count=count, arriving=not regular, tally=tally)
+        return InputStream(texts, read, count=count, arriving=not regular, tally=tally)
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     file = standard_input("a file of lines with --input")
-    return InputStream(_standard_input(file), Inputs, arriving=is_arriving(file), typed=file.isatty())
+    return InputStream(_standard_input(file), read, arriving=is_arriving(file), typed=file.isatty())
 
 
 def _count_lines(path: str) -> int:
@@ -384,9 +394,28 @@ def _recording_size(utterance: Any) -> int:
     return min(size, round(utterance.seconds * _BYTES_PER_SECOND)) if utterance.seconds else size
 
 
+def _read_dialogues(spec: DialogueSpec, request: Request) -> InputStream:
+    """Dialogues of which the last turn is answered, one on each line."""
+    from tfseq2seq.features.turns import Turn, marked, parse_line
+
+    def read(lines: list[str]) -> Inputs:
+        values, unread = [], []
+        for index, line in enumerate(lines):
+            turns: list[Turn] = []
+            try:
+                turns = parse_line(line, spec.separator)
+            except UserError as error:
+                unread.append((index, str(error)))
+            values.append(marked(turns))
+        return Inputs(values, unread=unread)
+
+    return _read_lines(spec, request, read)
+
+
 READERS: dict[type, Callable[[Any, Request], InputStream]] = {
     NoSourceSpec: _read_lines,
     TextSpec: _read_lines,
+    DialogueSpec: _read_dialogues,
     AudioSpec: _read_recordings,
 }
 

@@ -22,6 +22,8 @@ from tfseq2seq.progress import progress_bar
 from tfseq2seq.spec import BOS, EOS, PAD, DataSpec
 
 _CHUNK = 2048
+# The numbers that a chunk gives before the tokens of each field: kept, empty, too long, cut.
+_COUNTS = 4
 
 Step = Callable[[tf.data.Dataset], tf.data.Dataset]
 
@@ -35,12 +37,14 @@ class CorpusReport:
         empty: examples left out because a field has no token.
         too_long: examples left out because a field has too many tokens.
         tokens: tokens kept of each field, <eos> included.
+        cut: kept examples whose source was cut to the limit.
     """
 
     kept: int
     empty: int
     too_long: int
     tokens: Mapping[str, int]
+    cut: int = 0
 
     @property
     def total(self) -> int:
@@ -49,7 +53,8 @@ class CorpusReport:
 
     def __add__(self, other: CorpusReport) -> CorpusReport:
         tokens = {name: count + other.tokens[name] for name, count in self.tokens.items()}
-        return CorpusReport(self.kept + other.kept, self.empty + other.empty, self.too_long + other.too_long, tokens)
+        empty, too_long = self.empty + other.empty, self.too_long + other.too_long
+        return CorpusReport(self.kept + other.kept, empty, too_long, tokens, self.cut + other.cut)
 
     def __str__(self) -> str:
         noun = "pairs" if len(self.tokens) > 1 else "lines"
@@ -60,6 +65,8 @@ class CorpusReport:
         if self.too_long:
             limits = " or ".join(f"max_{name}_length" for name in self.tokens)
             text += f"; {self.too_long:,} left out because they are longer than {limits}"
+        if self.cut:
+            text += f"; the sources of {self.cut:,} were cut to max_source_length"
         return text
 
 
@@ -89,7 +96,8 @@ def filter_pairs(
     The corpus is tokenized here once to count, and again as the examples are read: with `cache` the first time only.
 
     Args:
-        most: most tokens of each tokenized field, <eos> included.
+        most: most tokens of each tokenized field, <eos> included. A field "cut" [C] tells how much of a source was cut;
+            it is counted, and not passed on.
         cache: keep the examples in memory after the first pass.
         name: what the corpus is, for messages.
 
@@ -102,7 +110,7 @@ def filter_pairs(
         return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in ragged}}
 
     sifted = chunks.map(_sift(most))
-    totals = np.zeros(3 + len(names), "int64")
+    totals = np.zeros(_COUNTS + len(names), "int64")
     with progress_bar(f"counting {name}") as advance:
         for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
             totals += numbers
@@ -136,7 +144,7 @@ def pair_collector(
     }
 
     def collect() -> tuple[Table, CorpusReport]:
-        totals = np.zeros(3 + len(names), "int64")
+        totals = np.zeros(_COUNTS + len(names), "int64")
         parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
         sizes: dict[str, list[np.ndarray]] = {each: [] for each in ragged}
         for chunk, numbers in sifted:
@@ -164,16 +172,18 @@ def _ragged(chunks: tf.data.Dataset) -> set[str]:
 
 
 def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tf.Tensor]]:
-    """Keeps the rows of a chunk that have no empty and no too long field, and counts: kept, empty, too long, and the
-    tokens of each field."""
+    """Keeps the rows of a chunk that have no empty and no too long field, and counts: kept, empty, too long, cut, and
+    the tokens of each field."""
 
     def sift(chunk: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
+        cut = chunk.get("cut", tf.zeros([tf.shape(next(iter(chunk.values())))[0]], tf.int32))
+        chunk = {each: value for each, value in chunk.items() if each != "cut"}
         lengths = tf.stack([chunk[each].row_lengths() for each in most], axis=1)
         # A text without any token has <eos> alone.
         empty = tf.reduce_any(lengths < 2, axis=1)
         long = tf.reduce_any(lengths > list(most.values()), axis=1) & ~empty
         kept = ~empty & ~long
-        counts = tf.math.count_nonzero(tf.stack([kept, empty, long]), axis=1)
+        counts = tf.math.count_nonzero(tf.stack([kept, empty, long, kept & (cut > 0)]), axis=1)
         rows = tf.where(kept)[:, 0]
         tokens = tf.reduce_sum(tf.gather(lengths, rows), axis=0)
         return {each: tf.gather(value, rows) for each, value in chunk.items()}, tf.concat([counts, tokens], axis=0)
@@ -182,8 +192,8 @@ def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str,
 
 
 def _report(totals: np.ndarray, names: Sequence[str]) -> CorpusReport:
-    kept, empty, long, *tokens = (int(number) for number in totals)
-    return CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
+    kept, empty, long, cut, *tokens = (int(number) for number in totals)
+    return CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)), cut)
 
 
 def shuffled_epochs(examples: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> tf.data.Dataset:

@@ -78,7 +78,7 @@ def export_ctranslate2(
     config = {
         "package": f"tfseq2seq {__version__}",
         "quantization": quantization,
-        "source": to_dict(model.source.spec),
+        **{name: value for name, value in model.source.config().items() if name != "inputs"},
         "target": to_dict(model.target.spec),
         "search": to_dict(model.spec),
         "options": search_options(to_dict(model.spec)),

@@ -105,16 +105,11 @@ def verify(
             average. What counts is the probability the live model gives them, not what the exported one says of itself.
 
     Raises:
-        UserError: there is no exported model, it fails, it is none of this model, or outputs are drawn at random.
+        UserError: there is no exported model, it fails, or it is none of this model.
     """
     folder = Path(folder)
     if not inputs:
         raise UserError("there is nothing to ask: the input has no line")
-    if model.spec.sample:
-        raise UserError(
-            "search.sample: what is drawn for an input depends on its place in a batch, so that nothing can be "
-            "compared; export with --no-verify"
-        )
     form = format_of(folder)
     asked = form.asked(folder, model, inputs)
     sizes = [1] if asked.singly else batches
@@ -134,7 +129,8 @@ def _verdicts(
     advance: Callable[[int], None],
 ) -> list[Verdict]:
     """A verdict for each batch size; see `verify`. `advance` is told how many inputs were answered."""
-    live = Generator(model).generate(inputs, advance=advance)
+    # Exported models draw every answer from the stream 0, unless they are asked for another one.
+    live = Generator(model).generate(inputs, advance=advance, streams=[0] * len(inputs))
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
@@ -180,7 +176,9 @@ def _answers(
     """For each input the exported model's text, and its score where that can be compared; and all its answers."""
     # An empty input gives an empty output; a model that takes ids is not asked about an <eos> alone.
     indices = [
-        index for index, row in enumerate(asked.rows) if isinstance(row, str) or not model.source.is_nothing(row)
+        index
+        for index, row in enumerate(asked.rows)
+        if isinstance(row, str | tuple) or not model.source.is_nothing(row)
     ]
     found = _ask(folder, form.client, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
@@ -207,7 +205,7 @@ def _texts(folder: Path, model: Predictor, inputs: Sequence[Any], answers: list[
                 f"{folder}: says {token!r}, which the run's target vocabulary has not: it is of another run"
             )
     padded = tf.expand_dims(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD), 1)
-    return [text.decode("utf-8", "replace") for text in model.target.detokenize(padded, words)[:, 0].numpy()]
+    return [text.decode("utf-8", "replace") for text in model.target.detokenize(padded, words=words)[:, 0].numpy()]
 
 
 def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
@@ -243,7 +241,7 @@ def _ask(folder: Path, client: Path, rows: Sequence[Any], batch: int) -> dict[st
         return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
         asked, answers = Path(scratch) / "asked.npz", Path(scratch) / "answers.json"
-        if isinstance(rows[0], str | list):
+        if isinstance(rows[0], str | list | tuple):
             np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
         else:
             np.savez(asked, batch=batch, **{f"row_{index}": row for index, row in enumerate(rows)})

@@ -24,14 +24,11 @@ class Copying:
 
     Args:
         source, target: text features of both sides, of the same scheme.
-
-    Attributes:
         extended: whether source words that the target vocabulary lacks have ids.
     """
 
-    def __init__(self, source: TextFeatures, target: TextFeatures):
-        self.source, self.target = source, target
-        self.extended = source.spec.whole_words
+    def __init__(self, source: TextFeatures, target: TextFeatures, extended: bool):
+        self.source, self.target, self.extended = source, target, extended
         known = {token: index for index, token in enumerate(target.vocabulary.tokens)}
         table = [known.get(token, UNK) for token in source.vocabulary.tokens]
         table[: len(SPECIAL_TOKENS)] = range(len(SPECIAL_TOKENS))

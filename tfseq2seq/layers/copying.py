@@ -105,4 +105,4 @@ def build_copying(spec: ModelSpec, source: Any, size: int) -> CopyMixture | None
     """
     if not spec.decoder.copies:
         return None
-    return CopyMixture(spec.width, size, source.whole_words, spec.initializer, name="copying")
+    return CopyMixture(spec.width, size, source.extends_copies, spec.initializer, name="copying")

@@ -84,7 +84,7 @@ class PlainText:
         if scheme == "bytes":
             return [byte + self.spec.first_ordinary_id for byte in text.encode("utf-8")]
         words = self._split(text)
-        if self.spec.whole_words:
+        if scheme in ("words", "characters"):
             return [self._ids.get(word, UNK) for word in words]
         return [piece for word in words for piece in self._pieces(word)]
 
@@ -94,14 +94,32 @@ class PlainText:
         # As TensorFlow splits: at ASCII's white space alone.
         return [word.decode("utf-8") for word in text.encode("utf-8").split()]
 
-    def decode(self, ids: Sequence[int], words: Sequence[str] = ()) -> str:
-        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing. Ids behind the vocabulary
-        mean `words`."""
-        written = [*self._surfaces, *((word_space(self.spec) + word).encode() for word in words)]
-        text = b"".join(written[index] for index in ids).decode("utf-8", "replace")
+    def decode(
+        self,
+        ids: Sequence[int],
+        prompt_length: int = 0,
+        stop_strings: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> str:
+        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the tokens.
+            prompt_length: how many of the first tokens are a prompt.
+            stop_strings: the text ends before the first of them behind the prompt.
+            words: what ids behind the vocabulary mean.
+        """
+        written = [unicodedata.normalize("NFD", text) if self.spec.compose else text for text in stop_strings]
+        prompt, rest = self._spelled(ids[:prompt_length], words), self._spelled(ids[prompt_length:], words)
+        places = [place for text in written if (place := rest.find(text)) >= 0]
+        text = prompt + rest[: min(places, default=len(rest))]
         if self.spec.scheme not in ("characters", "bytes"):
             text = text.removeprefix(" ")
         return unicodedata.normalize("NFC", text) if self.spec.compose else text
+
+    def _spelled(self, ids: Sequence[int], words: Sequence[str] = ()) -> str:
+        written = [*self._surfaces, *((word_space(self.spec) + word).encode() for word in words)]
+        return b"".join(written[index] for index in ids).decode("utf-8", "replace")
 
     @cached_property
     def _processor(self) -> Any:
@@ -142,5 +160,13 @@ def load_side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
         UserError: the vocabulary is missing or damaged.
         KeyError: there are no such settings.
     """
-    spec = from_dict(TextSpec, config[side], side)
+    return load_text(folder, side, from_dict(TextSpec, config[side], side))
+
+
+def load_text(folder: Path, side: str, spec: TextSpec) -> PlainText:
+    """As `load_side`, given the settings.
+
+    Raises:
+        UserError: the vocabulary is missing or damaged.
+    """
     return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import BatchByLength, Step, batch_by_tokens, filter_pairs, pair_collector, tokenize
+from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs, pair_collector, tokenize
 from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
@@ -42,24 +42,27 @@ class _Strings(Source):
     """What sources of strings share: one string per input."""
 
     takes_strings = True
-    signature = (tf.TensorSpec([None], tf.string, name="text"),)
+    signature: Sequence[tf.TensorSpec] = (tf.TensorSpec([None], tf.string, name="text"),)
     features_signature: Sequence[tf.TensorSpec] = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 
     def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
-        chunks, spec = self.tokenize(filtering.target)(examples), filtering.spec
-        return filter_pairs(chunks, self.limits(spec), spec.cache, filtering.name)
+        spec = filtering.spec
+        return filter_pairs(self.chunks(examples, filtering), self.limits(spec), spec.cache, filtering.name)
 
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
-        chunks = self.tokenize(filtering.target)(examples)
-        return pair_collector(chunks, self.limits(filtering.spec), advance)
+        return pair_collector(self.chunks(examples, filtering), self.limits(filtering.spec), advance)
+
+    def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        """Raw examples to chunks of ids, as `filter_pairs` takes them."""
+        return tokenize(self.tokenized(filtering.target))(examples)
 
     def most_together(self, spec: DataSpec) -> int:
         return most_pairs(spec)
 
-    def tokenize(self, target: TextFeatures) -> Step:
-        """The step from strings to chunks of ids."""
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        """The text features of each field of an example."""
         raise NotImplementedError
 
     def batch(self, spec: DataSpec) -> BatchByLength:
@@ -90,8 +93,10 @@ class _Strings(Source):
         return len(row) < 2
 
 
-def _corpora(found: TrainingCorpora) -> Corpora:
-    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=found.texts_told)
+def corpora_of(found: TrainingCorpora, told: Sequence[str] = ()) -> Corpora:
+    """Corpora of texts, with sentences about their files."""
+    texts_told = found.texts_told
+    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=texts_told, told=told)
 
 
 class TextSource(_Strings, reads=TextSpec):
@@ -113,7 +118,7 @@ class TextSource(_Strings, reads=TextSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(training_corpora(recipe.data, recipe.seed))
+        return corpora_of(training_corpora(recipe.data, recipe.seed))
 
     @classmethod
     def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> TextSource:
@@ -125,8 +130,11 @@ class TextSource(_Strings, reads=TextSpec):
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"source": spec.max_source_length, "target": spec.max_target_length}
 
-    def tokenize(self, target: TextFeatures) -> Step:
-        return tokenize({"source": self.features, "target": target}, self.copying)
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        return {"source": self.features, "target": target}
+
+    def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        return tokenize(self.tokenized(filtering.target), self.copying)(examples)
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         chunks = list(examples.batch(2048).as_numpy_iterator())
@@ -146,7 +154,7 @@ class TextSource(_Strings, reads=TextSpec):
         return cls(spec, TextFeatures(spec, load_vocabulary(vocabulary_file(folder, "source", spec), spec)))
 
     def with_target(self, target: TextFeatures, copies: bool = False) -> None:
-        self.copying = Copying(self.features, target) if copies else None
+        self.copying = Copying(self.features, target, self.spec.extends_copies) if copies else None
         ids = _Strings.features_signature
         self.features_signature = (*ids, COPY_IDS) if self.copying and self.copying.extended else ids
 
@@ -207,13 +215,13 @@ class NoSource(_Strings, reads=NoSourceSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(line_corpora(recipe.data, recipe.seed))
+        return corpora_of(line_corpora(recipe.data, recipe.seed))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"target": spec.max_target_length}
 
-    def tokenize(self, target: TextFeatures) -> Step:
-        return tokenize({"target": target})
+    def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
+        return {"target": target}
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         targets = [line["target"].decode() for line in examples.as_numpy_iterator()]

@@ -28,6 +28,7 @@ NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
     "audio": "recordings (source.kind audio)",
+    "dialogue": "dialogues (source.kind dialogue)",
     "manifest": "a source that a manifest lists (source.kind audio)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",

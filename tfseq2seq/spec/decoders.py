@@ -99,10 +99,6 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
             raise SpecError(
                 "location_kernel", f"must be odd, got {self.location_kernel}; try {self.location_kernel + 1}"
             )
-        if self.copy and self.attention == "none":
-            raise SpecError(
-                "copy", "must be false with attention none, which points at no word of the source, got true"
-            )
 
     @property
     def copies(self) -> bool:
