@@ -51,7 +51,8 @@ For clients with a loop of their own, of one model (not of an ensemble):
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
                       CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error
     decode_step       token: int32 [B], fixed_*, state_*  ->  log_probs: float32 [B, V] of the token after it, and the
-                      next state_*; of a transducer, frame [B, J] in place of fixed_*
+                      next state_*; of a transducer, frame [B, J] in place of fixed_*. Of a decoder that copies words
+                      that the vocabulary lacks, log_probs [B, V + S]: token V + i is the word at source position i
 
 Every tensor has the batch first: a beam is a batch whose rows the client repeats and gathers. The first token is <bos>,
 id 2; <eos> is 3. A transducer's next state is for after a token; after a blank the old token and state go on with the
@@ -187,6 +188,7 @@ def _attention(model: Predictor) -> Any:
     def attention(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
         given, labels = model.source.inputs(*clean), model.target(target)
+        # Words that are copied are read as <unk>, which they are in these labels.
         weights = model.decoding.attention(given.inputs, decoder_input(labels))
         names = model.source.tokens(given)
         if names:

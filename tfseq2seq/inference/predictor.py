@@ -62,7 +62,7 @@ class Predictor(tf.Module):
             search = dataclasses.replace(search, max_input=source.spec.least_max_input)
         self.models, self.source, self.target, self.spec = list(models), source, target, search
         self.max_scored = max_scored
-        source.with_target(target)
+        source.with_target(target, self.models[0].spec.decoder.copies)
         self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
         # What holds variables and tables is kept where exports look for it.
         self.external_parts, self.source_features = self.external.parts, source.features
@@ -144,7 +144,7 @@ class Predictor(tf.Module):
         given = self.given(*raw, prefix=prefix, seeds=seeds)
         found = self.search(given)
         empty = tf.expand_dims(given.empty, 1)
-        text = self.target.detokenize(found.ids, self.prompt_lengths(given, found.ids), self.cut)
+        text = self.target.detokenize(found.ids, self.prompt_lengths(given, found.ids), self.cut, given.words)
         is_cut = tf.logical_and(tf.logical_not(empty), self.may_be_cut(found))
         if self.stops:
             # An output that a stop string ends is whole.
@@ -169,7 +169,7 @@ class Predictor(tf.Module):
             raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
         if given.prefix is not None:
             raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
-        return given._replace(prefix=self.prefix_ids(prefix))
+        return given._replace(prefix=self.prefix_ids(prefix, given))
 
     def seed_pairs(self, seed: Any) -> tf.Tensor:
         """Seeds [B], below 0 for that of the search, as `texts` takes them, [B, 2]."""
@@ -194,9 +194,9 @@ class Predictor(tf.Module):
         limits = self.spec.max_length if found.limits is None else tf.expand_dims(found.limits, 1)
         return count >= limits
 
-    def prefix_ids(self, prefix: Any) -> tf.Tensor:
-        """Strings [B] to ids [B, P] without <eos>, padded."""
-        return self.target.ids(prefix, end=False).to_tensor(PAD)
+    def prefix_ids(self, prefix: Any, given: SourceInputs) -> tf.Tensor:
+        """Strings [B] that outputs for sources begin with to ids [B, P] without <eos>, padded."""
+        return self.source.target_ids(self.target, prefix, given, end=False).to_tensor(PAD)
 
     def log_probabilities(self, *raw_and_target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probabilities in nats of target strings [B] given raw sources, [B], and the tokens they count, [B].
@@ -205,7 +205,14 @@ class Predictor(tf.Module):
             raw_and_target: the tensors of `signature`, and strings [B].
         """
         *raw, target = raw_and_target
-        return self.decoding.log_probabilities(self.source.inputs(*raw).inputs, self.target(target))
+        given = self.source.inputs(*raw)
+        return self.decoding.log_probabilities(given.inputs, self.labels(target, given))
+
+    def labels(self, target: Any, given: SourceInputs) -> tf.Tensor:
+        """Target strings [B] of sources to ids [B, T] that end with <eos>, padded."""
+        ids = self.source.target_ids(self.target, target, given)
+        # No string at all has a width too, as the text features give it.
+        return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
 
 def _stop_strings(search: SearchSpec, target: TextFeatures) -> StopStrings | None:

@@ -31,12 +31,14 @@ class SourceInputs(NamedTuple):
         inputs: by the names in the frontend's `reads`.
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
+        words: strings [B, S], what extended ids mean (see `features/copying.py`); None where there are none.
         seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
     """
 
     inputs: dict[str, Any]
     empty: Any
     prefix: Any = None
+    words: Any = None
     seeds: Any = None
 
 
@@ -242,8 +244,16 @@ class Source:
     def with_data(self, data: DataSpec) -> None:
         """Tells how a recipe reads examples, for a source whose inputs are read the same way."""
 
-    def with_target(self, target: TextFeatures) -> None:
-        """Tells the text features of the target, which prompts are written in."""
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
+        """Tells the text features of the target, which prompts are written in, and whether the decoder copies."""
+
+    def target_ids(self, target: TextFeatures, text: Any, given: SourceInputs, end: bool = True) -> tf.RaggedTensor:
+        """Target strings [B] to ids [B, (tokens)]; where the decoder copies, with the extended ids of the source."""
+        return target.ids(text, end)
+
+    def copied_words(self, values: Sequence[Any]) -> Any:
+        """Strings [B, S] of Python values, what extended ids mean; None where there are none."""
+        return None
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         """Python values as the tensors of `signature`."""

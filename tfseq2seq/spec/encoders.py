@@ -22,6 +22,11 @@ class EncoderBase(Spec):
         """The number of positions that it can tell apart; 0 for any number."""
         return 0
 
+    @property
+    def stride(self) -> int:
+        """The number of neighboring positions that become one in the output."""
+        return 1
+
     def memory_width(self, width: int) -> int:
         """Returns the width of the encoder output in a model of the given width."""
         raise NotImplementedError
@@ -76,6 +81,10 @@ class ConvolutionEncoderSpec(EncoderBase):
     @property
     def position_limit(self) -> int:
         return self.max_positions
+
+    @property
+    def stride(self) -> int:
+        return self.pooling
 
     def memory_width(self, width: int) -> int:
         return self.filters
@@ -152,6 +161,10 @@ class PyramidEncoderSpec(EncoderBase):
                 "joins",
                 f"must be below layers ({self.layers}), as the first layer joins no positions, got {self.joins}",
             )
+
+    @property
+    def stride(self) -> int:
+        return int(2**self.joins)
 
     def memory_width(self, width: int) -> int:
         return 2 * self.units

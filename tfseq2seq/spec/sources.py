@@ -155,6 +155,11 @@ class TextSpec(SourceBase):
         return self._usual_max_input(recipe, recipe.data.max_source_length)
 
     @property
+    def extends_copies(self) -> bool:
+        """Whether a decoder that copies can copy words that the vocabulary lacks: those that are one token."""
+        return self.scheme in ("words", "characters")
+
+    @property
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
@@ -199,6 +204,11 @@ class DialogueSpec(TextSpec):
         "their last turns, from the last one backward; further speakers share the last token",
     )
     separator: str = setting("__eou__", "text between two turns of a line that is no JSON list")
+
+    @property
+    def extends_copies(self) -> bool:
+        """False: of turns, a decoder copies only words that the target vocabulary has."""
+        return False
 
     def check(self) -> None:
         super().check()
