@@ -605,25 +605,32 @@ def test_the_memory_is_as_wide_as_the_encoder_makes_it(encoder, needed):
 
 # Recipes of every kind, and what they provide.
 KINDS = {
-    "text": ({}, {"source", "vocabulary", "token batches", "autoregressive", "attention"}),
+    "text": ({}, {"source", "vocabulary", "token batches", "autoregressive", "attention", "blocks"}),
     "text by a fixed vector": (
-        {"model": {"decoder": {**RECURRENT, "attention": "none"}}},
+        {"model": {"encoder": {"kind": "recurrent"}, "decoder": {**RECURRENT, "attention": "none"}}},
         {"source", "vocabulary", "token batches", "autoregressive"},
     ),
-    "recordings": ({"source": {"kind": "audio"}}, {"source", "audio", "manifest", "autoregressive", "attention"}),
+    "recordings": (
+        {"source": {"kind": "audio"}},
+        {"source", "audio", "manifest", "autoregressive", "attention", "blocks"},
+    ),
     "ctc": (
         {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}},
-        {"source", "audio", "manifest", "ctc"},
+        {"source", "audio", "manifest", "ctc", "blocks"},
     ),
     "transducer": (
         {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "transducer"}}},
-        {"source", "audio", "manifest"},
+        {"source", "audio", "manifest", "blocks"},
     ),
     "joint": (
         {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
-        {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc"},
+        {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc", "blocks"},
     ),
-    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive"}),
+    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive", "blocks"}),
+    "recurrent language model": (
+        {"source": {"kind": "none"}, "model": {"decoder": {**RECURRENT, "attention": "none"}}},
+        {"token batches", "autoregressive"},
+    ),
 }
 # Settings that go together only, by the key of one of them.
 TOGETHER = {
@@ -635,7 +642,7 @@ TOGETHER = {
     "model.scheduled_sampling": {"model.scheduled_sampling.schedule": "linear"},
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
-    "model.encoder": {"model.encoder.kind": "recurrent"},
+    "model.encoder": {"model.encoder.kind": "pyramid"},
 }
 
 
@@ -651,6 +658,8 @@ def settings_with_needs(spec=Recipe, path=""):
 
 
 def other_value(spec, name, usual):
+    if isinstance(usual, tuple):
+        return ["x"]
     if isinstance(usual, bool):
         return not usual
     if isinstance(usual, int):

@@ -9,6 +9,11 @@ Text, where B is a batch and each function gives a dictionary of tensors:
     attention         text, target  ->  attention: float32 [B, T, S], both sides' tokens: string [B, L] and [B, T],
                       source_stride: int32 [B], how many source tokens one of the S positions covers, and error
 
+of models that draw (`search.sample`), whose other signatures draw with the seed `search.seed`:
+
+    seeded            text, seed: int32 [B]  ->  as serving_default. An answer depends on its input and its seed alone,
+                      not on the other rows of the batch
+
 where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty. `error` tells why an
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
 encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
@@ -63,6 +68,8 @@ from tfseq2seq.models.memory import Memory
 from tfseq2seq.runtime.outputs import length_limit
 from tfseq2seq.sources.base import Form
 
+SEED = tf.TensorSpec([None], tf.int32, name="seed")
+
 
 def endpoints(model: Predictor) -> list[Endpoint]:
     """All that an exported model answers."""
@@ -72,9 +79,9 @@ def endpoints(model: Predictor) -> list[Endpoint]:
 
     most = model.spec.max_input
 
-    def n_best(*raw: Any) -> dict[str, Any]:
+    def n_best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
         clean, errors = model.source.clean(most, *raw)
-        found = model.texts(*clean)
+        found = model.texts(*clean, seeds=seeds)
         warning = tf.where(found["cut"][:, 0], cut_off, "")
         if "warning" in errors:
             between = tf.where((warning == "") | (errors["warning"] == ""), "", "; ")
@@ -82,9 +89,13 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         answer = {"text": found["text"], "score": found["score"], "warning": warning}
         return {**_without(errors, answer), **{name: told for name, told in errors.items() if name == "error"}}
 
-    def best(*raw: Any) -> dict[str, Any]:
-        found = n_best(*raw)
+    def best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
+        found = n_best(*raw, seeds=seeds)
         return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
+
+    def seeded(*raw_and_seed: Any) -> dict[str, Any]:
+        *raw, seed = raw_and_seed
+        return best(*raw, seeds=seed_pairs(seed))
 
     def score(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
@@ -97,6 +108,8 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         Endpoint("n_best", n_best, signature),
         Endpoint("score", score, [*signature, target]),
     ]
+    if model.spec.sample:
+        found.append(Endpoint("seeded", seeded, [*signature, SEED]))
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:
@@ -112,6 +125,11 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         return {**first.function(*raw), **model.source.clean(most, *raw)[1]}
 
     return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
+
+
+def seed_pairs(seed: Any) -> tf.Tensor:
+    """Seeds [B] as a search takes them, [B, 2]."""
+    return tf.stack([seed, tf.zeros_like(seed)], axis=1)
 
 
 def _clean_pairs(model: Predictor, *raw_and_target: Any) -> tuple[Sequence[Any], Any, dict[str, Any]]:

@@ -105,16 +105,11 @@ def verify(
             average. What counts is the probability the live model gives them, not what the exported one says of itself.
 
     Raises:
-        UserError: there is no exported model, it fails, it is none of this model, or outputs are drawn at random.
+        UserError: there is no exported model, it fails, or it is none of this model.
     """
     folder = Path(folder)
     if not inputs:
         raise UserError("there is nothing to ask: the input has no line")
-    if model.spec.sample:
-        raise UserError(
-            "search.sample: what is drawn for an input depends on its place in a batch, so that nothing can be "
-            "compared; export with --no-verify"
-        )
     form = format_of(folder)
     asked = form.asked(folder, model, inputs)
     sizes = [1] if asked.singly else batches
@@ -134,7 +129,8 @@ def _verdicts(
     advance: Callable[[int], None],
 ) -> list[Verdict]:
     """A verdict for each batch size; see `verify`. `advance` is told how many inputs were answered."""
-    live = Generator(model).generate(inputs, advance=advance)
+    # Exported models draw every answer from the stream 0, unless they are asked for another one.
+    live = Generator(model).generate(inputs, advance=advance, streams=[0] * len(inputs))
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []

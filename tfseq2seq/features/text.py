@@ -27,6 +27,10 @@ from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_toke
 _INNER = " "
 # In bytes; its own limit of 100 would make <unk> of a Chinese sentence written without spaces.
 _LONGEST_WORD = 1 << 20
+# The end of a text whose last bytes are no character, which more bytes may complete.
+_INCOMPLETE = "\ufffd+$"
+# The end of a composed text that may change when it goes on: a letter and its marks, or parts of a Korean syllable.
+_COMPOSABLE = r"(?s).[\p{M}\x{1161}-\x{1175}\x{11A8}-\x{11C2}]*$"
 
 
 class TextFeatures(keras.layers.Layer):
@@ -129,11 +133,48 @@ class TextFeatures(keras.layers.Layer):
         # No string at all has a width too: what comes after looks at the first column.
         return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
-    def detokenize(self, ids: Any) -> tf.Tensor:
-        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing."""
+    def detokenize(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
+        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the tokens.
+            prompt_lengths: [...], how many of the first tokens are a prompt; None for none.
+            cut: a regular expression (RE2) for what is left out behind the prompt, such as a stop string and all after
+                it; "" for nothing.
+        """
+        if not cut:
+            return self._as_shown(self._spelled(ids))
+        prompt, rest = self._parts(ids, prompt_lengths)
+        return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
+
+    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "", open_end: str = "") -> tf.Tensor:
+        """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
+
+        A character whose bytes are not all there is not part of it, nor, where the output is composed, a letter that
+        marks may follow.
+
+        Args:
+            ids, prompt_lengths, cut: as for `detokenize`.
+            open_end: a regular expression for the end of what follows the prompt that may yet be cut.
+        """
+        prompt, rest = self._parts(ids, prompt_lengths)
+        for pattern in (cut, _INCOMPLETE, open_end):
+            rest = tf.strings.regex_replace(rest, pattern, "") if pattern else rest
+        text = self._as_shown(tf.strings.join([prompt, rest]))
+        return tf.strings.regex_replace(text, _COMPOSABLE, "") if self.spec.compose else text
+
+    def _parts(self, ids: Any, prompt_lengths: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The spelled prompt and what follows it."""
+        lengths = tf.zeros(tf.shape(ids)[:-1], tf.int32) if prompt_lengths is None else prompt_lengths
+        in_prompt = tf.range(tf.shape(ids)[-1]) < tf.expand_dims(lengths, -1)
+        return self._spelled(tf.where(in_prompt, ids, PAD)), self._spelled(tf.where(in_prompt, PAD, ids))
+
+    def _spelled(self, ids: Any) -> tf.Tensor:
         text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
-        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+        return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+
+    def _as_shown(self, text: Any) -> tf.Tensor:
         if self.spec.scheme not in ("characters", "bytes"):
             text = tf.strings.regex_replace(text, "^ ", "")
         return compose(text) if self.spec.compose else text

@@ -43,6 +43,8 @@ class Encoder(keras.layers.Layer):
     stride: int = 1
     # Whether the encoder has recurrent layers, which it calls through `run_layer`.
     recurrent = False
+    # The layers whose activations can be computed again in the backward pass.
+    blocks: Any = ()
 
     def positions(self, source: Any) -> Any:
         """Returns S' for S, which can be a number or a tensor."""
@@ -145,6 +147,10 @@ class ConvolutionEncoder(Encoder):
             GatedConvolution(spec.filters, spec.kernel, spec.dropout, initializer, name=f"convolution_{i}")
             for i in range(spec.layers)
         ]
+
+    @property
+    def blocks(self) -> Any:
+        return self.convolutions
 
     def positions(self, source: Any) -> Any:
         return (source + self.pooling - 1) // self.pooling

@@ -96,6 +96,10 @@ class Seq2Seq(Trainable):
         self.ctc, self.guidance, self._logits, self._attention = ctc, guidance, logits, attention
 
     @property
+    def blocks(self) -> list[Any]:
+        return [*super().blocks, *self.decoder.blocks]
+
+    @property
     def has_attention(self) -> bool:
         """Whether the decoder attends to positions of a source."""
         return "attention" in self.spec.provides and self.encoder.memory_width > 0

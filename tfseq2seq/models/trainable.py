@@ -54,6 +54,16 @@ class Trainable(keras.Model):
             return loss
         return self.distillation_loss(loss, x, y_pred, sample_weight)
 
+    def rematerialize(self) -> None:
+        """Lets blocks compute their activations again in the backward pass, which needs less memory."""
+        for block in self.blocks:
+            block.rematerialize = True
+
+    @property
+    def blocks(self) -> list[Any]:
+        """The layers whose activations can be computed again."""
+        return list(self.encoder.blocks)
+
     def encode(self, inputs: dict[str, Any]) -> Memory:
         """Encodes sources without dropout and augmentation. The inputs have the names in `frontend.reads`."""
         source_inputs = {name: inputs[name] for name in self.frontend.reads}

@@ -47,6 +47,10 @@ class PlainTokens:
         """Whether a row holds nothing to read: <eos> stands alone."""
         return len(row) < 2
 
+    def prompt_length(self, row: np.ndarray) -> int:
+        """How many of the first tokens of an output come from the row."""
+        return 0
+
     def fault(self, most: int, value: str) -> str:
         """A message if a value is longer than `most` tokens with <eos>, or ""; 0 is no limit."""
         size = len(value.encode("utf-8"))
@@ -85,6 +89,9 @@ class PlainPrompts(PlainTokens):
     def is_nothing(self, row: np.ndarray) -> bool:
         return False
 
+    def prompt_length(self, row: np.ndarray) -> int:
+        return int(np.count_nonzero(row != PAD))
+
     def string(self, value: str) -> dict[str, np.ndarray]:
         return {"text": np.array([self.text.normalize(value)], object)}
 
@@ -118,10 +125,10 @@ class PlainDialogues(PlainTokens):
         size = len(text.encode("utf-8"))
         if most and size > BYTES_PER_TOKEN * most:
             return f"{size}".join(too_many_bytes(most))
+        if not self._context(value)[0]:
+            return NO_TURN
         # With the speaker's token and <eos>.
         count = len(self.text.encode(text)) + 1
-        if count < 3:
-            return NO_TURN
         return f"{count}".join(too_many_tokens(most)) if most and count > most else ""
 
     def warning(self, value: Any) -> str:
@@ -167,6 +174,9 @@ class PlainSamples:
 
     def is_nothing(self, row: np.ndarray) -> bool:
         return not len(row)
+
+    def prompt_length(self, row: np.ndarray) -> int:
+        return 0
 
     def fault(self, most: int, value: Any) -> str:
         """A message if a recording is longer than `most` seconds, or ""; 0 is no limit."""

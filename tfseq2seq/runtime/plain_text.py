@@ -70,12 +70,24 @@ class PlainText:
             return [self._ids.get(word, UNK) for word in words]
         return [piece for word in words for piece in self._pieces(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing."""
-        text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
+    def decode(self, ids: Sequence[int], prompt_length: int = 0, stop_strings: Sequence[str] = ()) -> str:
+        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the tokens.
+            prompt_length: how many of the first tokens are a prompt.
+            stop_strings: the text ends before the first of them behind the prompt.
+        """
+        written = [unicodedata.normalize("NFD", text) if self.spec.compose else text for text in stop_strings]
+        prompt, rest = self._spelled(ids[:prompt_length]), self._spelled(ids[prompt_length:])
+        places = [place for text in written if (place := rest.find(text)) >= 0]
+        text = prompt + rest[: min(places, default=len(rest))]
         if self.spec.scheme not in ("characters", "bytes"):
             text = text.removeprefix(" ")
         return unicodedata.normalize("NFC", text) if self.spec.compose else text
+
+    def _spelled(self, ids: Sequence[int]) -> str:
+        return b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
 
     @cached_property
     def _processor(self) -> Any:

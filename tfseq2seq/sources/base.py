@@ -31,11 +31,13 @@ class SourceInputs(NamedTuple):
         inputs: by the names in the frontend's `reads`.
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
+        seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
     """
 
     inputs: dict[str, Any]
     empty: Any
     prefix: Any = None
+    seeds: Any = None
 
 
 class Report(Protocol):

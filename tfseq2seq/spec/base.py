@@ -32,6 +32,7 @@ NEEDS = {
     "manifest": "a source that a manifest lists (source.kind audio)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
+    "blocks": "an encoder or decoder made of blocks (of kind transformer, conformer or convolution)",
     "attention": "a decoder that attends to the source",
     "two outputs": "a CTC output beside an attention decoder (model.ctc_weight above 0)",
 }

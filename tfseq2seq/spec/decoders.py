@@ -37,7 +37,7 @@ class AutoregressiveDecoderBase(DecoderBase):
 class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
     """Transformer decoder."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention"})
+    provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention", "blocks"})
 
 
 @dataclass(frozen=True)

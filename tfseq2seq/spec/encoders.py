@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
 from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec, check_heads, check_kv_heads
@@ -34,6 +34,8 @@ class EncoderBase(Spec):
 class TransformerEncoderSpec(TransformerSpec, EncoderBase):
     """Transformer encoder."""
 
+    provides: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
     def memory_width(self, width: int) -> int:
         return width
 
@@ -56,6 +58,8 @@ class RecurrentEncoderSpec(EncoderBase):
 @dataclass(frozen=True)
 class ConvolutionEncoderSpec(EncoderBase):
     """Residual gated convolutions with learned positions (Gehring et al. 2017), and average pooling at the end."""
+
+    provides: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
     kind: Literal["convolution"] = setting("convolution", "kind of encoder")
     layers: int = setting(6, "number of gated convolutions", low=1)
@@ -84,6 +88,8 @@ class ConformerEncoderSpec(EncoderBase):
     With `chunk` the encoder can stream: a frame attends to its own chunk and to `left_chunks` chunks before it, and
     the convolutions are causal.
     """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"blocks"})
 
     kind: Literal["conformer"] = setting("conformer", "kind of encoder")
     layers: int = setting(8, "number of blocks", low=1)

@@ -53,8 +53,23 @@ class Recipe(Spec):
                 "must have no teacher with model.scheduled_sampling, got teacher "
                 f"{self.training.distillation.teacher!r}",
             )
+        self._check_executions()
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"must be a valid folder name, got {self.name!r}")
+
+    def _check_executions(self) -> None:
+        """Raises `SpecError` if a share that changes with each training step must change inside of a call."""
+        together, model = self.training.steps_per_execution, self.model
+        changes = {
+            "model.scheduled_sampling.schedule": model.scheduled_sampling.schedule not in ("none", "constant"),
+            "model.guided_attention.steps": bool(model.guided_attention.weight and model.guided_attention.steps),
+        }
+        for name, changing in changes.items():
+            if together > 1 and changing:
+                raise SpecError(
+                    "training.steps_per_execution",
+                    f"must be 1 with {name}, which changes the model before each training step, got {together}",
+                )
 
     def _check_output_positions(self) -> None:
         """Raises `SpecError` if outputs can have more positions than the decoder can tell apart."""
@@ -89,4 +104,4 @@ class Recipe(Spec):
     def provides(self) -> frozenset[str]:  # type: ignore[override]
         """Keys of `NEEDS` that the kinds of this recipe fulfill."""
         found = self.source.provides | self.model.provides
-        return found if "source" in found else found - {"attention"}
+        return found | self.model.encoder.provides if "source" in found else found - {"attention"}

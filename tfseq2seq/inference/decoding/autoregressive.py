@@ -30,6 +30,7 @@ from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.fusion import JointScorer
 from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.shortlist import narrowed_fusion, narrowed_step
+from tfseq2seq.search.stop_strings import prompt_lengths
 from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import BOS
 
@@ -64,17 +65,17 @@ class AutoregressiveDecoding(Decoding):
         lengths = self.source.output_lengths(given, memories[0])
         batch = tf.shape(lengths)[0]
         limits = length_limits(self.spec, batch, lengths, prefix)
-        step, fixed, cache = self._start(memories, candidates)
+        step, fixed, cache = self._start(memories, candidates, given.prefix)
         first, mask = tf.fill([batch], BOS), memories[0].mask
         if self.spec.sample:
             width = tf.shape(mask)[1]
-            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, width)
+            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, width, given.seeds)
         spec = dataclasses.replace(self.spec, n_best=self.kept)
         joint_scorer = self._joint_scorer(fusion, memories[0])
         found = beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, joint_scorer)
         return found if tokens is None else found._replace(ids=tf.gather(tokens, found.ids))
 
-    def _start(self, memories: Sequence[Memory], candidates: Any) -> tuple[StepFunction, Any, Any]:
+    def _start(self, memories: Sequence[Memory], candidates: Any, prefix: Any) -> tuple[StepFunction, Any, Any]:
         """The step function of all models together, what is fixed for it, and its first cache."""
         beam = self.spec.n_best if self.spec.sample else self.spec.beam
         tokens = None if candidates is None else candidates.ids
@@ -83,9 +84,15 @@ class AutoregressiveDecoding(Decoding):
         steps: list[StepFunction] = [model.step for model in self.models]
         if candidates is not None:
             steps = [narrowed_step(step, candidates) for step in steps]
+        fixed: Any = [fixed for fixed, _ in starts]
+        step = ensemble_step(steps)
+        cache = ensemble_cache([cache for _, cache in starts])
         if len(steps) == 1:
-            return steps[0], *starts[0]
-        return ensemble_step(steps), [fixed for fixed, _ in starts], ensemble_cache([cache for _, cache in starts])
+            step, fixed, cache = steps[0], fixed[0], starts[0][1]
+        if self.stops is None:
+            return step, fixed, cache
+        batch = tf.shape(memories[0].mask)[0]
+        return self.stops.step(step, prompt_lengths(prefix), tokens), fixed, self.stops.cache(cache, batch, beam)
 
     def _joint_scorer(self, fusion: Any, memory: Memory) -> JointScorer | None:
         if not fusion and not self._joint:

@@ -23,6 +23,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.inference.external_scorers import ExternalScorers
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses
+from tfseq2seq.search.stop_strings import StopStrings
 from tfseq2seq.sources import Source, SourceInputs
 from tfseq2seq.spec import PAD, SearchSpec
 
@@ -72,16 +73,23 @@ class Decoding:
         spec: how output is found.
         external: what ranks hypotheses beside the models.
         shortlist: a function from source ids to the candidates of a search, or None.
+        stops: the stop strings of the search, or None.
 
     Raises:
         UserError: several models, which this family does not average.
     """
 
     def __init__(
-        self, models: Sequence[Any], source: Source, spec: SearchSpec, external: ExternalScorers, shortlist: Any = None
+        self,
+        models: Sequence[Any],
+        source: Source,
+        spec: SearchSpec,
+        external: ExternalScorers,
+        shortlist: Any = None,
+        stops: StopStrings | None = None,
     ):
         self.models, self.model, self.source, self.spec, self.external = list(models), models[0], source, spec, external
-        self.shortlist = shortlist
+        self.shortlist, self.stops = shortlist, stops
         # External scorers that come after the search rank the whole beam.
         self.kept = spec.beam if external.come_after else spec.n_best
         self.check()
