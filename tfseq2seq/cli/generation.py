@@ -25,6 +25,7 @@ from tfseq2seq.cli.options import (
     weights_option,
     workers_option,
 )
+from tfseq2seq.cli.piecewise import check_options, write_piecewise
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 
@@ -82,6 +83,12 @@ if TYPE_CHECKING:
     "every 5 seconds.",
 )
 @click.option("--overlap", type=ABOVE_ZERO, help="Overlap of windows in seconds.  [default: a sixth of --window]")
+@click.option(
+    "--stream",
+    "piecewise",
+    is_flag=True,
+    help="Write each output while it is decided, one after the other. Needs search.beam=1 or search.sample=true.",
+)
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -101,6 +108,7 @@ def generate(
     times: str | None,
     window: float | None,
     overlap: float | None,
+    piecewise: bool,
 ) -> None:
     """Write the output of a model for each input, in the order of the inputs.
 
@@ -115,6 +123,8 @@ def generate(
     """
     if bool(runs) == bool(folder):
         raise UserError(f"generate: needs either --run or --model, got {'both' if runs else 'neither'}")
+    if piecewise:
+        check_options(runs)
     timed = "--times" if times else "--window" if window else ""
     if timed and scores:
         raise UserError(f"--scores: cannot be combined with {timed}; --times json contains the scores")
@@ -172,6 +182,10 @@ def generate(
         if prefix:
             require(recipe, "source", "--prefix")
             require(recipe, "autoregressive", "--prefix")
+        if piecewise:
+            if write_piecewise(opened, weights, open_inputs(recipe.source, request)):
+                sys.exit(USAGE_ERROR)
+            return
         search = recipe.search
         open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
         stream = open_inputs(recipe.source, request)

@@ -147,18 +147,18 @@ class TextFeatures(keras.layers.Layer):
         prompt, rest = self._parts(ids, prompt_lengths)
         return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
 
-    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "", open_end: str = "") -> tf.Tensor:
+    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
         """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
 
         A character whose bytes are not all there is not part of it, nor, where the output is composed, a letter that
         marks may follow.
 
         Args:
-            ids, prompt_lengths, cut: as for `detokenize`.
-            open_end: a regular expression for the end of what follows the prompt that may yet be cut.
+            ids, prompt_lengths: as for `detokenize`.
+            cut: a regular expression (RE2) for what is left out behind the prompt, or may yet be.
         """
         prompt, rest = self._parts(ids, prompt_lengths)
-        for pattern in (cut, _INCOMPLETE, open_end):
+        for pattern in (_INCOMPLETE, cut):
             rest = tf.strings.regex_replace(rest, pattern, "") if pattern else rest
         text = self._as_shown(tf.strings.join([prompt, rest]))
         return tf.strings.regex_replace(text, _COMPOSABLE, "") if self.spec.compose else text

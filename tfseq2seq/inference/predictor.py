@@ -171,6 +171,10 @@ class Predictor(tf.Module):
             raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
         return given._replace(prefix=self.prefix_ids(prefix))
 
+    def seed_pairs(self, seed: Any) -> tf.Tensor:
+        """Seeds [B], below 0 for that of the search, as `texts` takes them, [B, 2]."""
+        return tf.stack([tf.where(seed < 0, self.spec.seed, seed), tf.zeros_like(seed)], axis=1)
+
     @property
     def cut(self) -> str:
         """The regular expression for the stop string and what follows it; "" without stop strings."""
