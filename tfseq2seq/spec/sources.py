@@ -49,6 +49,7 @@ class SourceBase(Spec):
                 raise SpecError(
                     f"data.{name}.{missing}", f"must be given, as source and target come together, got {given} alone"
                 )
+        recipe.model.encoder.check_recipe(recipe)
         with prefixed("model.decoder"):
             recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
         limit = recipe.model.encoder.position_limit
@@ -125,8 +126,15 @@ class TextSpec(SourceBase):
         "space", "what is between the words of output text, for words; none writes Chinese as it is written"
     )
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
+    pretokenization: Literal["space", "bert"] = setting(
+        "space",
+        "words that wordpiece splits: those between spaces, or those of BERT (Devlin et al. 2019), which also splits "
+        "at punctuation and Chinese characters, and with lowercase removes accents",
+    )
 
     def check(self) -> None:
+        if self.pretokenization != "space" and self.scheme != "wordpiece":
+            raise SpecError("pretokenization", f"must be space unless scheme is wordpiece, got {self.pretokenization}")
         for index, token in enumerate(self.reserved):
             fault = _reserved_fault(token, self.scheme)
             if not fault and token in self.reserved[:index]:
