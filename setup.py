@@ -30,6 +30,8 @@ EXTRAS_REQUIRE = {
     "serve": ["starlette", "uvicorn", "prometheus-client"],
     # The messages and the gRPC stub of TensorFlow Serving.
     "client": ["tensorflow-serving-api", "grpcio"],
+    # Pretrained backbones, and the weights of Hugging Face folders.
+    "hub": ["keras-hub>=0.31", "safetensors"],
     # Settings of recipes chosen by trials.
     "sweep": ["optuna"],
 }
@@ -51,7 +53,6 @@ EXTRAS_REQUIRE["test"] = [
     "types-PyYAML",
     "jax",
     "pydot",
-    "keras-hub>=0.31",
     "librosa",
     "soxr",
     "kaldi-native-fbank",

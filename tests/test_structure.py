@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 # What a question about the modality, the decoder family or the export format mentions.
 CLASSES = {
     *("TextSpec", "AudioSpec", "NoSourceSpec", "TextSource", "AudioSource", "NoSource"),
+    *("DialogueSpec", "DialogueSource", "PlainDialogues"),
     *("TokenFrontend", "AudioFrontend", "NoFrontend", "PlainTokens", "PlainPrompts", "PlainSamples"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
     *("Seq2Seq", "CTCModel", "TransducerModel", "TransformerDecoder", "RecurrentDecoder"),
@@ -21,6 +22,7 @@ CLASSES = {
 KINDS = {
     "text",
     "audio",
+    "dialogue",
     "none",
     "ctc",
     "transducer",
@@ -135,7 +137,7 @@ def test_modules_of_one_name_are_about_the_same_thing():
     shared = {
         *("__init__", "attention", "ctc", "transducer", "encoders", "decoders", "recipe", "search", "training"),
         *("audio", "text", "data", "sources", "signatures", "base", "evaluation", "inspection", "model", "masks"),
-        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language"),
+        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "copying"),
     }
     seen = {}
     for name in modules():

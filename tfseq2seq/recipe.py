@@ -502,6 +502,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _convert_spec(variants, value, path)
     if typing.get_origin(hint) is typing.Literal:
         choices = [str(choice) for choice in typing.get_args(hint)]
+        if isinstance(value, bool) and str(value).lower() in choices:
+            # YAML reads these two words as truth values.
+            return str(value).lower()
         if value not in choices:
             # YAML reads `none` as text, but `null` and `~` as None.
             if value is None and "none" in choices:

@@ -17,6 +17,7 @@ from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
     Shard,
+    dialogues_option,
     run_option,
     run_options,
     search_option,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.run import Run
     from tfseq2seq.runtime.outputs import Output
+    from tfseq2seq.spec import Recipe
 
 
 @click.command()
@@ -171,6 +173,7 @@ def generate(
         def open_exported(batches: int, advance: Advance) -> Ask:
             def ask(window: Inputs) -> Sequence[Output]:
                 window.leave_out(exported.faults(window.values))
+                warn(window.named(exported.warnings(window.values)))
                 found = exported.generate(window.valid) if window.valid else []
                 advance(len(window.values))
                 return window.in_place(found, Output.nothing(hypotheses))
@@ -243,6 +246,7 @@ def _open_model(
             others = {"suffixes" if suffix else "prefixes": chosen}
         if window.faults:
             advance(len(window.faults))
+        warn(window.named(model.warnings(window.values)))
         streams = [window.begin + index for index in window.answered]
         found = generator.generate(window.valid, advance=advance, streams=streams, **others)
         return window.in_place(found, Output.nothing(model.spec.n_best))
@@ -369,7 +373,8 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
 @click.command()
 @run_options()
 @click.option("--source", type=click.Path(), help="File of source texts, one per line; not for a language model.")
-@click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")
+@click.option("--target", type=click.Path(), help="File of target texts, one per line.")
+@dialogues_option
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of pairs in a batch.")
 @workers_option()
 def score(
@@ -377,47 +382,39 @@ def score(
     weights: str | None,
     overrides: tuple[str, ...],
     source: str | None,
-    target: str,
+    target: str | None,
+    dialogues: str | None,
     batch: int,
     workers: int,
 ) -> None:
     """Print the log-probability of each pair of texts in nats, and its number of tokens.
 
-    Both include the token <eos> at the end. A language model scores the lines of --target alone. If a line is longer
+    Both include the token <eos> at the end. A language model scores the lines of --target alone, and a model of
+    dialogues the answers in --dialogues, in place of --source and --target. If a line is longer
     than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
     error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.likelihood import likelihood_scores
     from tfseq2seq.evaluation.metrics import Settings
     from tfseq2seq.evaluation.scores import perplexity
-    from tfseq2seq.files import check_parallel, read_lines
 
-    targets = read_lines(target, pipe=True)
     opened = open_runs(runs, overrides)
-    recipe = opened[0].recipe
-    if "source" in recipe.provides:
-        require(recipe, "vocabulary", "score")
-        if not source:
-            raise UserError("--source: must be given for a model of source text")
-        sources = read_lines(source, pipe=True)
-        check_parallel(source, len(sources), target, len(targets))
-    else:
-        if source:
-            require(recipe, "source", "--source")
-        sources = [""] * len(targets)
+    pairs = _pairs_to_score(opened[0].recipe, source, target, dialogues)
+    sources, targets = pairs.values, pairs.references or []
     model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
     from tfseq2seq.inference.generator import Generator
 
-    pairs = Inputs(list(zip(sources, targets, strict=True)))
+    pairs.values = list(zip(sources, targets, strict=True))
     pairs.leave_out(model.faults(sources), source or "")
-    pairs.leave_out(model.target_faults(targets), target)
+    pairs.leave_out(model.target_faults(targets), target or "")
+    warn(pairs.named(model.warnings(sources)))
     chosen = [list(side) for side in zip(*pairs.valid, strict=True)] or [[], []]
     totals, counts = Generator(model, batch, workers).log_probabilities(*chosen)
     scored = [f"{total:.6f}\t{count}" for total, count in zip(totals, counts, strict=True)]
     for line in pairs.in_place(scored, ""):
         click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
-    noun = "pairs" if source else "lines"
+    noun = "pairs" if source else "answers" if dialogues else "lines"
     compared = ""
     if len(totals):
         of_all = likelihood_scores(
@@ -426,3 +423,29 @@ def score(
         compared = "".join(f", {one.name} {one.value:.4f}" for one in of_all)
     click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}{compared}", err=True)
     report(pairs.faults)
+
+
+def _pairs_to_score(recipe: Recipe, source: str | None, target: str | None, dialogues: str | None) -> Inputs:
+    """Reads the inputs that `score` is given, with targets as their references."""
+    from tfseq2seq.files import check_parallel, read_lines
+
+    if dialogues:
+        require(recipe, "dialogue", "--dialogues")
+        for name, value in (("--source", source), ("--target", target)):
+            if value:
+                raise UserError(f"{name}: cannot be combined with --dialogues, which contain sources and targets")
+        return read_inputs(recipe.source, Request(dialogues=dialogues, history=recipe.data.history))
+    if not target:
+        raise UserError("--target: must be given" + (", or --dialogues" if "dialogue" in recipe.provides else ""))
+    targets = read_lines(target, pipe=True)
+    if "source" not in recipe.provides:
+        if source:
+            require(recipe, "source", "--source")
+        return Inputs([""] * len(targets), targets)
+    require(recipe, "vocabulary", "score")
+    if not source:
+        raise UserError("--source: must be given for a model of source text")
+    found = read_inputs(recipe.source, Request(lines=source, lines_option="--source"))
+    check_parallel(source, len(found.values), target, len(targets))
+    found.references = targets
+    return found

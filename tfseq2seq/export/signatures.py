@@ -28,6 +28,16 @@ where `warning` tells that the best text may have been cut off at `search.max_le
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
 encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
 
+Dialogues, where `error` also tells of a dialogue without a last turn, and `warning` of turns that do not fit:
+
+    serving_default   turns: string [B, N], count: int32 [B], how many of the N turns there are; the others are padding
+                                        ->  text, score, warning, error: string [B]
+    reply             the same
+    n_best, score, attention            take turns and count in place of text
+
+The last turn is answered. Two speakers take turns, unless turns begin with U+001F and a digit, the number of the
+speaker: 0 for the one who answers.
+
 Speech, where `error` also tells what is wrong with a recording, and `warning` that a WAV file is cut off, or holds
 another recording, which is not read:
 
@@ -45,7 +55,8 @@ For clients with a loop of their own, of one model (not of an ensemble):
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
                       CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error
     decode_step       token: int32 [B], fixed_*, state_*  ->  log_probs: float32 [B, V] of the token after it, and the
-                      next state_*; of a transducer, frame [B, J] in place of fixed_*
+                      next state_*; of a transducer, frame [B, J] in place of fixed_*. Of a decoder that copies words
+                      that the vocabulary lacks, log_probs [B, V + S]: token V + i is the word at source position i
 
 Every tensor has the batch first: a beam is a batch whose rows the client repeats and gathers. The first token is <bos>,
 id 2; <eos> is 3. A transducer's next state is for after a token; after a blank the old token and state go on with the
@@ -83,8 +94,12 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     def answer(raw: Sequence[Any], seeds: Any = None) -> dict[str, Any]:
         clean, errors = model.source.clean(most, *raw)
         found = model.texts(*clean, seeds=seeds)
-        told = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
-        return {**_without(errors, told), **errors}
+        warning = tf.where(found["cut"][:, 0], cut_off, "")
+        if "warning" in errors:
+            between = tf.where((warning == "") | (errors["warning"] == ""), "", "; ")
+            warning = tf.strings.join([errors["warning"], between, warning])
+        told = {"text": found["text"], "score": found["score"], "warning": warning}
+        return {**_without(errors, told), **{name: message for name, message in errors.items() if name == "error"}}
 
     def n_best(*raw: Any) -> dict[str, Any]:
         return answer(raw)
@@ -193,6 +208,7 @@ def _attention(model: Predictor) -> Any:
     def attention(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
         given, labels = model.source.inputs(*clean), model.target(target)
+        # Words that are copied are read as <unk>, which they are in these labels.
         weights = model.decoding.attention(given.inputs, decoder_input(labels))
         names = model.source.tokens(given)
         if names:

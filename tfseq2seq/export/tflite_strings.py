@@ -30,9 +30,10 @@ def string_endpoint(model: Predictor) -> Endpoint:
     """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1] and "log_prob" [1].
 
     Raises:
-        UserError: a side's scheme is not unigram, or there are stop strings.
+        UserError: a side's scheme is not unigram, the source has no such form, or there are stop strings.
     """
     source = model.source
+    source.check_strings()
     if model.stops:
         raise UserError(
             "search.stop_strings: TFLite has no operation that cuts a string; without --strings the file takes ids, "

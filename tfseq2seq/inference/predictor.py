@@ -68,7 +68,7 @@ class Predictor(tf.Module):
             search = dataclasses.replace(search, max_input=source.spec.least_max_input)
         self.models, self.source, self.target, self.spec = list(models), source, target, search
         self.max_scored = max_scored
-        source.with_target(target)
+        source.with_target(target, self.models[0].spec.decoder.copies)
         self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
         # What holds variables and tables is kept where exports look for it.
         self.external_parts, self.source_features = self.external.parts, source.features
@@ -114,9 +114,18 @@ class Predictor(tf.Module):
         """The size of a Python value, for sorting."""
         return self.source.length(value)
 
+    def positions(self, length: int) -> Any:
+        """The positions that an input of this `length` has in the model: an upper limit for text, of which it counts
+        characters."""
+        return self.models[0].positions(length)
+
     def faults(self, values: Sequence[Any]) -> list[tuple[int, str]]:
         """(index, message) of the Python values that are longer than the model answers (`search.max_input`)."""
         return self.source.faults(self.spec.max_input, values)
+
+    def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values of which something is not read, such as turns that do not fit."""
+        return self.source.warnings(values)
 
     def target_faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
         """(index, message) of the target texts that are longer than the model scores or begins an output with."""
@@ -173,7 +182,7 @@ class Predictor(tf.Module):
         """The texts of outputs [B, N, L] without what a regular expression cuts."""
         lengths = self.prompt_lengths(given, ids)
         if given.around is None:
-            return self.target.detokenize(ids, lengths, cut)
+            return self.target.detokenize(ids, lengths, cut, given.words)
         shape = tf.shape(ids)[:2]
         sides = [tf.broadcast_to(side[:, tf.newaxis], [*tf.unstack(shape), tf.shape(side)[1]]) for side in given.around]
         return self.target.filled_in(ids, lengths, cut, *sides)
@@ -201,7 +210,7 @@ class Predictor(tf.Module):
             raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
         if given.prefix is not None:
             raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
-        return given._replace(prefix=self.prefix_ids(prefix))
+        return given._replace(prefix=self.prefix_ids(prefix, given))
 
     def seed_pairs(self, seed: Any) -> tf.Tensor:
         """Seeds [B], below 0 for that of the search, as `texts` takes them, [B, 2]."""
@@ -226,9 +235,9 @@ class Predictor(tf.Module):
         limits = self.spec.max_length if found.limits is None else tf.expand_dims(found.limits, 1)
         return count >= limits
 
-    def prefix_ids(self, prefix: Any) -> tf.Tensor:
-        """Strings [B] to ids [B, P] without <eos>, padded."""
-        return self.target.ids(prefix, end=False).to_tensor(PAD)
+    def prefix_ids(self, prefix: Any, given: SourceInputs) -> tf.Tensor:
+        """Strings [B] that outputs for sources begin with to ids [B, P] without <eos>, padded."""
+        return self.source.target_ids(self.target, prefix, given, end=False).to_tensor(PAD)
 
     def log_probabilities(self, *raw_and_target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probabilities in nats of target strings [B] given raw sources, [B], and the tokens they count, [B].
@@ -237,7 +246,14 @@ class Predictor(tf.Module):
             raw_and_target: the tensors of `signature`, and strings [B].
         """
         *raw, target = raw_and_target
-        return self.decoding.log_probabilities(self.source.inputs(*raw).inputs, self.target(target))
+        given = self.source.inputs(*raw)
+        return self.decoding.log_probabilities(given.inputs, self.labels(target, given))
+
+    def labels(self, target: Any, given: SourceInputs) -> tf.Tensor:
+        """Target strings [B] of sources to ids [B, T] that end with <eos>, padded."""
+        ids = self.source.target_ids(self.target, target, given)
+        # No string at all has a width too, as the text features give it.
+        return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
 
 def _stop_strings(search: SearchSpec, target: TextFeatures) -> StopStrings | None:

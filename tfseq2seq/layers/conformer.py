@@ -16,6 +16,7 @@ from keras import ops
 
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 from tfseq2seq.layers.transformer import FeedForward
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import ConformerEncoderSpec
@@ -81,7 +82,7 @@ class ConvolutionPart(keras.layers.Layer):
         return {**super().get_config(), **self.settings}
 
 
-class ConformerBlock(keras.layers.Layer):
+class ConformerBlock(Rematerializable, keras.layers.Layer):
     """A Conformer block; see the diagram at the top of this module.
 
     Args:
@@ -128,6 +129,12 @@ class ConformerBlock(keras.layers.Layer):
             bias: [B, T or 1, T], the attention bias.
             positions: [T] int.
         """
+        if training and self.rematerialize:
+            return recomputed(self, lambda x: [self._compute(x, mask, bias, positions, True)], inputs)[0]
+        return self._compute(inputs, mask, bias, positions, training)
+
+    def _compute(self, inputs: Any, mask: Any, bias: Any, positions: Any, training: bool | None) -> Any:
+        """As `call`, with all activations kept for the backward pass."""
 
         def drop(x: Any) -> Any:
             return self.dropout(x, training=training)

@@ -7,8 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 
-class GatedConvolution(keras.layers.Layer):
+
+class GatedConvolution(Rematerializable, keras.layers.Layer):
     """Residual convolution with a gated linear unit: `(x + a * sigmoid(b)) / sqrt(2)` with [a; b] = conv(dropout(x)).
 
     Padding positions are set to zero first, so the amount of padding does not change real positions.
@@ -38,6 +40,12 @@ class GatedConvolution(keras.layers.Layer):
 
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> Any:
         """Returns [B, S, filters] for inputs [B, S, filters] with mask [B, S]."""
+        if training and self.rematerialize:
+            return recomputed(self, lambda x: [self._compute(x, mask, True)], inputs)[0]
+        return self._compute(inputs, mask, training)
+
+    def _compute(self, inputs: Any, mask: Any, training: bool | None) -> Any:
+        """As `call`, with all activations kept for the backward pass."""
         clean = inputs * ops.expand_dims(ops.cast(mask, inputs.dtype), -1)
         values, gates = ops.split(self.convolution(self.dropout(clean, training=training)), 2, axis=-1)
         return (inputs + values * ops.sigmoid(gates)) * 0.5**0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import TransformerSpec
 
@@ -57,7 +59,7 @@ class FeedForward(keras.layers.Layer):
         return {**super().get_config(), **self.settings}
 
 
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Rematerializable, keras.layers.Layer):
     """Self-attention, cross-attention to a memory if there is one, and feed-forward layers.
 
     Each sublayer has a residual connection and layer normalization. The encoder (without memory), teacher forcing
@@ -133,8 +135,32 @@ class TransformerBlock(keras.layers.Layer):
 
         Returns:
             The output [B, Q, D], the weights of cross-attention [B, H, Q, S'] (None without a memory), and the keys and
-            values of self-attention, which are the updated cache.
+            values of self-attention, which are the updated cache (None if they are computed twice).
         """
+        if training and self.rematerialize and cache is None:
+            context = () if memory is None else tuple(memory)
+
+            def compute(x: Any, *context: Any) -> list[Any]:
+                output, weights, _ = self._compute(x, bias, positions, context, memory_bias, training=True)
+                return [output] if weights is None else [output, weights]
+
+            output, *weights = recomputed(self, compute, inputs, *context)
+            return output, weights[0] if weights else None, None
+        return self._compute(inputs, bias, positions, memory, memory_bias, cache, rows, key_positions, training)
+
+    def _compute(
+        self,
+        inputs: Any,
+        bias: Any,
+        positions: Any,
+        memory: Any = None,
+        memory_bias: Any = None,
+        cache: Any = None,
+        rows: Any = None,
+        key_positions: Any = None,
+        training: bool | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """As `call`, with all activations kept for the backward pass."""
 
         def attend_self(x: Any) -> Any:
             nonlocal cache
@@ -165,8 +191,10 @@ class TransformerBlock(keras.layers.Layer):
         return norm(x + self.dropout(part(x), training=training))
 
     def get_config(self) -> dict[str, Any]:
+        # The fields that encoder and decoder share are enough for a block.
+        spec = to_dict(self.spec)
         own = {
-            "spec": to_dict(self.spec),
+            "spec": {field.name: spec[field.name] for field in dataclasses.fields(TransformerSpec)},
             "width": self.width,
             "memory_width": self.memory_width,
             "initializer": self.initializer,
@@ -175,7 +203,6 @@ class TransformerBlock(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TransformerBlock:
-        # The specs of encoder and decoder have the same fields, so their common base class is enough for a block.
         return cls(**{**config, "spec": from_dict(TransformerSpec, config["spec"])})
 
 

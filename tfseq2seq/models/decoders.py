@@ -34,6 +34,9 @@ from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoder
 class TransformerDecoder(keras.layers.Layer):
     """Stack of Transformer blocks. The attention weights are those of the last block, averaged over heads.
 
+    In a decoder that copies they are those of its first head, which learns to point (Gehrmann et al. 2018). The mean
+    would be clear only if all heads pointed at the same word.
+
     A memory width of 0 means no memory, as in a language model. The attention weights then have no columns.
     """
 
@@ -71,8 +74,11 @@ class TransformerDecoder(keras.layers.Layer):
     ) -> tuple[Any, Any]:
         """Returns hidden vectors [B, T, D] and attention weights [B, T, S] for token embeddings [B, T, D]."""
         fixed = self._fixed(memory)
-        positions = ops.arange(ops.shape(embedded)[1], dtype="int32")
-        bias = attention_bias(causal_mask(ops.shape(embedded)[1]), self.compute_dtype)
+        batch, length = ops.shape(embedded)[:2]
+        positions = ops.arange(length, dtype="int32")
+        # A bias for each row, though all are equal: with one for all, oneDNN's fused product takes 200 times as long.
+        mask = ops.broadcast_to(causal_mask(length), (batch, length, length))
+        bias = attention_bias(mask, self.compute_dtype)
         x = self.embedding(embedded, training=training)
         weights = None
         for block, keys_values in zip(self.blocks, fixed["memory"], strict=True):
@@ -123,7 +129,7 @@ class TransformerDecoder(keras.layers.Layer):
         hidden = x if self.norm is None else self.norm(x)
         if weights is None:
             return hidden, ops.repeat(bias, ops.shape(x)[1], axis=1)
-        return hidden, ops.mean(weights, axis=1)
+        return hidden, weights[:, 0] if self.spec.copies else ops.mean(weights, axis=1)
 
 
 class RecurrentDecoder(keras.layers.Layer):
@@ -139,6 +145,8 @@ class RecurrentDecoder(keras.layers.Layer):
 
     # Teacher forcing is a loop over time, and the states contain the whole past.
     parallel = False
+    # It has no layers whose activations can be computed again.
+    blocks: Any = ()
 
     def __init__(
         self,

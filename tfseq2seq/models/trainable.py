@@ -54,12 +54,22 @@ class Trainable(keras.Model):
             return loss
         return self.distillation_loss(loss, x, y_pred, sample_weight)
 
+    def rematerialize(self) -> None:
+        """Lets blocks compute their activations again in the backward pass, which needs less memory."""
+        for block in self.blocks:
+            block.rematerialize = True
+
+    @property
+    def blocks(self) -> list[Any]:
+        """The layers whose activations can be computed again."""
+        return list(self.encoder.blocks)
+
     def encode(self, inputs: dict[str, Any]) -> Memory:
         """Encodes sources without dropout and augmentation. The inputs have the names in `frontend.reads`."""
         source_inputs = {name: inputs[name] for name in self.frontend.reads}
         embedded, mask = self.frontend(source_inputs, training=False)
         values, mask, summary = self.encoder(embedded, mask, training=False)
-        return Memory(values, mask, summary, self.frontend.ids(source_inputs))
+        return Memory(values, mask, summary, self.frontend.ids(source_inputs), source_inputs.get("copy_ids"))
 
     def positions(self, size: Any) -> Any:
         """Returns the number of memory positions for `size` source tokens or samples, which can be a tensor."""

@@ -32,6 +32,7 @@ class SourceInputs(NamedTuple):
         inputs: by the names in the frontend's `reads`.
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
+        words: strings [B, S], what extended ids mean (see `features/copying.py`); None where there are none.
         around: ids [B, P] and [B, S], padded, that stand before and behind what is written where a middle is filled in.
             The prefix then holds both in another order, and is not shown. None where outputs are continued.
         seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
@@ -40,6 +41,7 @@ class SourceInputs(NamedTuple):
     inputs: dict[str, Any]
     empty: Any
     prefix: Any = None
+    words: Any = None
     seeds: Any = None
     around: tuple[Any, Any] | None = None
 
@@ -62,6 +64,7 @@ class Corpora:
         faults: of examples that could not be read so far, by "train" and "validation".
         units: the examples to train on in units, where they are too many for the memory; None where they are not.
         texts_told: a sentence about the texts, if they are not those of all examples.
+        told: sentences about the files.
     """
 
     train: tf.data.Dataset
@@ -70,6 +73,7 @@ class Corpora:
     faults: Mapping[str, Any] = field(default_factory=dict)
     units: Units | None = None
     texts_told: str = ""
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -256,8 +260,19 @@ class Source:
 
     # ---- predictor --------------------------------------------------------------------------------------------------
 
-    def with_target(self, target: TextFeatures) -> None:
-        """Tells the text features of the target, which prompts are written in."""
+    def with_data(self, data: DataSpec) -> None:
+        """Tells how a recipe reads examples, for a source whose inputs are read the same way."""
+
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
+        """Tells the text features of the target, which prompts are written in, and whether the decoder copies."""
+
+    def target_ids(self, target: TextFeatures, text: Any, given: SourceInputs, end: bool = True) -> tf.RaggedTensor:
+        """Target strings [B] to ids [B, (tokens)]; where the decoder copies, with the extended ids of the source."""
+        return target.ids(text, end)
+
+    def copied_words(self, values: Sequence[Any]) -> Any:
+        """Strings [B, S] of Python values, what extended ids mean; None where there are none."""
+        return None
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         """Python values as the tensors of `signature`."""
@@ -283,6 +298,8 @@ class Source:
     def clean(self, most: int, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         """Raw tensors with what is wrong in them replaced, and {"error": messages [B]} of sources that can be wrong.
 
+        There can be "warning": messages [B] too, about sources that are answered.
+
         Args:
             most: the longest source that is answered, as `search.max_input`. A longer one is replaced by an empty one.
             raw: the tensors of `signature`.
@@ -291,6 +308,10 @@ class Source:
 
     def faults(self, most: int, values: Sequence[Any]) -> list[tuple[int, str]]:
         """(index, message) of the Python values that are longer than `most`."""
+        return []
+
+    def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values of which something is not read."""
         return []
 
     def forms(self, most: int) -> Sequence[Form]:
@@ -306,6 +327,10 @@ class Source:
     def config(self) -> dict[str, Any]:
         """What a client of an exported model without strings needs to know of its inputs."""
         raise NotImplementedError
+
+    def client_rows(self, values: Sequence[Any]) -> list[Any]:
+        """Python values as a client of a SavedModel gives them: strings, tuples of strings, or arrays."""
+        return list(values)
 
     def features_of(self, values: Sequence[Any]) -> list[Any]:
         """Python values as rows for a model without strings: ids, or samples."""
@@ -326,6 +351,9 @@ class Source:
 
     # Whether the Python values are strings.
     takes_strings = False
+
+    def check_strings(self) -> None:
+        """Raises `UserError` if a model that takes and gives one string cannot have this source."""
 
     @property
     def reader(self) -> TextFeatures | None:

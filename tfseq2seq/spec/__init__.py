@@ -19,7 +19,7 @@ from tfseq2seq.spec.base import (
     register_kind,
     setting,
 )
-from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
+from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec, Tuning
 from tfseq2seq.spec.data import INFILLING_TOKENS, CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
@@ -34,6 +34,7 @@ from tfseq2seq.spec.encoders import (
     ConvolutionEncoderSpec,
     EncoderBase,
     EncoderSpec,
+    KerasHubEncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
@@ -41,7 +42,16 @@ from tfseq2seq.spec.encoders import (
 from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
-from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceBase, SourceSpec, TextSpec
+from tfseq2seq.spec.sources import (
+    AudioSpec,
+    AugmentationSpec,
+    DialogueSpec,
+    NoSourceSpec,
+    Scheme,
+    SourceBase,
+    SourceSpec,
+    TextSpec,
+)
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
@@ -67,11 +77,13 @@ __all__ = [
     "CorpusSpec",
     "DataSpec",
     "DecoderSpec",
+    "DialogueSpec",
     "DistillationSpec",
     "EncoderSpec",
     "FusionSpec",
     "GuidedAttentionSpec",
     "Initializer",
+    "KerasHubEncoderSpec",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",
@@ -96,6 +108,7 @@ __all__ = [
     "TransformerDecoderSpec",
     "TransformerEncoderSpec",
     "TransformerSpec",
+    "Tuning",
     "WatchSpec",
     "group",
     "setting",

@@ -28,10 +28,12 @@ NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
     "audio": "recordings (source.kind audio)",
+    "dialogue": "dialogues (source.kind dialogue)",
     "manifest": "a source that a manifest lists (source.kind audio)",
     "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
+    "blocks": "an encoder or decoder made of blocks (of kind transformer, conformer or convolution)",
     "attention": "a decoder that attends to the source",
     "two outputs": "a CTC output beside an attention decoder (model.ctc_weight above 0)",
 }

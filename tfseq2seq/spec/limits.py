@@ -10,6 +10,8 @@ from __future__ import annotations
 TOO_LONG = "too long: "
 # Text with more bytes for each token than this is not even split into tokens, which takes memory and time itself.
 BYTES_PER_TOKEN = 64
+# The message about a dialogue that cannot be answered.
+NO_TURN = "empty: a dialogue must have a turn with text"
 
 
 def too_many_tokens(most: int, setting: str = "search.max_input") -> tuple[str, str]:
@@ -25,3 +27,8 @@ def too_many_bytes(most: int, setting: str = "search.max_input") -> tuple[str, s
 def too_many_seconds(most: int) -> tuple[str, str]:
     """Returns the message about too long a recording, before and after its seconds."""
     return TOO_LONG, f" s, at most {most} s are answered (search.max_input)"
+
+
+def cut_turns(most: int) -> tuple[str, str]:
+    """Returns the message about turns of a dialogue that were cut, before and after their number."""
+    return "", f" turns were cut, oldest first, as at most {most} tokens are read (data.max_source_length)"
