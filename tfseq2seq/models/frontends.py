@@ -128,6 +128,8 @@ class PretrainedIds(_Encoded):
     reads = ("source",)
 
     def __init__(self, spec: Any, source: TextSpec, size: int):
+        if not spec.preset:
+            raise UserError("model.encoder.preset: must be a folder or the name of a preset, got ''")
         folder = preset_folder(spec.preset)
         if folder is None:
             # The name of a preset: its files are in the cache of keras-hub.
