@@ -101,7 +101,7 @@ class Run:
     def __init__(self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures):
         self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
         source.with_data(recipe.data)
-        source.with_target(target)
+        source.with_target(target, recipe.model.decoder.copies)
 
     @classmethod
     def create(cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures) -> Run:

@@ -70,12 +70,19 @@ class CorpusReport:
         return text
 
 
-def tokenize(features: Mapping[str, Any]) -> Step:
+def tokenize(features: Mapping[str, Any], copying: Any = None) -> Step:
     """Examples of strings to chunks of ids: each field named in `features` becomes [C, (tokens)], rows ending with
-    <eos>; other fields become [C, ...]."""
+    <eos>; other fields become [C, ...].
+
+    Args:
+        features: text features of each field of texts.
+        copying: `features.copying.Copying` for a decoder that copies. It adds the field "copy_ids", and writes the
+            target with the extended ids of words that it can copy.
+    """
 
     def encode(lines: dict[str, tf.Tensor]) -> dict[str, Any]:
-        return {**lines, **{name: side.ids(lines[name]) for name, side in features.items()}}
+        ids = {name: side.ids(lines[name]) for name, side in features.items()}
+        return {**lines, **ids, **(copying.encode(lines["source"], lines["target"]) if copying else {})}
 
     # A chunk at a time: a call for each line would cost more than the tokenizing.
     return lambda lines: lines.batch(_CHUNK).map(encode)
@@ -97,10 +104,10 @@ def filter_pairs(
     Raises:
         UserError: no example is left.
     """
-    names = list(most)
+    names, ragged = list(most), _ragged(chunks)
 
     def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
-        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
+        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in ragged}}
 
     sifted = chunks.map(_sift(most))
     totals = np.zeros(_COUNTS + len(names), "int64")
@@ -129,21 +136,21 @@ def pair_collector(
     Returns:
         A function that reads the chunks, each time anew.
     """
-    names = list(most)
+    names, ragged = list(most), _ragged(chunks)
     sifted = chunks.map(_sift(most), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     signature = {
-        each: tf.TensorSpec([None], spec.dtype) if each in most else tf.TensorSpec(spec.shape[1:], spec.dtype)
+        each: tf.TensorSpec([None], spec.dtype) if each in ragged else tf.TensorSpec(spec.shape[1:], spec.dtype)
         for each, spec in sifted.element_spec[0].items()
     }
 
     def collect() -> tuple[Table, CorpusReport]:
         totals = np.zeros(_COUNTS + len(names), "int64")
         parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
-        sizes: dict[str, list[np.ndarray]] = {each: [] for each in names}
+        sizes: dict[str, list[np.ndarray]] = {each: [] for each in ragged}
         for chunk, numbers in sifted:
             for each, value in chunk.items():
-                parts[each].append((value.flat_values if each in most else value).numpy())
-            for each in names:
+                parts[each].append((value.flat_values if each in ragged else value).numpy())
+            for each in ragged:
                 sizes[each].append(chunk[each].row_lengths().numpy())
             totals += numbers.numpy()
             advance(int(numbers[:3].numpy().sum()))
@@ -151,12 +158,17 @@ def pair_collector(
         joined = {each: np.concatenate(found) if found else np.zeros(0, "int32") for each, found in parts.items()}
         lengths = {each: np.concatenate(found) if found else np.zeros(0, "int64") for each, found in sizes.items()}
         fields = {
-            each: Rows(value, np.cumsum(lengths[each])) if each in most else value for each, value in joined.items()
+            each: Rows(value, np.cumsum(lengths[each])) if each in ragged else value for each, value in joined.items()
         }
-        longest = np.max(np.stack(list(lengths.values())), axis=0)
+        longest = np.max(np.stack([lengths[each] for each in names]), axis=0)
         return Table(fields, longest, signature), _report(totals, names)
 
     return collect
+
+
+def _ragged(chunks: tf.data.Dataset) -> set[str]:
+    """The fields of chunks that have as many values in a row as its text has tokens."""
+    return {each for each, spec in chunks.element_spec.items() if isinstance(spec, tf.RaggedTensorSpec)}
 
 
 def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tf.Tensor]]:

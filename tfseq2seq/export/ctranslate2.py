@@ -136,6 +136,11 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
             f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
             f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"
         )
+    if decoder.copies:
+        raise UserError(
+            "model.decoder.copy: CTranslate2 does not copy from the source, got true; export a SavedModel or a TFLite "
+            "file"
+        )
     for side, part in (("encoder", encoder), ("decoder", decoder)):
         if part.kv_heads not in (0, part.heads):
             raise UserError(f"model.{side}.kv_heads: CTranslate2 has as many key heads as heads in such a model")

@@ -135,7 +135,7 @@ def _verdicts(
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
     for batch in sizes:
-        texts, scores, found = _answers(folder, form, model, asked, batch)
+        texts, scores, found = _answers(folder, form, model, inputs, asked, batch)
         advance(len(inputs))
         pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
         differing = [(index + 1, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
@@ -171,7 +171,7 @@ def same_score(live: float, other: float, tolerance: float) -> bool:
 
 
 def _answers(
-    folder: Path, form: Format, model: Predictor, asked: Asked, batch: int
+    folder: Path, form: Format, model: Predictor, inputs: Sequence[Any], asked: Asked, batch: int
 ) -> tuple[list[str], list[float | None], dict[str, Any]]:
     """For each input the exported model's text, and its score where that can be compared; and all its answers."""
     # An empty input gives an empty output; a model that takes ids is not asked about an <eos> alone.
@@ -183,26 +183,29 @@ def _answers(
     found = _ask(folder, form.client, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
     scores: list[float | None] = [0.0] * len(asked.rows)
-    given = _texts(folder, model, found["answers"])
+    given = _texts(folder, model, [inputs[index] for index in indices], found["answers"])
     for index, text, answer, score in zip(indices, given, found["answers"], found["scores"], strict=True):
         texts[index] = text
         scores[index] = None if asked.cut and len(answer) >= asked.cut else score
     return texts, scores, found
 
 
-def _texts(folder: Path, model: Predictor, answers: list[Any]) -> list[str]:
-    """Of texts, rows of token ids or rows of tokens."""
+def _texts(folder: Path, model: Predictor, inputs: Sequence[Any], answers: list[Any]) -> list[str]:
+    """Of texts, rows of token ids or rows of tokens, which answer these inputs."""
     if not answers or isinstance(answers[0], str):
         return answers
     ids = {token: index for index, token in enumerate(model.target.vocabulary.tokens)}
+    words = model.source.copied_words(inputs)
+    # Ids from the size of the vocabulary on are words of the source.
+    size = len(ids) if words is None else len(ids) + words.shape[1]
     rows = [[ids.get(token, token) for token in answer if token != PAD] for answer in answers]
     for token in (token for row in rows for token in row):
-        if not isinstance(token, int) or not 0 <= token < len(ids):
+        if not isinstance(token, int) or not 0 <= token < size:
             raise UserError(
                 f"{folder}: says {token!r}, which the run's target vocabulary has not: it is of another run"
             )
-    texts = model.target.detokenize(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD))
-    return [text.decode("utf-8", "replace") for text in texts.numpy()]
+    padded = tf.expand_dims(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD), 1)
+    return [text.decode("utf-8", "replace") for text in model.target.detokenize(padded, words=words)[:, 0].numpy()]
 
 
 def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.features.normalization import compose, normalize
-from tfseq2seq.features.vocabulary import Vocabulary, surfaces
+from tfseq2seq.features.vocabulary import Vocabulary, surfaces, word_space
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
 from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_tokens
@@ -95,8 +95,20 @@ class TextFeatures(keras.layers.Layer):
             split = tf.strings.bytes_split(text)
             codes = tf.reshape(tf.io.decode_raw(split.flat_values, tf.uint8), [-1])
             return split.with_flat_values(tf.cast(codes, tf.int32) + self.spec.first_ordinary_id)
-        split = tf.strings.split(text) if scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
-        return split.with_flat_values(self._table.lookup(split.flat_values))
+        split = self._split(text)
+        return split.with_flat_values(self.word_ids(split.flat_values))
+
+    def _split(self, text: Any) -> tf.RaggedTensor:
+        return tf.strings.split(text) if self.spec.scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
+
+    def word_ids(self, words: Any) -> tf.Tensor:
+        """The ids of words or characters, strings [N] that are normalized already; for schemes with whole words."""
+        return self._table.lookup(words)
+
+    def words(self, text: Any) -> tf.RaggedTensor:
+        """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of the begin token and of
+        <eos>. It is for schemes with whole words."""
+        return self._framed(self._split(self.normalize(text)), "", "")
 
     def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
         """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
@@ -104,14 +116,18 @@ class TextFeatures(keras.layers.Layer):
 
         A string without any token has no begin token either.
         """
-        ids = self.tokenize(text)
+        return self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+
+    def _framed(self, tokens: tf.RaggedTensor, begin: Any, end: Any) -> tf.RaggedTensor:
+        """Tokens [B, (tokens)] with `begin` before each row that has any, where the spec has a begin token, and `end`
+        behind each row unless it is None."""
         if self._begin_id:
-            counts = tf.cast(ids.row_lengths() > 0, ids.row_splits.dtype)
-            begins = tf.fill([tf.reduce_sum(counts)], self._begin_id)
-            ids = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1)
-        if not end:
-            return ids
-        return tf.concat([ids, tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)], axis=1)
+            counts = tf.cast(tokens.row_lengths() > 0, tokens.row_splits.dtype)
+            begins = tf.fill([tf.reduce_sum(counts)], begin)
+            tokens = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), tokens], axis=1)
+        if end is None:
+            return tokens
+        return tf.concat([tokens, tf.fill(tf.stack([tokens.nrows(out_type=tf.int32), 1]), end)], axis=1)
 
     def too_long(self, text: Any, most: int, setting: str = "search.max_input") -> tf.Tensor:
         """Messages [B] about strings [B] of more than `most` tokens with <eos>; "" for the others.
@@ -133,7 +149,7 @@ class TextFeatures(keras.layers.Layer):
         # No string at all has a width too: what comes after looks at the first column.
         return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
-    def detokenize(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
+    def detokenize(self, ids: Any, prompt_lengths: Any = None, cut: str = "", words: Any = None) -> tf.Tensor:
         """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing.
 
         Args:
@@ -141,11 +157,24 @@ class TextFeatures(keras.layers.Layer):
             prompt_lengths: [...], how many of the first tokens are a prompt; None for none.
             cut: a regular expression (RE2) for what is left out behind the prompt, such as a stop string and all after
                 it; "" for nothing.
+            words: strings [B, S], what the ids from V on mean, for ids [B, N, L] with extended ids (see
+                `layers/copying.py`); such outputs are not cut.
         """
         if not cut:
-            return self._as_shown(self._spelled(ids))
+            return self._as_shown(self._spelled(ids, words))
         prompt, rest = self._parts(ids, prompt_lengths)
         return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
+
+    def filled_in(self, ids: Any, prompt_lengths: Any, cut: str, before: Any, behind: Any) -> tf.Tensor:
+        """Strings [...] of what stands before tokens that are filled in, these, and what stands behind them.
+
+        Args:
+            ids, prompt_lengths, cut: as for `detokenize`; the prompt is not shown.
+            before, behind: ids [..., P] and [..., S], padded.
+        """
+        _, middle = self._parts(ids, prompt_lengths)
+        middle = tf.strings.regex_replace(middle, cut, "") if cut else middle
+        return self._as_shown(tf.strings.join([self._spelled(before), middle, self._spelled(behind)]))
 
     def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
         """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
@@ -169,8 +198,12 @@ class TextFeatures(keras.layers.Layer):
         in_prompt = tf.range(tf.shape(ids)[-1]) < tf.expand_dims(lengths, -1)
         return self._spelled(tf.where(in_prompt, ids, PAD)), self._spelled(tf.where(in_prompt, PAD, ids))
 
-    def _spelled(self, ids: Any) -> tf.Tensor:
-        text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
+    def _spelled(self, ids: Any, words: Any = None) -> tf.Tensor:
+        parts = tf.gather(self._surfaces, ids if words is None else tf.minimum(ids, self.size - 1))
+        if words is not None:
+            copied = tf.gather(words, tf.maximum(ids - self.size, 0), batch_dims=1)
+            parts = tf.where(ids < self.size, parts, tf.strings.join([word_space(self.spec), copied]))
+        text = tf.strings.reduce_join(parts, axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
         return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
 

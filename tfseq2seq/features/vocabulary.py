@@ -368,8 +368,7 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
     contributes something."""
     first = spec.first_ordinary_id
     found = [b""] * first + [_surface(token, spec) for token in vocabulary.tokens[first:]]
-    spaced = spec.scheme in ("words", "wordpiece") and spec.join == "space"
-    found[UNK] = (" " if spaced else "").encode() + SPECIAL_TOKENS[UNK].encode()
+    found[UNK] = (word_space(spec) + SPECIAL_TOKENS[UNK]).encode()
     if vocabulary.model:
         import sentencepiece
 
@@ -382,6 +381,11 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
             elif processor.IsControl(index):
                 found[index] = b""
     return found
+
+
+def word_space(spec: TextSpec) -> str:
+    """What is between two words that are whole tokens."""
+    return " " if spec.scheme in ("words", "wordpiece") and spec.join == "space" else ""
 
 
 def _byte(token: str) -> bytes:

@@ -142,7 +142,7 @@ class ConvolutionEncoder(Encoder):
     def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.width, self.pooling = width, spec.pooling
-        self.stride = spec.pooling
+        self.stride = spec.stride
         self.memory_width = self.summary_width = spec.filters
         self.embedding = PositionedEmbedding(width, "learned", spec.max_positions, spec.dropout, name="positions")
         self.project = SequenceDense(spec.filters, kernel_initializer=initializer, name="project")
@@ -246,7 +246,7 @@ class PyramidEncoder(_Recurrent):
     def __init__(self, spec: PyramidEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
-        self.stride = 2**spec.joins
+        self.stride = spec.stride
         self.memory_width = 2 * spec.units
         self.summary_width = 2 * spec.units * STATES[spec.cell]
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")

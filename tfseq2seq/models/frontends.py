@@ -81,12 +81,12 @@ class TokenFrontend(_Encoded):
 
     Args:
         embedding: the embedding of the source tokens, which can be that of the target tokens.
+        copies: whether the decoder copies. It then has a further input: the target ids of the source tokens.
     """
 
-    reads = ("source",)
-
-    def __init__(self, embedding: keras.layers.ReversibleEmbedding):
+    def __init__(self, embedding: keras.layers.ReversibleEmbedding, copies: bool):
         self.embedding = embedding
+        self.reads = ("source", "copy_ids") if copies else ("source",)
 
     @classmethod
     def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> Any:
@@ -94,12 +94,11 @@ class TokenFrontend(_Encoded):
         if spec.encoder.embeds_tokens:
             return PretrainedIds(spec.encoder, source, size)
         if spec.share_embeddings:
-            return cls(target_embedding)
-        return cls(token_embedding(spec.width, size, "source_embedding"))
+            return cls(target_embedding, spec.decoder.copies)
+        return cls(token_embedding(spec.width, size, "source_embedding"), spec.decoder.copies)
 
-    @staticmethod
-    def inputs() -> dict[str, Any]:
-        return {"source": keras.Input((None,), dtype="int32", name="source")}
+    def inputs(self) -> dict[str, Any]:
+        return {name: keras.Input((None,), dtype="int32", name=name) for name in self.reads}
 
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         return self.embedding(inputs["source"]), padding_mask(inputs["source"])
@@ -148,7 +147,7 @@ class PretrainedIds(_Encoded):
 
     @staticmethod
     def inputs() -> dict[str, Any]:
-        return TokenFrontend.inputs()
+        return {"source": keras.Input((None,), dtype="int32", name="source")}
 
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         ids = ops.take(ops.convert_to_tensor(self._foreign), inputs["source"], axis=0)

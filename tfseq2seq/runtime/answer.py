@@ -88,17 +88,22 @@ def cores() -> int:
 
 def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
     """Rows as the inputs of a signature, given the rank of each: strings, or values or turns [B, N] and their number
-    [B]."""
+    [B]; of a model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
     if isinstance(rows[0], str):
         return {name: np.array(rows, object) for name in ranks}
     values, lengths = packed(rows)
+    if "copy_ids" in ranks:
+        return {"ids": values[..., 0], "copy_ids": values[..., 1]}
     return {name: values if rank > 1 else lengths for name, rank in ranks.items()}
 
 
 def packed(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Rows padded to one array, numbers with zeros and strings with empty ones, and their lengths."""
     shape = len(rows), max(map(len, rows))
-    values = np.full(shape, "", object) if isinstance(rows[0], list) else np.zeros(shape, rows[0].dtype)
+    if isinstance(rows[0], list):
+        values = np.full(shape, "", object)
+    else:
+        values = np.zeros((*shape, *rows[0].shape[1:]), rows[0].dtype)
     for index, row in enumerate(rows):
         values[index, : len(row)] = row
     return values, np.array([len(row) for row in rows], "int32")

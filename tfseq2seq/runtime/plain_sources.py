@@ -23,6 +23,9 @@ from tfseq2seq.spec.limits import (
     too_many_tokens,
 )
 
+# The inputs of a model that copies words that its vocabulary lacks, in the order of the columns of a row.
+COPYING_INPUTS = ("ids", "copy_ids")
+
 
 class PlainTokens:
     """Source text.
@@ -30,18 +33,27 @@ class PlainTokens:
     Args:
         spec: of the source.
         text: its text features.
+        target: the text features of the target, for a model that copies words that its vocabulary lacks.
     """
 
-    def __init__(self, spec: SourceSpec, text: PlainText):
-        self.spec, self.text = spec, text
+    def __init__(self, spec: SourceSpec, text: PlainText, target: PlainText | None = None):
+        self.spec, self.text, self.target = spec, text, target
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: dict[str, Any], target: PlainText) -> PlainTokens:
-        return cls(spec, load_side(folder, "source", config))
+        copies = "copy_ids" in config.get("inputs", ())
+        return cls(spec, load_side(folder, "source", config), target if copies else None)
 
     def row(self, value: str) -> np.ndarray:
-        """What the model reads of one value."""
-        return np.array(self.text.encode(value), "int32")
+        """What the model reads of one value: ids [S], or [S, 2] with the target ids of the words."""
+        ids = np.array(self.text.encode(value), "int32")
+        if self.target is None:
+            return ids
+        return np.stack([ids, np.array(self.target.copy_ids(self.text.words(value)), "int32")], axis=1)
+
+    def copied_words(self, value: str) -> list[str]:
+        """The words that ids behind the target vocabulary mean."""
+        return [] if self.target is None else self.text.words(value)
 
     def is_nothing(self, row: np.ndarray) -> bool:
         """Whether a row holds nothing to read: <eos> stands alone."""
@@ -67,7 +79,9 @@ class PlainTokens:
 
     def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Rows as the inputs of the model, by name."""
-        return {"ids": padded_rows(rows, "int32")[0]}
+        if self.target is None:
+            return {"ids": padded_rows(rows, "int32")[0]}
+        return {name: padded_rows([row[:, at] for row in rows], "int32")[0] for at, name in enumerate(COPYING_INPUTS)}
 
     def string(self, value: str) -> dict[str, np.ndarray]:
         """One value as the input of a model of strings; empty where there is nothing to read."""
@@ -183,6 +197,9 @@ class PlainSamples:
         if not most or len(value) <= most * self.spec.sample_rate:
             return ""
         return f"{len(value) / self.spec.sample_rate:.1f}".join(too_many_seconds(most))
+
+    def copied_words(self, value: Any) -> list[str]:
+        return []
 
     def warning(self, value: Any) -> str:
         return ""

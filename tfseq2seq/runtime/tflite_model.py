@@ -73,7 +73,9 @@ class TFLiteModel(Limited):
             found = self._ask(**self.source.packed([rows[index] for index in indices]))
             for row, index in enumerate(indices):
                 prompt, stops = self.source.prompt_length(rows[index]), self.config["search"]["stop_strings"]
-                texts = [self.target.decode([int(token) for token in ids], prompt, stops) for ids in found["ids"][row]]
+                words = self.source.copied_words(inputs[index])
+                ids = [[int(token) for token in each] for each in found["ids"][row]]
+                texts = [self.target.decode(each, prompt, stops, words) for each in ids]
                 cut = int(np.count_nonzero(found["ids"][row][0] != PAD)) >= self.config["search"]["max_length"]
                 # An output that a stop string ends is whole.
                 cut = cut and texts[0] == self.target.decode([int(token) for token in found["ids"][row][0]])

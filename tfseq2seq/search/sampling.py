@@ -141,9 +141,10 @@ def _drawn(logits: Any, numbers: Any) -> tf.Tensor:
 def _sharpen(logits: Any, spec: SearchSpec) -> tf.Tensor:
     """Divides logits [B, K, V] by the temperature and sets tokens that must not be drawn to FORBIDDEN."""
     logits = logits / spec.temperature
-    size = logits.shape[-1]
-    if spec.top_k and spec.top_k < size:
-        threshold = tf.math.top_k(logits, spec.top_k).values[..., -1:]
+    # The number of tokens is only known in the graph where words of the source can be copied.
+    size = logits.shape[-1] or tf.shape(logits)[-1]
+    if spec.top_k:
+        threshold = tf.math.top_k(logits, tf.minimum(spec.top_k, size)).values[..., -1:]
         logits = tf.where(logits < threshold, FORBIDDEN, logits)
     if spec.top_p < 1.0:
         ordered = tf.math.top_k(logits, size).values

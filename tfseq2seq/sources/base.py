@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.batching import BatchByLength
@@ -31,13 +32,18 @@ class SourceInputs(NamedTuple):
         inputs: by the names in the frontend's `reads`.
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
+        words: strings [B, S], what extended ids mean (see `features/copying.py`); None where there are none.
+        around: ids [B, P] and [B, S], padded, that stand before and behind what is written where a middle is filled in.
+            The prefix then holds both in another order, and is not shown. None where outputs are continued.
         seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
     """
 
     inputs: dict[str, Any]
     empty: Any
     prefix: Any = None
+    words: Any = None
     seeds: Any = None
+    around: tuple[Any, Any] | None = None
 
 
 class Report(Protocol):
@@ -198,6 +204,21 @@ class Source:
 
         return collect
 
+    def rearrangement(
+        self, target: TextFeatures, spec: DataSpec
+    ) -> Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]] | None:
+        """A function that rearranges a batch of training examples at random; None where there is none."""
+        return None
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether `with_suffix` is there."""
+        return False
+
+    def with_suffix(self, text: Any, suffix: Any) -> SourceInputs:
+        """The inputs for strings [B] whose outputs are to end with strings [B], and what is between them is written."""
+        raise NotImplementedError
+
     def most_together(self, spec: DataSpec) -> int:
         """How many examples are held in memory together where the corpus is not."""
         raise NotImplementedError
@@ -242,8 +263,16 @@ class Source:
     def with_data(self, data: DataSpec) -> None:
         """Tells how a recipe reads examples, for a source whose inputs are read the same way."""
 
-    def with_target(self, target: TextFeatures) -> None:
-        """Tells the text features of the target, which prompts are written in."""
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
+        """Tells the text features of the target, which prompts are written in, and whether the decoder copies."""
+
+    def target_ids(self, target: TextFeatures, text: Any, given: SourceInputs, end: bool = True) -> tf.RaggedTensor:
+        """Target strings [B] to ids [B, (tokens)]; where the decoder copies, with the extended ids of the source."""
+        return target.ids(text, end)
+
+    def copied_words(self, values: Sequence[Any]) -> Any:
+        """Strings [B, S] of Python values, what extended ids mean; None where there are none."""
+        return None
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         """Python values as the tensors of `signature`."""

@@ -71,7 +71,8 @@ class DialogueSource(TextSource, reads=DialogueSpec):
 
         def encode(chunk: dict[str, Any]) -> dict[str, Any]:
             ids, cut = contexts.ids(*contexts.split(chunk["source"]))
-            return {**chunk, "source": ids, "cut": cut}
+            copied = {"copy_ids": self.copying.mapped(ids)} if self.copying else {}
+            return {**chunk, **copied, "source": ids, "cut": cut}
 
         return tokenize({"target": filtering.target})(examples).map(encode)
 

@@ -31,6 +31,11 @@ class EncoderBase(Spec):
         """The number of positions that it can tell apart; 0 for any number."""
         return 0
 
+    @property
+    def stride(self) -> int:
+        """The number of neighboring positions that become one in the output."""
+        return 1
+
     def memory_width(self, width: int) -> int:
         """Returns the width of the encoder output in a model of the given width."""
         raise NotImplementedError
@@ -85,6 +90,10 @@ class ConvolutionEncoderSpec(EncoderBase):
     @property
     def position_limit(self) -> int:
         return self.max_positions
+
+    @property
+    def stride(self) -> int:
+        return self.pooling
 
     def memory_width(self, width: int) -> int:
         return self.filters
@@ -162,6 +171,10 @@ class PyramidEncoderSpec(EncoderBase):
                 f"must be below layers ({self.layers}), as the first layer joins no positions, got {self.joins}",
             )
 
+    @property
+    def stride(self) -> int:
+        return int(2**self.joins)
+
     def memory_width(self, width: int) -> int:
         return 2 * self.units
 
@@ -204,6 +217,11 @@ class KerasHubEncoderSpec(EncoderBase):
             )
         if recipe.source.begin:
             raise SpecError("source.begin", f"must be empty with a preset, got {recipe.source.begin!r}")
+        if recipe.model.decoder.copies:
+            raise SpecError(
+                "model.decoder.copy",
+                "must be false with a preset, whose positions are not those of the source, got true",
+            )
         for name, unset in (("share_embeddings", False), ("source_vectors", "")):
             if (value := getattr(recipe.model, name)) != unset:
                 shown = repr(value) if isinstance(value, str) else "true"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
+from tfseq2seq.spec.data import INFILLING_TOKENS
 
 # By default a model answers inputs that are so many times as long as the longest ones of its training.
 _TIMES_OF_TRAINING = 4
@@ -77,7 +78,7 @@ class SourceBase(Spec):
 class NoSourceSpec(SourceBase):
     """No source. The decoder alone is a language model of the target text, and continues prompts."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"token batches"})
+    provides: ClassVar[frozenset[str]] = frozenset({"token batches", "prompts"})
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["none"] = setting("none", "kind of source")
@@ -96,6 +97,14 @@ class NoSourceSpec(SourceBase):
                 "search.max_input",
                 f"must be at most model.decoder.max_positions ({limit}), got {recipe.search.max_input}",
             )
+        missing = [token for token in INFILLING_TOKENS if token not in recipe.target.reserved]
+        if recipe.data.infilling and missing:
+            raise SpecError(
+                "target.reserved",
+                f"must have {', '.join(INFILLING_TOKENS)} for data.infilling, and {', '.join(missing)} is missing",
+            )
+        if recipe.data.infilling and recipe.target.begin:
+            raise SpecError("target.begin", f"must be empty with data.infilling, got {recipe.target.begin!r}")
         if recipe.training.monitor != "loss":
             raise SpecError(
                 "training.monitor", f"must be loss, as there are no references, got {recipe.training.monitor}"
@@ -163,6 +172,11 @@ class TextSpec(SourceBase):
         return self._usual_max_input(recipe, recipe.data.max_source_length)
 
     @property
+    def extends_copies(self) -> bool:
+        """Whether a decoder that copies can copy words that the vocabulary lacks: those that are one token."""
+        return self.scheme in ("words", "characters")
+
+    @property
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
@@ -208,6 +222,11 @@ class DialogueSpec(TextSpec):
         "their last turns, from the last one backward; further speakers share the last token",
     )
     separator: str = setting("__eou__", "text between two turns of a line that is no JSON list")
+
+    @property
+    def extends_copies(self) -> bool:
+        """False: of turns, a decoder copies only words that the target vocabulary has."""
+        return False
 
     def check(self) -> None:
         super().check()

@@ -30,6 +30,7 @@ from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
 from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.fusion import JointScorer
+from tfseq2seq.search.ranking import widened_step
 from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.shortlist import narrowed_fusion, narrowed_step
 from tfseq2seq.search.stop_strings import prompt_lengths
@@ -44,10 +45,40 @@ class AutoregressiveDecoding(Decoding):
     """Beam search, greedy search (a beam of 1) or sampling; ensembles average probabilities."""
 
     def check(self) -> None:
+        copies = {model.spec.decoder.copies for model in self.models}
+        if len(copies) > 1:
+            raise UserError(
+                "model.decoder.copy: must be the same in all runs of an ensemble, as the others have no probability "
+                "for copied words, got both true and false"
+            )
+        if True in copies:
+            self._check_copying()
         if len(self.models) > 1 and self._joint:
             raise UserError(
                 f"{len(self.models)} models: an ensemble does not average CTC outputs; set search.ctc_weight to 0"
             )
+
+    def _check_copying(self) -> None:
+        if self.shortlist:
+            raise UserError(
+                "search.shortlist: must be empty with model.decoder.copy, which also writes tokens outside of a "
+                f"shortlist, got {self.spec.shortlist!r}"
+            )
+        if self._extended and self.stops is not None:
+            raise UserError(
+                "search.stop_strings: must be left out with model.decoder.copy and whole words as tokens, as copied "
+                "words that the vocabulary lacks are not compared with them"
+            )
+        if self._extended and (self.external.fusion or self.external.come_after):
+            raise UserError(
+                "search.fusion: must be left out with model.decoder.copy and whole words as tokens: external scorers "
+                "have no score for copied words that the vocabulary lacks"
+            )
+
+    @property
+    def _extended(self) -> bool:
+        """Whether there are ids for words of the source that the vocabulary lacks."""
+        return self.model.copying is not None and self.model.copying.extended
 
     @property
     def _joint(self) -> bool:
@@ -86,6 +117,8 @@ class AutoregressiveDecoding(Decoding):
         steps: list[StepFunction] = [model.step for model in self.models]
         if candidates is not None:
             steps = [narrowed_step(step, candidates) for step in steps]
+        if self._extended:
+            steps = [widened_step(step, self.model.target_size, self.spec) for step in steps]
         fixed: Any = [fixed for fixed, _ in starts]
         step = ensemble_step(steps)
         cache = ensemble_cache([cache for _, cache in starts])
@@ -153,6 +186,9 @@ class AutoregressiveDecoding(Decoding):
             "search.ctc_weight: must be 0": self._joint,
             "search.shortlist: must be left out": self.shortlist is not None,
             "search.coverage_penalty: must be 0": spec.coverage_penalty > 0,
+            "model.decoder.copy with whole words as tokens: what an id means is known with its source alone": (
+                self._extended
+            ),
         }
         for reason, applies in reasons.items():
             if applies:
@@ -174,7 +210,8 @@ class AutoregressiveDecoding(Decoding):
         def encode_memory(*raw: Any) -> dict[str, Any]:
             memory = encode(*raw)
             fixed, cache = network.start(memory, 1, 0)
-            structure["fixed"], structure["state"] = fixed["decoder"], cache
+            structure["fixed"] = {name: fixed[name] for name in ("decoder", "copy_ids")}
+            structure["state"] = cache
             flat = {name: tf.nest.flatten(structure[name]) for name in ("fixed", "state")}
             return {**memory_outputs(memory), **numbered("fixed", flat["fixed"]), **numbered("state", flat["state"])}
 
@@ -192,7 +229,7 @@ class AutoregressiveDecoding(Decoding):
                 lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"]
             )
             visible = tf.ones([tf.shape(token)[0], 1, index + 1], tf.bool)
-            everything = {"decoder": fixed, "output": network.output_layer.columns()}
+            everything = {**fixed, "output": network.output_layer.columns()}
             cache = {"state": cache["state"], "history": longer}
             logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, cache)
             return {"log_probs": log_softmax(logits[:, 0]), **numbered("state", tf.nest.flatten(cache))}
