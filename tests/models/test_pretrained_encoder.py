@@ -99,6 +99,17 @@ def test_the_memory_is_what_the_bert_gives_for_its_own_ids(preset):
     assert memory.mask.shape == ids.shape
 
 
+def test_a_decoder_can_copy_what_a_bert_reads(preset):
+    recipe = from_dict(Recipe, values(preset))
+    spec = from_dict(ModelSpec, {**to_dict(recipe.model), "decoder": {**BLOCK, "copy": True}})
+    model = build_model(spec, recipe.source, 16, 16)
+    ids = np.array([[7, 8, 3]])
+    found = np.exp(np.asarray(model({"source": ids, "copy_ids": ids, "target": np.array([[2, 7]])})))
+    np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
+    without = np.exp(np.asarray(model({"source": ids, "copy_ids": 0 * ids + 9, "target": np.array([[2, 7]])})))
+    assert np.all(found[..., 7] > without[..., 7])
+
+
 def test_all_layers_are_mixed_by_learned_weights(preset):
     _, model = parts(preset, layers="all")
     assert [tuple(weight.shape) for weight in (model.encoder.mixture, model.encoder.scale)] == [(3,), ()]
