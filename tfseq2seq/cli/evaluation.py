@@ -57,6 +57,12 @@ if TYPE_CHECKING:
     help="Number of resamples for the confidence interval; 0 for no interval.",
 )
 @click.option("--output", type=click.Path(), help="Write the generated outputs to this file.")
+@click.option(
+    "--lead",
+    type=POSITIVE,
+    help="With --source: also score the first N sentences of each source, the usual baseline of summaries, and print "
+    "which share of n-grams is not from the source.",
+)
 @click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many outputs with most errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of inputs in a batch.")
@@ -77,6 +83,7 @@ def evaluate(
     normalize: str,
     bootstrap: int,
     output: str | None,
+    lead: int | None,
     worst: int,
     as_json: bool,
     batch: int,
@@ -105,10 +112,13 @@ def evaluate(
         "lowercase": lowercase,
         "normalize": normalize,
     }
+    if lead and not source:
+        raise UserError("--lead: needs --source, the texts that are summarized")
     answers: Any = [] if manifest else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if hypotheses:
-        generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
+        generating = {"--run": runs, "--weights": weights, "--set": overrides, "--output": output}
+        generating |= {} if lead else {"--source": source}
         for name, value in generating.items():
             if value:
                 raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
@@ -130,6 +140,10 @@ def evaluate(
     else:
         raise UserError("evaluate: needs --hypotheses, or --run together with --source or --manifest")
     found_scores = corpus_scores(outputs, answers, metrics, **settings)
+    if lead:
+        from tfseq2seq.evaluation.summaries import summary_scores
+
+        found_scores += summary_scores(outputs, read_lines(str(source)), answers, metrics, lead, **settings)
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
     else:
