@@ -1,5 +1,6 @@
 """Models of dialogues by commands: training, answers, exports."""
 
+import io
 import json
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_generate_answers_dialogues_and_names_lines_without_one(run, asked, eage
     expected = model.texts(*model.pack(contexts(run)))["text"][:, 0].numpy()
     assert out.splitlines() == [*(text.decode() for text in expected), "", ""]
     assert "line 4: 1 turns were cut, oldest first" in err
-    assert "line 6: empty: a dialogue must end with a turn that has text" in err
+    assert "line 6: empty: a dialogue must have a turn with text" in err
     assert 'line 7: turn 2: must be a text or an object with the key "text", got 1' in err
     assert err.count("line 7") == 1
 
@@ -145,7 +146,7 @@ def test_a_saved_model_answers_dialogues_as_the_run_does(run, tmp_path, monkeypa
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["text"][:2] == list(verdict.texts[:2]) and found["text"][2] == ""
-    assert found["error"] == ["", "", "empty: a dialogue must end with a turn that has text", ""]
+    assert found["error"] == ["", "", "empty: a dialogue must have a turn with text", ""]
     assert "1 turns were cut, oldest first, as at most 16 tokens are read" in found["warning"][3]
 
 
@@ -155,3 +156,95 @@ def test_a_tflite_file_of_strings_is_refused(run, tmp_path):
 
     with pytest.raises(UserError, match="--strings: a dialogue is several strings"):
         string_endpoint(Predictor.of_runs([Run.open(run.folder)]))
+
+
+def talk(lines, options, monkeypatch, capsys):
+    """Exit code, output and messages of `chat` for lines on its standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("".join(f"{line}\n" for line in lines).encode())))
+    code = 0
+    try:
+        main(["chat", *options])
+    except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+
+def test_a_chat_keeps_the_history_until_it_is_reset(run, monkeypatch, capsys, eagerly):
+    model = Predictor.of_runs([Run.open(run.folder)])
+
+    def answer(*turns):
+        return model.texts(*model.pack([turns]))["text"][0, 0].numpy().decode()
+
+    code, out, err = talk(
+        ["where is it", "", "what time", "/reset", "what time", "//five", "/quit", "hi"],
+        ["--run", str(run.folder)],
+        monkeypatch,
+        capsys,
+    )
+    first = answer("where is it")
+    again = answer("what time")
+    expected = [first, answer("where is it", first, "what time"), again, answer("what time", again, "/five")]
+    assert (code, out.splitlines()) == (0, expected)
+    assert err == ""
+
+
+def test_a_chat_goes_on_after_a_line_that_is_not_answered(run, monkeypatch, capsys, eagerly):
+    lines = ["where is it", "/help me", "so late " * 60, "thanks"]
+    options = ["--run", str(run.folder), "--set", "search.max_input=64"]
+    code, out, err = talk(lines, options, monkeypatch, capsys)
+    model = Predictor.of_runs([Run.open(run.folder)])
+    first = model.texts(*model.pack([["where is it"]]))["text"][0, 0].numpy().decode()
+    last = model.texts(*model.pack([["where is it", first, "thanks"]]))["text"][0, 0].numpy().decode()
+    assert (code, out.splitlines()) == (2, [first, "", last])
+    assert "/help: must be /reset or /quit; a turn that begins with / is written with //" in err
+    assert "too long: 122 tokens with <eos>, at most 64 are answered" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "chat: needs either --run or --model, got neither"),
+        (["--model", "x", "--weights", "y"], "--weights: needs"),
+    ],
+)
+def test_a_chat_without_one_model_is_refused(options, message, monkeypatch, capsys):
+    code, _, err = talk([], options, monkeypatch, capsys)
+    assert code == 2 and message in err
+
+
+@pytest.mark.slow
+def test_a_chat_with_a_model_of_text_is_refused(trained_run, monkeypatch, capsys):
+    code, _, err = talk([], ["--run", str(trained_run.folder)], monkeypatch, capsys)
+    assert code == 2 and "chat: needs dialogues (source.kind dialogue), got source.kind text" in err
+
+
+def test_evaluate_scores_the_answers_of_a_file_of_dialogues(run, recipe, capsys, eagerly):
+    path = recipe.data.train.dialogues
+    options = ["--dialogues", path, "--metric", "bleu", "--metric", "distinct2", "--metric", "top10_share", "--swap"]
+    main(["evaluate", "--run", str(run.folder), *options, "--bootstrap", "100", "--json"])
+    bleu, distinct, share, context, history = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in (bleu, distinct, share)] == ["BLEU", "distinct2", "top10_share"]
+    assert distinct["low"] is None and share["low"] <= share["value"] <= share["high"]
+    assert (context["name"], context["answers"]) == ("context", 32)
+    assert (history["name"], history["answers"]) == ("history", 16)
+    main(["score", "--run", str(run.folder), "--dialogues", path])
+    out, err = capsys.readouterr()
+    totals, counts = zip(*(map(float, line.split("\t")) for line in out.splitlines()), strict=True)
+    assert len(totals) == 32 and "32 answers" in err
+    assert sum(totals) / sum(counts) == pytest.approx(context["own"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--swap", "--reference", "x"], "--swap: needs --dialogues"),
+        (["evaluate", "--dialogues", "x", "--reference", "y"], "--reference: cannot be combined with --dialogues"),
+        (["score", "--dialogues", "x", "--target", "y"], "--target: cannot be combined with --dialogues"),
+        (["score"], "--target: must be given, or --dialogues"),
+        (["evaluate", "--dialogues", "/no/file"], "/no/file: cannot be read"),
+    ],
+)
+def test_options_of_dialogues_that_do_not_go_together_are_refused(run, arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--run", str(run.folder)])
+    assert ended.value.code == 2 and message in capsys.readouterr().err

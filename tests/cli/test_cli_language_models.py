@@ -43,11 +43,58 @@ def test_samples_begin_with_the_prompt(done, language_model):
     assert done(*ask, "--set", "search.seed=2", stdin=b"EE\n\n") != found
 
 
+@pytest.mark.parametrize("search", ["beam=1", "sample=true"])
+def test_generate_writes_while_it_decides(tfseq2seq, language_model, search):
+    ask = ["generate", "--run", language_model, "--set", f"search.{search}"]
+    content = b"EE\n\nT\n"
+    whole = tfseq2seq(*ask, stdin=content)
+    assert tfseq2seq(*ask, "--stream", stdin=content) == whole and whole[0] == 0
+
+
+def test_an_input_that_is_too_long_is_told_and_the_others_are_written(tfseq2seq, language_model):
+    settings = ["--set", "search.beam=1", "--set", "search.max_input=4"]
+    code, output, errors = tfseq2seq(
+        "generate", "--run", language_model, *settings, "--stream", stdin=b"E\nEEEEEE\nT\n"
+    )
+    first, second, third = output.split("\n")[:3]
+    assert code == 2 and first.startswith("E") and second == "" and third.startswith("T")
+    assert errors.startswith("tfseq2seq: line 2: too long")
+
+
+def test_what_does_not_go_with_a_stream_is_refused(refused, language_model, tmp_path):
+    run = ["generate", "--run", language_model, "--stream"]
+    reason = "cannot be combined with --stream, which writes one output after the other"
+    assert refused(*run, "--scores", stdin=b"E\n") == f"--scores: {reason}"
+    assert refused("generate", "--model", tmp_path, "--stream", stdin=b"E\n") == f"--model: {reason}"
+    assert refused(*run, "--set", "search.beam=3", stdin=b"E\n").startswith("--stream: search.beam 3: a beam decides")
+    assert refused(*run, "--run", language_model, stdin=b"E\n") == "--stream: needs a single --run, got 2"
+
+
 def test_score_needs_the_lines_alone(tfseq2seq, language_model, lines):
     code, output, summary = tfseq2seq("score", "--run", language_model, "--target", lines("two", ["EEEE", "TTTT"]))
     likely, unlikely = (line.split("\t") for line in output.splitlines())
     assert code == 0 and float(likely[0]) > -5 > float(unlikely[0]) and likely[1] == unlikely[1] == "5"
     assert summary.startswith("2 lines, 10 tokens, perplexity ")
+
+
+def test_references_are_scored_by_their_probability(tfseq2seq, done, refused, language_model, lines):
+    target = lines("two", ["EEEE", "TTT"])
+    code, _, summary = tfseq2seq("score", "--run", language_model, "--target", target)
+    values = dict(part.rsplit(" ", 1) for part in summary.strip().split(", ")[2:])
+    # A vocabulary of characters has a token for each character.
+    assert code == 0 and values["perplexity"] == values["perplexity per character"]
+    metrics = [part for name in ("perplexity_per_character", "bits_per_byte") for part in ("--metric", name)]
+    ask = ["evaluate", "--run", language_model, "--reference", target, "--bootstrap", 0]
+    found = done(*ask, *metrics)
+    expected = float(values["perplexity per character"])
+    assert found[0] == f"perplexity per character = {expected:.2f} (per:character|end:counted|characters:9)"
+    assert found[1].startswith(f"bits per byte = {float(values['bits per byte']):.2f} ")
+    assert refused(*ask, *metrics, "--metric", "bleu").startswith(
+        "--metric perplexity_per_character: is of references and cannot be combined with bleu"
+    )
+    assert refused(*ask, *metrics, "--worst", 3).startswith("--worst: cannot be combined with --metric perplexity")
+    without = ["evaluate", "--hypotheses", target, "--reference", target, *metrics]
+    assert refused(*without).startswith("--metric perplexity_per_character: needs --run")
 
 
 def test_scores_of_continuations_are_those_of_the_lines(done, language_model, lines):

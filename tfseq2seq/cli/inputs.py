@@ -40,6 +40,8 @@ class Request:
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
         prefixes: file with the text that each output begins with.
+        dialogues: file of dialogues, each turn of which after the first is an answer to be compared with.
+        history: the number of turns before the one that is answered, for `dialogues`.
         shard: (i, n), to read only the i-th of n parts of the inputs, or None.
     """
 
@@ -51,6 +53,8 @@ class Request:
     lines_option: str = "--input"
     prefixes: str | None = None
     shard: tuple[int, int] | None = None
+    dialogues: str | None = None
+    history: int = 0
 
 
 @dataclass
@@ -59,13 +63,14 @@ class Inputs:
 
     Attributes:
         values: Python values as the model's predictor takes them.
-        references: the texts of the recordings, if there is a manifest.
+        references: the texts of the recordings or the answers, if the inputs come with them.
         faults: (index, message) of inputs that cannot be used. Their values are empty.
         seconds: the duration of all recordings; 0 for text.
         utterances: the files and segments of the recordings.
         warnings: messages about recordings that are used and are not complete.
         prefixes: the texts that the outputs begin with, if there are any.
         begin: the number of inputs before these, for the numbers of lines in messages.
+        lines: the number of the line of a file that each input is of, where it is not the number of the input.
         unread: (index, message) of inputs that could not be read. `InputStream` makes them faults with a name.
     """
 
@@ -78,6 +83,7 @@ class Inputs:
     prefixes: Sequence[str] | None = None
     begin: int = 0
     unread: Sequence[tuple[int, str]] = ()
+    lines: Sequence[int] = ()
 
     @property
     def valid(self) -> list[Any]:
@@ -110,7 +116,9 @@ class Inputs:
         return [f"{self._name(index)}: {message}" for index, message in messages]
 
     def _name(self, index: int) -> str:
-        return str(self.utterances[index].path) if self.utterances else f"line {self.begin + index + 1}"
+        if self.utterances:
+            return str(self.utterances[index].path)
+        return f"line {self.lines[index] if self.lines else self.begin + index + 1}"
 
     def in_place(self, found: Sequence[Any], nothing: Any) -> list[Any]:
         """What was found for the `valid` values, in the places of these, and `nothing` in the place of the others."""
@@ -338,7 +346,7 @@ def _read_lines(spec: SourceSpec, request: Request, read: Callable[[list[Any]], 
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     file = standard_input("a file of lines with --input")
-    return InputStream(_standard_input(file), read, arriving=is_arriving(file), typed=file.isatty())
+    return InputStream(standard_lines(file), read, arriving=is_arriving(file), typed=file.isatty())
 
 
 def _count_lines(path: str) -> int:
@@ -395,8 +403,21 @@ def _recording_size(utterance: Any) -> int:
 
 
 def _read_dialogues(spec: DialogueSpec, request: Request) -> InputStream:
-    """Dialogues of which the last turn is answered, one on each line."""
+    """Dialogues of which the last turn is answered, one on each line, or all answers of a file of dialogues."""
     from tfseq2seq.features.turns import Turn, marked, parse_line
+
+    if request.dialogues:
+        import_tensorflow()
+        from tfseq2seq.data.dialogues import contexts_and_answers
+
+        found = contexts_and_answers(request.dialogues, spec, request.history)
+
+        def made(items: list[Any]) -> Inputs:
+            contexts, answers, lines = zip(*items, strict=True)
+            return Inputs(list(contexts), list(answers), lines=lines)
+
+        # In bytes, roughly.
+        return InputStream(zip(*found, strict=True), made, lambda item: len(item[1]), len(found[0]))
 
     def read(lines: list[str]) -> Inputs:
         values, unread = [], []
@@ -434,7 +455,12 @@ def standard_input(instead: str) -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _standard_input(file: BinaryIO) -> Iterator[str | None]:
+def standard_lines(file: BinaryIO) -> Iterator[str | None]:
+    """Yields the lines of the standard input as text, and None whenever no further line has arrived.
+
+    Raises:
+        UserError: a line is not UTF-8.
+    """
     from tfseq2seq.files import arriving_lines, is_arriving
 
     number = 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from tfseq2seq.data.corpora import TrainingCorpora, held_out, of_lines, pairs_dataset
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.turns import TURN_END, Context, Turn, examples_of, parse_line
+from tfseq2seq.features.turns import TURN_END, Context, Turn, examples_of, mark_and_text, parse_line
 from tfseq2seq.files import expanded_path, iterate_lines
 from tfseq2seq.progress import tracked
 from tfseq2seq.spec import DataSpec, DialogueSpec
@@ -32,6 +32,7 @@ class DialogueFile:
         history: the number of turns before the one that is answered.
         sizes: the number of examples of each line.
         empty, single: the numbers, from 1, of lines that have no turn and of those that have one.
+        silent: the number of turns that are no answer, as they or all turns before them have no text.
     """
 
     path: str
@@ -40,6 +41,7 @@ class DialogueFile:
     sizes: Sequence[int]
     empty: Sequence[int] = field(default_factory=list)
     single: Sequence[int] = field(default_factory=list)
+    silent: int = 0
 
     @property
     def count(self) -> int:
@@ -52,6 +54,8 @@ class DialogueFile:
         for lines, what in ((self.empty, "without text"), (self.single, "of one turn, which has no answer")):
             if lines:
                 text += f"; left out are {len(lines):,} lines {what}, the first is line {lines[0]:,}"
+        if self.silent:
+            text += f"; left out are {self.silent:,} answers without text, or to nothing"
         return text
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
@@ -70,9 +74,9 @@ class DialogueFile:
 
         With the turns before it, those in the middle of a dialogue would be counted several times.
         """
-        first = 0 if side == "source" else 1
         for _, turns in self.dialogues():
-            yield from (turn.text.encode() for turn in turns[first : len(turns) - 1 + first])
+            for context, answer in examples_of(turns, self.history):
+                yield (mark_and_text(context[-1])[1] if side == "source" else answer).encode()
 
 
 def iterate_dialogues(path: str, separator: str) -> Iterator[tuple[int, list[Turn]]]:
@@ -105,15 +109,16 @@ def open_dialogues(path: str, spec: DialogueSpec, history: int, name: str) -> Di
         UserError: the file has a fault, or no dialogue in it has two turns.
     """
     path = expanded_path(path)
-    sizes, empty, single = [], [], []
+    sizes, empty, single, silent = [], [], [], 0
     for number, turns in tracked(iterate_dialogues(path, spec.separator), f"checking {name}.dialogues"):
-        spoken = any(turn.text.strip() for turn in turns)
-        sizes.append(len(turns) - 1 if spoken and len(turns) > 1 else 0)
-        if not spoken:
+        sizes.append(len(examples_of(turns, history)))
+        if not any(turn.text.strip() for turn in turns):
             empty.append(number)
         elif len(turns) == 1:
             single.append(number)
-    found = DialogueFile(path, spec.separator, history, sizes, empty, single)
+        else:
+            silent += len(turns) - 1 - sizes[-1]
+    found = DialogueFile(path, spec.separator, history, sizes, empty, single, silent)
     if not found.count:
         raise UserError(
             f"{path}: must have a dialogue of at least two turns; turns are separated by {spec.separator!r} "

@@ -12,7 +12,17 @@ Text, where B is a batch and each function gives a dictionary of tensors:
 of models that draw (`search.sample`), whose other signatures draw with the seed `search.seed`:
 
     seeded            text, seed: int32 [B]  ->  as serving_default. An answer depends on its input and its seed alone,
-                      not on the other rows of the batch
+                      not on the other rows of the batch. A seed below 0 stands for `search.seed`
+
+of models that write token by token without a beam (`search.beam` 1 or `search.sample`), for text while it is written:
+
+    stream_start      text, and seed: int32 [B] of models that draw  ->  stream_0, stream_1, ..., and error
+    stream_step       stream_*  ->  the next stream_*; text: string [B], which no later token changes, and which is
+                      that of serving_default where done: bool [B]; score, log_prob: float32 [B]; warning: string [B]
+
+of language models that fill in (`target.reserved` has <pre>, <suf> and <mid>):
+
+    fill_in           text, suffix: string [B]  ->  as serving_default: the prompt, what is filled in, and the suffix
 
 where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty. `error` tells why an
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
@@ -55,6 +65,7 @@ next frame.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -62,14 +73,14 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.data.batching import decoder_input
+from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import Endpoint
 from tfseq2seq.inference.predictor import SCORED_BY, Predictor
+from tfseq2seq.inference.text_stream import SEED, stream_endpoints
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.runtime.outputs import length_limit
 from tfseq2seq.sources.base import Form
-
-SEED = tf.TensorSpec([None], tf.int32, name="seed")
 
 
 def endpoints(model: Predictor) -> list[Endpoint]:
@@ -80,23 +91,25 @@ def endpoints(model: Predictor) -> list[Endpoint]:
 
     most = model.spec.max_input
 
-    def n_best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
+    def answer(raw: Sequence[Any], seeds: Any = None) -> dict[str, Any]:
         clean, errors = model.source.clean(most, *raw)
         found = model.texts(*clean, seeds=seeds)
         warning = tf.where(found["cut"][:, 0], cut_off, "")
         if "warning" in errors:
             between = tf.where((warning == "") | (errors["warning"] == ""), "", "; ")
             warning = tf.strings.join([errors["warning"], between, warning])
-        answer = {"text": found["text"], "score": found["score"], "warning": warning}
-        return {**_without(errors, answer), **{name: told for name, told in errors.items() if name == "error"}}
+        told = {"text": found["text"], "score": found["score"], "warning": warning}
+        return {**_without(errors, told), **{name: message for name, message in errors.items() if name == "error"}}
 
-    def best(*raw: Any, seeds: Any = None) -> dict[str, Any]:
-        found = n_best(*raw, seeds=seeds)
-        return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
+    def n_best(*raw: Any) -> dict[str, Any]:
+        return answer(raw)
+
+    def best(*raw: Any) -> dict[str, Any]:
+        return _first(answer(raw))
 
     def seeded(*raw_and_seed: Any) -> dict[str, Any]:
         *raw, seed = raw_and_seed
-        return best(*raw, seeds=seed_pairs(seed))
+        return _first(answer(raw, model.seed_pairs(seed)))
 
     def score(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
@@ -109,8 +122,15 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         Endpoint("n_best", n_best, signature),
         Endpoint("score", score, [*signature, target]),
     ]
+    if model.fills_in:
+        suffix = tf.TensorSpec([None], tf.string, name="suffix")
+        found.append(Endpoint("fill_in", _filling(model, cut_off), [*signature, suffix]))
     if model.spec.sample:
         found.append(Endpoint("seeded", seeded, [*signature, SEED]))
+    with contextlib.suppress(
+        UserError
+    ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
+        found += stream_endpoints(model)
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:
@@ -128,9 +148,22 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
 
 
-def seed_pairs(seed: Any) -> tf.Tensor:
-    """Seeds [B] as a search takes them, [B, 2]."""
-    return tf.stack([seed, tf.zeros_like(seed)], axis=1)
+def _filling(model: Predictor, cut_off: str) -> Any:
+    def fill_in(*raw_and_suffix: Any) -> dict[str, Any]:
+        *raw, suffix = raw_and_suffix
+        clean, errors = model.source.clean(model.spec.max_input, *raw)
+        long = model.target.too_long(suffix, model.spec.max_input)
+        errors = {"error": tf.where(tf.equal(errors["error"], ""), long, errors["error"])}
+        found = model.texts(*clean, suffix=tf.where(tf.equal(long, ""), suffix, ""))
+        told = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
+        return _first({**_without(errors, told), **errors})
+
+    return fill_in
+
+
+def _first(found: dict[str, Any]) -> dict[str, Any]:
+    """The best of the outputs."""
+    return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
 
 
 def _clean_pairs(model: Predictor, *raw_and_target: Any) -> tuple[Sequence[Any], Any, dict[str, Any]]:

@@ -103,7 +103,7 @@ class ContextFeatures:
         return shorter, tf.cast(tf.reshape(excess, [-1, size])[:, -1] > 0, tf.int32)
 
     def errors(self, turns: Any, count: Any, most: int) -> tf.Tensor:
-        """Messages [B] about dialogues that cannot be answered: their last turn is empty or too long; "" for others.
+        """Messages [B] about dialogues that cannot be answered, as nothing is read or the last turn is too long; or "".
 
         Args:
             turns, count: as in `ids`.
@@ -114,7 +114,8 @@ class ContextFeatures:
         huge = size > BYTES_PER_TOKEN * most
         tokens = tf.cast(self.text.tokenize(tf.where(huge, "", last)).row_lengths(), tf.int32) + 2
         error = tf.where(tokens > most, around(too_many_tokens(most), tokens), "")
-        error = tf.where(tokens < 3, NO_TURN, error)
+        is_empty = self.ids(tf.where(tf.expand_dims(huge, 1), "", turns), count)[0].row_lengths() < 2
+        error = tf.where(is_empty, NO_TURN, error)
         return tf.where(huge, around(too_many_bytes(most), size), error)
 
     def told(self, cut: Any) -> tf.Tensor:

@@ -165,18 +165,29 @@ class TextFeatures(keras.layers.Layer):
         prompt, rest = self._parts(ids, prompt_lengths)
         return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
 
-    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "", open_end: str = "") -> tf.Tensor:
+    def filled_in(self, ids: Any, prompt_lengths: Any, cut: str, before: Any, behind: Any) -> tf.Tensor:
+        """Strings [...] of what stands before tokens that are filled in, these, and what stands behind them.
+
+        Args:
+            ids, prompt_lengths, cut: as for `detokenize`; the prompt is not shown.
+            before, behind: ids [..., P] and [..., S], padded.
+        """
+        _, middle = self._parts(ids, prompt_lengths)
+        middle = tf.strings.regex_replace(middle, cut, "") if cut else middle
+        return self._as_shown(tf.strings.join([self._spelled(before), middle, self._spelled(behind)]))
+
+    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
         """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
 
         A character whose bytes are not all there is not part of it, nor, where the output is composed, a letter that
         marks may follow.
 
         Args:
-            ids, prompt_lengths, cut: as for `detokenize`.
-            open_end: a regular expression for the end of what follows the prompt that may yet be cut.
+            ids, prompt_lengths: as for `detokenize`.
+            cut: a regular expression (RE2) for what is left out behind the prompt, or may yet be.
         """
         prompt, rest = self._parts(ids, prompt_lengths)
-        for pattern in (cut, _INCOMPLETE, open_end):
+        for pattern in (_INCOMPLETE, cut):
             rest = tf.strings.regex_replace(rest, pattern, "") if pattern else rest
         text = self._as_shown(tf.strings.join([prompt, rest]))
         return tf.strings.regex_replace(text, _COMPOSABLE, "") if self.spec.compose else text

@@ -134,8 +134,13 @@ def mark_and_text(turn: str) -> tuple[int | None, str]:
 
 
 def examples_of(turns: Sequence[Turn], history: int) -> list[tuple[Context, str]]:
-    """Returns an example for each turn after the first: the turns before it, at most `history` + 1, and its text."""
-    return [
-        (marked(turns[max(0, index - 1 - history) : index], turns[index].speaker), turns[index].text)
-        for index in range(1, len(turns))
-    ]
+    """Returns an example for each turn after the first: the turns before it, at most `history` + 1, and its text.
+
+    There is none for a turn without text, and none where all turns before it have no text.
+    """
+    examples = []
+    for index in range(1, len(turns)):
+        before, answer = turns[max(0, index - 1 - history) : index], turns[index]
+        if answer.text.strip() and any(turn.text.strip() for turn in before):
+            examples.append((marked(before, answer.speaker), answer.text))
+    return examples

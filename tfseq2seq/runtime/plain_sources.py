@@ -139,10 +139,10 @@ class PlainDialogues(PlainTokens):
         size = len(text.encode("utf-8"))
         if most and size > BYTES_PER_TOKEN * most:
             return f"{size}".join(too_many_bytes(most))
+        if not self._context(value)[0]:
+            return NO_TURN
         # With the speaker's token and <eos>.
         count = len(self.text.encode(text)) + 1
-        if count < 3:
-            return NO_TURN
         return f"{count}".join(too_many_tokens(most)) if most and count > most else ""
 
     def warning(self, value: Any) -> str:

@@ -81,12 +81,13 @@ def cut_pattern(strings: Sequence[str]) -> str:
     return f"(?s)(?:{'|'.join(map(re.escape, strings))}).*"
 
 
-def begun_pattern(strings: Sequence[str]) -> str:
-    """A regular expression (RE2) for the begin of a stop string at the end of a text, which may yet become one."""
+def open_pattern(strings: Sequence[str]) -> str:
+    """A regular expression (RE2) for what is not shown yet of a text that goes on: what `cut_pattern` is for, or at the
+    end the begin of a stop string, which may yet become one."""
     begins = {text[:size] for text in strings for size in range(1, len(text))}
-    # An expression that matches nothing at all stands in for none.
-    ordered = sorted(begins, key=lambda text: (-len(text), text)) or [r""]
-    return f"(?:{'|'.join(map(re.escape, ordered))})$"
+    ordered = sorted(begins, key=lambda text: (-len(text), text))
+    at_end = f"|(?:{'|'.join(map(re.escape, ordered))})$" if ordered else ""
+    return cut_pattern(strings) + at_end
 
 
 def _byte_automaton(strings: Sequence[bytes]) -> np.ndarray:

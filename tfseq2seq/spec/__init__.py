@@ -20,7 +20,7 @@ from tfseq2seq.spec.base import (
     setting,
 )
 from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec, Tuning
-from tfseq2seq.spec.data import CorpusSpec, DataSpec
+from tfseq2seq.spec.data import INFILLING_TOKENS, CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
     CTCDecoderSpec,
@@ -34,6 +34,7 @@ from tfseq2seq.spec.encoders import (
     ConvolutionEncoderSpec,
     EncoderBase,
     EncoderSpec,
+    KerasHubEncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
@@ -54,6 +55,7 @@ from tfseq2seq.spec.sources import (
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
+    "INFILLING_TOKENS",
     "AutoregressiveDecoderBase",
     "EncoderBase",
     "SourceBase",
@@ -81,6 +83,7 @@ __all__ = [
     "FusionSpec",
     "GuidedAttentionSpec",
     "Initializer",
+    "KerasHubEncoderSpec",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",

@@ -30,6 +30,7 @@ NEEDS = {
     "audio": "recordings (source.kind audio)",
     "dialogue": "dialogues (source.kind dialogue)",
     "manifest": "a source that a manifest lists (source.kind audio)",
+    "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
     "blocks": "an encoder or decoder made of blocks (of kind transformer, conformer or convolution)",

@@ -11,7 +11,7 @@ TOO_LONG = "too long: "
 # Text with more bytes for each token than this is not even split into tokens, which takes memory and time itself.
 BYTES_PER_TOKEN = 64
 # The message about a dialogue that cannot be answered.
-NO_TURN = "empty: a dialogue must end with a turn that has text"
+NO_TURN = "empty: a dialogue must have a turn with text"
 
 
 def too_many_tokens(most: int, setting: str = "search.max_input") -> tuple[str, str]:

@@ -49,7 +49,7 @@ class ModelSpec(Spec):
     width: int = setting(256, "width of embeddings and of Transformer and Conformer blocks", low=1)
     encoder: EncoderSpec = group(
         TransformerEncoderSpec,
-        "encoder of kind transformer, recurrent, convolution, conformer or pyramid",
+        "encoder of kind transformer, recurrent, convolution, conformer, pyramid or keras_hub (pretrained)",
         needs="source",
     )
     decoder: DecoderSpec = group(TransformerDecoderSpec, "decoder of kind transformer, recurrent, ctc or transducer")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
+from tfseq2seq.spec.data import INFILLING_TOKENS
 
 # By default a model answers inputs that are so many times as long as the longest ones of its training.
 _TIMES_OF_TRAINING = 4
@@ -49,6 +50,7 @@ class SourceBase(Spec):
                 raise SpecError(
                     f"data.{name}.{missing}", f"must be given, as source and target come together, got {given} alone"
                 )
+        recipe.model.encoder.check_recipe(recipe)
         with prefixed("model.decoder"):
             recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
         limit = recipe.model.encoder.position_limit
@@ -76,7 +78,7 @@ class SourceBase(Spec):
 class NoSourceSpec(SourceBase):
     """No source. The decoder alone is a language model of the target text, and continues prompts."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"token batches"})
+    provides: ClassVar[frozenset[str]] = frozenset({"token batches", "prompts"})
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["none"] = setting("none", "kind of source")
@@ -95,6 +97,14 @@ class NoSourceSpec(SourceBase):
                 "search.max_input",
                 f"must be at most model.decoder.max_positions ({limit}), got {recipe.search.max_input}",
             )
+        missing = [token for token in INFILLING_TOKENS if token not in recipe.target.reserved]
+        if recipe.data.infilling and missing:
+            raise SpecError(
+                "target.reserved",
+                f"must have {', '.join(INFILLING_TOKENS)} for data.infilling, and {', '.join(missing)} is missing",
+            )
+        if recipe.data.infilling and recipe.target.begin:
+            raise SpecError("target.begin", f"must be empty with data.infilling, got {recipe.target.begin!r}")
         if recipe.training.monitor != "loss":
             raise SpecError(
                 "training.monitor", f"must be loss, as there are no references, got {recipe.training.monitor}"
@@ -125,8 +135,15 @@ class TextSpec(SourceBase):
         "space", "what is between the words of output text, for words; none writes Chinese as it is written"
     )
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
+    pretokenization: Literal["space", "bert"] = setting(
+        "space",
+        "words that wordpiece splits: those between spaces, or those of BERT (Devlin et al. 2019), which also splits "
+        "at punctuation and Chinese characters, and with lowercase removes accents",
+    )
 
     def check(self) -> None:
+        if self.pretokenization != "space" and self.scheme != "wordpiece":
+            raise SpecError("pretokenization", f"must be space unless scheme is wordpiece, got {self.pretokenization}")
         for index, token in enumerate(self.reserved):
             fault = _reserved_fault(token, self.scheme)
             if not fault and token in self.reserved[:index]:

@@ -16,6 +16,7 @@ from tfseq2seq.inference.decoding.base import (
     Decoding,
     Endpoint,
     StreamSearch,
+    TokenWriter,
     log_softmax,
     memory_outputs,
     numbered,
@@ -23,6 +24,7 @@ from tfseq2seq.inference.decoding.base import (
     summed_log_probs,
 )
 from tfseq2seq.inference.decoding.ctc import CTCDecoding
+from tfseq2seq.inference.decoding.token_writer import SingleWriter
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
 from tfseq2seq.search.constraints import length_limits
@@ -171,6 +173,27 @@ class AutoregressiveDecoding(Decoding):
         if self.model.ctc is not None:
             return ctc_alignment(evidence, tokens)
         return forward_alignment(evidence[:, : len(tokens)])
+
+    def token_writer(self) -> TokenWriter:
+        spec = self.spec
+        reasons = {
+            f"search.beam {spec.beam}: a beam decides on its first token with its last; set search.beam=1 or "
+            "search.sample=true": spec.beam > 1 and not spec.sample,
+            f"search.n_best {spec.n_best}: must be 1": spec.n_best > 1,
+            "search.stop exact: must be full": spec.stop != "full",
+            f"{len(self.models)} models: an ensemble is not written token by token; give one run": len(self.models) > 1,
+            "search.fusion: must be left out": bool(self.external.fusion) or self.external.come_after,
+            "search.ctc_weight: must be 0": self._joint,
+            "search.shortlist: must be left out": self.shortlist is not None,
+            "search.coverage_penalty: must be 0": spec.coverage_penalty > 0,
+            "model.decoder.copy with whole words as tokens: what an id means is known with its source alone": (
+                self._extended
+            ),
+        }
+        for reason, applies in reasons.items():
+            if applies:
+                raise UserError(reason)
+        return SingleWriter(self.model, self.source, spec, self.stops)
 
     def stream(self) -> StreamSearch:
         if self._joint and self.spec.ctc_weight == 1.0:
