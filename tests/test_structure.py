@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 
 # What a question about the modality, the decoder family or the export format mentions.
 CLASSES = {
-    *("TextSpec", "AudioSpec", "NoSourceSpec", "TextSource", "AudioSource", "NoSource"),
-    *("TokenFrontend", "AudioFrontend", "NoFrontend", "PlainTokens", "PlainPrompts", "PlainSamples"),
+    *("TextSpec", "AudioSpec", "ImageSpec", "NoSourceSpec", "TextSource", "AudioSource", "ImageSource", "NoSource"),
+    *("TokenFrontend", "AudioFrontend", "ImageFrontend", "NoFrontend"),
+    *("PlainTokens", "PlainPrompts", "PlainSamples", "PlainImages"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
     *("Seq2Seq", "CTCModel", "TransducerModel", "TransformerDecoder", "RecurrentDecoder"),
     *("AutoregressiveDecoding", "CTCDecoding", "TransducerDecoding", "TextToText", "SpeechToText"),
@@ -21,6 +22,7 @@ CLASSES = {
 KINDS = {
     "text",
     "audio",
+    "image",
     "none",
     "ctc",
     "transducer",
@@ -135,7 +137,7 @@ def test_modules_of_one_name_are_about_the_same_thing():
     shared = {
         *("__init__", "attention", "ctc", "transducer", "encoders", "decoders", "recipe", "search", "training"),
         *("audio", "text", "data", "sources", "signatures", "base", "evaluation", "inspection", "model", "masks"),
-        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language"),
+        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "image", "backbones"),
     }
     seen = {}
     for name in modules():

@@ -506,6 +506,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             # YAML reads `none` as text, but `null` and `~` as None.
             if value is None and "none" in choices:
                 return "none"
+            if isinstance(value, bool) and str(value).lower() in choices:
+                return str(value).lower()
             raise UserError(f"{path}: must be one of {', '.join(choices)}, got {_brief(value)}{_guess(value, choices)}")
         return value
     if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):

@@ -7,6 +7,7 @@ from families import (
     ALIGNED,
     AUDIO_FAMILIES,
     FAMILIES,
+    IMAGE_FAMILIES,
     NO_SOURCE_FAMILIES,
     TARGET_SIZE,
     TARGET_TOKENS,
@@ -30,7 +31,7 @@ BY_DECODER = list({(family.decoder, family.source): family for family in FAMILIE
 AUTOREGRESSIVE = [family for family in BY_DECODER if model_spec(decoder=family.decoder).autoregressive]
 ALIGNED_FAMILIES = [family for family in BY_DECODER if family.decoder in ALIGNED]
 TRANSDUCERS = [family for family in ALIGNED_FAMILIES if family.decoder.startswith("transducer")]
-WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES]
+WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *IMAGE_FAMILIES]
 
 
 def step_by_step(model, batch, beam, shuffled=False, tolerance=TOLERANCE):
@@ -112,7 +113,9 @@ def _first_tokens(name, value):
 def _cut(batch, row, size):
     """One example, its source without padding."""
     alone = {name: value[row : row + 1] for name, value in batch.items()}
-    return {**alone, "source": alone["source"][:, :size]} if "source" in alone else alone
+    # Pictures have one size and no padding.
+    padded = alone.get("source", alone["target"]).ndim == 2 and "source" in alone
+    return {**alone, "source": alone["source"][:, :size]} if padded else alone
 
 
 def _padded(batch, source):
@@ -186,6 +189,7 @@ SAVED = {
     "text-sampled-in-passes": (Family("pyramid", "transformer-relative", "text"), SAMPLED),
     "audio-guided": (Family("convolution-pooled", "location-gru", "audio"), {"guided_attention": {"weight": 1.0}}),
     **{f"audio-{family.decoder}": (family, {}) for family in ALIGNED_FAMILIES},
+    **{f"{family.source}-{family.decoder}": (family, {}) for family in IMAGE_FAMILIES[1:3]},
     **{f"none-{family.decoder}": (family, {}) for family in (NO_SOURCE_FAMILIES[1], NO_SOURCE_FAMILIES[-2])},
 }
 
@@ -243,6 +247,8 @@ MIXED = [
     next(family for family in TEXT_FAMILIES if family.encoder == "conformer"),
     *(family for family in ALIGNED_FAMILIES if family.decoder != "transducer-gru"),
     NO_SOURCE_FAMILIES[-2],
+    IMAGE_FAMILIES[0],
+    IMAGE_FAMILIES[2],
 ]
 
 

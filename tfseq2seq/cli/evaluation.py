@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.command()
 @run_options(required=False)
 @click.option("--source", type=click.Path(), help="File of source texts or prompts, one per line, for --run.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings and references, for --run.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings or pictures and references, for --run.")
 @split_option
 @click.option("--hypotheses", type=click.Path(), help="Score the lines of this file, instead of --run.")
 @reference_option()
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     "metrics",
     multiple=True,
     help=f"Metric to compute: {', '.join(METRICS)}. Repeat the option for more.  [default: bleu, chrf; with --manifest "
-    "wer, cer]",
+    "wer, cer for recordings and bleu, rougeL, cider for pictures]",
 )
 @tokenize_option
 @normalize_option
@@ -84,7 +85,7 @@ def evaluate(
 ) -> None:
     """Score the outputs of a model, or of a file, against references.
 
-    Each score has a 95 % confidence interval and a signature. A --manifest contains both recordings and references. For
+    Each score has a 95 % confidence interval and a signature. A --manifest contains both inputs and references. For
     recordings, the real-time factor goes to standard error. If an input cannot be used or is longer than
     search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
     """
@@ -92,10 +93,10 @@ def evaluate(
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
     from tfseq2seq.files import check_parallel, read_lines, write_whole
 
-    metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
+    metrics = metrics or (_manifest_metrics(runs) if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
     if not references and not manifest:
-        raise UserError("evaluate: needs --reference, or --manifest for recordings")
+        raise UserError("evaluate: needs --reference, or --manifest for recordings or pictures")
     for name, value in (("--source", source), ("--reference", references), ("--hypotheses", hypotheses)):
         if manifest and value:
             raise UserError(f"{name}: cannot be combined with --manifest, which contains inputs and references")
@@ -123,7 +124,8 @@ def evaluate(
             check_parallel(str(source), stream.count() or 0, references[0], len(answers[0]))
         outputs, texts, faults = _generated(opened, weights, stream, batch, workers)
         if manifest:
-            answers = [texts]
+            rows = ([one] if isinstance(one, str) else one for one in texts)
+            answers = [list(answer_set) for answer_set in itertools.zip_longest(*rows)]
         warn(unwritten_warnings(answers, opened[0].target))
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
@@ -142,9 +144,17 @@ def evaluate(
     report(faults)
 
 
+def _manifest_metrics(runs: Sequence[str]) -> tuple[str, ...]:
+    """The usual metrics for what a model makes of the inputs of a manifest."""
+    from tfseq2seq.recipe import load_run_recipe
+
+    found: tuple[str, ...] = load_run_recipe(runs[0]).source.manifest_metrics if runs else ("wer", "cer")
+    return found
+
+
 def _generated(
     runs: Sequence[Run], weights: str | None, stream: InputStream, batch: int, workers: int
-) -> tuple[list[str], list[str], list[tuple[int, str]]]:
+) -> tuple[list[str], list[Any], list[tuple[int, str]]]:
     """The best output for each input, the references that come with the inputs, and the inputs that cannot be used.
 
     Of recordings, it reports the real-time factor.
@@ -157,7 +167,7 @@ def _generated(
 
     generator = Generator(model, batch, workers)
     outputs: list[str] = []
-    references: list[str] = []
+    references: list[Any] = []
     faults: list[tuple[int, str]] = []
     cut: list[bool] = []
     seconds = spent = 0.0

@@ -19,12 +19,14 @@ import keras
 from keras import ops
 
 from tfseq2seq.features.audio import AudioFeatures
-from tfseq2seq.features.augmentation import SpecAugment, WaveAugmentation
+from tfseq2seq.features.augmentation import ImageAugmentation, SpecAugment, WaveAugmentation
+from tfseq2seq.features.image import ImageNormalization
+from tfseq2seq.layers.backbones import build_backbone
 from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
-from tfseq2seq.spec import AudioSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
+from tfseq2seq.spec import AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
 
 
 class _Encoded:
@@ -169,10 +171,58 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
         return subsampled(self.features.frames_of(samples), self.spec.subsampling)
 
 
+class ImageFrontend(keras.layers.Layer, _Encoded):
+    """Maps pictures [B, S, S, 3] uint8 to a grid of vectors [B, N, D] and their mask [B, N], which is True.
+
+    The steps are augmentation, normalization and the backbone.
+
+    Args:
+        spec: the settings of the source.
+        width: D.
+        initializer: the initializer of the weights.
+    """
+
+    reads = ("source",)
+
+    def __init__(self, spec: ImageSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec = spec
+        self.augmentation = ImageAugmentation(spec.augmentation, name="augmentation", dtype="float32")
+        self.normalization = ImageNormalization(spec, name="normalization", dtype="float32")
+        self.backbone = build_backbone(spec.backbone, spec.size, width, initializer, name="backbone")
+
+    @classmethod
+    def create(cls, spec: ModelSpec, source: ImageSpec, size: int, target_embedding: Any) -> ImageFrontend:
+        """Returns the frontend of a model."""
+        return cls(source, spec.width, spec.initializer, name="frontend")
+
+    def inputs(self) -> dict[str, Any]:
+        shape = (self.spec.size, self.spec.size, 3)
+        return {"source": keras.Input(shape, dtype="uint8", name="source")}
+
+    def build(self, input_shape: Any) -> None:
+        self.backbone.build((None, self.spec.size, self.spec.size, 3))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        pixels = self.augmentation(ops.cast(inputs["source"], "float32"), training=training)
+        embedded = self.backbone(ops.cast(self.normalization(pixels), self.compute_dtype), training=training)
+        return embedded, ops.ones(ops.shape(embedded)[:2], dtype="bool")
+
+    @staticmethod
+    def ids(inputs: dict[str, Any]) -> Any:
+        """Returns None, because pictures have no token ids."""
+        return None
+
+    def positions(self, size: Any) -> Any:
+        """Returns the number of vectors of a picture, which is the same for all sizes; these can be a tensor."""
+        return size * 0 + self.spec.backbone.grid(self.spec.size)
+
+
 FRONTENDS: dict[type, Callable[[ModelSpec, Any, int, Any], Any]] = {
     NoSourceSpec: NoFrontend.create,
     TextSpec: TokenFrontend.create,
     AudioSpec: AudioFrontend.create,
+    ImageSpec: ImageFrontend.create,
 }
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import source_from_dict
 from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.runtime.plain_images import PlainImages
 from tfseq2seq.runtime.plain_text import PlainText, load_side
-from tfseq2seq.spec import PAD, AudioSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import PAD, AudioSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_seconds, too_many_tokens
 
 
@@ -107,7 +108,7 @@ class PlainSamples:
         return self.packed([row]) if len(row) else {}
 
 
-PlainSource = PlainTokens | PlainSamples
+PlainSource = PlainTokens | PlainSamples | PlainImages
 
 
 class Limited:
@@ -128,7 +129,12 @@ class Limited:
             raise UserError(f"input {index + 1}: {message}")
 
 
-PLAIN_SOURCES: dict[type, Any] = {NoSourceSpec: PlainPrompts, TextSpec: PlainTokens, AudioSpec: PlainSamples}
+PLAIN_SOURCES: dict[type, Any] = {
+    NoSourceSpec: PlainPrompts,
+    TextSpec: PlainTokens,
+    AudioSpec: PlainSamples,
+    ImageSpec: PlainImages,
+}
 
 
 def load_source(folder: Path, config: dict[str, Any], target: PlainText) -> PlainSource:

@@ -89,7 +89,7 @@ class Filtering:
 
 @dataclass(frozen=True)
 class Form:
-    """A further raw form of the source that exported models take, as signatures of their own.
+    """A raw form of the source that exported models take, with signatures of their own.
 
     Attributes:
         name: of the signature.
@@ -101,6 +101,10 @@ class Form:
     name: str
     signature: Sequence[tf.TensorSpec]
     convert: Callable[..., tuple[Sequence[Any], dict[str, Any]]] | None = None
+
+    def read(self, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The tensors of `Source.signature`, and the messages."""
+        return (raw, {}) if self.convert is None else self.convert(*raw)
 
 
 # The class for each kind of source. `Source` fills it as subclasses are defined.
@@ -209,6 +213,11 @@ class Source:
         """Raw examples as Python values for `pack`, and their target texts."""
         raise NotImplementedError
 
+    def judged(self, examples: tf.data.Dataset) -> tuple[list[Any], list[list[str | None]]]:
+        """Raw examples as Python values for `pack`, and reference sets: [r][i], the r-th reference of example i."""
+        values, texts = self.values(examples)
+        return values, [list(texts)]
+
     def described(self, example: Mapping[str, Any]) -> Iterator[str]:
         """Yields lines for people about the source of one example of a training batch.
 
@@ -272,6 +281,10 @@ class Source:
         """(index, message) of the Python values that are longer than `most`."""
         return []
 
+    def served(self, most: int) -> Form:
+        """What the signatures of exported models take, for sources no longer than `most`; see `clean`."""
+        return Form("serving_default", self.signature, lambda *raw: self.clean(most, *raw))
+
     def forms(self, most: int) -> Sequence[Form]:
         """Further signatures of exported models, of sources no longer than `most`."""
         return ()
@@ -289,6 +302,10 @@ class Source:
     def features_of(self, values: Sequence[Any]) -> list[Any]:
         """Python values as rows for a model without strings: ids, or samples."""
         raise NotImplementedError
+
+    def served_rows(self, values: Sequence[Any]) -> list[Any]:
+        """Python values as rows for a SavedModel: strings, samples, or the bytes of files as arrays [N] uint8."""
+        return list(values)
 
     def is_nothing(self, row: Any) -> bool:
         """Whether such a row holds nothing to read."""

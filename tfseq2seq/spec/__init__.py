@@ -4,6 +4,12 @@ A `Recipe` determines the model, the data pipeline, the search and the export. E
 value raises `UserError` with the dotted name of its key. `tfseq2seq/recipe.py` reads and writes recipes.
 """
 
+from tfseq2seq.spec.backbones import (
+    BackboneSpec,
+    ConvolutionBackboneSpec,
+    ImageAugmentationSpec,
+    PatchBackboneSpec,
+)
 from tfseq2seq.spec.base import (
     BLANK,
     BOS,
@@ -41,7 +47,16 @@ from tfseq2seq.spec.encoders import (
 from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
-from tfseq2seq.spec.sources import AudioSpec, AugmentationSpec, NoSourceSpec, Scheme, SourceBase, SourceSpec, TextSpec
+from tfseq2seq.spec.sources import (
+    AudioSpec,
+    AugmentationSpec,
+    ImageSpec,
+    NoSourceSpec,
+    Scheme,
+    SourceBase,
+    SourceSpec,
+    TextSpec,
+)
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
@@ -59,9 +74,11 @@ __all__ = [
     "UNK",
     "AudioSpec",
     "AugmentationSpec",
+    "BackboneSpec",
     "CTCDecoderSpec",
     "Cell",
     "ConformerEncoderSpec",
+    "ConvolutionBackboneSpec",
     "ConvolutionEncoderSpec",
     "CorpusSpec",
     "DataSpec",
@@ -70,10 +87,13 @@ __all__ = [
     "EncoderSpec",
     "FusionSpec",
     "GuidedAttentionSpec",
+    "ImageAugmentationSpec",
+    "ImageSpec",
     "Initializer",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",
+    "PatchBackboneSpec",
     "Positions",
     "PruningSpec",
     "PyramidEncoderSpec",

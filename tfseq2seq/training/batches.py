@@ -183,14 +183,14 @@ def generated_score(
     """
     spec = run.recipe.training
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
-    sources, references = run.source.values(examples)
+    sources, references = run.source.judged(examples)
     generator = Generator(greedy_predictor(run, model))
 
     def score() -> float:
         own = distribution.share(sources)
         found = generator.generate(own, advance=lambda count: None if distribution.workers > 1 else check())
         outputs = distribution.join([output.texts[0] for output in found])
-        return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
+        return corpus_scores(outputs, references, [spec.monitor], bootstrap=0)[0].value
 
     return score
 
