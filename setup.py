@@ -24,6 +24,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib"],
     "audio": ["soundfile"],
+    # Pretrained backbones.
+    "hub": ["keras-hub>=0.31"],
     # Pictures for exported models without TensorFlow, which decodes them itself.
     "image": ["pillow"],
     "ctranslate2": ["ctranslate2"],

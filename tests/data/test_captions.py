@@ -1,5 +1,7 @@
 """Pictures with captions to examples and batches."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,9 +22,11 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.recipe import from_dict, source_from_dict
+from tfseq2seq.sources.image import ImageSource
 from tfseq2seq.spec import DataSpec, TextSpec
 
-SOURCE = source_from_dict({"kind": "image", "size": 16})
+SOURCE = ImageSource(source_from_dict({"kind": "image", "size": 16}))
+PIXELS, SIGNATURE = functools.partial(SOURCE._pixels, 50), tf.TensorSpec([16, 16, 3], tf.uint8)
 SPEC = TextSpec(scheme="words")
 TARGET = TextFeatures(SPEC, learn_vocabulary([b"one two three four five six"], SPEC))
 
@@ -40,7 +44,8 @@ def pictures(tmp_path):
 def collected(pictures, indices=None, **settings):
     spec = from_dict(DataSpec, {"max_target_length": 6, **settings})
     read = []
-    collect = caption_collector(raw_examples(pictures, indices), TARGET, spec, SOURCE, 50, read.append)
+    examples = raw_examples(pictures, indices)
+    collect = caption_collector(examples, TARGET, spec.max_target_length, PIXELS, SIGNATURE, read.append)
     table, report = collect()
     return table, report, sum(read)
 
@@ -84,7 +89,7 @@ def test_batches_have_a_number_of_captions(pictures):
     batches = list(batch_by_captions(spec)(table_examples(collected(pictures)[0])))
     assert sorted(len(batch["target"]) for batch in batches) == [1, 2]
     assert set(batch_by_captions(from_dict(DataSpec, {})).sizes) == {64}
-    assert most_captions(from_dict(DataSpec, {}), SOURCE) == (1 << 30) // (16 * 16 * 3)
+    assert most_captions(from_dict(DataSpec, {}), SIGNATURE) == (1 << 30) // (16 * 16 * 3)
 
 
 def manifest(folder, pictures):
@@ -116,7 +121,7 @@ def test_pictures_that_are_not_kept_in_memory_are_read_in_segments(pictures, tmp
     )
     units = caption_corpora(spec, seed=1).units
     assert units.sizes == [3, 2, 2]
-    collect = caption_collector(units.examples, TARGET, spec, SOURCE, 50)
+    collect = caption_collector(units.examples, TARGET, spec.max_target_length, PIXELS, SIGNATURE)
     segments = Segments(units, 3, collect, seed=1)
     found = [segments.read(one)[0] for one in segments.of_epoch(0)]
     assert len(found) > 1

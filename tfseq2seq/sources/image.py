@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +25,21 @@ from tfseq2seq.data.captions import (
     most_captions,
     table_examples,
 )
+from tfseq2seq.data.picture_features import FeatureCache
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.image import ImageResizing
 from tfseq2seq.features.image_files import decode_images
 from tfseq2seq.files import expanded_path
+from tfseq2seq.models.hub_backbone import HubBackbone
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Filtering, Form, Report, Source, SourceInputs
-from tfseq2seq.spec import DataSpec, ImageSpec, Recipe
+from tfseq2seq.spec import DataSpec, ImageSpec, KerasHubBackboneSpec, Recipe
 
 # Files that are decoded in one call.
 _CHUNK = 32
+# The copy of a preset in a run's folder of vocabularies.
+_PRESET = "backbone"
 
 
 class ImageSource(Source, reads=ImageSpec):
@@ -40,15 +49,34 @@ class ImageSource(Source, reads=ImageSpec):
 
     Args:
         spec: size, backbone and augmentation.
+        features: None, as pictures have no text features.
+        preset: the copy of a frozen backbone in a run, instead of that in the settings.
     """
 
     prefetch = 4
     spec: ImageSpec
 
-    def __init__(self, spec: ImageSpec, features: Any = None):
+    def __init__(self, spec: ImageSpec, features: Any = None, preset: str = ""):
         super().__init__(spec)
-        shape = [None, spec.size, spec.size, 3]
-        self.signature = self.features_signature = (tf.TensorSpec(shape, tf.uint8, name="pixels"),)
+        shape = [spec.size, spec.size, 3]
+        self.signature = self.features_signature = (tf.TensorSpec([None, *shape], tf.uint8, name="pixels"),)
+        # Of one picture, as a model reads it.
+        self._row = tf.TensorSpec(shape, tf.uint8)
+        self.preset, self.backbone = preset, None
+        self._graphs: dict[int, Any] = {}
+        if spec.backbone.precomputed:
+            assert isinstance(spec.backbone, KerasHubBackboneSpec)
+            self.preset = preset or expanded_path(spec.backbone.preset)
+            self.backbone = HubBackbone(self.preset, spec, name="backbone")
+            self._row = tf.TensorSpec([self.backbone.grid, self.backbone.channels], tf.float16)
+
+    @property
+    def size(self) -> int:
+        return self.backbone.channels if self.backbone else 0
+
+    @property
+    def parts(self) -> list[Any]:
+        return [self.backbone] if self.backbone else []
 
     # ---- training data ----------------------------------------------------------------------------------------------
 
@@ -72,10 +100,17 @@ class ImageSource(Source, reads=ImageSpec):
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, CaptionReport]]:
         most = self.spec.least_max_input if filtering.faults is None else filtering.faults.most
-        return caption_collector(examples, filtering.target, filtering.spec, self.spec, most, advance)
+        return caption_collector(
+            examples,
+            filtering.target,
+            filtering.spec.max_target_length,
+            self._cached(most) if self.backbone else functools.partial(self._pixels, most),
+            self._row,
+            advance,
+        )
 
     def most_together(self, spec: DataSpec) -> int:
-        return most_captions(spec, self.spec)
+        return most_captions(spec, self._row)
 
     def batch(self, spec: DataSpec) -> BatchByLength:
         return batch_by_captions(spec)
@@ -96,8 +131,38 @@ class ImageSource(Source, reads=ImageSpec):
         return values, [[own[r] if r < len(own) else None for own in captions] for r in range(most)]
 
     def described(self, example: Mapping[str, Any]) -> Iterator[str]:
-        pixels = example["source"]
-        yield f"source: {pixels.shape[0]} x {pixels.shape[1]} pixels, mean {pixels.mean():.1f} of 255"
+        shape, mean = " x ".join(map(str, example["source"].shape)), example["source"].astype("float32").mean()
+        yield f"source: {shape} {'vectors' if self.backbone else 'pixels'}, mean {mean:.4g}"
+
+    def _pixels(self, most: int, paths: Sequence[str]) -> tuple[list[Any], list[str]]:
+        """Pixels of pictures, and messages about those that cannot be read."""
+        found = self._decoded([Path(path) for path in paths], most)
+        # Rows of an array would keep the whole of it in memory.
+        return [pixels.copy() for pixels, _ in found], [fault for _, fault in found]
+
+    def _cached(self, most: int) -> Callable[[Sequence[str]], tuple[Sequence[Any], Sequence[str]]]:
+        """A function from the paths of pictures to the vectors of a frozen backbone, which are kept on disk."""
+        spec, backbone = self.spec, self.backbone
+        assert isinstance(spec.backbone, KerasHubBackboneSpec) and backbone is not None
+        vectors = tf.function(backbone.call, input_signature=self.signature, autograph=False)
+
+        def compute(contents: Sequence[bytes]) -> tuple[Sequence[np.ndarray], Sequence[str]]:
+            found = self._decoded(contents, most)
+            return vectors(np.stack([pixels for pixels, _ in found])).numpy(), [fault for _, fault in found]
+
+        cache = FeatureCache(expanded_path(spec.backbone.cache), preset_digest(self.preset, spec), compute)
+        return lambda paths: cache([_content(Path(path)) for path in paths])
+
+    # ---- a run's folder ---------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        if self.backbone and Path(self.preset).is_dir():
+            shutil.copytree(self.preset, folder / _PRESET, dirs_exist_ok=True)
+
+    @classmethod
+    def load(cls, spec: ImageSpec, folder: Path) -> ImageSource:
+        own = folder / _PRESET
+        return cls(spec, preset=str(own) if own.is_dir() else "")
 
     # ---- predictor --------------------------------------------------------------------------------------------------
 
@@ -113,7 +178,8 @@ class ImageSource(Source, reads=ImageSpec):
         return 1
 
     def inputs(self, pixels: Any) -> SourceInputs:
-        return SourceInputs({"source": pixels}, tf.zeros([tf.shape(pixels)[0]], tf.bool))
+        source = pixels if self.backbone is None else self.backbone(pixels)
+        return SourceInputs({"source": source}, tf.zeros([tf.shape(pixels)[0]], tf.bool))
 
     from_features = inputs
 
@@ -136,13 +202,12 @@ class ImageSource(Source, reads=ImageSpec):
         return found
 
     def _decode(self, contents: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
-        graphs = self.__dict__.setdefault("_graphs", {})
-        if most not in graphs:
+        if most not in self._graphs:
             contents_spec = [tf.TensorSpec([None], tf.string)]
-            graphs[most] = tf.function(
+            self._graphs[most] = tf.function(
                 lambda given: decode_images(given, self.spec, most), input_signature=contents_spec, autograph=False
             )
-        return graphs[most](contents)
+        return self._graphs[most](contents)
 
     def _resized(self, value: np.ndarray) -> tuple[np.ndarray, str]:
         if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
@@ -201,6 +266,18 @@ class ImageSource(Source, reads=ImageSpec):
             if not self.faults(most, [content]):
                 contents.append(content)
         return contents
+
+
+def preset_digest(preset: str, spec: ImageSpec) -> str:
+    """Digest of a backbone and of all settings that decide what it computes of a picture."""
+    found = hashlib.sha256(json.dumps([spec.size, spec.fit, spec.background, spec.backbone.grid(spec.size)]).encode())
+    if not Path(preset).is_dir():
+        found.update(preset.encode())
+    for path in sorted(Path(preset).iterdir()) if Path(preset).is_dir() else []:
+        found.update(path.name.encode())
+        # The time when keras-hub wrote the folder does not count.
+        found.update(b"" if path.name == "metadata.json" else path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _content(value: Any) -> bytes:

@@ -8,6 +8,7 @@ from tfseq2seq.spec.backbones import (
     BackboneSpec,
     ConvolutionBackboneSpec,
     ImageAugmentationSpec,
+    KerasHubBackboneSpec,
     PatchBackboneSpec,
 )
 from tfseq2seq.spec.base import (
@@ -90,6 +91,7 @@ __all__ = [
     "ImageAugmentationSpec",
     "ImageSpec",
     "Initializer",
+    "KerasHubBackboneSpec",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",

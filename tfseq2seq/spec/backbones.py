@@ -60,7 +60,35 @@ class PatchBackboneSpec(BackboneBase):
         return (size // self.patch) ** 2
 
 
-BackboneSpec = ConvolutionBackboneSpec | PatchBackboneSpec
+@dataclass(frozen=True)
+class KerasHubBackboneSpec(BackboneBase):
+    """A pretrained image backbone of keras-hub. It is not trained: its vectors of a picture are computed once.
+
+    Pixels are scaled as the preset says. The vectors of training pictures are kept on disk, see
+    `data/picture_features.py`. A run keeps a copy of the preset.
+    """
+
+    kind: Literal["keras_hub"] = setting("keras_hub", "kind of backbone")
+    preset: str = setting("", "preset folder of keras-hub, or the name of a preset that it downloads")
+    stride: int = setting(
+        32, "height and width in pixels that one vector is for; of a Vision Transformer, the side of a patch", low=1
+    )
+    positions: GridPositions = setting("sinusoidal", "encoding of the row and the column of a vector")
+    cache: str = setting("~/.cache/tfseq2seq/pictures", "folder that keeps the vectors of training pictures")
+
+    def check(self) -> None:
+        if not self.preset:
+            raise SpecError("preset", "must be given: a preset folder of keras-hub, or the name of a preset")
+
+    @property
+    def precomputed(self) -> bool:
+        return True
+
+    def grid(self, size: int) -> int:
+        return (-(-size // self.stride)) ** 2
+
+
+BackboneSpec = ConvolutionBackboneSpec | PatchBackboneSpec | KerasHubBackboneSpec
 
 
 @dataclass(frozen=True)

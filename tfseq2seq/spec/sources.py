@@ -341,7 +341,9 @@ class ImageSpec(SourceBase):
         "values of pixels in the model: symmetric from -1 to 1, unit from 0 to 1, imagenet with the mean 0 and the "
         "variance 1 of each color in ImageNet",
     )
-    backbone: BackboneSpec = group(ConvolutionBackboneSpec, "pixels to vectors: of kind convolution or patches")
+    backbone: BackboneSpec = group(
+        ConvolutionBackboneSpec, "pixels to vectors: of kind convolution, patches or keras_hub"
+    )
     augmentation: ImageAugmentationSpec = group(ImageAugmentationSpec, "augmentation of pictures in training")
 
     def check(self) -> None:
@@ -349,6 +351,17 @@ class ImageSpec(SourceBase):
             raise SpecError("background", f"must be three numbers, red, green and blue, got {len(self.background)}")
         with prefixed("backbone"):
             self.backbone.check_size(self.size)
+        if self.backbone.precomputed and self.augmentation.active:
+            raise SpecError(
+                "augmentation",
+                f"must be off with backbone.kind {self.backbone.kind}, whose vectors of a picture are computed once",
+            )
+        if self.backbone.precomputed and self.normalization != "symmetric":
+            raise SpecError(
+                "normalization",
+                f"must be left out with backbone.kind {self.backbone.kind}, which scales pixels as its preset says, "
+                f"got {self.normalization}",
+            )
 
     def training_positions(self, recipe: Any) -> tuple[int, str]:
         return self.backbone.grid(self.size), f"source.size ({self.size})"
