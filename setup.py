@@ -24,8 +24,6 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib"],
     "audio": ["soundfile"],
-    # Pretrained backbones.
-    "hub": ["keras-hub>=0.31"],
     # Pictures for exported models without TensorFlow, which decodes them itself.
     "image": ["pillow"],
     "ctranslate2": ["ctranslate2"],
@@ -34,6 +32,8 @@ EXTRAS_REQUIRE = {
     "serve": ["starlette", "uvicorn", "prometheus-client"],
     # The messages and the gRPC stub of TensorFlow Serving.
     "client": ["tensorflow-serving-api", "grpcio"],
+    # Pretrained backbones, and the weights of Hugging Face folders.
+    "hub": ["keras-hub>=0.31", "safetensors"],
     # Settings of recipes chosen by trials.
     "sweep": ["optuna"],
 }
@@ -55,7 +55,6 @@ EXTRAS_REQUIRE["test"] = [
     "types-PyYAML",
     "jax",
     "pydot",
-    "keras-hub>=0.31",
     "librosa",
     "soxr",
     "kaldi-native-fbank",

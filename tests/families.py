@@ -61,6 +61,8 @@ DECODERS = {
     "coverage": _attention("additive", coverage=True),
     "coverage-location-unfed": _attention("location", coverage=True, input_feeding=False, location_kernel=3),
     "zero-bridge": _attention("additive", bridge="zero", layers=1),
+    "copying-transformer": {**TRANSFORMER, "copy": True},
+    "copying-coverage": _attention("additive", "gru", coverage=True, copy=True),
 }
 
 # What decodes along the positions of the encoder, of recordings alone; "joint" does so beside an attention decoder.
@@ -187,6 +189,10 @@ def inputs(source):
     if source == "text":
         ids = random.integers(4, SOURCE_SIZE, (3, max(TOKENS))).astype("int32")
         batch["source"] = _padded(ids, TOKENS)
+        # Of decoders that copy: every third token is a word that the target vocabulary lacks.
+        first = (batch["source"][:, :, None] == batch["source"][:, None]).argmax(2)
+        unknown = batch["source"] % 3 == 2
+        batch["copy_ids"] = np.where(unknown, TARGET_SIZE + first, batch["source"]).astype("int32")
     if source == "audio":
         samples = random.normal(size=(3, max(SAMPLES))).astype("float32") * 0.1
         batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}

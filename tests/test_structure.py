@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 # What a question about the modality, the decoder family or the export format mentions.
 CLASSES = {
     *("TextSpec", "AudioSpec", "ImageSpec", "NoSourceSpec", "TextSource", "AudioSource", "ImageSource", "NoSource"),
+    *("DialogueSpec", "DialogueSource", "PlainDialogues"),
     *("TokenFrontend", "AudioFrontend", "ImageFrontend", "NoFrontend"),
     *("PlainTokens", "PlainPrompts", "PlainSamples", "PlainImages"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
@@ -23,6 +24,7 @@ KINDS = {
     "text",
     "audio",
     "image",
+    "dialogue",
     "none",
     "ctc",
     "transducer",
@@ -137,7 +139,7 @@ def test_modules_of_one_name_are_about_the_same_thing():
     shared = {
         *("__init__", "attention", "ctc", "transducer", "encoders", "decoders", "recipe", "search", "training"),
         *("audio", "text", "data", "sources", "signatures", "base", "evaluation", "inspection", "model", "masks"),
-        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "image", "backbones"),
+        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "copying", "image", "backbones"),
     }
     seen = {}
     for name in modules():

@@ -16,6 +16,7 @@ from tfseq2seq.spec import (
     ConvolutionEncoderSpec,
     CTCDecoderSpec,
     DataSpec,
+    DialogueSpec,
     GuidedAttentionSpec,
     ModelSpec,
     NoSourceSpec,
@@ -120,6 +121,19 @@ def lstm_language_model() -> Recipe:
     )
 
 
+def transformer_dialogue() -> Recipe:
+    """Answers in dialogues: Transformer with 3+3 layers and width 256 that reads the last two turns."""
+    model = dataclasses.replace(transformer(256, 3, 4, 1024, 0.2), share_embeddings=True)
+    return Recipe(
+        name="transformer_dialogue",
+        source=DialogueSpec(),
+        share_vocabulary=True,
+        model=model,
+        training=TRAINING,
+        search=SEARCH,
+    )
+
+
 def conformer_ctc() -> Recipe:
     """Speech recognition: Conformer of 6 blocks and width 144 (Gulati et al. 2020) with CTC (Graves et al. 2006)."""
     return _speech("conformer_ctc", ModelSpec(width=144, encoder=conformer(), decoder=CTCDecoderSpec()))
@@ -175,6 +189,7 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         convolution_attention,
         transformer_language_model,
         lstm_language_model,
+        transformer_dialogue,
         conformer_ctc,
         conformer_joint,
         conformer_transducer,

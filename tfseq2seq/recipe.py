@@ -502,12 +502,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _convert_spec(variants, value, path)
     if typing.get_origin(hint) is typing.Literal:
         choices = [str(choice) for choice in typing.get_args(hint)]
+        if isinstance(value, bool) and str(value).lower() in choices:
+            # YAML reads these two words as truth values.
+            return str(value).lower()
         if value not in choices:
             # YAML reads `none` as text, but `null` and `~` as None.
             if value is None and "none" in choices:
                 return "none"
-            if isinstance(value, bool) and str(value).lower() in choices:
-                return str(value).lower()
             raise UserError(f"{path}: must be one of {', '.join(choices)}, got {_brief(value)}{_guess(value, choices)}")
         return value
     if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):

@@ -38,6 +38,7 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
 from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole
 from tfseq2seq.models.build import build_model
+from tfseq2seq.models.pretrained import adapter_weights
 from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.sources import Source, source_class
 from tfseq2seq.spec import Recipe
@@ -99,7 +100,8 @@ class Run:
 
     def __init__(self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures):
         self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
-        source.with_target(target)
+        source.with_data(recipe.data)
+        source.with_target(target, recipe.model.decoder.copies)
 
     @classmethod
     def create(cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures) -> Run:
@@ -409,8 +411,8 @@ def load_weights(model: keras.Model, path: Path) -> None:
             with _renamed(path) as current:
                 model.load_weights(current)
         # If the model lacks a layer of the file, Keras does not even warn.
-        if arrays != len(model.weights):
-            raise ValueError(f"must have {len(model.weights)} arrays of weights, got {arrays}")
+        if arrays != (wanted := len(model.weights) - len(adapter_weights(model))):
+            raise ValueError(f"must have {wanted} arrays of weights, got {arrays}")
     except UserError:
         raise
     except Exception as error:  # h5py and Keras raise many different errors for a damaged or unsuitable file

@@ -43,6 +43,33 @@ def test_samples_begin_with_the_prompt(done, language_model):
     assert done(*ask, "--set", "search.seed=2", stdin=b"EE\n\n") != found
 
 
+@pytest.mark.parametrize("search", ["beam=1", "sample=true"])
+def test_generate_writes_while_it_decides(tfseq2seq, language_model, search):
+    ask = ["generate", "--run", language_model, "--set", f"search.{search}"]
+    content = b"EE\n\nT\n"
+    whole = tfseq2seq(*ask, stdin=content)
+    assert tfseq2seq(*ask, "--stream", stdin=content) == whole and whole[0] == 0
+
+
+def test_an_input_that_is_too_long_is_told_and_the_others_are_written(tfseq2seq, language_model):
+    settings = ["--set", "search.beam=1", "--set", "search.max_input=4"]
+    code, output, errors = tfseq2seq(
+        "generate", "--run", language_model, *settings, "--stream", stdin=b"E\nEEEEEE\nT\n"
+    )
+    first, second, third = output.split("\n")[:3]
+    assert code == 2 and first.startswith("E") and second == "" and third.startswith("T")
+    assert errors.startswith("tfseq2seq: line 2: too long")
+
+
+def test_what_does_not_go_with_a_stream_is_refused(refused, language_model, tmp_path):
+    run = ["generate", "--run", language_model, "--stream"]
+    reason = "cannot be combined with --stream, which writes one output after the other"
+    assert refused(*run, "--scores", stdin=b"E\n") == f"--scores: {reason}"
+    assert refused("generate", "--model", tmp_path, "--stream", stdin=b"E\n") == f"--model: {reason}"
+    assert refused(*run, "--set", "search.beam=3", stdin=b"E\n").startswith("--stream: search.beam 3: a beam decides")
+    assert refused(*run, "--run", language_model, stdin=b"E\n") == "--stream: needs a single --run, got 2"
+
+
 def test_score_needs_the_lines_alone(tfseq2seq, language_model, lines):
     code, output, summary = tfseq2seq("score", "--run", language_model, "--target", lines("two", ["EEEE", "TTTT"]))
     likely, unlikely = (line.split("\t") for line in output.splitlines())

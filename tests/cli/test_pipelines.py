@@ -39,3 +39,11 @@ def test_translate(generated, tmp_path):
 def test_quickstart(tmp_path):
     output = run_pipeline("quickstart.py", ["--folder", tmp_path / "quick", "--train", 400, "--steps", 2], tmp_path)
     assert "test set of 1000: exact_match" in output and "on 17 February 1963  ->" in output
+
+
+def test_chat(tmp_path):
+    (tmp_path / "train.txt").write_text("how are you __eou__ fine thanks __eou__ good to hear\n" * 20)
+    options = ["--dialogues", "train.txt", "--validation", "train.txt", *SMALL, "--vocabulary", 30, "--width", 16]
+    output = run_pipeline("chat.py", [*options, "--export", tmp_path / "exported"], tmp_path)
+    assert "training.dialogues: 20 dialogues with 40 answers" in output and "validation: 40 pairs" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()

@@ -129,11 +129,6 @@ def test_a_folder_of_another_vocabulary_or_kind_is_told(tmp_path):
         _texts(folder, model, [[5, 99]])
 
 
-def test_what_is_drawn_at_random_is_not_compared(tmp_path):
-    with pytest.raises(UserError, match="search.sample: .*--no-verify"):
-        verify(tmp_path, transformer("rotary", beam=1, sample=True), TEXTS)
-
-
 def test_what_ctranslate2_has_not_is_told(tmp_path):
     with pytest.raises(UserError, match="takes Transformers over source text, .*encoder recurrent and decoder rec"):
         export_ctranslate2(live("gru"), tmp_path / "model")

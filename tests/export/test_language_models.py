@@ -11,7 +11,7 @@ from tfseq2seq.data.batching import decoder_input
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.signatures import endpoints, loop_endpoints
-from tfseq2seq.export.tflite import export_tflite
+from tfseq2seq.export.tflite import convert, export_tflite
 from tfseq2seq.export.verify import verify
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
@@ -33,7 +33,6 @@ def family(request):
 
 
 def generated(model):
-    # One batch: what is drawn for an input depends on its place in it.
     return Generator(model, len(PROMPTS), 1).generate(PROMPTS)
 
 
@@ -129,10 +128,9 @@ def test_a_saved_model_draws_as_live_and_a_tflite_file_is_refused(family, one_si
     one_signature("n_best")
     model = live(family, **PLAIN, **SAMPLING)
     folder = export_saved_model(model, tmp_path / "served")
-    # As the generator sorts them: what is drawn for an input depends on its place.
-    prompts = sorted(PROMPTS, key=lambda prompt: -len(prompt))
-    expected = Generator(model, len(prompts), 1).generate(prompts)
-    assert_alike(tf.saved_model.load(str(folder)).signatures["n_best"](text=tf.constant(prompts)), expected)
+    # Without a seed, every answer is drawn from the stream 0.
+    expected = Generator(model, 2, 1).generate(PROMPTS, streams=[0] * len(PROMPTS))
+    assert_alike(tf.saved_model.load(str(folder)).signatures["n_best"](text=tf.constant(PROMPTS)), expected)
     with pytest.raises(UserError, match=r"search\.sample: TFLite has no operations to draw from a seed"):
         export_tflite(model, tmp_path / "lite")
     assert not (tmp_path / "lite").exists()
@@ -188,10 +186,54 @@ def test_no_prompts_at_all_get_no_answers(family, export, signatures):
     )
 
 
-def test_verify_does_not_compare_what_is_drawn(family, tmp_path):
-    model = live(family, **SAMPLING)
-    with pytest.raises(UserError, match="search.sample: .*--no-verify"):
-        verify(tmp_path, model, PROMPTS)
+def test_a_saved_model_draws_by_the_seed_of_a_row_whatever_its_neighbors(family, one_signature, tmp_path):
+    one_signature("seeded")
+    model = live(family, **PLAIN, **{**SAMPLING, "n_best": 1})
+    seeded = tf.saved_model.load(str(export_saved_model(model, tmp_path / "served"))).signatures["seeded"]
+
+    def texts(prompts, seeds):
+        return seeded(text=tf.constant(prompts), seed=tf.constant(seeds))["text"].numpy().tolist()
+
+    together = texts(["a", "a", "dcb", "a"], [1, 2, 3, 1])
+    assert together[0] == together[3] and len(set(together)) == 3
+    assert texts(["a"], [2]) == together[1:2] and texts(["dcb", "a"], [3, 9])[0] == together[2]
+
+
+STOPPED = {**PLAIN, "beam": 1, "stop_strings": ("ac", "bb")}
+
+
+def test_an_output_ends_before_a_stop_string_in_every_format(family, export):
+    """The prompt may have one, and a score is that of the tokens up to the stop string and with it."""
+    prompts = ["", "bc", "dcba b", "cab  dab"]
+    model, folder = export("savedmodel", family, **STOPPED)
+    whole = Generator(live(family, **{**STOPPED, "stop_strings": ()})).generate(prompts)
+    outputs = Generator(model, 4, 1).generate(prompts)
+    stopped = 0
+    for prompt, full, output in zip(prompts, whole, outputs):
+        rest = full.texts[0][len(prompt) :]
+        places = [rest.find(stop) for stop in STOPPED["stop_strings"] if stop in rest]
+        end = len(prompt) + min(places, default=len(rest))
+        assert output.texts[0] == full.texts[0][:end]
+        if places:
+            stopped += 1
+            with_stop = full.texts[0][: end + 2]
+            total, _ = Generator(model).log_probabilities([""] * 2, [with_stop, with_stop + "a"])
+            assert output.log_probs[0] > total[0] and not output.cut
+    assert stopped >= 2
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"](text=tf.constant(prompts))
+    assert [text.decode() for text in served["text"].numpy()] == [output.texts[0] for output in outputs]
+    np.testing.assert_allclose(served["score"], [output.scores[0] for output in outputs], atol=1e-3)
+    _, folder = export("tflite", family, **STOPPED)
+    lite = TFLiteModel(folder).generate(prompts)
+    assert [one.texts for one in lite] == [one.texts for one in outputs]
+    assert [one.cut for one in lite] == [one.cut for one in outputs]
+
+
+def test_stop_strings_that_are_never_written_are_refused(family):
+    with pytest.raises(UserError, match=r"search\.stop_strings\[1\]: the target vocabulary has no 'z'"):
+        live(family, stop_strings=("a", "az"))
+    with pytest.raises(UserError, match="search.stop_strings: TFLite has no operation that cuts a string"):
+        convert(live(family, **STOPPED), "float32", strings=True)
 
 
 def test_a_language_model_of_other_weights_does_not_pass(export):

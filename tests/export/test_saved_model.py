@@ -216,7 +216,7 @@ def test_prefixes_are_kept(generator, texts, live):
 def test_a_saved_model_draws_as_live(trained_run, texts, tmp_path, one_signature):
     search = dataclasses.replace(trained_run.recipe.search, sample=True, n_best=3, beam=1, seed=4)
     predictor = Predictor.of_runs([trained_run], search=search)
-    first, again = (Generator(predictor).generate(texts[:4]) for _ in range(2))
+    first, again = (Generator(predictor, size).generate(texts[:4]) for size in (4, 3))
     assert first == again and len(first[0].texts) == 3
     one_signature("n_best")
     loaded = tf.saved_model.load(str(export_saved_model(predictor, tmp_path / "drawn")))

@@ -167,3 +167,34 @@ def test_the_number_of_outputs_that_may_be_cut_is_told():
     assert cut_warnings([True, False] * 600, length_limit(16, 1.5), "raise it", "windows") == [
         "600 of 1,200 windows reached search.max_length=16 or search.max_ratio=1.5 and may be cut; raise it"
     ]
+
+
+# ---- long inputs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_generator_refuses_what_is_longer_than_the_model_answers():
+    generator = Generator(live("gru", max_input=6, **PLAIN), 2, 1)
+    assert len(generator.generate(["abcda"])) == 1, "with <eos> it has six tokens"
+    with pytest.raises(UserError, match=r"^input 2: .*7 tokens with <eos>, at most 6 are answered"):
+        generator.generate(["ab", "abcdab"])
+    with pytest.raises(UserError, match=r"^input 1: "):
+        generator.log_probabilities(["abcdab"], ["ab"])
+    long = "ab" * generator.model.max_scored
+    with pytest.raises(UserError, match=r"^target 1: .*search.max_length"):
+        generator.log_probabilities(["ab"], [long])
+    with pytest.raises(UserError, match=r"^prefix 1: "):
+        generator.generate(["ab"], prefixes=[long])
+
+
+def test_batches_of_long_inputs_are_smaller(monkeypatch):
+    generator = Generator(live("gru", max_input=5000, **PLAIN), 64, 1)
+    sizes = []
+
+    def counted(texts, seeds):
+        sizes.append(len(texts))
+        found = {name: tf.zeros([len(texts), 1]) for name in ("score", "log_prob")}
+        return {"text": tf.fill([len(texts), 1], ""), "cut": tf.zeros([len(texts), 1], "bool"), **found}
+
+    monkeypatch.setattr(generator, "_texts", counted)
+    generator.generate(["a" * 1000] * 150 + ["a" * 2048] * 20 + ["a" * 4096] * 5)
+    assert sizes == [4, 4, 16, 16, 64, 64, 7], "the longest input of each batch tells its size"

@@ -15,6 +15,7 @@ from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.backbones import ConvolutionBackbone, GridEmbedding, PatchBackbone, ResidualConvolution
 from tfseq2seq.layers.conformer import ConformerBlock, ConvolutionPart
 from tfseq2seq.layers.convolution import GatedConvolution
+from tfseq2seq.layers.copying import CopyMixture
 from tfseq2seq.layers.ctc import CTCOutput, blank_past_end
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.guided_attention import GuidedAttention
@@ -31,8 +32,7 @@ from tfseq2seq.spec import (
     PatchBackboneSpec,
     RecurrentDecoderSpec,
     TransducerDecoderSpec,
-    TransformerDecoderSpec,
-    TransformerEncoderSpec,
+    TransformerSpec,
 )
 
 WIDTH, MEMORY_WIDTH, UNITS, HEADS, FFN, SIZE, EOS = 8, 10, 6, 2, 12, 6, 3
@@ -156,9 +156,7 @@ def encode(layer, x):
 
 
 def encoder_block(weights, numbers, **options):
-    spec = TransformerEncoderSpec(
-        heads=HEADS, ffn=FFN, ffn_dropout=0.1, attention_dropout=0.2, relative_distance=2, **options
-    )
+    spec = TransformerSpec(heads=HEADS, ffn=FFN, ffn_dropout=0.1, attention_dropout=0.2, relative_distance=2, **options)
     return {
         "cls": TransformerBlock,
         "arguments": {"spec": spec, "width": WIDTH, "memory_width": 0, "initializer": INITIALIZER},
@@ -197,7 +195,7 @@ def decode_step(layer, x):
 
 
 def decoder_block(weights, numbers, **options):
-    spec = TransformerDecoderSpec(heads=HEADS, ffn=FFN, relative_distance=2, **options)
+    spec = TransformerSpec(heads=HEADS, ffn=FFN, relative_distance=2, **options)
     return {
         "cls": TransformerBlock,
         "arguments": {"spec": spec, "width": WIDTH, "memory_width": MEMORY_WIDTH, "initializer": INITIALIZER},
@@ -336,6 +334,38 @@ RESIDUAL_CONVOLUTION = {
     "without": UNPADDED,
 }
 
+
+# Copying
+
+
+def copy_words(layer, x):
+    scores = x["scores"] + ops.cast(bias(layer, x["memory_mask"][:, None]), x["scores"].dtype)
+    return layer(x["logits"], x["hidden"], ops.softmax(scores, axis=-1), x["copy_ids"])
+
+
+def copying(extended, **padding):
+    words = np.array([[1, SIZE + 1, 2, SIZE + 1, 2], [SIZE, 4, 3, 0, 0], [0] * SOURCE], "int32")
+    inputs = {
+        "logits": normal(ROWS, TARGET, SIZE),
+        "hidden": normal(ROWS, TARGET, WIDTH),
+        "scores": normal(ROWS, TARGET, SOURCE),
+        "memory_mask": MASK,
+        "copy_ids": words if extended else words % SIZE,
+    }
+    return {
+        "cls": CopyMixture,
+        "arguments": {"width": WIDTH, "size": SIZE, "extended": extended},
+        "inputs": inputs,
+        "call": copy_words,
+        "weights": 2,
+        "numbers": WIDTH + 1,
+        "float32_outputs": ["output"],
+        **padding,
+    }
+
+
+SOURCE_PADDING = Padding(LENGTHS, {"scores": 2, "memory_mask": 1, "copy_ids": 1}, {})
+TARGET_PADDING = Padding(TARGETS, {"logits": 1, "hidden": 1, "scores": 1}, {"output": 1})
 
 # Recurrent layers
 
@@ -539,6 +569,9 @@ CASES = {
     "cells, simple": cells("simple", 6, 168),
     "cells, LSTM": cells("lstm", 6, 672),
     "cells, GRU": cells("gru", 8, 540),
+    "copying of subwords": copying(False, paddings=[SOURCE_PADDING, TARGET_PADDING]),
+    # More positions of the source are more words: the contracts of models compare the words of the real positions.
+    "copying of words": copying(True, paddings=[TARGET_PADDING]),
     "prediction network, transducer": prediction_network(6, 672, TransducerDecoderSpec(layers=2, units=UNITS)),
     "prediction network, language model": prediction_network(
         4, 288, RecurrentDecoderSpec(layers=1, units=UNITS, cell="gru", attention="none")

@@ -100,9 +100,12 @@ def test_padding_and_batch_mates_change_nothing(family):
 
 
 def _real(model, row, size):
-    """Outputs of an example of that size, without those for positions that are padding."""
+    """Outputs of an example of that size, without those for positions that are padding.
+
+    Of a decoder that copies, tokens from TARGET_SIZE on stand for positions of the source.
+    """
     count = model.positions(size)
-    return {name: value if name == "tokens" else value[:count] for name, value in row.items()}
+    return {name: value[:, : TARGET_SIZE + size] if name == "tokens" else value[:count] for name, value in row.items()}
 
 
 def _first_tokens(name, value):
@@ -114,15 +117,15 @@ def _cut(batch, row, size):
     """One example, its source without padding."""
     alone = {name: value[row : row + 1] for name, value in batch.items()}
     # Pictures have one size and no padding.
-    padded = alone.get("source", alone["target"]).ndim == 2 and "source" in alone
-    return {**alone, "source": alone["source"][:, :size]} if padded else alone
+    padded = [name for name in ("source", "copy_ids") if name in alone and alone[name].ndim == 2]
+    return {name: value[:, :size] if name in padded else value for name, value in alone.items()}
 
 
 def _padded(batch, source):
     """More padding behind source and target; of recordings it is noise, which lengths hide."""
     longer = {**batch, "target": np.pad(batch["target"], ((0, 0), (0, 2)))}
     if source == "text":
-        longer["source"] = np.pad(batch["source"], ((0, 0), (0, 3)))
+        longer |= {name: np.pad(batch[name], ((0, 0), (0, 3))) for name in ("source", "copy_ids")}
     if source == "audio":
         longer["source"] = np.pad(batch["source"], ((0, 0), (0, 333)))
         behind = np.arange(longer["source"].shape[1]) >= batch["source_length"][:, np.newaxis]
@@ -187,6 +190,8 @@ SAMPLED = {"scheduled_sampling": {"schedule": "linear"}}
 SAVED = {
     "text-sampled-in-steps": (Family("gru-one-way", "coverage", "text"), {**SAMPLED, "tie_output": False}),
     "text-sampled-in-passes": (Family("pyramid", "transformer-relative", "text"), SAMPLED),
+    "text-copying-sampled-in-steps": (Family("gru-one-way", "copying-coverage", "text"), SAMPLED),
+    "text-copying-sampled-in-passes": (Family("simple", "copying-transformer", "text"), SAMPLED),
     "audio-guided": (Family("convolution-pooled", "location-gru", "audio"), {"guided_attention": {"weight": 1.0}}),
     **{f"audio-{family.decoder}": (family, {}) for family in ALIGNED_FAMILIES},
     **{f"{family.source}-{family.decoder}": (family, {}) for family in IMAGE_FAMILIES[1:3]},
@@ -244,6 +249,7 @@ def test_initializers_are_used():
 MIXED = [
     TEXT_FAMILIES[0],
     next(family for family in TEXT_FAMILIES if family.decoder == "coverage"),
+    next(family for family in TEXT_FAMILIES if family.decoder == "copying-transformer"),
     next(family for family in TEXT_FAMILIES if family.encoder == "conformer"),
     *(family for family in ALIGNED_FAMILIES if family.decoder != "transducer-gru"),
     NO_SOURCE_FAMILIES[-2],
@@ -262,8 +268,8 @@ def test_mixed_precision_keeps_logits_close(family):
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
     for name, value in outputs(mixed, batch).items():
-        # Losses over alignments add up more than 8 bits hold.
-        assert value.dtype == ("bfloat16" if name == "tokens" else "float32")
+        # Losses over alignments add up more than 8 bits hold, and so do sums of copied and generated words.
+        assert value.dtype == ("bfloat16" if name == "tokens" and not model.spec.decoder.copies else "float32")
     exact, found = answers(family), arrays(mixed, batch)
     for row, size in enumerate(sizes(family.source)):
         one, other = (_real(model, {name: value[row] for name, value in each.items()}, size) for each in (exact, found))

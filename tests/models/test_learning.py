@@ -29,6 +29,7 @@ FAMILIES = {
     "convolution": ("convolution", "general-unfed", {}),
     "conformer": ("conformer", "transformer", {}),
     "pyramid": ("pyramid", "additive", {}),
+    "copying-sampled": ("transformer", "copying-transformer", SAMPLED),
     "sampled-steps": ("lstm-both-ways", "additive", SAMPLED),
     "sampled-passes": ("transformer", "transformer", SAMPLED),
 }
@@ -78,6 +79,10 @@ def test_a_model_of_text_learns_to_reverse_a_small_set(family):
     words = np.random.default_rng(5).integers(4, SIZE, (PAIRS, LENGTH)).astype("int32")
     end = np.full((PAIRS, 1), EOS, "int32")
     batch = {"source": np.concatenate([words, end], 1), "target": np.concatenate([words[:, ::-1], end], 1)}
+    if model.spec.decoder.copies:
+        # The first word of each source is one that the target vocabulary lacks.
+        batch["copy_ids"] = batch["source"].copy()
+        batch["copy_ids"][:, 0], batch["target"][:, LENGTH - 1] = SIZE, SIZE
     assert fitted(model, objective, batch)
 
 

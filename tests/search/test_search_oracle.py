@@ -1,5 +1,6 @@
 """Search against brute force, on small random models whose next token depends on the whole past."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -344,3 +345,65 @@ def test_the_same_search_compiles_with_xla():
     model, spec = RandomModel(4), SearchSpec(beam=3, n_best=3, max_length=6)
     compiled = tf.function(lambda: run_eagerly(model, spec), jit_compile=True, autograph=False)()
     np.testing.assert_array_equal(compiled.ids, run_eagerly(model, spec).ids)
+
+
+def drawn(model, spec, batch=1, seeds=None, logits=None):
+    """What is drawn from a model, or from the same logits at every position."""
+    fixed, cache = model.start(batch, spec.n_best, 1)
+    step = model.step
+    if logits is not None:
+
+        def step(ids, index, visible, fixed, cache):
+            _, cache, attention = model.step(ids, index, visible, fixed, cache)
+            return tf.broadcast_to(tf.constant(logits, tf.float32), [batch, spec.n_best, VOCABULARY]), cache, attention
+
+    seeds = None if seeds is None else tf.constant(seeds)
+    limits = length_limits(spec, batch)
+    return sample(step, fixed, cache, tf.fill([batch], BOS), limits, spec, seeds=seeds)
+
+
+def test_what_is_drawn_for_an_example_depends_on_its_seeds_alone():
+    model, spec = RandomModel(4), SearchSpec(sample=True, n_best=3, max_length=8)
+    seeds = [[1, 0], [1, 1], [2, 0], [1, 0]]
+    together = drawn(model, spec, 4, seeds)
+    rows = [[tokens_of(together, row, rank) for rank in range(3)] for row in range(4)]
+    assert rows[0] == rows[3] and rows[0] != rows[1] and rows[0] != rows[2]
+    for row in range(3):
+        alone = drawn(model, spec, 1, seeds[row : row + 1])
+        assert [tokens_of(alone, 0, rank) for rank in range(3)] == rows[row]
+    # A longer limit does not change what comes before it.
+    longer = drawn(model, dataclasses.replace(spec, max_length=30), 1, [[1, 0]])
+    assert [tokens_of(longer, 0, rank)[:7] for rank in range(3)] == [tokens[:7] for tokens in rows[0]]
+
+
+def test_min_p_draws_tokens_of_at_least_its_share_of_the_most_probable_ones_probability():
+    logits = np.log([1e-9, 0.4, 1e-9, 0.25, 0.2, 0.15])
+
+    def found(min_p):
+        spec = SearchSpec(sample=True, n_best=400, max_length=3, min_p=min_p)
+        return set(np.unique(drawn(RandomModel(1), spec, logits=logits).ids.numpy()[0, :, 0]))
+
+    assert found(0.0) == {1, 3, 4, 5}
+    assert found(0.45) == {1, 3, 4}
+    assert found(0.6) == {1, 3}
+    assert found(1.0) == {1}
+
+
+def test_the_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones():
+    # The most probable token is 1, until the penalty puts it behind 4, and then 4 behind 5.
+    logits = [-20.0, 3.0, -20.0, -9.0, 2.9, -1.0]
+
+    def found(penalty):
+        spec = SearchSpec(sample=True, top_k=1, max_length=6, repetition_penalty=penalty)
+        result = drawn(RandomModel(1), spec, logits=logits)
+        expected = np.sum([np.log(np.exp(logits[token]) / np.exp(logits).sum()) for token in tokens_of(result)])
+        # The log-probability is that of the model, without the penalty.
+        assert result.log_probs.numpy()[0, 0] == pytest.approx(expected, rel=1e-4)
+        return tokens_of(result)
+
+    assert found(1.0) == [1, 1, 1, 1, 1, EOS]
+    # Once both are divided, their order is the old one again.
+    assert found(1.5) == [1, 4, 1, 1, 1, EOS]
+    # -1.0 is multiplied: 5 stays behind a divided 1.
+    assert found(100.0) == [1, 4, 1, 1, 1, EOS]
+    assert found(0.5) == [1, 1, 1, 1, 1, EOS]

@@ -121,8 +121,25 @@ def compared(case, replicas):
     return {"changes": float(max(changes)), "logs": float(max(logs, default=0.0))}
 
 
+def equal_masks(replicas):
+    """The share of the entries of dropout masks that are equal in the first two replicas."""
+    strategy = strategy_of(replicas)
+    with strategy.scope():
+        model = build("simple", "additive", "text")
+        layer = keras.layers.Dropout(0.5, seed=1)
+        layer.build(None)
+    objective = build_objective(model.spec, TrainingSpec())
+    model.compile("sgd", jit_compile=False, **objective.compile_options())
+    (batch,) = examples_of("text", objective, 1).take(1)
+    with distributed_fit(model, batch):
+        masks = strategy.run(tf.function(lambda: layer(tf.ones([1000]), training=True)))
+    first, second, *_ = (mask.numpy() > 0 for mask in strategy.experimental_local_results(masks))
+    return float(np.mean(first == second))
+
+
 if __name__ == "__main__":
     replicas = int(sys.argv[1])
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    print(json.dumps({case: compared(case, replicas) for case in sys.argv[2:] or CASES}))
+    updates = {case: compared(case, replicas) for case in sys.argv[2:] or CASES}
+    print(json.dumps({"updates": updates, "equal masks": equal_masks(replicas)}))

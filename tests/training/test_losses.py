@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfseq2seq.layers.copying import IMPOSSIBLE
 from tfseq2seq.spec import PAD
 from tfseq2seq.training.losses import NegativeLogLikelihood, TokenAccuracy, TokenCrossEntropy
 
@@ -48,6 +49,30 @@ def test_the_closed_gradient_is_the_derivative(batch, smoothing):
         loss = tf.reduce_sum(plain * weights)
     np.testing.assert_allclose(found, tape.gradient(loss, logits), atol=1e-6)
     assert not np.any(found.numpy()[weights == 0])
+
+
+def test_smoothing_leaves_out_words_that_cannot_be_copied(batch):
+    logits, labels, weights = batch
+    impossible = np.zeros_like(logits)
+    impossible[1, :, 5:], impossible[2, :, 6:] = IMPOSSIBLE, IMPOSSIBLE
+    labels = np.minimum(labels, 4)
+    given = tf.constant(logits + impossible)
+    loss = TokenCrossEntropy(0.1, copies=True)(labels, given, weights)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        possible = tf.cast(impossible == 0, tf.float32)
+        wanted = 0.9 * tf.one_hot(labels, VOCABULARY) + 0.1 * possible / tf.reduce_sum(possible, -1, keepdims=True)
+        plain = -tf.reduce_sum(wanted * possible * tf.nn.log_softmax(given), -1)
+        expected = tf.reduce_sum(plain * weights)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(expected, given), _gradient(given, labels, weights), atol=1e-6)
+
+
+def _gradient(logits, labels, weights):
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = TokenCrossEntropy(0.1, copies=True)(labels, logits, weights)
+    return tape.gradient(loss, logits)
 
 
 def test_extreme_logits_stay_finite():

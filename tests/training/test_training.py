@@ -64,6 +64,54 @@ def test_a_resumed_run_ends_as_one_never_stopped(trained_run, small_recipe, tmp_
     assert resumed.progress()["best"] == trained_run.progress()["best"]
 
 
+def test_training_steps_in_one_call_are_those_of_single_calls(trained_run, small_recipe, tmp_path):
+    together = changed(small_recipe, steps_per_execution=3)
+    train(together, tmp_path / "run", until=6)
+    found = train(together, tmp_path / "run", resume=True)
+    assert_same(weights(found), weights(trained_run))
+    assert [line["step"] for line in found.metrics()] == [6, 12]
+    for one, other in zip(found.metrics(), trained_run.metrics(), strict=True):
+        for name in ("loss", "val_nll", "learning_rate"):
+            assert one[name] == pytest.approx(other[name], rel=1e-5)
+
+
+def test_accumulated_batches_count_as_one_step_in_a_call_of_several(small_recipe, tmp_path):
+    accumulated = changed(small_recipe, optimizer={"accumulate": 2}, steps=4, evaluate_every=4)
+    alone = train(accumulated, tmp_path / "alone")
+    together = train(changed(accumulated, steps_per_execution=2), tmp_path / "together")
+    assert_same(weights(together), weights(alone))
+    assert [line["step"] for line in together.metrics()] == [4]
+
+
+def test_a_call_of_several_steps_begins_where_the_training_was_stopped(small_recipe, tmp_path):
+    train(changed(small_recipe, steps=2, evaluate_every=1), tmp_path / "run")
+    later = changed(small_recipe, steps_per_execution=3)
+    with pytest.raises(UserError, match="training.steps_per_execution: must divide the step 2, at which"):
+        train(later, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"steps": 10}, r"must divide steps \(10\), got 3"),
+        ({"evaluate_every": 4}, r"must divide evaluate_every \(4\), got 3"),
+        ({"checkpoint_every": 2}, r"must divide checkpoint_every \(2\), got 3"),
+        ({"pruning": {"sparsity": 0.5, "steps": 6}}, "must be 1 with pruning"),
+    ],
+)
+def test_what_comes_between_the_steps_of_a_call_is_refused(small_recipe, values, message):
+    with pytest.raises(UserError, match=f"training.steps_per_execution: {message}"):
+        changed(small_recipe, **({"steps": 12, "evaluate_every": 6, "steps_per_execution": 3} | values))
+    with pytest.raises(UserError, match="must be 1 with model.scheduled_sampling.schedule"):
+        from_dict(
+            Recipe,
+            {
+                "model": {"scheduled_sampling": {"schedule": "linear"}},
+                "training": {"steps": 12, "evaluate_every": 6, "steps_per_execution": 3},
+            },
+        )
+
+
 @pytest.mark.parametrize("moment", ["save_checkpoint", "save_resume", "save_progress", "log"])
 def test_a_run_killed_while_saving_resumes_from_its_last_state(
     trained_run, small_recipe, tmp_path, monkeypatch, moment

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from tfseq2seq import __version__
+from tfseq2seq.cli.chatting import chat
 from tfseq2seq.cli.datasets import data
 from tfseq2seq.cli.evaluation import compare, evaluate
 from tfseq2seq.cli.exit import INTERRUPTED, USAGE_ERROR, Stopped, fail
@@ -45,6 +46,7 @@ for _command in [
     run_sweep,
     generate,
     stream,
+    chat,
     score,
     evaluate,
     compare,

@@ -62,7 +62,6 @@ def answer(
     batch: int,
     hypotheses: int,
     scores: bool,
-    repeatable: bool = True,
 ) -> Summary:
     """Writes the outputs of a model for the inputs of a stream, a window at a time.
 
@@ -74,7 +73,6 @@ def answer(
         batch: the number of inputs in a batch.
         hypotheses: the number of lines for each input.
         scores: whether each line has the scores too.
-        repeatable: whether the same input always has the same outputs.
 
     Raises:
         UserError: the file cannot be written, or it cannot be continued with these inputs and this model.
@@ -82,7 +80,7 @@ def answer(
     results: Results | None = None
     try:
         with open_results(output, resume) as results, _bar(stream, output) as advance:
-            return _answer(stream, open_model, results, batch, hypotheses, scores, repeatable, advance)
+            return _answer(stream, open_model, results, batch, hypotheses, scores, advance)
     except KeyboardInterrupt:
         if output and results and results.lines:
             raise Stopped("stopped; --resume continues") from None
@@ -96,7 +94,6 @@ def _answer(
     batch: int,
     hypotheses: int,
     scores: bool,
-    repeatable: bool,
     advance: Advance,
 ) -> Summary:
     most, summary, ask = window_size(batch), Summary(), None
@@ -113,7 +110,7 @@ def _answer(
     skipped, last = stream.skip(done, most, batch)
     advance(skipped)
     if isinstance(results, Journal):
-        if done and repeatable and last.values:
+        if done and last.values:
             ask = ask or open_model(batches(), advance)
             _check_belongs(results, hypotheses, skipped, last, ask, scores)
             advance(-len(last.values))

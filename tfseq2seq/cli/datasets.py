@@ -44,6 +44,23 @@ def data_generate(folder: str, train: int, validation: int, test: int, seed: int
         click.echo(path)
 
 
+@data.command("names")
+@click.argument("folder")
+@_size_option("train", 20_000, "training pairs")
+@_size_option("validation", 500, "validation pairs")
+@_size_option("test", 1_000, "test pairs")
+@seed_option
+def data_names(folder: str, train: int, validation: int, test: int, seed: int) -> None:
+    """Write generated sentences with names to FOLDER, for model.decoder.copy.
+
+    The names are English and Chinese, and no name is in two splits. The targets say the same the other way round.
+    """
+    from tfseq2seq.data.synthetic.names import write_names
+
+    for path in write_names(folder, train, validation, test, seed).values():
+        click.echo(path)
+
+
 @data.command("records")
 @click.option("--source", required=True, type=click.Path(), help="File of source texts, one per line.")
 @click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")

@@ -12,10 +12,11 @@ import click
 
 from tfseq2seq.cli.answering import window_size
 from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
-from tfseq2seq.cli.inputs import InputStream, Request, open_inputs
+from tfseq2seq.cli.inputs import Inputs, InputStream, Request, open_inputs, read_inputs
 from tfseq2seq.cli.options import (
     COUNT,
     POSITIVE,
+    dialogues_option,
     normalize_option,
     reference_option,
     run_options,
@@ -24,13 +25,13 @@ from tfseq2seq.cli.options import (
     tokenize_option,
     workers_option,
 )
-from tfseq2seq.cli.runs import open_predictor, open_runs
+from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import METRICS
 from tfseq2seq.progress import progress_bar
 
 if TYPE_CHECKING:
-    from tfseq2seq.run import Run
+    from tfseq2seq.inference.predictor import Predictor
 
 
 @click.command()
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 @click.option("--source", type=click.Path(), help="File of source texts or prompts, one per line, for --run.")
 @click.option("--manifest", type=click.Path(), help="Manifest of recordings or pictures and references, for --run.")
 @split_option
+@dialogues_option
+@click.option(
+    "--swap",
+    is_flag=True,
+    help="For --dialogues: also tell how much less probable the answers are after turns of another dialogue.",
+)
 @click.option("--hypotheses", type=click.Path(), help="Score the lines of this file, instead of --run.")
 @reference_option()
 @separator_option
@@ -69,6 +76,8 @@ def evaluate(
     source: str | None,
     manifest: str | None,
     split: str,
+    dialogues: str | None,
+    swap: bool,
     hypotheses: str | None,
     references: tuple[str, ...],
     separator: str | None,
@@ -85,9 +94,10 @@ def evaluate(
 ) -> None:
     """Score the outputs of a model, or of a file, against references.
 
-    Each score has a 95 % confidence interval and a signature. A --manifest contains both inputs and references. For
-    recordings, the real-time factor goes to standard error. If an input cannot be used or is longer than
-    search.max_input, its output counts as empty, a line on standard error names it, and the exit code is 2.
+    Each score has a 95 % confidence interval and a signature. A --manifest contains both inputs and references, and
+    --dialogues both contexts and answers. For recordings, the real-time factor goes to standard error. If an input
+    cannot be used or is longer than search.max_input, its output counts as empty, a line on standard error names it,
+    and the exit code is 2.
     """
     from tfseq2seq.evaluation.references import read_references, unwritten_warnings
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
@@ -95,18 +105,22 @@ def evaluate(
 
     metrics = metrics or (_manifest_metrics(runs) if manifest else ("bleu", "chrf"))
     check_metrics(metrics)
-    if not references and not manifest:
-        raise UserError("evaluate: needs --reference, or --manifest for recordings or pictures")
-    for name, value in (("--source", source), ("--reference", references), ("--hypotheses", hypotheses)):
-        if manifest and value:
-            raise UserError(f"{name}: cannot be combined with --manifest, which contains inputs and references")
+    both = "--manifest" if manifest else "--dialogues" if dialogues else ""
+    if not references and not both:
+        raise UserError("evaluate: needs --reference, --manifest for recordings or pictures, or --dialogues")
+    given = {"--source": source, "--reference": references, "--hypotheses": hypotheses}
+    for name, value in (given | ({"--dialogues": dialogues} if manifest else {})).items():
+        if both and value:
+            raise UserError(f"{name}: cannot be combined with {both}, which contains inputs and references")
+    if swap and not dialogues:
+        raise UserError("--swap: needs --dialogues, whose turns it swaps")
     settings: dict[str, Any] = {
         "bootstrap": bootstrap,
         "tokenize": tokenize,
         "lowercase": lowercase,
         "normalize": normalize,
     }
-    answers: Any = [] if manifest else read_references(references, separator=separator)
+    answers: Any = [] if both else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if hypotheses:
         generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
@@ -114,24 +128,37 @@ def evaluate(
             if value:
                 raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
         outputs = read_lines(hypotheses, pipe=True)
-    elif runs and (source or manifest):
+    elif runs and (source or both):
         # An error in the settings is reported now, not after an hour of generation.
         corpus_scores([""], [[""]], metrics, **settings)
         opened = open_runs(runs, overrides)
-        request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
-        stream = open_inputs(opened[0].recipe.source, request).gathered()
-        if not manifest:
+        recipe = opened[0].recipe
+        if dialogues:
+            require(recipe, "dialogue", "--dialogues")
+        request = Request(
+            lines=source,
+            manifest=manifest,
+            split=split,
+            lines_option="--source",
+            dialogues=dialogues,
+            history=recipe.data.history,
+        )
+        stream = open_inputs(recipe.source, request).gathered()
+        if not both:
             check_parallel(str(source), stream.count() or 0, references[0], len(answers[0]))
-        outputs, texts, faults = _generated(opened, weights, stream, batch, workers)
-        if manifest:
+        model = open_predictor(opened, weights, -(-(stream.count() or 0) // batch), workers)
+        outputs, texts, faults = _generated(model, stream, batch, workers)
+        if both:
             rows = ([one] if isinstance(one, str) else one for one in texts)
             answers = [list(answer_set) for answer_set in itertools.zip_longest(*rows)]
         warn(unwritten_warnings(answers, opened[0].target))
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
-        raise UserError("evaluate: needs --hypotheses, or --run together with --source or --manifest")
-    found_scores = corpus_scores(outputs, answers, metrics, **settings)
+        raise UserError("evaluate: needs --hypotheses, or --run together with --source, --manifest or --dialogues")
+    found_scores: list[Any] = list(corpus_scores(outputs, answers, metrics, **settings))
+    if swap:
+        found_scores += _swapped(model, read_inputs(recipe.source, request), batch, workers, bootstrap)
     if as_json:
         click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
     else:
@@ -152,15 +179,47 @@ def _manifest_metrics(runs: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+def _swapped(model: Predictor, found: Inputs, batch: int, workers: int, resamples: int) -> list[Any]:
+    """How much less probable answers are with the context, and with the turns before the last one, of other dialogues.
+
+    Answers and contexts that are too long are left out, as in `score`.
+    """
+    from tfseq2seq.evaluation.swap import partners, swap_test
+    from tfseq2seq.features.turns import Context
+    from tfseq2seq.inference.generator import Generator
+
+    found.leave_out(model.faults(found.values))
+    found.leave_out(model.target_faults(found.references or []))
+    kept = found.answered
+    contexts = [found.values[index] for index in kept]
+    targets = [(found.references or [])[index] for index in kept]
+    lines = [found.lines[index] for index in kept]
+    others = [contexts[place] for place in partners([len(each) for each in contexts], lines, 1)]
+    generator = Generator(model, batch, workers)
+    own, tokens = generator.log_probabilities(contexts, targets)
+    swapped, _ = generator.log_probabilities(others, targets)
+    tests = [swap_test("context", own, swapped, tokens, resamples)]
+    # The first answer of a dialogue has no history.
+    later = [place for place, context in enumerate(contexts) if len(context) > 1]
+    if later:
+        chosen = partners([len(contexts[place]) for place in later], [lines[place] for place in later], 2)
+        mixed = [
+            Context([*contexts[later[other]][:-1], contexts[place][-1]])
+            for place, other in zip(later, chosen, strict=True)
+        ]
+        swapped, _ = generator.log_probabilities(mixed, [targets[place] for place in later])
+        tests.append(swap_test("history", own[later], swapped, tokens[later], resamples))
+    return tests
+
+
 def _generated(
-    runs: Sequence[Run], weights: str | None, stream: InputStream, batch: int, workers: int
+    model: Predictor, stream: InputStream, batch: int, workers: int
 ) -> tuple[list[str], list[Any], list[tuple[int, str]]]:
     """The best output for each input, the references that come with the inputs, and the inputs that cannot be used.
 
     Of recordings, it reports the real-time factor.
     """
     count = stream.count() or 0
-    model = open_predictor(runs, weights, -(-count // batch), workers)
     from tfseq2seq.evaluation.recognition import real_time_factor
     from tfseq2seq.inference.generator import Generator
     from tfseq2seq.runtime.outputs import Output
@@ -176,11 +235,14 @@ def _generated(
         for window in stream.windows(window_size(batch)):
             warn(window.warnings)
             window.leave_out(model.faults(window.values))
+            warn(window.named(model.warnings(window.values)))
             if window.seconds and not seconds:
                 # The first call builds the graph, which is not part of the measured time.
                 generator.generate(window.valid[:1])
             began = time.perf_counter()
-            found = window.in_place(generator.generate(window.valid, advance=advance), Output.nothing(1))
+            streams = [window.begin + index for index in window.answered]
+            answers = generator.generate(window.valid, advance=advance, streams=streams)
+            found = window.in_place(answers, Output.nothing(1))
             if window.faults:
                 advance(len(window.faults))
             spent += time.perf_counter() - began
@@ -195,7 +257,7 @@ def _generated(
             f"real-time factor {real_time_factor(seconds, spent):.4f}",
             err=True,
         )
-    warn_of_cut(cut, runs[0].recipe.search)
+    warn_of_cut(cut, model.spec)
     return outputs, references, faults
 
 

@@ -17,6 +17,7 @@ from tfseq2seq.cli.options import (
     ABOVE_ZERO,
     POSITIVE,
     Shard,
+    dialogues_option,
     run_option,
     run_options,
     search_option,
@@ -24,6 +25,7 @@ from tfseq2seq.cli.options import (
     weights_option,
     workers_option,
 )
+from tfseq2seq.cli.piecewise import check_options, write_piecewise
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.run import Run
     from tfseq2seq.runtime.outputs import Output
+    from tfseq2seq.spec import Recipe
 
 
 @click.command()
@@ -80,6 +83,12 @@ if TYPE_CHECKING:
     "every 5 seconds.",
 )
 @click.option("--overlap", type=ABOVE_ZERO, help="Overlap of windows in seconds.  [default: a sixth of --window]")
+@click.option(
+    "--stream",
+    "piecewise",
+    is_flag=True,
+    help="Write each output while it is decided, one after the other. Needs search.beam=1 or search.sample=true.",
+)
 def generate(
     runs: tuple[str, ...],
     weights: str | None,
@@ -99,6 +108,7 @@ def generate(
     times: str | None,
     window: float | None,
     overlap: float | None,
+    piecewise: bool,
 ) -> None:
     """Write the output of a model for each input, in the order of the inputs.
 
@@ -114,6 +124,8 @@ def generate(
     """
     if bool(runs) == bool(folder):
         raise UserError(f"generate: needs either --run or --model, got {'both' if runs else 'neither'}")
+    if piecewise:
+        check_options(runs)
     timed = "--times" if times else "--window" if window else ""
     if timed and scores:
         raise UserError(f"--scores: cannot be combined with {timed}; --times json contains the scores")
@@ -147,14 +159,14 @@ def generate(
         def open_exported(batches: int, advance: Advance) -> Ask:
             def ask(window: Inputs) -> Sequence[Output]:
                 window.leave_out(exported.faults(window.values))
+                warn(window.named(exported.warnings(window.values)))
                 found = exported.generate(window.valid) if window.valid else []
                 advance(len(window.values))
                 return window.in_place(found, Output.nothing(hypotheses))
 
             return ask
 
-        repeatable = not search.get("sample", False)
-        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores, repeatable)
+        summary = answer(stream, open_exported, output, resume, batch, hypotheses, scores)
         remedy = "export the run again with a larger search.max_length"
         limit = length_limit(search["max_length"], search.get("max_ratio", 0.0))
         warn(cut_warnings(summary.each_cut(), limit, remedy))
@@ -171,10 +183,14 @@ def generate(
         if prefix:
             require(recipe, "source", "--prefix")
             require(recipe, "autoregressive", "--prefix")
+        if piecewise:
+            if write_piecewise(opened, weights, open_inputs(recipe.source, request)):
+                sys.exit(USAGE_ERROR)
+            return
         search = recipe.search
         open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
         stream = open_inputs(recipe.source, request)
-        summary = answer(stream, open_model, output, resume, batch, search.n_best, scores, not search.sample)
+        summary = answer(stream, open_model, output, resume, batch, search.n_best, scores)
         warn_of_cut(summary.each_cut(), search)
     if summary.faults:
         sys.exit(USAGE_ERROR)
@@ -209,7 +225,10 @@ def _open_model(
             prefixes = [window.prefixes[index] for index in window.answered]
         if window.faults:
             advance(len(window.faults))
-        return window.in_place(generator.generate(window.valid, prefixes, advance), Output.nothing(model.spec.n_best))
+        warn(window.named(model.warnings(window.values)))
+        streams = [window.begin + index for index in window.answered]
+        found = generator.generate(window.valid, prefixes, advance, streams)
+        return window.in_place(found, Output.nothing(model.spec.n_best))
 
     return ask
 
@@ -333,7 +352,8 @@ def stream(folder: str, weights: str | None, overrides: tuple[str, ...], seconds
 @click.command()
 @run_options()
 @click.option("--source", type=click.Path(), help="File of source texts, one per line; not for a language model.")
-@click.option("--target", required=True, type=click.Path(), help="File of target texts, one per line.")
+@click.option("--target", type=click.Path(), help="File of target texts, one per line.")
+@dialogues_option
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of pairs in a batch.")
 @workers_option()
 def score(
@@ -341,44 +361,62 @@ def score(
     weights: str | None,
     overrides: tuple[str, ...],
     source: str | None,
-    target: str,
+    target: str | None,
+    dialogues: str | None,
     batch: int,
     workers: int,
 ) -> None:
     """Print the log-probability of each pair of texts in nats, and its number of tokens.
 
-    Both include the token <eos> at the end. A language model scores the lines of --target alone. If a line is longer
+    Both include the token <eos> at the end. A language model scores the lines of --target alone, and a model of
+    dialogues the answers in --dialogues, in place of --source and --target. If a line is longer
     than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
     error names it, and the exit code is 2.
     """
     from tfseq2seq.evaluation.scores import perplexity
-    from tfseq2seq.files import check_parallel, read_lines
 
-    targets = read_lines(target, pipe=True)
     opened = open_runs(runs, overrides)
-    recipe = opened[0].recipe
-    if "source" in recipe.provides:
-        require(recipe, "vocabulary", "score")
-        if not source:
-            raise UserError("--source: must be given for a model of source text")
-        sources = read_lines(source, pipe=True)
-        check_parallel(source, len(sources), target, len(targets))
-    else:
-        if source:
-            require(recipe, "source", "--source")
-        sources = [""] * len(targets)
+    pairs = _pairs_to_score(opened[0].recipe, source, target, dialogues)
+    sources, targets = pairs.values, pairs.references or []
     model = open_predictor(opened, weights, -(-len(sources) // batch), workers)
     from tfseq2seq.inference.generator import Generator
 
-    pairs = Inputs(list(zip(sources, targets, strict=True)))
+    pairs.values = list(zip(sources, targets, strict=True))
     pairs.leave_out(model.faults(sources), source or "")
-    pairs.leave_out(model.target_faults(targets), target)
+    pairs.leave_out(model.target_faults(targets), target or "")
+    warn(pairs.named(model.warnings(sources)))
     chosen = [list(side) for side in zip(*pairs.valid, strict=True)] or [[], []]
     totals, counts = Generator(model, batch, workers).log_probabilities(*chosen)
     scored = [f"{total:.6f}\t{count}" for total, count in zip(totals, counts, strict=True)]
     for line in pairs.in_place(scored, ""):
         click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
-    noun = "pairs" if source else "lines"
+    noun = "pairs" if source else "answers" if dialogues else "lines"
     click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
     report(pairs.faults)
+
+
+def _pairs_to_score(recipe: Recipe, source: str | None, target: str | None, dialogues: str | None) -> Inputs:
+    """Reads the inputs that `score` is given, with targets as their references."""
+    from tfseq2seq.files import check_parallel, read_lines
+
+    if dialogues:
+        require(recipe, "dialogue", "--dialogues")
+        for name, value in (("--source", source), ("--target", target)):
+            if value:
+                raise UserError(f"{name}: cannot be combined with --dialogues, which contain sources and targets")
+        return read_inputs(recipe.source, Request(dialogues=dialogues, history=recipe.data.history))
+    if not target:
+        raise UserError("--target: must be given" + (", or --dialogues" if "dialogue" in recipe.provides else ""))
+    targets = read_lines(target, pipe=True)
+    if "source" not in recipe.provides:
+        if source:
+            require(recipe, "source", "--source")
+        return Inputs([""] * len(targets), targets)
+    require(recipe, "vocabulary", "score")
+    if not source:
+        raise UserError("--source: must be given for a model of source text")
+    found = read_inputs(recipe.source, Request(lines=source, lines_option="--source"))
+    check_parallel(source, len(found.values), target, len(targets))
+    found.references = targets
+    return found

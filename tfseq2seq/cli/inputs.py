@@ -1,4 +1,6 @@
-"""What commands read: lines of text, prompts, recordings, pictures. `READERS` has a function for each kind of source.
+"""What commands read: lines of text, prompts, dialogues, recordings, pictures.
+
+`READERS` has a function for each kind of source.
 
 Inputs are read in windows, so that a command answers while it reads, and holds one window in memory.
 """
@@ -18,7 +20,7 @@ from typing import Any, BinaryIO
 from tfseq2seq.cli.output_shards import count_lines, shard_bounds
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import AudioSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 
 # The most bytes in a window, so that long lines and long recordings do not fill the memory.
 _LARGEST_WINDOW = 1 << 26
@@ -40,6 +42,8 @@ class Request:
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
         prefixes: file with the text that each output begins with.
+        dialogues: file of dialogues, each turn of which after the first is an answer to be compared with.
+        history: the number of turns before the one that is answered, for `dialogues`.
         shard: (i, n), to read only the i-th of n parts of the inputs, or None.
     """
 
@@ -51,6 +55,8 @@ class Request:
     lines_option: str = "--input"
     prefixes: str | None = None
     shard: tuple[int, int] | None = None
+    dialogues: str | None = None
+    history: int = 0
 
 
 @dataclass
@@ -59,23 +65,28 @@ class Inputs:
 
     Attributes:
         values: Python values as the model's predictor takes them.
-        references: the texts of the recordings or pictures, if there is a manifest; of an input with several, a list.
+        references: the texts of the recordings or pictures or the answers, if the inputs come with them; of an input
+            with several, a list.
         faults: (index, message) of inputs that cannot be used. Their values are empty.
         seconds: the duration of all recordings; 0 for text.
         utterances: the files and segments of the recordings, or the pictures: objects with a `path`.
         warnings: messages about recordings that are used and are not complete.
         prefixes: the texts that the outputs begin with, if there are any.
         begin: the number of inputs before these, for the numbers of lines in messages.
+        lines: the number of the line of a file that each input is of, where it is not the number of the input.
+        unread: (index, message) of inputs that could not be read. `InputStream` makes them faults with a name.
     """
 
     values: list[Any]
-    references: Sequence[str | Sequence[str]] | None = None
+    references: Sequence[Any] | None = None
     faults: Sequence[tuple[int, str]] = ()
     seconds: float = 0.0
     utterances: Sequence[Any] = field(default_factory=list)
     warnings: Sequence[str] = ()
     prefixes: Sequence[str] | None = None
     begin: int = 0
+    unread: Sequence[tuple[int, str]] = ()
+    lines: Sequence[int] = ()
 
     @property
     def valid(self) -> list[Any]:
@@ -96,16 +107,22 @@ class Inputs:
             file: that the messages are about, if not that of the inputs.
             remedy: the end of each message.
         """
-        known = {index for index, _ in self.faults}
+        unread = {index for index, _ in self.unread if self.unread is not faults}
+        unread |= {index for index, _ in self.faults}
         for index, message in faults:
-            if index in known:
-                # What cannot be read has nothing else that is wrong.
+            if index in unread:
                 continue
             place = f"{file}, line {self.begin + index + 1}" if file else self._name(index)
             self.faults = sorted([*self.faults, (index, f"{place}: {message}{remedy}")])
 
+    def named(self, messages: Sequence[tuple[int, str]]) -> list[str]:
+        """Messages about inputs, (index, message), with the names of these."""
+        return [f"{self._name(index)}: {message}" for index, message in messages]
+
     def _name(self, index: int) -> str:
-        return str(self.utterances[index].path) if self.utterances else f"line {self.begin + index + 1}"
+        if self.utterances:
+            return str(self.utterances[index].path)
+        return f"line {self.lines[index] if self.lines else self.begin + index + 1}"
 
     def in_place(self, found: Sequence[Any], nothing: Any) -> list[Any]:
         """What was found for the `valid` values, in the places of these, and `nothing` in the place of the others."""
@@ -158,8 +175,7 @@ class InputStream:
     def windows(self, most: int) -> Iterator[Inputs]:
         """Yields the inputs in windows of at most so many."""
         while window := self._window(most):
-            found = self._read(window)
-            found.begin = self._begin + self._passed
+            found = self._inputs(window, self._begin + self._passed)
             self._passed += len(window)
             yield found
 
@@ -191,14 +207,16 @@ class InputStream:
             skipped += len(window)
             end.extend(window)
         self._passed = skipped
-        found = self._read(list(end)) if end else Inputs([])
-        found.begin = self._begin + skipped - len(end)
-        return skipped, found
+        return skipped, self._inputs(list(end), self._begin + skipped - len(end)) if end else Inputs([])
 
     def all(self) -> Inputs:
         """Reads all inputs at once."""
-        found = self._read([item for item in self._items if item is not None])
-        found.begin = self._begin
+        return self._inputs([item for item in self._items if item is not None], self._begin)
+
+    def _inputs(self, items: list[Any], begin: int) -> Inputs:
+        found = self._read(items)
+        found.begin = begin
+        found.leave_out(found.unread)
         return found
 
     def gathered(self) -> InputStream:
@@ -312,7 +330,7 @@ def read_inputs(spec: SourceSpec, request: Request) -> Inputs:
     return open_inputs(spec, request).all()
 
 
-def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
+def _read_lines(spec: SourceSpec, request: Request, read: Callable[[list[Any]], Inputs] = Inputs) -> InputStream:
     from tfseq2seq.files import is_arriving, iterate_arriving
 
     for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
@@ -328,11 +346,11 @@ def _read_lines(spec: SourceSpec, request: Request) -> InputStream:
         # Lines of a compressed file cannot be counted without decompressing it.
         count = (lambda: _count_lines(path)) if regular and not path.endswith(".gz") else None
         tally = (lambda: count_lines(path)) if regular else None
-        return InputStream(texts, Inputs, count=count, arriving=not regular, tally=tally)
+        return InputStream(texts, read, count=count, arriving=not regular, tally=tally)
     if not request.standard_input:
         raise UserError(f"{request.lines_option}: must be given for a model with source.kind {spec.kind}")
     file = standard_input("a file of lines with --input")
-    return InputStream(_standard_input(file), Inputs, arriving=is_arriving(file), typed=file.isatty())
+    return InputStream(standard_lines(file), read, arriving=is_arriving(file), typed=file.isatty())
 
 
 def _count_lines(path: str) -> int:
@@ -421,9 +439,41 @@ def _recording_size(utterance: Any) -> int:
     return min(size, round(seconds * _BYTES_PER_SECOND)) if seconds else size
 
 
+def _read_dialogues(spec: DialogueSpec, request: Request) -> InputStream:
+    """Dialogues of which the last turn is answered, one on each line, or all answers of a file of dialogues."""
+    from tfseq2seq.features.turns import Turn, marked, parse_line
+
+    if request.dialogues:
+        import_tensorflow()
+        from tfseq2seq.data.dialogues import contexts_and_answers
+
+        found = contexts_and_answers(request.dialogues, spec, request.history)
+
+        def made(items: list[Any]) -> Inputs:
+            contexts, answers, lines = zip(*items, strict=True)
+            return Inputs(list(contexts), list(answers), lines=lines)
+
+        # In bytes, roughly.
+        return InputStream(zip(*found, strict=True), made, lambda item: len(item[1]), len(found[0]))
+
+    def read(lines: list[str]) -> Inputs:
+        values, unread = [], []
+        for index, line in enumerate(lines):
+            turns: list[Turn] = []
+            try:
+                turns = parse_line(line, spec.separator)
+            except UserError as error:
+                unread.append((index, str(error)))
+            values.append(marked(turns))
+        return Inputs(values, unread=unread)
+
+    return _read_lines(spec, request, read)
+
+
 READERS: dict[type, Callable[[Any, Request], InputStream]] = {
     NoSourceSpec: _read_lines,
     TextSpec: _read_lines,
+    DialogueSpec: _read_dialogues,
     AudioSpec: _read_recordings,
     ImageSpec: _read_pictures,
 }
@@ -443,7 +493,12 @@ def standard_input(instead: str) -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _standard_input(file: BinaryIO) -> Iterator[str | None]:
+def standard_lines(file: BinaryIO) -> Iterator[str | None]:
+    """Yields the lines of the standard input as text, and None whenever no further line has arrived.
+
+    Raises:
+        UserError: a line is not UTF-8.
+    """
     from tfseq2seq.files import arriving_lines, is_arriving
 
     number = 0

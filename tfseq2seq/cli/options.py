@@ -49,6 +49,11 @@ weights_option = click.option("--weights", help="Use this weights file instead o
 split_option = click.option(
     "--split", default="", help="Use only the rows of the manifest whose column split has this value."
 )
+dialogues_option = click.option(
+    "--dialogues",
+    type=click.Path(),
+    help="File of dialogues, one on each line: each turn after the first is an answer to the turns before it.",
+)
 separator_option = click.option(
     "--separator", help="Text between several references on one line of a --reference file, for example '|'."
 )

@@ -96,7 +96,9 @@ def serve(
 
     DIR contains <model>/<version>/, or the versions of one model. The paths and the JSON are those of the REST API of
     TensorFlow Serving: GET /v1/models/NAME[/versions/N][/metadata] and POST /v1/models/NAME[/versions/N]:predict. A
-    request without a version goes to the newest version. GET /healthz and GET /metrics report the state of the server.
+    request without a version goes to the newest version. POST to NAME:stream sends one text while it is written, as
+    server-sent events, of models that were exported with search.beam=1 or search.sample=true. GET /healthz and GET
+    /metrics report the state of the server.
     SIGTERM and Ctrl-C stop the server after it has answered all accepted requests, or after --stop-seconds.
     """
     try:

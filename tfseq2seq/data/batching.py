@@ -22,6 +22,8 @@ from tfseq2seq.progress import progress_bar
 from tfseq2seq.spec import BOS, EOS, PAD, DataSpec
 
 _CHUNK = 2048
+# The numbers that a chunk gives before the tokens of each field: kept, empty, too long, cut.
+_COUNTS = 4
 
 Step = Callable[[tf.data.Dataset], tf.data.Dataset]
 
@@ -35,12 +37,14 @@ class CorpusReport:
         empty: examples left out because a field has no token.
         too_long: examples left out because a field has too many tokens.
         tokens: tokens kept of each field, <eos> included.
+        cut: kept examples whose source was cut to the limit.
     """
 
     kept: int
     empty: int
     too_long: int
     tokens: Mapping[str, int]
+    cut: int = 0
 
     @property
     def total(self) -> int:
@@ -49,7 +53,8 @@ class CorpusReport:
 
     def __add__(self, other: CorpusReport) -> CorpusReport:
         tokens = {name: count + other.tokens[name] for name, count in self.tokens.items()}
-        return CorpusReport(self.kept + other.kept, self.empty + other.empty, self.too_long + other.too_long, tokens)
+        empty, too_long = self.empty + other.empty, self.too_long + other.too_long
+        return CorpusReport(self.kept + other.kept, empty, too_long, tokens, self.cut + other.cut)
 
     def __str__(self) -> str:
         noun = "pairs" if len(self.tokens) > 1 else "lines"
@@ -60,15 +65,24 @@ class CorpusReport:
         if self.too_long:
             limits = " or ".join(f"max_{name}_length" for name in self.tokens)
             text += f"; {self.too_long:,} left out because they are longer than {limits}"
+        if self.cut:
+            text += f"; the sources of {self.cut:,} were cut to max_source_length"
         return text
 
 
-def tokenize(features: Mapping[str, Any]) -> Step:
+def tokenize(features: Mapping[str, Any], copying: Any = None) -> Step:
     """Examples of strings to chunks of ids: each field named in `features` becomes [C, (tokens)], rows ending with
-    <eos>; other fields become [C, ...]."""
+    <eos>; other fields become [C, ...].
+
+    Args:
+        features: text features of each field of texts.
+        copying: `features.copying.Copying` for a decoder that copies. It adds the field "copy_ids", and writes the
+            target with the extended ids of words that it can copy.
+    """
 
     def encode(lines: dict[str, tf.Tensor]) -> dict[str, Any]:
-        return {**lines, **{name: side.ids(lines[name]) for name, side in features.items()}}
+        ids = {name: side.ids(lines[name]) for name, side in features.items()}
+        return {**lines, **ids, **(copying.encode(lines["source"], lines["target"]) if copying else {})}
 
     # A chunk at a time: a call for each line would cost more than the tokenizing.
     return lambda lines: lines.batch(_CHUNK).map(encode)
@@ -82,20 +96,21 @@ def filter_pairs(
     The corpus is tokenized here once to count, and again as the examples are read: with `cache` the first time only.
 
     Args:
-        most: most tokens of each tokenized field, <eos> included.
+        most: most tokens of each tokenized field, <eos> included. A field "cut" [C] tells how much of a source was cut;
+            it is counted, and not passed on.
         cache: keep the examples in memory after the first pass.
         name: what the corpus is, for messages.
 
     Raises:
         UserError: no example is left.
     """
-    names = list(most)
+    names, ragged = list(most), _ragged(chunks)
 
     def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
-        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in names}}
+        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in ragged}}
 
     sifted = chunks.map(_sift(most))
-    totals = np.zeros(3 + len(names), "int64")
+    totals = np.zeros(_COUNTS + len(names), "int64")
     with progress_bar(f"counting {name}") as advance:
         for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
             totals += numbers
@@ -121,21 +136,21 @@ def pair_collector(
     Returns:
         A function that reads the chunks, each time anew.
     """
-    names = list(most)
+    names, ragged = list(most), _ragged(chunks)
     sifted = chunks.map(_sift(most), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     signature = {
-        each: tf.TensorSpec([None], spec.dtype) if each in most else tf.TensorSpec(spec.shape[1:], spec.dtype)
+        each: tf.TensorSpec([None], spec.dtype) if each in ragged else tf.TensorSpec(spec.shape[1:], spec.dtype)
         for each, spec in sifted.element_spec[0].items()
     }
 
     def collect() -> tuple[Table, CorpusReport]:
-        totals = np.zeros(3 + len(names), "int64")
+        totals = np.zeros(_COUNTS + len(names), "int64")
         parts: dict[str, list[np.ndarray]] = {each: [] for each in signature}
-        sizes: dict[str, list[np.ndarray]] = {each: [] for each in names}
+        sizes: dict[str, list[np.ndarray]] = {each: [] for each in ragged}
         for chunk, numbers in sifted:
             for each, value in chunk.items():
-                parts[each].append((value.flat_values if each in most else value).numpy())
-            for each in names:
+                parts[each].append((value.flat_values if each in ragged else value).numpy())
+            for each in ragged:
                 sizes[each].append(chunk[each].row_lengths().numpy())
             totals += numbers.numpy()
             advance(int(numbers[:3].numpy().sum()))
@@ -143,25 +158,32 @@ def pair_collector(
         joined = {each: np.concatenate(found) if found else np.zeros(0, "int32") for each, found in parts.items()}
         lengths = {each: np.concatenate(found) if found else np.zeros(0, "int64") for each, found in sizes.items()}
         fields = {
-            each: Rows(value, np.cumsum(lengths[each])) if each in most else value for each, value in joined.items()
+            each: Rows(value, np.cumsum(lengths[each])) if each in ragged else value for each, value in joined.items()
         }
-        longest = np.max(np.stack(list(lengths.values())), axis=0)
+        longest = np.max(np.stack([lengths[each] for each in names]), axis=0)
         return Table(fields, longest, signature), _report(totals, names)
 
     return collect
 
 
+def _ragged(chunks: tf.data.Dataset) -> set[str]:
+    """The fields of chunks that have as many values in a row as its text has tokens."""
+    return {each for each, spec in chunks.element_spec.items() if isinstance(spec, tf.RaggedTensorSpec)}
+
+
 def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str, Any], tf.Tensor]]:
-    """Keeps the rows of a chunk that have no empty and no too long field, and counts: kept, empty, too long, and the
-    tokens of each field."""
+    """Keeps the rows of a chunk that have no empty and no too long field, and counts: kept, empty, too long, cut, and
+    the tokens of each field."""
 
     def sift(chunk: dict[str, Any]) -> tuple[dict[str, Any], tf.Tensor]:
+        cut = chunk.get("cut", tf.zeros([tf.shape(next(iter(chunk.values())))[0]], tf.int32))
+        chunk = {each: value for each, value in chunk.items() if each != "cut"}
         lengths = tf.stack([chunk[each].row_lengths() for each in most], axis=1)
         # A text without any token has <eos> alone.
         empty = tf.reduce_any(lengths < 2, axis=1)
         long = tf.reduce_any(lengths > list(most.values()), axis=1) & ~empty
         kept = ~empty & ~long
-        counts = tf.math.count_nonzero(tf.stack([kept, empty, long]), axis=1)
+        counts = tf.math.count_nonzero(tf.stack([kept, empty, long, kept & (cut > 0)]), axis=1)
         rows = tf.where(kept)[:, 0]
         tokens = tf.reduce_sum(tf.gather(lengths, rows), axis=0)
         return {each: tf.gather(value, rows) for each, value in chunk.items()}, tf.concat([counts, tokens], axis=0)
@@ -170,8 +192,8 @@ def _sift(most: Mapping[str, int]) -> Callable[[dict[str, Any]], tuple[dict[str,
 
 
 def _report(totals: np.ndarray, names: Sequence[str]) -> CorpusReport:
-    kept, empty, long, *tokens = (int(number) for number in totals)
-    return CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)))
+    kept, empty, long, cut, *tokens = (int(number) for number in totals)
+    return CorpusReport(kept, empty, long, dict(zip(names, tokens, strict=True)), cut)
 
 
 def shuffled_epochs(examples: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> tf.data.Dataset:

@@ -63,7 +63,7 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
             raise UserError(f"{name}.records: {spec.records} holds no record")
         return pairs_of_files(files), count
     if spec.table:
-        return _pairs(lambda: table_rows(spec.table)), _count(f"{name}.table", table_rows(spec.table))
+        return pairs_dataset(lambda: table_rows(spec.table)), _count(f"{name}.table", table_rows(spec.table))
     if not spec.source:
         raise UserError(f"{name}: no corpus is given; set {name}.source and {name}.target, or table, or records")
     counts = [
@@ -71,7 +71,7 @@ def corpus_pairs(spec: CorpusSpec, name: str) -> tuple[tf.data.Dataset, int]:
         for side, path in (("source", spec.source), ("target", spec.target))
     ]
     check_parallel(f"{name}: {spec.source}", counts[0], spec.target, counts[1])
-    return _pairs(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
+    return pairs_dataset(lambda: zip(iterate_lines(spec.source), iterate_lines(spec.target))), counts[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +114,15 @@ def training_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
     if shards := _shards(spec.train, "data.train"):
         return _of_shards(shards, spec, seed)
     train, count = corpus_pairs(spec.train, "data.train")
+
+    def read(side: str) -> Iterator[bytes]:
+        return iterate_side(spec.train, side)
+
     if spec.validation.given:
         validation = corpus_pairs(spec.validation, "data.validation")
-        return _of_lines(train, count, *validation, frozenset(), spec)
+        return of_lines(train, count, *validation, frozenset(), spec, read)
     _check_validation(spec)
-    return _held_out(train, count, spec, seed)
+    return held_out(train, count, held_places(count, spec.holdout, seed), spec, read)
 
 
 def _check_validation(spec: DataSpec) -> None:
@@ -173,19 +177,29 @@ def told_of_texts(used: int, count: int) -> str:
     )
 
 
-def _of_lines(
+def of_lines(
     train: tf.data.Dataset,
     count: int,
     validation: tf.data.Dataset,
     validation_count: int,
     held: frozenset[int],
     spec: DataSpec,
+    read: Callable[[str], Iterator[bytes]],
 ) -> TrainingCorpora:
-    """Corpora of which the training lines are read from the first to the last."""
+    """Corpora of which the training examples are read from the first to the last.
+
+    Args:
+        train, count: the examples to train on, without those that are held out, and their number.
+        validation, validation_count: the examples to validate with, and their number.
+        held: the places of examples of the training corpus that are held out.
+        spec: where the corpora are.
+        read: yields the texts of a side of the whole training corpus, one for each example.
+    """
     step, told = vocabulary_step(count, spec.vocabulary_lines)
 
     def texts(side: str) -> Iterator[bytes]:
-        return itertools.islice(iterate_side(spec.train, side, held), 0, None, step)
+        kept = (line for index, line in enumerate(read(side)) if index not in held)
+        return itertools.islice(kept, 0, None, step)
 
     units = None if spec.cache else _ranges(train, count, most_pairs(spec))
     return TrainingCorpora(train, count, validation, validation_count, texts, held, units, told)
@@ -199,8 +213,15 @@ def _ranges(dataset: tf.data.Dataset, count: int, most: int) -> Units:
     return Units([min(most, count - start) for start in range(0, count, most)], chosen, selection)
 
 
-def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> TrainingCorpora:
-    held = held_places(count, spec.holdout, seed)
+def held_out(
+    train: tf.data.Dataset, count: int, held: frozenset[int], spec: DataSpec, read: Callable[[str], Iterator[bytes]]
+) -> TrainingCorpora:
+    """Corpora of which the examples at the places `held` of the training corpus are those to validate with.
+
+    Args:
+        train, count: the whole training corpus, and its number of examples.
+        held, spec, read: as in `of_lines`.
+    """
     mask = _mask(held, count)
 
     def part(wanted: bool) -> tf.data.Dataset:
@@ -216,7 +237,7 @@ def _held_out(train: tf.data.Dataset, count: int, spec: DataSpec, seed: int) -> 
     chunks = list(tracked(part(True).batch(_CHUNK).as_numpy_iterator(), "holding out data.train"))
     lines = {name: [line for chunk in chunks for line in chunk[name]] for name in train.element_spec}
     taken = tf.data.Dataset.from_tensor_slices({name: tf.constant(own) for name, own in lines.items()})
-    return _of_lines(part(False), count - spec.holdout, taken, spec.holdout, held, spec)
+    return of_lines(part(False), count - len(held), taken, len(held), held, spec, read)
 
 
 def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
@@ -234,11 +255,15 @@ def line_corpora(spec: DataSpec, seed: int) -> TrainingCorpora:
         return dataset, _count(f"{name}.target", iterate_lines(path))
 
     train, count = lines(spec.train, "data.train")
+
+    def read(side: str) -> Iterator[bytes]:
+        return iterate_side(spec.train, side)
+
     if spec.validation.given:
-        return _of_lines(train, count, *lines(spec.validation, "data.validation"), frozenset(), spec)
+        return of_lines(train, count, *lines(spec.validation, "data.validation"), frozenset(), spec, read)
     if not spec.holdout:
         raise UserError("data.validation.target: no file is given; give one, or let data.holdout take training lines")
-    return _held_out(train, count, spec, seed)
+    return held_out(train, count, held_places(count, spec.holdout, seed), spec, read)
 
 
 def _count(key: str, examples: Iterable[Any]) -> int:
@@ -297,7 +322,8 @@ def _record_files(pattern: str, key: str) -> list[str]:
     return files
 
 
-def _pairs(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
+def pairs_dataset(read: Callable[[], Iterable[tuple[bytes, bytes]]]) -> tf.data.Dataset:
+    """A dataset of {"source": string, "target": string} of the pairs that `read` gives, each time anew."""
     return _dataset(lambda: ({"source": source, "target": target} for source, target in read()), ["source", "target"])
 
 

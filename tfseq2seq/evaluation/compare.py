@@ -100,7 +100,10 @@ def compare(
             f"system and baseline: must have the same number of lines, got {len(system)} and {len(baseline)}"
         )
     accepted = accepted_references(system, references)
-    ours, ours_sampled = score(count(metric, system, accepted, settings), settings)
+    counted = count(metric, system, accepted, settings)
+    if not counted.resampled:
+        raise UserError(f"metric {metric!r} is not a mean over examples and cannot be resampled; choose another")
+    ours, ours_sampled = score(counted, settings)
     theirs, theirs_sampled = score(count(metric, baseline, accepted, settings), settings)
     difference = ours.value - theirs.value
     differences = ours_sampled - theirs_sampled

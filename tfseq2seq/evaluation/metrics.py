@@ -38,8 +38,13 @@ METRICS = (
     "rouge2",
     "rougeL",
     "cider",
+    "distinct1",
+    "distinct2",
+    "top10_share",
 )
-LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate", "wer", "cer"})
+# These look at the outputs alone.
+WITHOUT_REFERENCES = frozenset({"distinct1", "distinct2", "top10_share"})
+LOWER_IS_BETTER = frozenset({"ter", "wer_any", "token_error_rate", "phoneme_error_rate", "wer", "cer", "top10_share"})
 
 
 def lower_is_better(monitor: str) -> bool:
@@ -51,6 +56,9 @@ def lower_is_better(monitor: str) -> bool:
 
 # The units that the error rates of speech recognition count.
 RECOGNITION_UNITS = {"wer": "word", "cer": "character"}
+
+# The n of the n-grams that a metric counts.
+_DISTINCT = {"distinct1": 1, "distinct2": 2}
 
 # BLEU tokenizers for scripts without spaces. With them, TER splits text into characters.
 _UNSPACED = ("zh", "char", "ja-mecab")
@@ -96,6 +104,8 @@ class Counted:
         statistics: `[N, C]` float64, the sufficient statistics of each example.
         score: Maps sums of the statistics, `[R, C]`, to scores `[R]`, in percent.
         details: Names of the last statistics, if their sums are reported with the score.
+        resampled: Whether the score is a function of sums over examples. Otherwise there is one row of statistics, and
+            the score has no interval.
     """
 
     name: str
@@ -103,6 +113,7 @@ class Counted:
     statistics: np.ndarray
     score: Callable[[np.ndarray], np.ndarray]
     details: tuple[str, ...] = ()
+    resampled: bool = True
 
 
 def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
@@ -135,6 +146,10 @@ def _count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[s
         return _count_rouge(metric, hypotheses, accepted, settings)
     if metric == "cider":
         return _count_cider(hypotheses, accepted, settings)
+    if metric in _DISTINCT:
+        return _count_distinct(metric, hypotheses, settings)
+    if metric == "top10_share":
+        return _count_frequent(metric, hypotheses, settings)
     if metric in RECOGNITION_UNITS:
         return _count_recognition(metric, hypotheses, accepted, settings)
     return _count_tokens(metric, hypotheses, accepted, settings)
@@ -237,6 +252,29 @@ def _count_cider(hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], s
     )
     signature = _signature(accepted, settings, case="lc", tok="script", avg="examples", version="d")
     return Counted("CIDEr-D", signature, np.stack([scores, np.ones(len(scores))], axis=1), _ratio)
+
+
+def _count_distinct(metric: str, hypotheses: Sequence[str], settings: Settings) -> Counted:
+    """Counts different n-grams. A resampled test set has examples twice, and so fewer different ones: an interval from
+    such sets would lie below the score."""
+    import numpy as np
+
+    from tfseq2seq.evaluation.diversity import distinct_ngrams
+
+    found = distinct_ngrams(hypotheses, _DISTINCT[metric])
+    statistics = np.array([found], dtype="float64")
+    return Counted(metric, "case:lc|tok:script|per:token", statistics, _ratio, resampled=False)
+
+
+def _count_frequent(metric: str, hypotheses: Sequence[str], settings: Settings) -> Counted:
+    """Counts outputs that are among the ten most frequent ones of the whole test set."""
+    import numpy as np
+
+    from tfseq2seq.evaluation.diversity import is_frequent
+
+    frequent = np.array(is_frequent(hypotheses), dtype="float64")
+    parts = ["case:lc", *([f"bs:{settings.resamples}|seed:{settings.seed}"] if settings.resamples else [])]
+    return Counted(metric, "|".join(parts), np.stack([frequent, np.ones(len(frequent))], axis=1), _ratio)
 
 
 def _count_recognition(

@@ -102,6 +102,10 @@ def corpus_scores(
     - `cider`: CIDEr-D of Vedantam et al. (2015) on the same words, for examples with several references. It needs a
       whole test set, as rare n-grams count more.
 
+    - `distinct1`, `distinct2`: Li et al. (2016), the number of different words or pairs of words in all h, divided by
+      the number of words. They need no r, and have no interval.
+    - `top10_share`: the share of h that are one of the ten most frequent ones. The interval takes these ten as given.
+
     Intervals are 95 % percentile intervals of the score over test sets resampled with replacement. sacrebleu's
     "mean +- half width" comes from the same resamples and has the same width.
 
@@ -174,6 +178,8 @@ def score(counted: Counted, settings: Settings) -> tuple[Score, np.ndarray]:
     for one test set.
     """
     value = float(counted.score(counted.statistics.sum(0, keepdims=True))[0])
+    if not counted.resampled:
+        return Score(counted.name, value, None, None, counted.signature), counted.statistics[:0, 0]
     sampled = counted.score(resampled_sums(counted.statistics, settings.resamples, settings.seed))
     low, high = confidence_interval(sampled) if settings.resamples else (None, None)
     if not counted.details:

@@ -78,7 +78,7 @@ def export_ctranslate2(
     config = {
         "package": f"tfseq2seq {__version__}",
         "quantization": quantization,
-        "source": to_dict(model.source.spec),
+        **{name: value for name, value in model.source.config().items() if name != "inputs"},
         "target": to_dict(model.target.spec),
         "search": to_dict(model.spec),
         "options": search_options(to_dict(model.spec)),
@@ -135,6 +135,11 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
         raise UserError(
             f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
             f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"
+        )
+    if decoder.copies:
+        raise UserError(
+            "model.decoder.copy: CTranslate2 does not copy from the source, got true; export a SavedModel or a TFLite "
+            "file"
         )
     for side, part in (("encoder", encoder), ("decoder", decoder)):
         if part.kv_heads not in (0, part.heads):

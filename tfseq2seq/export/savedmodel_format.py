@@ -23,7 +23,7 @@ class SavedModelFormat(Format):
         return export_saved_model(model, folder, options.version, options.card, options.check)
 
     def asked(self, folder: Path, model: Any, inputs: Sequence[Any]) -> Asked:
-        return Asked(model.source.served_rows(inputs), exact=True)
+        return Asked(model.source.client_rows(inputs), exact=True)
 
     def open(self, folder: str, batch: int, workers: int) -> Any:
         raise UserError(f"{folder}: is a SavedModel; ask it by `tfseq2seq serve`. --model takes the other exports")

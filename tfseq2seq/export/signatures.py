@@ -9,9 +9,30 @@ Text, where B is a batch and each function gives a dictionary of tensors:
     attention         text, target  ->  attention: float32 [B, T, S], both sides' tokens: string [B, L] and [B, T],
                       source_stride: int32 [B], how many source tokens one of the S positions covers, and error
 
+of models that draw (`search.sample`), whose other signatures draw with the seed `search.seed`:
+
+    seeded            text, seed: int32 [B]  ->  as serving_default. An answer depends on its input and its seed alone,
+                      not on the other rows of the batch. A seed below 0 stands for `search.seed`
+
+of models that write token by token without a beam (`search.beam` 1 or `search.sample`), for text while it is written:
+
+    stream_start      text, and seed: int32 [B] of models that draw  ->  stream_0, stream_1, ..., and error
+    stream_step       stream_*  ->  the next stream_*; text: string [B], which no later token changes, and which is
+                      that of serving_default where done: bool [B]; score, log_prob: float32 [B]; warning: string [B]
+
 where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty. `error` tells why an
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
 encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
+
+Dialogues, where `error` also tells of a dialogue without a last turn, and `warning` of turns that do not fit:
+
+    serving_default   turns: string [B, N], count: int32 [B], how many of the N turns there are; the others are padding
+                                        ->  text, score, warning, error: string [B]
+    reply             the same
+    n_best, score, attention            take turns and count in place of text
+
+The last turn is answered. Two speakers take turns, unless turns begin with U+001F and a digit, the number of the
+speaker: 0 for the one who answers.
 
 Speech, where `error` also tells what is wrong with a recording, and `warning` that a WAV file is cut off, or holds
 another recording, which is not read:
@@ -38,7 +59,8 @@ For clients with a loop of their own, of one model (not of an ensemble):
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
                       CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error
     decode_step       token: int32 [B], fixed_*, state_*  ->  log_probs: float32 [B, V] of the token after it, and the
-                      next state_*; of a transducer, frame [B, J] in place of fixed_*
+                      next state_*; of a transducer, frame [B, J] in place of fixed_*. Of a decoder that copies words
+                      that the vocabulary lacks, log_probs [B, V + S]: token V + i is the word at source position i
 
 Every tensor has the batch first: a beam is a batch whose rows the client repeats and gathers. The first token is <bos>,
 id 2; <eos> is 3. A transducer's next state is for after a token; after a blank the old token and state go on with the
@@ -47,6 +69,7 @@ next frame.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -54,9 +77,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfseq2seq.data.batching import decoder_input
+from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.inference.decoding import Endpoint
 from tfseq2seq.inference.predictor import SCORED_BY, Predictor
+from tfseq2seq.inference.text_stream import SEED, stream_endpoints
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.runtime.outputs import length_limit
 from tfseq2seq.sources.base import Form
@@ -70,15 +95,25 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     target = tf.TensorSpec([None], tf.string, name="target")
     cut_off = f"the output reached {length_limit(model.spec.max_length, model.spec.max_ratio)} and may be cut"
 
-    def n_best(*raw: Any) -> dict[str, Any]:
+    def answer(raw: Sequence[Any], seeds: Any = None) -> dict[str, Any]:
         clean, errors = served.read(*raw)
-        found = model.texts(*clean)
-        answer = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
-        return {**_without(errors, answer), **errors}
+        found = model.texts(*clean, seeds=seeds)
+        warning = tf.where(found["cut"][:, 0], cut_off, "")
+        if "warning" in errors:
+            between = tf.where((warning == "") | (errors["warning"] == ""), "", "; ")
+            warning = tf.strings.join([errors["warning"], between, warning])
+        told = {"text": found["text"], "score": found["score"], "warning": warning}
+        return {**_without(errors, told), **{name: message for name, message in errors.items() if name == "error"}}
+
+    def n_best(*raw: Any) -> dict[str, Any]:
+        return answer(raw)
 
     def best(*raw: Any) -> dict[str, Any]:
-        found = n_best(*raw)
-        return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
+        return _first(answer(raw))
+
+    def seeded(*raw_and_seed: Any) -> dict[str, Any]:
+        *raw, seed = raw_and_seed
+        return _first(answer(raw, model.seed_pairs(seed)))
 
     def score(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
@@ -91,6 +126,12 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         Endpoint("n_best", n_best, signature),
         Endpoint("score", score, [*signature, target]),
     ]
+    if model.spec.sample:
+        found.append(Endpoint("seeded", seeded, [*signature, SEED]))
+    with contextlib.suppress(
+        UserError
+    ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
+        found += stream_endpoints(model)
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:
@@ -106,6 +147,11 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         return {**first.function(*raw), **served.read(*raw)[1]}
 
     return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
+
+
+def _first(found: dict[str, Any]) -> dict[str, Any]:
+    """The best of the outputs."""
+    return {**found, "text": found["text"][:, 0], "score": found["score"][:, 0]}
 
 
 def _clean_pairs(model: Predictor, *raw_and_target: Any) -> tuple[Sequence[Any], Any, dict[str, Any]]:
@@ -149,6 +195,7 @@ def _attention(model: Predictor) -> Any:
     def attention(*raw_and_target: Any) -> dict[str, Any]:
         clean, target, errors = _clean_pairs(model, *raw_and_target)
         given, labels = model.source.inputs(*clean), model.target(target)
+        # Words that are copied are read as <unk>, which they are in these labels.
         weights = model.decoding.attention(given.inputs, decoder_input(labels))
         names = model.source.tokens(given)
         if names:

@@ -30,9 +30,15 @@ def string_endpoint(model: Predictor) -> Endpoint:
     """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1] and "log_prob" [1].
 
     Raises:
-        UserError: a side's scheme is not unigram.
+        UserError: a side's scheme is not unigram, the source has no such form, or there are stop strings.
     """
     source = model.source
+    source.check_strings()
+    if model.stops:
+        raise UserError(
+            "search.stop_strings: TFLite has no operation that cuts a string; without --strings the file takes ids, "
+            "and its outputs end before the stop strings"
+        )
     if source.features:
         _check("source", source.features)
     _check("target", model.target)

@@ -105,16 +105,11 @@ def verify(
             average. What counts is the probability the live model gives them, not what the exported one says of itself.
 
     Raises:
-        UserError: there is no exported model, it fails, it is none of this model, or outputs are drawn at random.
+        UserError: there is no exported model, it fails, or it is none of this model.
     """
     folder = Path(folder)
     if not inputs:
         raise UserError("there is nothing to ask: the input has no line")
-    if model.spec.sample:
-        raise UserError(
-            "search.sample: what is drawn for an input depends on its place in a batch, so that nothing can be "
-            "compared; export with --no-verify"
-        )
     form = format_of(folder)
     asked = form.asked(folder, model, inputs)
     sizes = [1] if asked.singly else batches
@@ -134,12 +129,13 @@ def _verdicts(
     advance: Callable[[int], None],
 ) -> list[Verdict]:
     """A verdict for each batch size; see `verify`. `advance` is told how many inputs were answered."""
-    live = Generator(model).generate(inputs, advance=advance)
+    # Exported models draw every answer from the stream 0, unless they are asked for another one.
+    live = Generator(model).generate(inputs, advance=advance, streams=[0] * len(inputs))
     # Few at a time: a transducer lays each position beside each token.
     scorer = Generator(model, batch_size=4, workers=1)
     verdicts = []
     for batch in sizes:
-        texts, scores, found = _answers(folder, form, model, asked, batch)
+        texts, scores, found = _answers(folder, form, model, inputs, asked, batch)
         advance(len(inputs))
         pairs = [(output.texts[0], text) for output, text in zip(live, texts, strict=True)]
         differing = [(index + 1, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
@@ -175,36 +171,41 @@ def same_score(live: float, other: float, tolerance: float) -> bool:
 
 
 def _answers(
-    folder: Path, form: Format, model: Predictor, asked: Asked, batch: int
+    folder: Path, form: Format, model: Predictor, inputs: Sequence[Any], asked: Asked, batch: int
 ) -> tuple[list[str], list[float | None], dict[str, Any]]:
     """For each input the exported model's text, and its score where that can be compared; and all its answers."""
     # An empty input gives an empty output; a model that takes ids is not asked about an <eos> alone.
     indices = [
-        index for index, row in enumerate(asked.rows) if isinstance(row, str) or not model.source.is_nothing(row)
+        index
+        for index, row in enumerate(asked.rows)
+        if isinstance(row, str | tuple) or not model.source.is_nothing(row)
     ]
     found = _ask(folder, form.client, [asked.rows[index] for index in indices], batch)
     texts = [""] * len(asked.rows)
     scores: list[float | None] = [0.0] * len(asked.rows)
-    given = _texts(folder, model, found["answers"])
+    given = _texts(folder, model, [inputs[index] for index in indices], found["answers"])
     for index, text, answer, score in zip(indices, given, found["answers"], found["scores"], strict=True):
         texts[index] = text
         scores[index] = None if asked.cut and len(answer) >= asked.cut else score
     return texts, scores, found
 
 
-def _texts(folder: Path, model: Predictor, answers: list[Any]) -> list[str]:
-    """Of texts, rows of token ids or rows of tokens."""
+def _texts(folder: Path, model: Predictor, inputs: Sequence[Any], answers: list[Any]) -> list[str]:
+    """Of texts, rows of token ids or rows of tokens, which answer these inputs."""
     if not answers or isinstance(answers[0], str):
         return answers
     ids = {token: index for index, token in enumerate(model.target.vocabulary.tokens)}
+    words = model.source.copied_words(inputs)
+    # Ids from the size of the vocabulary on are words of the source.
+    size = len(ids) if words is None else len(ids) + words.shape[1]
     rows = [[ids.get(token, token) for token in answer if token != PAD] for answer in answers]
     for token in (token for row in rows for token in row):
-        if not isinstance(token, int) or not 0 <= token < len(ids):
+        if not isinstance(token, int) or not 0 <= token < size:
             raise UserError(
                 f"{folder}: says {token!r}, which the run's target vocabulary has not: it is of another run"
             )
-    texts = model.target.detokenize(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD))
-    return [text.decode("utf-8", "replace") for text in texts.numpy()]
+    padded = tf.expand_dims(tf.ragged.constant(rows, ragged_rank=1, dtype=tf.int32).to_tensor(PAD), 1)
+    return [text.decode("utf-8", "replace") for text in model.target.detokenize(padded, words=words)[:, 0].numpy()]
 
 
 def _drop(scorer: Generator, inputs: Sequence[Any], pairs: Sequence[tuple[str, str]]) -> float:
@@ -240,7 +241,7 @@ def _ask(folder: Path, client: Path, rows: Sequence[Any], batch: int) -> dict[st
         return {"answers": [], "scores": [], "seconds": [], "peak_bytes": 0}
     with tempfile.TemporaryDirectory() as scratch:
         asked, answers = Path(scratch) / "asked.npz", Path(scratch) / "answers.json"
-        if isinstance(rows[0], str | list):
+        if isinstance(rows[0], str | list | tuple):
             np.savez(asked, batch=batch, texts=json.dumps(list(rows)))
         else:
             np.savez(asked, batch=batch, **{f"row_{index}": row for index, row in enumerate(rows)})

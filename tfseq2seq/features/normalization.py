@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfseq2seq.features.bert_text import words_in_graph
 from tfseq2seq.spec import TextSpec
 
 # `tf.strings.lower` follows the locale: Turkish has a dotless i, and Lithuanian keeps dots under accents. These capital
@@ -70,7 +71,10 @@ def normalize(text: Any, spec: TextSpec) -> tf.Tensor:
 
         text = tensorflow_text.normalize_utf8(text, spec.normalization.upper())
     if spec.lowercase:
-        text = lower(text)
+        # A sigma at the end of a word is no letter of its own to BERT.
+        text = lower(tf.strings.regex_replace(text, "\u03a3", "\u03c3") if spec.pretokenization == "bert" else text)
+    if spec.pretokenization == "bert":
+        return words_in_graph(text, spec.lowercase)
     # A byte order mark is no text; line files begin with one now and then. Space is more than ASCII's.
     return tf.strings.regex_replace(text, r"^[\s\v\p{Z}\x{FEFF}]+|[\s\v\p{Z}]+$", "")
 

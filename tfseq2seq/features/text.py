@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfseq2seq.features.normalization import compose, normalize
-from tfseq2seq.features.vocabulary import Vocabulary, surfaces
+from tfseq2seq.features.vocabulary import Vocabulary, surfaces, word_space
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import EOS, PAD, UNK, TextSpec
 from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_tokens
@@ -27,6 +27,10 @@ from tfseq2seq.spec.limits import BYTES_PER_TOKEN, too_many_bytes, too_many_toke
 _INNER = " "
 # In bytes; its own limit of 100 would make <unk> of a Chinese sentence written without spaces.
 _LONGEST_WORD = 1 << 20
+# The end of a text whose last bytes are no character, which more bytes may complete.
+_INCOMPLETE = "\ufffd+$"
+# The end of a composed text that may change when it goes on: a letter and its marks, or parts of a Korean syllable.
+_COMPOSABLE = r"(?s).[\p{M}\x{1161}-\x{1175}\x{11A8}-\x{11C2}]*$"
 
 
 class TextFeatures(keras.layers.Layer):
@@ -91,8 +95,20 @@ class TextFeatures(keras.layers.Layer):
             split = tf.strings.bytes_split(text)
             codes = tf.reshape(tf.io.decode_raw(split.flat_values, tf.uint8), [-1])
             return split.with_flat_values(tf.cast(codes, tf.int32) + self.spec.first_ordinary_id)
-        split = tf.strings.split(text) if scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
-        return split.with_flat_values(self._table.lookup(split.flat_values))
+        split = self._split(text)
+        return split.with_flat_values(self.word_ids(split.flat_values))
+
+    def _split(self, text: Any) -> tf.RaggedTensor:
+        return tf.strings.split(text) if self.spec.scheme == "words" else tf.strings.unicode_split(text, "UTF-8")
+
+    def word_ids(self, words: Any) -> tf.Tensor:
+        """The ids of words or characters, strings [N] that are normalized already; for schemes with whole words."""
+        return self._table.lookup(words)
+
+    def words(self, text: Any) -> tf.RaggedTensor:
+        """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of the begin token and of
+        <eos>. It is for schemes with whole words."""
+        return self._framed(self._split(self.normalize(text)), "", "")
 
     def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
         """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
@@ -100,14 +116,18 @@ class TextFeatures(keras.layers.Layer):
 
         A string without any token has no begin token either.
         """
-        ids = self.tokenize(text)
+        return self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+
+    def _framed(self, tokens: tf.RaggedTensor, begin: Any, end: Any) -> tf.RaggedTensor:
+        """Tokens [B, (tokens)] with `begin` before each row that has any, where the spec has a begin token, and `end`
+        behind each row unless it is None."""
         if self._begin_id:
-            counts = tf.cast(ids.row_lengths() > 0, ids.row_splits.dtype)
-            begins = tf.fill([tf.reduce_sum(counts)], self._begin_id)
-            ids = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1)
-        if not end:
-            return ids
-        return tf.concat([ids, tf.fill(tf.stack([ids.nrows(out_type=tf.int32), 1]), EOS)], axis=1)
+            counts = tf.cast(tokens.row_lengths() > 0, tokens.row_splits.dtype)
+            begins = tf.fill([tf.reduce_sum(counts)], begin)
+            tokens = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), tokens], axis=1)
+        if end is None:
+            return tokens
+        return tf.concat([tokens, tf.fill(tf.stack([tokens.nrows(out_type=tf.int32), 1]), end)], axis=1)
 
     def too_long(self, text: Any, most: int, setting: str = "search.max_input") -> tf.Tensor:
         """Messages [B] about strings [B] of more than `most` tokens with <eos>; "" for the others.
@@ -121,19 +141,62 @@ class TextFeatures(keras.layers.Layer):
         huge = size > BYTES_PER_TOKEN * most
         # A text of megabytes is not split: that takes time, and memory for as long as the process lives.
         count = tf.cast(self.ids(tf.where(huge, "", text)).row_lengths(), tf.int32)
-        counted = _around(too_many_tokens(most, setting), count)
-        return tf.where(huge, _around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
+        counted = around(too_many_tokens(most, setting), count)
+        return tf.where(huge, around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
 
     def call(self, text: Any) -> tf.Tensor:
         ids = self.ids(text)
         # No string at all has a width too: what comes after looks at the first column.
         return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
 
-    def detokenize(self, ids: Any) -> tf.Tensor:
-        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing."""
-        text = tf.strings.reduce_join(tf.gather(self._surfaces, ids), axis=-1)
+    def detokenize(self, ids: Any, prompt_lengths: Any = None, cut: str = "", words: Any = None) -> tf.Tensor:
+        """Ids [..., L] to strings [...]. Special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the tokens.
+            prompt_lengths: [...], how many of the first tokens are a prompt; None for none.
+            cut: a regular expression (RE2) for what is left out behind the prompt, such as a stop string and all after
+                it; "" for nothing.
+            words: strings [B, S], what the ids from V on mean, for ids [B, N, L] with extended ids (see
+                `layers/copying.py`); such outputs are not cut.
+        """
+        if not cut:
+            return self._as_shown(self._spelled(ids, words))
+        prompt, rest = self._parts(ids, prompt_lengths)
+        return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
+
+    def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
+        """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
+
+        A character whose bytes are not all there is not part of it, nor, where the output is composed, a letter that
+        marks may follow.
+
+        Args:
+            ids, prompt_lengths: as for `detokenize`.
+            cut: a regular expression (RE2) for what is left out behind the prompt, or may yet be.
+        """
+        prompt, rest = self._parts(ids, prompt_lengths)
+        for pattern in (_INCOMPLETE, cut):
+            rest = tf.strings.regex_replace(rest, pattern, "") if pattern else rest
+        text = self._as_shown(tf.strings.join([prompt, rest]))
+        return tf.strings.regex_replace(text, _COMPOSABLE, "") if self.spec.compose else text
+
+    def _parts(self, ids: Any, prompt_lengths: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """The spelled prompt and what follows it."""
+        lengths = tf.zeros(tf.shape(ids)[:-1], tf.int32) if prompt_lengths is None else prompt_lengths
+        in_prompt = tf.range(tf.shape(ids)[-1]) < tf.expand_dims(lengths, -1)
+        return self._spelled(tf.where(in_prompt, ids, PAD)), self._spelled(tf.where(in_prompt, PAD, ids))
+
+    def _spelled(self, ids: Any, words: Any = None) -> tf.Tensor:
+        parts = tf.gather(self._surfaces, ids if words is None else tf.minimum(ids, self.size - 1))
+        if words is not None:
+            copied = tf.gather(words, tf.maximum(ids - self.size, 0), batch_dims=1)
+            parts = tf.where(ids < self.size, parts, tf.strings.join([word_space(self.spec), copied]))
+        text = tf.strings.reduce_join(parts, axis=-1)
         # Bytes can come in any order: what is no UTF-8 becomes the replacement character.
-        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+        return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace", replace_control_characters=False)
+
+    def _as_shown(self, text: Any) -> tf.Tensor:
         if self.spec.scheme not in ("characters", "bytes"):
             text = tf.strings.regex_replace(text, "^ ", "")
         return compose(text) if self.spec.compose else text
@@ -191,7 +254,8 @@ class TextFeatures(keras.layers.Layer):
         return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
 
 
-def _around(message: tuple[str, str], number: tf.Tensor) -> tf.Tensor:
+def around(message: tuple[str, str], number: tf.Tensor) -> tf.Tensor:
+    """A message about numbers [B], given what stands before and after a number; strings [B]."""
     before, after = message
     return tf.strings.join([before, tf.strings.as_string(number), after])
 

@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Literal
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import open_file, write_whole
+from tfseq2seq.features.bert_text import words_in_python
+from tfseq2seq.files import iterate_lines, open_file, write_whole
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
 
 _CHUNK = 4096
 # The largest vocabulary file in bytes, and the largest number of tokens in it unless the spec has more.
 _LARGEST_FILE, _MOST_TOKENS = 1 << 26, 1_000_000
 _FORMS: dict[str, Literal["NFC", "NFD", "NFKC", "NFKD"]] = {"nfc": "NFC", "nfd": "NFD", "nfkc": "NFKC", "nfkd": "NFKD"}
+# The special tokens of BERT, in the order of ours, and where its vocabulary lies in a folder.
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_BERT_CONTROL = frozenset({*BERT_SPECIAL, "[MASK]"})
+_BERT_FILES = ("vocab.txt", "assets/tokenizer/vocabulary.txt")
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
@@ -73,13 +78,15 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
 def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     """Reads a vocabulary: a SentencePiece model for unigram and bpe, else a file with a token on each line.
 
-    A token file may leave out the four special tokens, and the reserved tokens with them; they then come first.
+    A token file may leave out the four special tokens, and the reserved tokens with them; they then come first. With
+    `spec.pretokenization` bert it can be vocab.txt of a BERT, or a folder with it. Its own special tokens are left out
+    then; `foreign_ids` tells which ids they and all others have in that model.
 
     Raises:
         UserError: no such file, not readable, an empty line, a token twice, other reserved tokens than those of the
             spec, or a SentencePiece model with other special ids.
     """
-    path = Path(path)
+    path = _file_in(Path(path), spec)
     try:
         with open_file(path, _LARGEST_FILE) as file:
             content = file.read()
@@ -100,7 +107,44 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
         tokens = [token.removesuffix("\r") for token in tokens]
     if "" in tokens:
         raise UserError(f"{path}, line {tokens.index('') + 1}: empty; a vocabulary has one token a line")
+    if spec.pretokenization == "bert" and set(tokens) >= set(BERT_SPECIAL):
+        tokens = [token for token in tokens if token not in _BERT_CONTROL]
     return Vocabulary(_checked_tokens(tokens, str(path), spec))
+
+
+def _file_in(path: Path, spec: TextSpec) -> Path:
+    """The file of a vocabulary, where its folder is given."""
+    if spec.pretokenization != "bert" or not path.is_dir():
+        return path
+    found = [path / name for name in _BERT_FILES if (path / name).is_file()]
+    if not found:
+        raise UserError(f"{path}: must have {' or '.join(_BERT_FILES)}, and has neither")
+    return found[0]
+
+
+def foreign_ids(folder: Path, reserved: int, key: str) -> list[int]:
+    """Returns for each id of a vocabulary that `load_vocabulary` made of that of a BERT the id in that BERT.
+
+    <bos> is its [CLS], and <eos> its [SEP]. Reserved tokens take the places that it leaves unused.
+
+    Args:
+        folder: of the BERT, with its vocab.txt.
+        reserved: the number of reserved tokens.
+        key: the setting that has the folder, for messages.
+
+    Raises:
+        UserError: the vocabulary is missing or is none of a BERT, or has fewer unused tokens.
+    """
+    path = _file_in(folder, TextSpec(scheme="wordpiece", pretokenization="bert"))
+    tokens = [line.decode("utf-8") for line in iterate_lines(path, _LARGEST_FILE)]
+    places = {token: index for index, token in enumerate(tokens)}
+    if missing := [token for token in BERT_SPECIAL if token not in places]:
+        raise UserError(f"{key}: {path} must be the vocabulary of a BERT, and lacks {missing[0]}")
+    unused = [index for token, index in places.items() if token.startswith("[unused")]
+    if reserved > len(unused):
+        raise UserError(f"{key}: {path} has {len(unused)} unused tokens, too few for {reserved} reserved ones")
+    ordinary = [index for token, index in places.items() if token not in _BERT_CONTROL]
+    return [*(places[token] for token in BERT_SPECIAL), *unused[:reserved], *ordinary]
 
 
 def _checked_tokens(tokens: list[str], name: str, spec: TextSpec) -> tuple[str, ...]:
@@ -147,6 +191,10 @@ def unicode_form(text: str, spec: TextSpec) -> str:
     """Returns text in the Unicode form and the case of a spec, as `features.normalization` does in graph."""
     if spec.normalization != "none":
         text = unicodedata.normalize(_FORMS[spec.normalization], text)
+    if spec.pretokenization == "bert":
+        # A sigma at the end of a word is no letter of its own to BERT.
+        text = text.replace("\u03a3", "\u03c3").lower() if spec.lowercase else text
+        return words_in_python(text, spec.lowercase)
     return text.lower() if spec.lowercase else text
 
 
@@ -320,8 +368,7 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
     contributes something."""
     first = spec.first_ordinary_id
     found = [b""] * first + [_surface(token, spec) for token in vocabulary.tokens[first:]]
-    spaced = spec.scheme in ("words", "wordpiece") and spec.join == "space"
-    found[UNK] = (" " if spaced else "").encode() + SPECIAL_TOKENS[UNK].encode()
+    found[UNK] = (word_space(spec) + SPECIAL_TOKENS[UNK]).encode()
     if vocabulary.model:
         import sentencepiece
 
@@ -334,6 +381,11 @@ def surfaces(vocabulary: Vocabulary, spec: TextSpec) -> list[bytes]:
             elif processor.IsControl(index):
                 found[index] = b""
     return found
+
+
+def word_space(spec: TextSpec) -> str:
+    """What is between two words that are whole tokens."""
+    return " " if spec.scheme in ("words", "wordpiece") and spec.join == "space" else ""
 
 
 def _byte(token: str) -> bytes:

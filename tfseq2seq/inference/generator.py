@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.runtime.outputs import Output
 
 _MOST_WORKERS = 8
+# Batches are full up to this number of positions. The memory of attention grows with its square.
+_FULL_BATCHES_UP_TO = 1024
 
 
 def cores() -> int:
@@ -50,7 +53,8 @@ class Generator:
 
     Args:
         model: what to call.
-        batch_size: inputs in a batch; they are sorted by length first, so that little is padding.
+        batch_size: the most inputs in a batch; they are sorted by length first, so that little is padding. Batches of
+            inputs of more than about a thousand positions are smaller, so that memory stays bounded.
         workers: batches at a time, each with memory of its own; 0 for `default_workers`. More than one run in threads,
             which do not see the caller's `tf.device`.
     """
@@ -59,13 +63,18 @@ class Generator:
         self.model, self.batch_size = model, batch_size
         self.workers = workers or default_workers()
         text, signature = tf.TensorSpec([None], tf.string), model.signature
+        seeds = tf.TensorSpec([None, 2], tf.int32)
 
         def forced(*raw_and_prefix: Any) -> dict[str, Any]:
-            *raw, prefix = raw_and_prefix
-            return model.texts(*raw, prefix=prefix)
+            *raw, prefix, seeds = raw_and_prefix
+            return model.texts(*raw, prefix=prefix, seeds=seeds)
 
-        self._texts = tf.function(lambda *raw: model.texts(*raw), input_signature=signature, autograph=False)
-        self._forced = tf.function(forced, input_signature=[*signature, text], autograph=False)
+        def unforced(*raw_and_seeds: Any) -> dict[str, Any]:
+            *raw, seeds = raw_and_seeds
+            return model.texts(*raw, seeds=seeds)
+
+        self._texts = tf.function(unforced, input_signature=[*signature, seeds], autograph=False)
+        self._forced = tf.function(forced, input_signature=[*signature, text, seeds], autograph=False)
         self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
     def generate(
@@ -73,18 +82,32 @@ class Generator:
         inputs: Sequence[Any],
         prefixes: Sequence[str] | None = None,
         advance: Callable[[int], None] = lambda count: None,
+        streams: Sequence[int] | None = None,
     ) -> list[Output]:
-        """Outputs for each input, in the order given; with `prefixes`, outputs begin with theirs.
+        """Outputs for each input, in the order given.
 
-        After each batch, `advance` is called with the number of its inputs.
+        Args:
+            inputs: Python values.
+            prefixes: what the outputs begin with.
+            advance: called after each batch with the number of its inputs.
+            streams: with search.sample, the number of the stream of random numbers of each input, which determines with
+                search.seed what is drawn for it; by default 0, 1, 2, ... in the order of the inputs.
+
+        Raises:
+            UserError: an input is longer than the model answers (`search.max_input`), or a prefix than it scores.
+                `Predictor.faults` tells which ones are.
         """
+        _refuse("input", self.model.faults(inputs))
+        _refuse("prefix", self.model.target_faults(prefixes or ()))
         outputs: list[Output | None] = [None] * len(inputs)
 
         def search(indices: list[int]) -> dict[str, Any]:
             packed = self.model.pack([inputs[index] for index in indices])
+            numbers = indices if streams is None else [streams[index] for index in indices]
+            seeds = tf.constant([[self.model.spec.seed, number] for number in numbers], tf.int32)
             if prefixes is None:
-                return self._texts(*packed)
-            return self._forced(*packed, _strings(prefixes, indices))
+                return self._texts(*packed, seeds)
+            return self._forced(*packed, _strings(prefixes, indices), seeds)
 
         for indices, found in self._each_batch([self.model.length(one) for one in inputs], search):
             for row, index in enumerate(indices):
@@ -98,7 +121,13 @@ class Generator:
         return [output for output in outputs if output is not None]
 
     def log_probabilities(self, inputs: Sequence[Any], targets: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """For each pair the log-probability of its target in nats, [N], and the tokens in it, <eos> included, [N]."""
+        """For each pair the log-probability of its target in nats, [N], and the tokens in it, <eos> included, [N].
+
+        Raises:
+            UserError: an input is longer than the model answers, or a target than it scores.
+        """
+        _refuse("input", self.model.faults(inputs))
+        _refuse("target", self.model.target_faults(targets))
         totals, counts = np.zeros(len(inputs), "float64"), np.zeros(len(inputs), "int64")
         lengths = [self.model.length(one) + len(target) for one, target in zip(inputs, targets, strict=True)]
 
@@ -114,12 +143,27 @@ class Generator:
         """The places of the inputs in each batch, and what `call` gives for them."""
         # The longest first: the batch that takes the most time must not be left for the end, when nothing is beside it.
         order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-        batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
+        batches, begin = [], 0
+        while begin < len(order):
+            end = begin + self._batch_size_for(lengths[order[begin]])
+            batches.append(order[begin:end])
+            begin = end
         if self.workers == 1:
             yield from zip(batches, map(call, batches), strict=True)
             return
         with ThreadPoolExecutor(self.workers) as pool:
             yield from zip(batches, pool.map(call, batches), strict=True)
+
+    def _batch_size_for(self, length: int) -> int:
+        """The inputs in a batch whose longest has this length."""
+        positions = max(int(self.model.positions(length)), 1)
+        return max(min(self.batch_size, int(self.batch_size * (_FULL_BATCHES_UP_TO / positions) ** 2)), 1)
+
+
+def _refuse(what: str, faults: Sequence[tuple[int, str]]) -> None:
+    if faults:
+        index, message = faults[0]
+        raise UserError(f"{what} {index + 1}: {message}")
 
 
 def _strings(texts: Sequence[str], indices: Sequence[int]) -> Any:

@@ -61,7 +61,7 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
             found = model.search(given)
         labels = found.ids[:, 0, : int(found.lengths[0, 0])]
     else:
-        labels = model.target(tf.constant([target]))
+        labels = model.labels(tf.constant([target]), given)
         if int(labels[0, 0]) == EOS:
             raise UserError("the target is empty: there is nothing to attend from")
     return _attention(model, given, labels)
@@ -77,14 +77,18 @@ def reference_attention(model: Predictor, value: Any, target: str) -> Attention:
         value: a source as `pack` takes it.
         target: the text.
     """
-    return _attention(model, model.source.inputs(*model.pack([value])), model.target(tf.constant([target])))
+    given = model.source.inputs(*model.pack([value]))
+    return _attention(model, given, model.labels(tf.constant([target]), given))
 
 
 def _attention(model: Predictor, given: SourceInputs, labels: Any) -> Attention:
     """Attention from target ids [1, T] to one source."""
     with _few_positions():
         weights = model.decoding.attention(given.inputs, decoder_input(labels))[0].numpy()
-    targets = [model.target.vocabulary.tokens[index] for index in labels[0].numpy()]
+    tokens = list(model.target.vocabulary.tokens)
+    if given.words is not None:
+        tokens += [word.decode("utf-8") for word in given.words[0].numpy()]
+    targets = [tokens[index] for index in labels[0].numpy()]
     names = model.source.tokens(given).get("source_tokens")
     if names is None:
         return Attention(weights, [str(position) for position in range(weights.shape[1])], targets)

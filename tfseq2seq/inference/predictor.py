@@ -14,11 +14,13 @@ import tensorflow as tf
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.rules import load_rules
 from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.vocabulary import unicode_form
 from tfseq2seq.inference.decoding import build_decoding
 from tfseq2seq.inference.external_scorers import load_external_scorers
 from tfseq2seq.run import Run
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.shortlist import load_shortlist
+from tfseq2seq.search.stop_strings import StopStrings, cut_pattern, prompt_lengths
 from tfseq2seq.sources import AudioSource, Source, SourceInputs, TextSource
 from tfseq2seq.spec import PAD, SearchSpec
 from tfseq2seq.spec.recipe import LEAST_SCORED
@@ -60,7 +62,7 @@ class Predictor(tf.Module):
             search = dataclasses.replace(search, max_input=source.spec.least_max_input)
         self.models, self.source, self.target, self.spec = list(models), source, target, search
         self.max_scored = max_scored
-        source.with_target(target)
+        source.with_target(target, self.models[0].spec.decoder.copies)
         self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
         # What holds variables and tables is kept where exports look for it.
         self.external_parts, self.source_features = self.external.parts, source.features
@@ -70,7 +72,8 @@ class Predictor(tf.Module):
             tokens = source.features.vocabulary.tokens if source.features else ()
             allowed = {*self.external.wanted, *range(target.spec.first_ordinary_id)}
             self.shortlist = load_shortlist(search, tokens, target.vocabulary.tokens, allowed)
-        self.decoding = build_decoding(self.models, source, search, self.external, self.shortlist)
+        self.stops = _stop_strings(search, target)
+        self.decoding = build_decoding(self.models, source, search, self.external, self.shortlist, self.stops)
         self.signature = list(source.signature)
 
     @classmethod
@@ -106,9 +109,18 @@ class Predictor(tf.Module):
         """The size of a Python value, for sorting."""
         return self.source.length(value)
 
+    def positions(self, length: int) -> Any:
+        """The positions that an input of this `length` has in the model: an upper limit for text, of which it counts
+        characters."""
+        return self.models[0].positions(length)
+
     def faults(self, values: Sequence[Any]) -> list[tuple[int, str]]:
         """(index, message) of the Python values that are longer than the model answers (`search.max_input`)."""
         return self.source.faults(self.spec.max_input, values)
+
+    def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values of which something is not read, such as turns that do not fit."""
+        return self.source.warnings(values)
 
     def target_faults(self, texts: Sequence[str]) -> list[tuple[int, str]]:
         """(index, message) of the target texts that are longer than the model scores or begins an output with."""
@@ -119,7 +131,7 @@ class Predictor(tf.Module):
         """Finds the `n_best` best hypotheses for sources, after all external scorers."""
         return self.external.rank(self.decoding.search(given, with_attention), self.spec.n_best)
 
-    def texts(self, *raw: Any, prefix: Any = None) -> dict[str, tf.Tensor]:
+    def texts(self, *raw: Any, prefix: Any = None, seeds: Any = None) -> dict[str, tf.Tensor]:
         """Raw tensors to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
 
         "cut" [B, N] tells of each output whether it may have been cut off, see `may_be_cut`. Where a source is empty,
@@ -128,22 +140,51 @@ class Predictor(tf.Module):
         Args:
             raw: the tensors of `signature`.
             prefix: strings [B] that the outputs begin with.
+            seeds: [B, 2] int32, which determine what is drawn for each input; None for (search.seed, 0).
         """
-        given = self.source.inputs(*raw)
-        if prefix is not None:
-            if not self.decoding.takes_prefix:
-                raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
-            if given.prefix is not None:
-                raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
-            given = given._replace(prefix=self.prefix_ids(prefix))
+        given = self.given(*raw, prefix=prefix, seeds=seeds)
         found = self.search(given)
         empty = tf.expand_dims(given.empty, 1)
+        text = self.target.detokenize(found.ids, self.prompt_lengths(given, found.ids), self.cut, given.words)
+        is_cut = tf.logical_and(tf.logical_not(empty), self.may_be_cut(found))
+        if self.stops:
+            # An output that a stop string ends is whole.
+            is_cut = tf.logical_and(is_cut, tf.equal(text, self.target.detokenize(found.ids)))
         return {
-            "text": tf.where(empty, "", self.rules(self.target.detokenize(found.ids))),
+            "text": tf.where(empty, "", self.rules(text)),
             "score": tf.where(empty, 0.0, found.scores),
             "log_prob": tf.where(empty, 0.0, found.log_probs),
-            "cut": tf.logical_and(tf.logical_not(empty), self.may_be_cut(found)),
+            "cut": is_cut,
         }
+
+    def given(self, *raw: Any, prefix: Any = None, seeds: Any = None) -> SourceInputs:
+        """What the search is given; arguments as for `texts`.
+
+        Raises:
+            UserError: this model takes no prefix.
+        """
+        given = self.source.inputs(*raw)._replace(seeds=seeds)
+        if prefix is None:
+            return given
+        if not self.decoding.takes_prefix:
+            raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
+        if given.prefix is not None:
+            raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
+        return given._replace(prefix=self.prefix_ids(prefix, given))
+
+    def seed_pairs(self, seed: Any) -> tf.Tensor:
+        """Seeds [B], below 0 for that of the search, as `texts` takes them, [B, 2]."""
+        return tf.stack([tf.where(seed < 0, self.spec.seed, seed), tf.zeros_like(seed)], axis=1)
+
+    @property
+    def cut(self) -> str:
+        """The regular expression for the stop string and what follows it; "" without stop strings."""
+        return cut_pattern(self.stops.strings) if self.stops else ""
+
+    def prompt_lengths(self, given: SourceInputs, ids: Any) -> Any:
+        """How many of the first tokens of outputs [B, N, L] are a prompt, [B, N]; None without prompts."""
+        lengths = prompt_lengths(given.prefix)
+        return None if lengths is None else tf.repeat(tf.expand_dims(lengths, 1), tf.shape(ids)[1], axis=1)
 
     def may_be_cut(self, found: Hypotheses) -> tf.Tensor:
         """Whether hypotheses [B, N] are as long as the search lets them be, bool.
@@ -154,9 +195,9 @@ class Predictor(tf.Module):
         limits = self.spec.max_length if found.limits is None else tf.expand_dims(found.limits, 1)
         return count >= limits
 
-    def prefix_ids(self, prefix: Any) -> tf.Tensor:
-        """Strings [B] to ids [B, P] without <eos>, padded."""
-        return self.target.ids(prefix, end=False).to_tensor(PAD)
+    def prefix_ids(self, prefix: Any, given: SourceInputs) -> tf.Tensor:
+        """Strings [B] that outputs for sources begin with to ids [B, P] without <eos>, padded."""
+        return self.source.target_ids(self.target, prefix, given, end=False).to_tensor(PAD)
 
     def log_probabilities(self, *raw_and_target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probabilities in nats of target strings [B] given raw sources, [B], and the tokens they count, [B].
@@ -165,7 +206,32 @@ class Predictor(tf.Module):
             raw_and_target: the tensors of `signature`, and strings [B].
         """
         *raw, target = raw_and_target
-        return self.decoding.log_probabilities(self.source.inputs(*raw).inputs, self.target(target))
+        given = self.source.inputs(*raw)
+        return self.decoding.log_probabilities(given.inputs, self.labels(target, given))
+
+    def labels(self, target: Any, given: SourceInputs) -> tf.Tensor:
+        """Target strings [B] of sources to ids [B, T] that end with <eos>, padded."""
+        ids = self.source.target_ids(self.target, target, given)
+        # No string at all has a width too, as the text features give it.
+        return ids.to_tensor(PAD, shape=tf.stack([-1, tf.maximum(ids.bounding_shape(axis=1), 1)]))
+
+
+def _stop_strings(search: SearchSpec, target: TextFeatures) -> StopStrings | None:
+    """The stop strings of a search.
+
+    Raises:
+        UserError: the vocabulary lacks a character of one, which would never be written.
+    """
+    if not search.stop_strings:
+        return None
+    written = [target.writable(text) for text in search.stop_strings]
+    characters = target.characters()
+    for number, text in enumerate(written):
+        odd = next((letter for letter in text if characters is not None and letter not in characters), "")
+        if odd or unicode_form(text, target.spec) != text and not target.spec.compose:
+            reason = f"the target vocabulary has no {odd!r}" if odd else "target text is normalized otherwise"
+            raise UserError(f"search.stop_strings[{number}]: {reason}, so {text!r} is never written; give another text")
+    return StopStrings(written, target.surfaces)
 
 
 class TextToText(Predictor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -190,8 +191,10 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         return norm(x + self.dropout(part(x), training=training))
 
     def get_config(self) -> dict[str, Any]:
+        # The fields that encoder and decoder share are enough for a block.
+        spec = to_dict(self.spec)
         own = {
-            "spec": to_dict(self.spec),
+            "spec": {field.name: spec[field.name] for field in dataclasses.fields(TransformerSpec)},
             "width": self.width,
             "memory_width": self.memory_width,
             "initializer": self.initializer,
@@ -200,7 +203,6 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TransformerBlock:
-        # The specs of encoder and decoder have the same fields, so their common base class is enough for a block.
         return cls(**{**config, "spec": from_dict(TransformerSpec, config["spec"])})
 
 

@@ -34,6 +34,9 @@ from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoder
 class TransformerDecoder(keras.layers.Layer):
     """Stack of Transformer blocks. The attention weights are those of the last block, averaged over heads.
 
+    In a decoder that copies they are those of its first head, which learns to point (Gehrmann et al. 2018). The mean
+    would be clear only if all heads pointed at the same word.
+
     A memory width of 0 means no memory, as in a language model. The attention weights then have no columns.
     """
 
@@ -126,7 +129,7 @@ class TransformerDecoder(keras.layers.Layer):
         hidden = x if self.norm is None else self.norm(x)
         if weights is None:
             return hidden, ops.repeat(bias, ops.shape(x)[1], axis=1)
-        return hidden, ops.mean(weights, axis=1)
+        return hidden, weights[:, 0] if self.spec.copies else ops.mean(weights, axis=1)
 
 
 class RecurrentDecoder(keras.layers.Layer):

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.layers.conformer import ConformerBlock
 from tfseq2seq.layers.convolution import GatedConvolution, join_pairs, masked_pool
 from tfseq2seq.layers.dense import SequenceDense
@@ -23,10 +24,12 @@ from tfseq2seq.layers.masks import attention_bias, chunk_mask, masked_mean
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import LAYERS, STATES
 from tfseq2seq.layers.transformer import TransformerBlock
+from tfseq2seq.models.pretrained import load_backbone, set_trainable
 from tfseq2seq.spec import (
     ConformerEncoderSpec,
     ConvolutionEncoderSpec,
     EncoderSpec,
+    KerasHubEncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
@@ -139,7 +142,7 @@ class ConvolutionEncoder(Encoder):
     def __init__(self, spec: ConvolutionEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.width, self.pooling = width, spec.pooling
-        self.stride = spec.pooling
+        self.stride = spec.stride
         self.memory_width = self.summary_width = spec.filters
         self.embedding = PositionedEmbedding(width, "learned", spec.max_positions, spec.dropout, name="positions")
         self.project = SequenceDense(spec.filters, kernel_initializer=initializer, name="project")
@@ -243,7 +246,7 @@ class PyramidEncoder(_Recurrent):
     def __init__(self, spec: PyramidEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
-        self.stride = 2**spec.joins
+        self.stride = spec.stride
         self.memory_width = 2 * spec.units
         self.summary_width = 2 * spec.units * STATES[spec.cell]
         self.embedding = PositionedEmbedding(width, dropout=spec.dropout, name="positions")
@@ -289,12 +292,73 @@ def _recurrent_stack(cell: str, layers: int, units: int, bidirectional: bool, in
     return stack
 
 
+class PretrainedEncoder(Encoder):
+    """A pretrained BERT of keras-hub, and a projection of its outputs. The summary is the mean over real positions.
+
+    The inputs are the BERT's token ids [B, S + 1], of which the first is its [CLS], and their mask. The memory has no
+    position for that one, so that its positions are those of the source. Of a frozen BERT the dropout is off in
+    training too.
+    """
+
+    def __init__(self, spec: KerasHubEncoderSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.memory_width = self.summary_width = width
+        self.frozen, self.mixed = spec.trainable == "false", spec.layers == "all"
+        backbone = load_backbone(spec.preset, "model.encoder.preset")
+        _check_is_bert(backbone, spec)
+        set_trainable(backbone, spec.trainable, spec.rank, "model.encoder.trainable")
+        outputs = [backbone.get_layer(f"transformer_layer_{depth}").output for depth in range(backbone.num_layers)]
+        if self.mixed:
+            outputs.insert(0, backbone.get_layer("embeddings_dropout").output)
+        self.hidden = backbone.hidden_dim
+        self.backbone = keras.Model(backbone.inputs, outputs if self.mixed else outputs[-1:], name="backbone")
+        self.project = SequenceDense(width, kernel_initializer=initializer, name="project")
+
+    def build(self, input_shape: Any) -> None:
+        self.project.build((None, None, self.hidden))
+        if self.mixed:
+            count = len(self.backbone.outputs)
+            self.mixture = self.add_weight(shape=(count,), initializer="zeros", name="mixture")
+            self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
+        known = {
+            "token_ids": inputs,
+            "segment_ids": ops.zeros_like(inputs),
+            "padding_mask": ops.cast(mask, "int32"),
+        }
+        feeds = [known[each.name] for each in self.backbone.inputs]
+        found = self.backbone(feeds, training=False if self.frozen else training)
+        found = found if isinstance(found, list | tuple) else [found]
+        x = ops.cast(found[-1], self.compute_dtype)
+        if self.mixed:
+            shares = ops.softmax(ops.cast(self.mixture, self.compute_dtype))
+            layers = ops.stack([ops.cast(each, self.compute_dtype) for each in found], axis=-1)
+            x = ops.cast(self.scale, self.compute_dtype) * ops.matmul(layers, ops.expand_dims(shares, -1))[..., 0]
+        x, mask = self.project(x[:, 1:]), mask[:, 1:]
+        return x, mask, masked_mean(x, mask)
+
+
+def _check_is_bert(backbone: Any, spec: KerasHubEncoderSpec) -> None:
+    """Raises `UserError` for a backbone of another kind, or one with fewer positions than the spec has."""
+    key = "model.encoder"
+    named = {each.name for each in backbone.inputs}
+    if named != {"token_ids", "segment_ids", "padding_mask"} or not hasattr(backbone, "num_layers"):
+        raise UserError(f"{key}.preset: must be a BERT, got {type(backbone).__name__}, whose tokens are others")
+    if spec.max_positions > backbone.max_sequence_length:
+        raise UserError(
+            f"{key}.max_positions: must be at most the {backbone.max_sequence_length} of the preset, got "
+            f"{spec.max_positions}"
+        )
+
+
 BUILDERS: dict[type, Any] = {
     ConformerEncoderSpec: ConformerEncoder,
     PyramidEncoderSpec: PyramidEncoder,
     TransformerEncoderSpec: TransformerEncoder,
     RecurrentEncoderSpec: RecurrentEncoder,
     ConvolutionEncoderSpec: ConvolutionEncoder,
+    KerasHubEncoderSpec: PretrainedEncoder,
 }
 
 

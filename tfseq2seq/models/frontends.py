@@ -16,17 +16,21 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.features.audio import AudioFeatures
 from tfseq2seq.features.augmentation import ImageAugmentation, SpecAugment, WaveAugmentation
 from tfseq2seq.features.image import ImageNormalization
+from tfseq2seq.features.vocabulary import foreign_ids
 from tfseq2seq.layers.backbones import GridEmbedding, build_backbone
 from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
-from tfseq2seq.spec import AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
+from tfseq2seq.models.pretrained import preset_folder
+from tfseq2seq.spec import BOS, AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
 
 
 class _Encoded:
@@ -79,26 +83,77 @@ class TokenFrontend(_Encoded):
 
     Args:
         embedding: the embedding of the source tokens, which can be that of the target tokens.
+        copies: whether the decoder copies. It then has a further input: the target ids of the source tokens.
+    """
+
+    def __init__(self, embedding: keras.layers.ReversibleEmbedding, copies: bool):
+        self.embedding = embedding
+        self.reads = ("source", "copy_ids") if copies else ("source",)
+
+    @classmethod
+    def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> Any:
+        """Returns the frontend of a model. `size` is the size of the source vocabulary."""
+        if spec.encoder.embeds_tokens:
+            return PretrainedIds(spec.encoder, source, size)
+        if spec.share_embeddings:
+            return cls(target_embedding, spec.decoder.copies)
+        return cls(token_embedding(spec.width, size, "source_embedding"), spec.decoder.copies)
+
+    def inputs(self) -> dict[str, Any]:
+        return {name: keras.Input((None,), dtype="int32", name=name) for name in self.reads}
+
+    def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        return self.embedding(inputs["source"]), padding_mask(inputs["source"])
+
+    @staticmethod
+    def ids(inputs: dict[str, Any]) -> Any:
+        return inputs["source"]
+
+    @staticmethod
+    def positions(tokens: Any) -> Any:
+        return tokens
+
+
+class PretrainedIds(_Encoded):
+    """Maps token ids [B, S] to the ids [B, S + 1] that a pretrained encoder knows, with its [CLS] before them.
+
+    Args:
+        spec: the settings of the encoder, a preset.
+        source: the settings of the source.
+        size: the size of the source vocabulary.
+
+    Raises:
+        UserError: the vocabulary of the preset cannot be read, or is not that of the source.
     """
 
     reads = ("source",)
 
-    def __init__(self, embedding: keras.layers.ReversibleEmbedding):
-        self.embedding = embedding
-
-    @classmethod
-    def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> TokenFrontend:
-        """Returns the frontend of a model. `size` is the size of the source vocabulary."""
-        if spec.share_embeddings:
-            return cls(target_embedding)
-        return cls(token_embedding(spec.width, size, "source_embedding"))
+    def __init__(self, spec: Any, source: TextSpec, size: int):
+        folder = preset_folder(spec.preset)
+        if folder is None:
+            # The name of a preset: its files are in the cache of keras-hub.
+            folder = preset_folder(source.vocabulary)
+        if folder is None:
+            raise UserError(
+                f"source.vocabulary: must be the folder of the tokenizer of {spec.preset!r}, got {source.vocabulary!r}"
+            )
+        foreign = foreign_ids(folder, len(source.reserved), "model.encoder.preset")
+        if len(foreign) != size:
+            raise UserError(
+                f"source.vocabulary: must be that of model.encoder.preset, which has {len(foreign):,} tokens, got "
+                f"{size:,}"
+            )
+        self._foreign, self._begin = np.array(foreign, "int32"), foreign[BOS]
 
     @staticmethod
     def inputs() -> dict[str, Any]:
-        return {"source": keras.Input((None,), dtype="int32", name="source")}
+        return TokenFrontend.inputs()
 
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
-        return self.embedding(inputs["source"]), padding_mask(inputs["source"])
+        ids = ops.take(ops.convert_to_tensor(self._foreign), inputs["source"], axis=0)
+        begins = ops.full_like(ids[:, :1], self._begin)
+        mask = padding_mask(inputs["source"])
+        return ops.concatenate([begins, ids], axis=1), ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)
 
     @staticmethod
     def ids(inputs: dict[str, Any]) -> Any:

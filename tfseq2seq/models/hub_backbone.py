@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
 from keras import ops
 
-from tfseq2seq.errors import UserError
+from tfseq2seq.errors import UserError, first_line
+from tfseq2seq.models.pretrained import import_keras_hub, load_backbone, preset_folder
 from tfseq2seq.spec import ImageSpec, KerasHubBackboneSpec
 
 _KEY = "source.backbone.preset"
@@ -42,8 +42,9 @@ class HubBackbone(keras.layers.Layer):
         try:
             output = self.network(keras.Input(shape, dtype="float32"), training=False)
         except Exception as error:  # a backbone has many ways not to take a size
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{_KEY}: {preset} does not take pictures of source.size {spec.size}: {reason}") from None
+            raise UserError(
+                f"{_KEY}: {preset!r} does not take pictures of source.size {spec.size}: {first_line(error)}"
+            ) from None
         count = output.shape[1] * output.shape[2] if len(output.shape) == 4 else output.shape[1]
         self.channels, self.grid = output.shape[-1], spec.backbone.grid(spec.size)
         if len(output.shape) not in (3, 4) or count < self.grid or (len(output.shape) == 4 and count != self.grid):
@@ -63,18 +64,11 @@ class HubBackbone(keras.layers.Layer):
 
 def _loaded(preset: str) -> tuple[Any, Any, Any]:
     """The backbone of a preset, and the scale and the offset of its pixels."""
+    network = load_backbone(preset, _KEY)
     try:
-        import keras_hub
-    except ImportError:
-        raise UserError(f"{_KEY}: needs keras-hub: `pip install 'tfseq2seq[hub]'`") from None
-    if ("/" in preset or preset.startswith(".")) and "://" not in preset and not Path(preset).is_dir():
-        raise UserError(f"{_KEY}: must be a preset folder or the name of a preset, and there is no folder {preset}")
-    try:
-        network = keras_hub.models.Backbone.from_preset(preset)
-        converter = keras_hub.layers.ImageConverter.from_preset(preset)
-    except Exception as error:  # keras-hub and the hub clients have many
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{_KEY}: {preset} cannot be loaded: {reason}") from None
+        converter = import_keras_hub(_KEY).layers.ImageConverter.from_preset(str(preset_folder(preset) or preset))
+    except Exception as error:  # keras-hub, its readers of files and its downloads raise many different errors
+        raise UserError(f"{_KEY}: {preset!r} has no image converter that can be loaded: {first_line(error)}") from None
     scale, offset = (
         ops.convert_to_tensor(default if value is None else value, "float32")
         for value, default in ((converter.scale, 1.0), (converter.offset, 0.0))

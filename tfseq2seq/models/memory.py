@@ -15,12 +15,15 @@ class Memory(NamedTuple):
         mask: [B, S] bool, True on real positions.
         summary: [B, Q], one vector for the whole source.
         ids: [B, S'] int32, the token ids of the source, or None if the source has none.
+        copy_ids: [B, S] int32, the target id of each source token, for decoders that copy; None for others. See
+            `layers/copying.py`.
     """
 
     values: Any
     mask: Any
     summary: Any
     ids: Any = None
+    copy_ids: Any = None
 
     @property
     def lengths(self) -> Any:

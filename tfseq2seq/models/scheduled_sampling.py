@@ -59,11 +59,12 @@ class StepSampling(_Sampling):
         decoder: a `RecurrentDecoder` with `stepwise`.
         embed: the target embedding.
         output: the output layer.
+        copying: the layer that mixes its logits with copying, or None.
     """
 
-    def __init__(self, decoder: Any, embed: Callable[[Any], Any], output: Any, **kwargs: Any):
+    def __init__(self, decoder: Any, embed: Callable[[Any], Any], output: Any, copying: Any = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.decoder, self.embed, self.output_layer = decoder, embed, output
+        self.decoder, self.embed, self.output_layer, self.copying = decoder, embed, output, copying
 
     def build(self, input_shape: Any) -> None:
         self.decoder.build(None)
@@ -81,7 +82,10 @@ class StepSampling(_Sampling):
         columns = self.output_layer.columns()
 
         def advance(carry: Any, now: Any) -> Any:
-            predicted = ops.argmax(self.output_layer(carry["hidden"], columns), axis=-1)
+            logits = self.output_layer(carry["hidden"], columns)
+            if self.copying is not None:
+                logits = self.copying(logits, carry["hidden"], carry["weights"], memory.copy_ids)
+            predicted = ops.argmax(logits, axis=-1)
             own = ops.squeeze(self.decoder.project_input(self.embed(predicted), fixed, training=False), 1)
             return self.decoder.advance(
                 carry, {**now, "projected": ops.where(now["own"] > 0, own, now["projected"])}, fixed

@@ -3,6 +3,8 @@
 source ids [B, S] or samples [B, N] --frontend--> encoder --> memory --CTC output (optional)--> logits [B, S', V]
                                                                  |
 target ids [B, T] --------------------embedding------------> decoder --output layer--> logits [B, T, V]
+
+With `decoder.copy` a last layer mixes the logits with copying from the source; see `layers/copying.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.copying import build_copying
 from tfseq2seq.layers.ctc import CTCOutput
 from tfseq2seq.layers.guided_attention import GuidedAttention
 from tfseq2seq.layers.masks import padding_mask
@@ -33,6 +36,9 @@ class Seq2Seq(Trainable):
 
     The source inputs depend on the frontend: ids [B, S] for text, samples [B, N] and "source_length" [B] for audio, and
     none for a language model.
+
+    With `decoder.copy` there is a further input "copy_ids" [B, S]. The logits are then the log-probabilities of the
+    mixture, float32, [B, T, V + S] or [B, T, V].
 
     With a `ctc_weight` there are two outputs. The logits [B, T, V] are the output "attention". The output "ctc" has
     float32 logits [B, S', V] over the positions of the encoder, with <pad> as the blank.
@@ -58,6 +64,8 @@ class Seq2Seq(Trainable):
         )
         tied = target_embedding if spec.tie_output else None
         output = Output(spec.width, target_size, spec.initializer, tied, name="output")
+        copying = build_copying(spec, source, target_size)
+        embed = target_embedding if copying is None else copying.embedder(target_embedding)
         ctc = None
         if spec.ctc_weight:
             ctc = CTCOutput(target_size, encoder.memory_width, spec.encoder.dropout, spec.initializer, name="ctc")
@@ -67,25 +75,25 @@ class Seq2Seq(Trainable):
         target, source_inputs = inputs["target"], {name: inputs[name] for name in frontend.reads}
         target_mask = padding_mask(target)
         values, mask, summary = encoder(*frontend(source_inputs))
-        memory = Memory(values, mask, summary, frontend.ids(source_inputs))
+        memory = Memory(values, mask, summary, frontend.ids(source_inputs), source_inputs.get("copy_ids"))
         sampling: Any = None
         if sampled and decoder.parallel:
             sampling = TwoPassSampling(name="sampling")
-            first, _ = decoder(target_embedding(target), memory, target_mask)
-            mixed = sampling(target, output(first))
-            hidden, attention = decoder(target_embedding(mixed), memory, target_mask)
+            first, attention = decoder(embed(target), memory, target_mask)
+            mixed = sampling(target, _logits(output, copying, first, attention, memory.copy_ids))
+            hidden, attention = decoder(embed(mixed), memory, target_mask)
         elif sampled:
             output.build(None)
-            sampling = StepSampling(decoder, target_embedding, output, name="sampling")
-            hidden, attention = sampling(target_embedding(target), memory, target_mask)
+            sampling = StepSampling(decoder, embed, output, copying, name="sampling")
+            hidden, attention = sampling(embed(target), memory, target_mask)
         else:
-            hidden, attention = decoder(target_embedding(target), memory, target_mask)
+            hidden, attention = decoder(embed(target), memory, target_mask)
         guidance = None
         if spec.guided_attention.weight:
             guided = spec.guided_attention
             guidance = GuidedAttention(guided.weight, guided.width, name="guided_attention")
             hidden = guidance(hidden, attention, memory.mask, target_mask)
-        logits = output(hidden)
+        logits = _logits(output, copying, hidden, attention, memory.copy_ids)
         outputs = logits if ctc is None else {"attention": logits, "ctc": ctc(memory.values, memory.mask)}
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
 
@@ -94,6 +102,7 @@ class Seq2Seq(Trainable):
         self.source_embedding, self.target_embedding, self.frontend = frontend.embedding, target_embedding, frontend
         self.encoder, self.decoder, self.output_layer, self.sampling = encoder, decoder, output, sampling
         self.ctc, self.guidance, self._logits, self._attention = ctc, guidance, logits, attention
+        self.copying, self._embed = copying, embed
 
     @property
     def blocks(self) -> list[Any]:
@@ -121,7 +130,9 @@ class Seq2Seq(Trainable):
             tokens: [V'] ids. If given, `step` returns only the logits of these tokens.
         """
         fixed, cache = self.decoder.start(memory, beam, length)
-        return {"decoder": fixed, "output": self.output_layer.columns(tokens)}, cache
+        # Without copying there is (), not None, because exports flatten this structure into a list of tensors.
+        copy_ids = () if memory.copy_ids is None else memory.copy_ids
+        return {"decoder": fixed, "output": self.output_layer.columns(tokens), "copy_ids": copy_ids}, cache
 
     def step(
         self, ids: Any, index: Any, visible: Any, fixed: dict[str, Any], cache: dict[str, Any]
@@ -129,11 +140,19 @@ class Seq2Seq(Trainable):
         """Computes one step of a search for the last tokens [B, K], which are at position `index`.
 
         Returns:
-            Logits [B, K, V], the next cache, and attention weights [B, K, S'].
+            Logits [B, K, V], with copying log-probabilities [B, K, V + S] or [B, K, V]; the next cache; and attention
+            weights [B, K, S'].
         """
-        embedded = self.target_embedding(ids)
+        embedded = self._embed(ids)
         hidden, cache, attention = self.decoder.step(embedded, index, visible, fixed["decoder"], cache)
-        return self.output_layer(hidden, fixed["output"]), cache, attention
+        logits = _logits(self.output_layer, self.copying, hidden, attention, fixed["copy_ids"], fixed["output"])
+        return logits, cache, attention
+
+
+def _logits(output: Any, copying: Any, hidden: Any, attention: Any, copy_ids: Any, columns: Any = None) -> Any:
+    """Returns the logits of hidden vectors, mixed with copying if there is a layer for it."""
+    logits = output(hidden, columns)
+    return logits if copying is None else copying(logits, hidden, attention, copy_ids)
 
 
 def count_parameters(model: keras.Model) -> int:

@@ -69,7 +69,7 @@ class Trainable(keras.Model):
         source_inputs = {name: inputs[name] for name in self.frontend.reads}
         embedded, mask = self.frontend(source_inputs, training=False)
         values, mask, summary = self.encoder(embedded, mask, training=False)
-        return Memory(values, mask, summary, self.frontend.ids(source_inputs))
+        return Memory(values, mask, summary, self.frontend.ids(source_inputs), source_inputs.get("copy_ids"))
 
     def positions(self, size: Any) -> Any:
         """Returns the number of memory positions for `size` source tokens or samples, which can be a tensor."""

@@ -3,8 +3,8 @@
     python -P answer.py FOLDER ASKED.npz ANSWERS.json
 
 A SavedModel, and a TFLite file of strings, need tensorflow and tensorflow-text, another TFLite file ai-edge-litert, a
-CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a
-list of strings, or of lists of tokens) or arrays "row_0", "row_1", ... of samples, ids or pixels, or of the bytes of
+CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a list of
+strings, or of lists of tokens or turns) or arrays "row_0", "row_1", ... of samples, ids or pixels, or of the bytes of
 files (uint8 of one dimension). ANSWERS gets "answers"
 (strings, or lists of ids or of tokens), "scores", "seconds" of each call and "peak_bytes". The first call, which
 prepares the graph, is made twice and timed once.
@@ -88,18 +88,25 @@ def cores() -> int:
 
 
 def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
-    """Rows as the inputs of a signature, given the rank of each: strings, bytes, or values [B, N, ...] and lengths."""
+    """Rows as the inputs of a signature, given the rank of each: strings, bytes, or values or turns [B, N, ...] and
+    their number [B]; of a model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
     if isinstance(rows[0], str):
         return {name: np.array(rows, object) for name in ranks}
     if rows[0].dtype == np.uint8 and rows[0].ndim == 1:
         return {name: np.array([row.tobytes() for row in rows], object) for name in ranks}
     values, lengths = packed(rows)
+    if "copy_ids" in ranks:
+        return {"ids": values[..., 0], "copy_ids": values[..., 1]}
     return {name: values if rank > 1 else lengths for name, rank in ranks.items()}
 
 
-def packed(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows padded with zeros to one array, and their lengths."""
-    values = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), rows[0].dtype)
+def packed(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows padded to one array, numbers with zeros and strings with empty ones, and their lengths."""
+    shape = len(rows), max(map(len, rows))
+    if isinstance(rows[0], list):
+        values = np.full(shape, "", object)
+    else:
+        values = np.zeros((*shape, *rows[0].shape[1:]), rows[0].dtype)
     for index, row in enumerate(rows):
         values[index, : len(row)] = row
     return values, np.array([len(row) for row in rows], "int32")

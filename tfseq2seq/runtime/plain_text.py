@@ -12,7 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tfseq2seq.features.vocabulary import Vocabulary, load_vocabulary, surfaces, unicode_form, vocabulary_file
+from tfseq2seq.features.vocabulary import (
+    Vocabulary,
+    load_vocabulary,
+    surfaces,
+    unicode_form,
+    vocabulary_file,
+    word_space,
+)
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.spec import EOS, UNK, TextSpec
 
@@ -48,6 +55,20 @@ class PlainText:
         begin = [self.reserved_id(self.spec.begin)] if ids and self.spec.begin else []
         return [*begin, *ids, EOS]
 
+    def words(self, text: str) -> list[str]:
+        """The word or character of each id of `encode`; "" of the begin token and of <eos>. It is for schemes with
+        whole words."""
+        words = self._split(self.normalize(text))
+        return [*([""] if words and self.spec.begin else []), *words, ""]
+
+    def copy_ids(self, words: Sequence[str]) -> list[int]:
+        """The target ids of source words from `words`, as `features.copying.Copying.copy_ids` gives them. These are the
+        text features of the target."""
+        first = {word: index for index, word in reversed(list(enumerate(words)))}
+        size = len(self._surfaces)
+        found = [self._ids.get(word, size + first[word]) if word else UNK for word in words]
+        return [*found[:-1], EOS]
+
     def reserved_id(self, token: str) -> int:
         """The id of a reserved token, to put among the ids of text.
 
@@ -62,20 +83,43 @@ class PlainText:
             return self._processor.encode(text)
         if scheme == "bytes":
             return [byte + self.spec.first_ordinary_id for byte in text.encode("utf-8")]
-        if scheme == "characters":
-            return [self._ids.get(letter, UNK) for letter in text]
-        # As TensorFlow splits: at ASCII's white space alone.
-        words = [word.decode("utf-8") for word in text.encode("utf-8").split()]
-        if scheme == "words":
+        words = self._split(text)
+        if scheme in ("words", "characters"):
             return [self._ids.get(word, UNK) for word in words]
         return [piece for word in words for piece in self._pieces(word)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing."""
-        text = b"".join(self._surfaces[index] for index in ids).decode("utf-8", "replace")
+    def _split(self, text: str) -> list[str]:
+        if self.spec.scheme == "characters":
+            return list(text)
+        # As TensorFlow splits: at ASCII's white space alone.
+        return [word.decode("utf-8") for word in text.encode("utf-8").split()]
+
+    def decode(
+        self,
+        ids: Sequence[int],
+        prompt_length: int = 0,
+        stop_strings: Sequence[str] = (),
+        words: Sequence[str] = (),
+    ) -> str:
+        """The text of ids; special tokens other than <unk>, and reserved ones, give nothing.
+
+        Args:
+            ids: the tokens.
+            prompt_length: how many of the first tokens are a prompt.
+            stop_strings: the text ends before the first of them behind the prompt.
+            words: what ids behind the vocabulary mean.
+        """
+        written = [unicodedata.normalize("NFD", text) if self.spec.compose else text for text in stop_strings]
+        prompt, rest = self._spelled(ids[:prompt_length], words), self._spelled(ids[prompt_length:], words)
+        places = [place for text in written if (place := rest.find(text)) >= 0]
+        text = prompt + rest[: min(places, default=len(rest))]
         if self.spec.scheme not in ("characters", "bytes"):
             text = text.removeprefix(" ")
         return unicodedata.normalize("NFC", text) if self.spec.compose else text
+
+    def _spelled(self, ids: Sequence[int], words: Sequence[str] = ()) -> str:
+        written = [*self._surfaces, *((word_space(self.spec) + word).encode() for word in words)]
+        return b"".join(written[index] for index in ids).decode("utf-8", "replace")
 
     @cached_property
     def _processor(self) -> Any:
@@ -116,5 +160,13 @@ def load_side(folder: Path, side: str, config: dict[str, Any]) -> PlainText:
         UserError: the vocabulary is missing or damaged.
         KeyError: there are no such settings.
     """
-    spec = from_dict(TextSpec, config[side], side)
+    return load_text(folder, side, from_dict(TextSpec, config[side], side))
+
+
+def load_text(folder: Path, side: str, spec: TextSpec) -> PlainText:
+    """As `load_side`, given the settings.
+
+    Raises:
+        UserError: the vocabulary is missing or damaged.
+    """
     return PlainText(spec, load_vocabulary(vocabulary_file(folder, side, spec), spec))

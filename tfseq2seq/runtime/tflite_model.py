@@ -72,8 +72,13 @@ class TFLiteModel(Limited):
             indices = order[begin : begin + self.batch_size]
             found = self._ask(**self.source.packed([rows[index] for index in indices]))
             for row, index in enumerate(indices):
-                texts = [self.target.decode([int(token) for token in ids]) for ids in found["ids"][row]]
+                prompt, stops = self.source.prompt_length(rows[index]), self.config["search"]["stop_strings"]
+                words = self.source.copied_words(inputs[index])
+                ids = [[int(token) for token in each] for each in found["ids"][row]]
+                texts = [self.target.decode(each, prompt, stops, words) for each in ids]
                 cut = int(np.count_nonzero(found["ids"][row][0] != PAD)) >= self.config["search"]["max_length"]
+                # An output that a stop string ends is whole.
+                cut = cut and texts[0] == self.target.decode([int(token) for token in found["ids"][row][0]])
                 outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist(), cut)
         return outputs
 

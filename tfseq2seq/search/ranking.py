@@ -5,9 +5,12 @@ Over a vocabulary on a CPU they are several times faster than `tf.math.top_k` an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+
+from tfseq2seq.spec import SearchSpec
 
 
 def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
@@ -28,7 +31,8 @@ def log_normalizer(logits: Any, tokens: Any) -> tf.Tensor:
 def at_most(k: int, rows: Any) -> int:
     """Returns the smaller one of k and V, for rows [..., V].
 
-    V is only unknown for a shortlist, which always has enough entries; then the result is k.
+    V is only unknown for a shortlist, which always has enough entries, and for decoders that copy, whose steps are
+    widened to have enough (`widened_step`); then the result is k.
     """
     return k if rows.shape[-1] is None else min(k, rows.shape[-1])
 
@@ -40,7 +44,7 @@ def top_k(rows: Any, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     read once for the maxima, and only k groups are sorted.
     """
     size = rows.shape[-1]
-    if size is None:  # V of a shortlist, which is small enough for the plain function
+    if size is None:  # V of a shortlist, which is small enough for the plain function, or of a decoder that copies
         return tf.math.top_k(rows, k)
     height = _group_size(size, k)
     count = -(-size // height)
@@ -72,3 +76,20 @@ def _group_size(size: int, k: int) -> int:
     ideal = max(int((size / k) ** 0.5), 1)
     divisors = [height for height in range(max(ideal // 2, 1), 2 * ideal + 1) if size % height == 0]
     return min(divisors, key=lambda height: abs(height - ideal), default=ideal)
+
+
+def widened_step(step: Callable[..., Any], size: int, spec: SearchSpec) -> Callable[..., Any]:
+    """Wraps the step function of a decoder that copies: its logits have enough entries for `top_k`.
+
+    They have at least `size` entries, the size of the vocabulary, and an unknown number of words of the source. A
+    small vocabulary with a large beam gets entries that no search chooses.
+    """
+    missing = 2 * spec.beam + 3 - size
+    if missing <= 0:
+        return step
+
+    def widened(*arguments: Any) -> tuple[Any, Any, Any]:
+        logits, cache, attention = step(*arguments)
+        return tf.pad(logits, [[0, 0], [0, 0], [0, missing]], constant_values=-1e9), cache, attention
+
+    return widened

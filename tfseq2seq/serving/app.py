@@ -1,4 +1,7 @@
-"""ASGI application with the paths of TensorFlow Serving's REST API, /healthz and /metrics."""
+"""ASGI application with the paths of TensorFlow Serving's REST API, /healthz and /metrics.
+
+It has one more path, MODEL:stream, for texts that are sent while they are written.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ from tfseq2seq.serving.refusal import Refusal
 from tfseq2seq.serving.repository import Poller, Repository
 from tfseq2seq.serving.request_batching import Batcher
 from tfseq2seq.serving.servable import Servable
-from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, ERROR, WARNING, Signature
-from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, write_outputs
+from tfseq2seq.serving.signatures import DEFAULT_SIGNATURE, ERROR, SEED, STREAM_START, WARNING, Signature
+from tfseq2seq.serving.tensors import ROWS, Arrays, parse, read_inputs, read_seed, write_outputs
+from tfseq2seq.serving.text_streams import StreamResponse, TextStreams
 from tfseq2seq.spec.limits import TOO_LONG
 
 _LOG = logging.getLogger("tfseq2seq.serving")
@@ -43,15 +47,22 @@ class Application:
     Args:
         repository: the models.
         batcher: calls the models.
+        streams: write texts piece by piece.
         metrics: the metrics of the requests.
         body_limit: the maximum size of a request body in bytes.
         request_seconds: the time in seconds within which a request must arrive.
     """
 
     def __init__(
-        self, repository: Repository, batcher: Batcher, metrics: Metrics, body_limit: int, request_seconds: float
+        self,
+        repository: Repository,
+        batcher: Batcher,
+        streams: TextStreams,
+        metrics: Metrics,
+        body_limit: int,
+        request_seconds: float,
     ):
-        self._repository, self._batcher, self._metrics = repository, batcher, metrics
+        self._repository, self._batcher, self._streams, self._metrics = repository, batcher, streams, metrics
         self._body_limit, self._request_seconds = body_limit, request_seconds
 
     def asgi(self, poll_seconds: float, stop_seconds: float) -> Starlette:
@@ -70,6 +81,7 @@ class Application:
             yield
             if poll_seconds:
                 await asyncio.to_thread(poller.stop, stop_seconds)
+            self._streams.close()
             await self._batcher.close(stop_seconds)
 
         routes = [
@@ -101,9 +113,13 @@ class Application:
             raise Refusal(400, f"Missing model name in request; available: {', '.join(self._repository.names)}")
         if request.method == "POST" and method_suffix == ":predict":
             return await self._predict(request, name, number)
+        if request.method == "POST" and method_suffix == ":stream":
+            return await self._stream(request, name, number)
         if request.method == "POST" or method_suffix not in ("", "/metadata"):
             raise Refusal(
-                400, f"Malformed request: {requested}; use POST with :predict, and GET with a model or its /metadata"
+                400,
+                f"Malformed request: {requested}; use POST with :predict or :stream, and GET with a model or its "
+                "/metadata",
             )
         if not method_suffix:
             return _json({"model_version_status": self._repository.status(name, number)})
@@ -142,6 +158,37 @@ class Application:
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
         finally:
             self._metrics.answered(model, signature, code, time.perf_counter() - start_time)
+
+    async def _stream(self, request: Request, name: str, number: int | None) -> Any:
+        """Handles a request for one text that is sent while it is written."""
+        start_time = time.perf_counter()
+        model = ""
+
+        def ended(code: int) -> None:
+            self._metrics.answered(model, STREAM_START, code, time.perf_counter() - start_time)
+
+        try:
+            _, servable = self._repository.find(name, number)
+            model = name
+            signature = servable.stream_signature
+            body = await self._body(request)
+            document = await _in_thread_if_large(len(body), parse, body)
+            inputs = await _in_thread_if_large(len(body), read_inputs, document, signature)
+            rows = {len(array) for array in inputs.values()}
+            if rows != {1}:
+                raise Refusal(400, f"a stream answers one input, got {max(rows)}")
+            if servable.draws:
+                # Below 0, it stands for the seed that the model was exported with.
+                inputs[SEED] = np.array([read_seed(document, -1)], "int32")
+            elif SEED in document:
+                raise Refusal(400, "'seed': must be left out, as this model does not draw (search.sample)")
+            return StreamResponse(await self._streams.open(servable, inputs), request, ended)
+        except ClientDisconnect:
+            ended(_CLIENT_CLOSED_REQUEST)
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        except Exception as error:
+            ended(error.code if isinstance(error, Refusal) else 500)
+            raise
 
     def _tell_warnings(self, model: str, signature: str, outputs: Arrays) -> None:
         """Counts and logs what a model has to say about its answers, in its output "warning"."""

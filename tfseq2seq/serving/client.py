@@ -4,6 +4,8 @@ client = RestClient("http://localhost:8501", "my")
 client.generate(["你 好 ！"])                      # ["hello !"]
 client.predict({"text": ["你 好 ！"]}, "n_best")   # {"text": array [1, N], "score": array [1, N]}
 
+list(client.stream("你 好 ！", seed=7))             # ["hello", " !"], while the model writes them
+
 client = GrpcClient("localhost:8500", "my")       # `pip install 'tfseq2seq[client]'`
 client.transcribe([samples])                      # float32 arrays at the model's rate
 """
@@ -12,16 +14,18 @@ from __future__ import annotations
 
 import abc
 import base64
+import contextlib
 import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.serving.events import events
 
 
 class Client(abc.ABC):
@@ -85,26 +89,62 @@ class RestClient(Client):
         named = outputs if isinstance(outputs, dict) else {"output": outputs}
         return {name: np.array(value) for name, value in named.items()}
 
+    def stream(self, inputs: str | Mapping[str, Any], seed: int | None = None) -> Iterator[str]:
+        """Yields the pieces of one text while the model writes it. Together they are what `generate` returns.
+
+        An iterator that is closed before its end closes the connection, and the server stops writing.
+
+        Args:
+            inputs: a text or prompt, or the inputs of the model by name, with one row each.
+            seed: determines what is drawn by a model that draws; None for the seed that it was exported with.
+
+        Raises:
+            UserError: as for `predict`; or the model cannot stream.
+        """
+        named = {"text": [inputs]} if isinstance(inputs, str) else inputs
+        content: dict[str, Any] = {"inputs": {name: _jsonable(value) for name, value in named.items()}}
+        if seed is not None:
+            content["seed"] = seed
+        with self._opened(":stream", json.dumps(content).encode("utf-8")) as response:
+            for name, found in events(response):
+                if name == "end":
+                    return
+                if name == "error":
+                    raise UserError(f"{self.address}: {found['error']}")
+                yield found["text"]
+        raise UserError(f"{self.address}: the stream ended before the text was complete")
+
     def status(self) -> list[dict[str, Any]]:
         """Returns the versions of the model on the server and their states. Raises the errors of `predict`."""
         found: list[dict[str, Any]] = self._ask("")["model_version_status"]
         return found
 
     def _ask(self, ending: str, body: bytes | None = None) -> dict[str, Any]:
+        with self._opened(ending, body) as response:
+            try:
+                found: dict[str, Any] = json.load(response)
+            except ValueError as error:
+                raise UserError(f"{response.url}: the response is not valid JSON ({error})") from None
+            return found
+
+    @contextlib.contextmanager
+    def _opened(self, ending: str, body: bytes | None) -> Iterator[Any]:
+        """The response to a request, while it is read.
+
+        Raises:
+            UserError: as for `predict`.
+        """
         version = "" if self.version is None else f"/versions/{self.version}"
         url = f"{self.address}/v1/models/{self.model}{version}{ending}"
         request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                found: dict[str, Any] = json.load(response)
-                return found
+                yield response
         except urllib.error.HTTPError as error:
             raise UserError(f"{url}: {error.code}: {_reason(error)}") from None
         # URLError is an OSError. A lost connection raises either of the two.
         except (OSError, http.client.HTTPException) as error:
             raise UserError(f"{url}: no response ({getattr(error, 'reason', None) or repr(error)})") from None
-        except ValueError as error:
-            raise UserError(f"{url}: the response is not valid JSON ({error})") from None
 
 
 class GrpcClient(Client):

@@ -23,6 +23,7 @@ from tfseq2seq.serving.connections import Connection
 from tfseq2seq.serving.monitoring import Metrics
 from tfseq2seq.serving.repository import Repository
 from tfseq2seq.serving.request_batching import Batcher
+from tfseq2seq.serving.text_streams import TextStreams
 
 _LOG = logging.getLogger("tfseq2seq.serving")
 _MAX_WORKERS = 8
@@ -93,7 +94,8 @@ def _batched_app(repository: Repository, settings: Settings) -> tuple[Batcher, A
     batcher: Batcher
     metrics = Metrics(lambda: batcher.waiting)
     batcher = Batcher(_workers(settings), settings.wait, settings.max_batch, settings.max_waiting, metrics.called)
-    application = Application(repository, batcher, metrics, settings.body_limit, settings.request_seconds)
+    streams = TextStreams(_workers(settings), settings.max_waiting)
+    application = Application(repository, batcher, streams, metrics, settings.body_limit, settings.request_seconds)
     # Connections have most of the time, and what they leave running has the rest.
     return batcher, application.asgi(settings.poll_seconds, _REST_OF_STOP * settings.stop_seconds)
 

@@ -22,6 +22,9 @@ WARNING = "warning"
 # An output of this name has messages about inputs that are not answered; "" for none.
 ERROR = "error"
 
+# The signatures that write text token by token, and the input of the first one that determines what is drawn.
+STREAM_START, STREAM_STEP, SEED = "stream_start", "stream_step", "seed"
+
 # JSON values are converted to these types, which TensorFlow Serving documents.
 NUMPY_TYPES: dict[str, Any] = {
     "DT_FLOAT": np.float32,

@@ -31,11 +31,15 @@ class SourceInputs(NamedTuple):
         inputs: by the names in the frontend's `reads`.
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
+        words: strings [B, S], what extended ids mean (see `features/copying.py`); None where there are none.
+        seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
     """
 
     inputs: dict[str, Any]
     empty: Any
     prefix: Any = None
+    words: Any = None
+    seeds: Any = None
 
 
 class Report(Protocol):
@@ -56,6 +60,7 @@ class Corpora:
         faults: of examples that could not be read so far, by "train" and "validation".
         units: the examples to train on in units, where they are too many for the memory; None where they are not.
         texts_told: a sentence about the texts, if they are not those of all examples.
+        told: sentences about the files.
     """
 
     train: tf.data.Dataset
@@ -64,6 +69,7 @@ class Corpora:
     faults: Mapping[str, Any] = field(default_factory=dict)
     units: Units | None = None
     texts_told: str = ""
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -249,8 +255,19 @@ class Source:
 
     # ---- predictor --------------------------------------------------------------------------------------------------
 
-    def with_target(self, target: TextFeatures) -> None:
-        """Tells the text features of the target, which prompts are written in."""
+    def with_data(self, data: DataSpec) -> None:
+        """Tells how a recipe reads examples, for a source whose inputs are read the same way."""
+
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
+        """Tells the text features of the target, which prompts are written in, and whether the decoder copies."""
+
+    def target_ids(self, target: TextFeatures, text: Any, given: SourceInputs, end: bool = True) -> tf.RaggedTensor:
+        """Target strings [B] to ids [B, (tokens)]; where the decoder copies, with the extended ids of the source."""
+        return target.ids(text, end)
+
+    def copied_words(self, values: Sequence[Any]) -> Any:
+        """Strings [B, S] of Python values, what extended ids mean; None where there are none."""
+        return None
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         """Python values as the tensors of `signature`."""
@@ -276,6 +293,8 @@ class Source:
     def clean(self, most: int, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
         """Raw tensors with what is wrong in them replaced, and {"error": messages [B]} of sources that can be wrong.
 
+        There can be "warning": messages [B] too, about sources that are answered.
+
         Args:
             most: the longest source that is answered, as `search.max_input`. A longer one is replaced by an empty one.
             raw: the tensors of `signature`.
@@ -289,6 +308,10 @@ class Source:
     def served(self, most: int) -> Form:
         """What the signatures of exported models take, for sources no longer than `most`; see `clean`."""
         return Form("serving_default", self.signature, lambda *raw: self.clean(most, *raw))
+
+    def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
+        """(index, message) of the Python values of which something is not read."""
+        return []
 
     def forms(self, most: int) -> Sequence[Form]:
         """Further signatures of exported models, of sources no longer than `most`."""
@@ -304,13 +327,16 @@ class Source:
         """What a client of an exported model without strings needs to know of its inputs."""
         raise NotImplementedError
 
+    def client_rows(self, values: Sequence[Any]) -> list[Any]:
+        """Python values as a client of a SavedModel gives them.
+
+        These are strings, tuples of strings, arrays, or the bytes of files as arrays [N] uint8.
+        """
+        return list(values)
+
     def features_of(self, values: Sequence[Any]) -> list[Any]:
         """Python values as rows for a model without strings: ids, or samples."""
         raise NotImplementedError
-
-    def served_rows(self, values: Sequence[Any]) -> list[Any]:
-        """Python values as rows for a SavedModel: strings, samples, or the bytes of files as arrays [N] uint8."""
-        return list(values)
 
     def is_nothing(self, row: Any) -> bool:
         """Whether such a row holds nothing to read."""
@@ -327,6 +353,9 @@ class Source:
 
     # Whether the Python values are strings.
     takes_strings = False
+
+    def check_strings(self) -> None:
+        """Raises `UserError` if a model that takes and gives one string cannot have this source."""
 
     @property
     def reader(self) -> TextFeatures | None:

@@ -237,7 +237,7 @@ class ImageSource(Source, reads=ImageSpec):
         (pixels,) = self.pack(values)
         return list(pixels.numpy())
 
-    def served_rows(self, values: Sequence[Any]) -> list[Any]:
+    def client_rows(self, values: Sequence[Any]) -> list[Any]:
         rows = []
         for value in values:
             content = _png(value) if isinstance(value, np.ndarray) else _content(value)

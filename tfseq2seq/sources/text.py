@@ -14,6 +14,7 @@ from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs
 from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
+from tfseq2seq.features.copying import Copying
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import (
     Vocabulary,
@@ -30,6 +31,8 @@ from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Filtering, Report, Source, SourceInputs
 from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
 
+# What a model that copies takes beside ids where there are no strings.
+COPY_IDS = tf.TensorSpec([None, None], tf.int32, name="copy_ids")
 _EXAMPLE_TOKENS = 8
 # Texts whose tokens are counted in one call.
 _COUNTED_AT_ONCE = 1024
@@ -39,18 +42,21 @@ class _Strings(Source):
     """What sources of strings share: one string per input."""
 
     takes_strings = True
-    signature = (tf.TensorSpec([None], tf.string, name="text"),)
-    features_signature = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
+    signature: Sequence[tf.TensorSpec] = (tf.TensorSpec([None], tf.string, name="text"),)
+    features_signature: Sequence[tf.TensorSpec] = (tf.TensorSpec([None, None], tf.int32, name="ids"),)
 
     def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
-        chunks, spec = tokenize(self.tokenized(filtering.target))(examples), filtering.spec
-        return filter_pairs(chunks, self.limits(spec), spec.cache, filtering.name)
+        spec = filtering.spec
+        return filter_pairs(self.chunks(examples, filtering), self.limits(spec), spec.cache, filtering.name)
 
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:
-        chunks = tokenize(self.tokenized(filtering.target))(examples)
-        return pair_collector(chunks, self.limits(filtering.spec), advance)
+        return pair_collector(self.chunks(examples, filtering), self.limits(filtering.spec), advance)
+
+    def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        """Raw examples to chunks of ids, as `filter_pairs` takes them."""
+        return tokenize(self.tokenized(filtering.target))(examples)
 
     def most_together(self, spec: DataSpec) -> int:
         return most_pairs(spec)
@@ -87,8 +93,10 @@ class _Strings(Source):
         return len(row) < 2
 
 
-def _corpora(found: TrainingCorpora) -> Corpora:
-    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=found.texts_told)
+def corpora_of(found: TrainingCorpora, told: Sequence[str] = ()) -> Corpora:
+    """Corpora of texts, with sentences about their files."""
+    texts_told = found.texts_told
+    return Corpora(found.train, found.validation, found.texts, units=found.units, texts_told=texts_told, told=told)
 
 
 class TextSource(_Strings, reads=TextSpec):
@@ -100,6 +108,8 @@ class TextSource(_Strings, reads=TextSpec):
     """
 
     features: TextFeatures
+    # What the decoder can copy; None for a decoder that does not copy.
+    copying: Copying | None = None
 
     def __init__(self, spec: TextSpec, features: TextFeatures | None = None):
         if features is None:
@@ -108,7 +118,7 @@ class TextSource(_Strings, reads=TextSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(training_corpora(recipe.data, recipe.seed))
+        return corpora_of(training_corpora(recipe.data, recipe.seed))
 
     @classmethod
     def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> TextSource:
@@ -122,6 +132,9 @@ class TextSource(_Strings, reads=TextSpec):
 
     def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
         return {"source": self.features, "target": target}
+
+    def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        return tokenize(self.tokenized(filtering.target), self.copying)(examples)
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         chunks = list(examples.batch(2048).as_numpy_iterator())
@@ -140,11 +153,31 @@ class TextSource(_Strings, reads=TextSpec):
     def load(cls, spec: TextSpec, folder: Path) -> TextSource:
         return cls(spec, TextFeatures(spec, load_vocabulary(vocabulary_file(folder, "source", spec), spec)))
 
-    def inputs(self, text: Any) -> SourceInputs:
-        return self.from_features(self.features(text))
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
+        self.copying = Copying(self.features, target, self.spec.extends_copies) if copies else None
+        ids = _Strings.features_signature
+        self.features_signature = (*ids, COPY_IDS) if self.copying and self.copying.extended else ids
 
-    def from_features(self, ids: Any) -> SourceInputs:
-        return SourceInputs({"source": ids}, tf.equal(ids[:, 0], EOS))
+    def inputs(self, text: Any) -> SourceInputs:
+        if self.copying is None or not self.copying.extended:
+            return self.from_features(self.features(text))
+        words = self.features.words(text)
+        given = self.from_features(self.features(text), self.copying.copy_ids(words).to_tensor(PAD))
+        return given._replace(words=words.to_tensor(""))
+
+    def from_features(self, ids: Any, copy_ids: Any = None) -> SourceInputs:
+        inputs = {"source": ids}
+        if self.copying is not None:
+            inputs["copy_ids"] = self.copying.mapped(ids) if copy_ids is None else copy_ids
+        return SourceInputs(inputs, tf.equal(ids[:, 0], EOS))
+
+    def target_ids(self, target: TextFeatures, text: Any, given: SourceInputs, end: bool = True) -> tf.RaggedTensor:
+        if self.copying is None or given.words is None:
+            return target.ids(text, end)
+        return self.copying.target_ids(text, tf.RaggedTensor.from_tensor(given.words), end)
+
+    def copied_words(self, values: Sequence[str]) -> Any:
+        return self.inputs(*self.pack(values)).words
 
     def ended(self, ids: Any) -> Any:
         return tf.pad(ids, [[0, 0], [0, 1]], constant_values=EOS)
@@ -156,10 +189,14 @@ class TextSource(_Strings, reads=TextSpec):
         return {"source_tokens": tf.gather(tf.constant(list(self.features.vocabulary.tokens)), given.inputs["source"])}
 
     def config(self) -> dict[str, Any]:
-        return {"inputs": ["ids"], "source": to_dict(self.spec)}
+        return {"inputs": [spec.name for spec in self.features_signature], "source": to_dict(self.spec)}
 
     def features_of(self, values: Sequence[str]) -> list[Any]:
-        return [row[row != PAD] for row in self.features(tf.constant(list(values))).numpy()]
+        given = self.inputs(*self.pack(values)).inputs
+        names = ("source", "copy_ids")[: len(self.features_signature)]
+        columns = np.stack([given[name].numpy() for name in names], axis=-1)
+        rows = [row[row[:, 0] != PAD] for row in columns]
+        return rows if len(names) > 1 else [row[:, 0] for row in rows]
 
     def examples(self) -> list[str]:
         return [some_text(self.features, start) for start in (0, 1)]
@@ -178,7 +215,7 @@ class NoSource(_Strings, reads=NoSourceSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        return _corpora(line_corpora(recipe.data, recipe.seed))
+        return corpora_of(line_corpora(recipe.data, recipe.seed))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"target": spec.max_target_length}
@@ -190,7 +227,7 @@ class NoSource(_Strings, reads=NoSourceSpec):
         targets = [line["target"].decode() for line in examples.as_numpy_iterator()]
         return [""] * len(targets), targets
 
-    def with_target(self, target: TextFeatures) -> None:
+    def with_target(self, target: TextFeatures, copies: bool = False) -> None:
         self.target = target
 
     def inputs(self, text: Any) -> SourceInputs:

@@ -26,7 +26,7 @@ from tfseq2seq.spec.base import (
     register_kind,
     setting,
 )
-from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec
+from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec, Tuning
 from tfseq2seq.spec.data import CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
@@ -41,6 +41,7 @@ from tfseq2seq.spec.encoders import (
     ConvolutionEncoderSpec,
     EncoderBase,
     EncoderSpec,
+    KerasHubEncoderSpec,
     PyramidEncoderSpec,
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
@@ -51,6 +52,7 @@ from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
 from tfseq2seq.spec.sources import (
     AudioSpec,
     AugmentationSpec,
+    DialogueSpec,
     ImageSpec,
     NoSourceSpec,
     Scheme,
@@ -84,6 +86,7 @@ __all__ = [
     "CorpusSpec",
     "DataSpec",
     "DecoderSpec",
+    "DialogueSpec",
     "DistillationSpec",
     "EncoderSpec",
     "FusionSpec",
@@ -92,6 +95,7 @@ __all__ = [
     "ImageSpec",
     "Initializer",
     "KerasHubBackboneSpec",
+    "KerasHubEncoderSpec",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",
@@ -117,6 +121,7 @@ __all__ = [
     "TransformerDecoderSpec",
     "TransformerEncoderSpec",
     "TransformerSpec",
+    "Tuning",
     "WatchSpec",
     "group",
     "setting",

@@ -29,6 +29,7 @@ NEEDS = {
     "vocabulary": "source text (source.kind text)",
     "audio": "recordings (source.kind audio)",
     "image": "pictures (source.kind image)",
+    "dialogue": "dialogues (source.kind dialogue)",
     "manifest": "a source that a manifest lists (source.kind audio or image)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",

@@ -10,6 +10,8 @@ from tfseq2seq.spec.base import Spec, SpecError, setting
 Cell = Literal["simple", "lstm", "gru"]
 Scores = Literal["none", "additive", "dot", "general", "scaled", "location"]
 Positions = Literal["sinusoidal", "learned", "rotary", "relative", "none"]
+# How much of a pretrained part is trained: nothing, all, or low-rank adapters alone.
+Tuning = Literal["false", "true", "lora"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
 @dataclass(frozen=True)
 class CorpusSpec(Spec):
-    """The files of a corpus of pairs: two line files, a table with two columns, TFRecord files, or a manifest.
+    """The files of a corpus of pairs: two line files, a table with two columns, TFRecord files, a manifest, or
+    dialogues.
 
     A language model needs only a target file.
     """
@@ -33,6 +34,12 @@ class CorpusSpec(Spec):
         "COCO captions (JSON)",
         needs="manifest",
     )
+    dialogues: str = setting(
+        "",
+        "file with one dialogue per line, plain or .gz: turns with source.separator between them, or a JSON list of "
+        'texts or of objects such as {"speaker": "A", "text": "Hi"}',
+        needs="dialogue",
+    )
     split: str = setting(
         "", "value of the column split in a TSV manifest; other rows are skipped (empty: all rows)", needs="manifest"
     )
@@ -43,6 +50,7 @@ class CorpusSpec(Spec):
             "table": self.table,
             "records": self.records,
             "manifest": self.manifest,
+            "dialogues": self.dialogues,
         }
         given = [way for way, path in ways.items() if path]
         if len(given) > 1:
@@ -52,7 +60,7 @@ class CorpusSpec(Spec):
 
     @property
     def given(self) -> bool:
-        return bool(self.source or self.target or self.table or self.records or self.manifest)
+        return any((self.source, self.target, self.table, self.records, self.manifest, self.dialogues))
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,12 @@ class DataSpec(Spec):
         "maximum source length in training, in tokens with <eos>; longer pairs are skipped",
         low=1,
         needs="vocabulary",
+    )
+    history: int = setting(
+        1,
+        "number of turns that a model of dialogues reads before the turn that it answers (0: that turn alone)",
+        low=0,
+        needs="dialogue",
     )
     max_target_length: int = setting(
         128, "maximum target length in training, in tokens with <eos>; longer pairs are skipped", low=1

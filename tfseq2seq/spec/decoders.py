@@ -9,6 +9,16 @@ from tfseq2seq.spec.base import Spec, SpecError, setting
 from tfseq2seq.spec.blocks import Cell, Scores, TransformerSpec
 
 
+def copy_setting(attention: str) -> Any:
+    """Returns the field for copying by an attention of this description."""
+    return setting(
+        False,
+        "let outputs copy words of the source, also those that the vocabulary lacks (pointer-generator, See et al. "
+        f"2017), by {attention}",
+        needs=("vocabulary", "attention"),
+    )
+
+
 class DecoderBase(Spec):
     """Base class of all decoder specs."""
 
@@ -16,6 +26,11 @@ class DecoderBase(Spec):
     def position_limit(self) -> int:
         """The number of output positions that it can tell apart; 0 for any number."""
         return 0
+
+    @property
+    def copies(self) -> bool:
+        """Whether outputs can be tokens of the source (`copy`)."""
+        return False
 
     def check_width(self, width: int) -> None:
         """Raises `SpecError` if a model of this width cannot have this decoder."""
@@ -38,6 +53,12 @@ class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
     """Transformer decoder."""
 
     provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention", "blocks"})
+
+    copy: bool = copy_setting("the first head of the cross-attention in the last block (Gehrmann et al. 2018)")
+
+    @property
+    def copies(self) -> bool:
+        return self.copy
 
 
 @dataclass(frozen=True)
@@ -67,6 +88,7 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
     dropout: float = setting(
         0.2, "dropout rate on embeddings, between layers and before the output layer", low=0, high=0.99
     )
+    copy: bool = copy_setting("the attention")
 
     def check(self) -> None:
         if self.coverage and self.attention not in ("additive", "location"):
@@ -77,6 +99,10 @@ class RecurrentDecoderSpec(AutoregressiveDecoderBase):
             raise SpecError(
                 "location_kernel", f"must be odd, got {self.location_kernel}; try {self.location_kernel + 1}"
             )
+
+    @property
+    def copies(self) -> bool:
+        return self.copy
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]

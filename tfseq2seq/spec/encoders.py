@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
-from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec, check_heads, check_kv_heads
+from tfseq2seq.spec.blocks import Cell, Positions, TransformerSpec, Tuning, check_heads, check_kv_heads
 
 
 class EncoderBase(Spec):
-    """Base class of all encoder specs."""
+    """Base class of all encoder specs.
+
+    Attributes:
+        embeds_tokens: whether the encoder reads token ids and has embeddings of its own.
+    """
+
+    embeds_tokens: ClassVar[bool] = False
+
+    def check_recipe(self, recipe: Any) -> None:
+        """Raises `SpecError` if other settings of the recipe do not fit this encoder. Its key starts at the recipe."""
 
     @property
     def streams(self) -> bool:
@@ -21,6 +30,11 @@ class EncoderBase(Spec):
     def position_limit(self) -> int:
         """The number of positions that it can tell apart; 0 for any number."""
         return 0
+
+    @property
+    def stride(self) -> int:
+        """The number of neighboring positions that become one in the output."""
+        return 1
 
     def memory_width(self, width: int) -> int:
         """Returns the width of the encoder output in a model of the given width."""
@@ -76,6 +90,10 @@ class ConvolutionEncoderSpec(EncoderBase):
     @property
     def position_limit(self) -> int:
         return self.max_positions
+
+    @property
+    def stride(self) -> int:
+        return self.pooling
 
     def memory_width(self, width: int) -> int:
         return self.filters
@@ -153,10 +171,73 @@ class PyramidEncoderSpec(EncoderBase):
                 f"must be below layers ({self.layers}), as the first layer joins no positions, got {self.joins}",
             )
 
+    @property
+    def stride(self) -> int:
+        return int(2**self.joins)
+
     def memory_width(self, width: int) -> int:
         return 2 * self.units
 
 
+@dataclass(frozen=True)
+class KerasHubEncoderSpec(EncoderBase):
+    """A pretrained BERT (Devlin et al. 2019) of keras-hub, and a projection of its outputs to `model.width`.
+
+    The source must be split as the preset's own tokenizer splits it: `source` has the scheme wordpiece, pretokenization
+    bert, and the preset's vocabulary.
+    """
+
+    embeds_tokens: ClassVar[bool] = True
+    # The preset has dropout of its own.
+    dropout: ClassVar[float] = 0.0
+    kind_needs: ClassVar[tuple[str, ...]] = ("vocabulary",)
+
+    kind: Literal["keras_hub"] = setting("keras_hub", "kind of encoder")
+    preset: str = setting("", "folder of keras-hub or Hugging Face with a BERT, or the name of a preset of keras-hub")
+    layers: Literal["last", "all"] = setting(
+        "last", "outputs to use: those of the last layer, or of all layers with learned weights (Peters et al. 2018)"
+    )
+    trainable: Tuning = setting(
+        "false", "what of the preset is trained: false for nothing, true for all, lora for low-rank adapters"
+    )
+    rank: int = setting(8, "rank of the adapters, for lora (Hu et al. 2022)", low=1)
+    max_positions: int = setting(512, "number of positions of the preset, with its [CLS]; inputs have no more", low=2)
+
+    def check(self) -> None:
+        if not self.preset:
+            raise SpecError("preset", "must be a folder or the name of a preset, got ''")
+        if self.rank != 8 and self.trainable != "lora":
+            raise SpecError("rank", f"needs trainable lora, got trainable {self.trainable}")
+
+    def check_recipe(self, recipe: Any) -> None:
+        if recipe.source.pretokenization != "bert" or not recipe.source.vocabulary:
+            raise SpecError(
+                "source.vocabulary",
+                "must be that of model.encoder.preset, with source.scheme wordpiece and source.pretokenization bert, "
+                f"got {recipe.source.vocabulary!r}, {recipe.source.scheme} and {recipe.source.pretokenization}",
+            )
+        if recipe.source.begin:
+            raise SpecError("source.begin", f"must be empty with a preset, got {recipe.source.begin!r}")
+        for name, unset in (("share_embeddings", False), ("source_vectors", "")):
+            if (value := getattr(recipe.model, name)) != unset:
+                shown = repr(value) if isinstance(value, str) else "true"
+                raise SpecError(
+                    f"model.{name}", f"needs embeddings of the source, which a preset replaces, got {shown}"
+                )
+
+    @property
+    def position_limit(self) -> int:
+        return self.max_positions - 1
+
+    def memory_width(self, width: int) -> int:
+        return width
+
+
 EncoderSpec = (
-    TransformerEncoderSpec | RecurrentEncoderSpec | ConvolutionEncoderSpec | ConformerEncoderSpec | PyramidEncoderSpec
+    TransformerEncoderSpec
+    | RecurrentEncoderSpec
+    | ConvolutionEncoderSpec
+    | ConformerEncoderSpec
+    | PyramidEncoderSpec
+    | KerasHubEncoderSpec
 )

@@ -16,6 +16,8 @@ NO_BYTES = "an empty file, without a picture"
 NO_PICTURE = "no picture that can be read: it begins like no JPEG, PNG, GIF or BMP file"
 DAMAGED_PICTURE = "a picture that is damaged or cut off"
 ODD_BMP = "a BMP file that is compressed or has fewer than 8 bits a pixel; save it as PNG"
+# The message about a dialogue that cannot be answered.
+NO_TURN = "empty: a dialogue must have a turn with text"
 
 
 def too_many_tokens(most: int, setting: str = "search.max_input") -> tuple[str, str]:
@@ -41,3 +43,8 @@ def too_many_pixels(most: int) -> tuple[str, str, str]:
 def too_few_pixels() -> tuple[str, str, str]:
     """Returns the message about a picture of too few pixels, before, between and after its width and height."""
     return "too small: ", " x ", f" pixels, at least {LEAST_SIDE} x {LEAST_SIDE} are needed to see anything"
+
+
+def cut_turns(most: int) -> tuple[str, str]:
+    """Returns the message about turns of a dialogue that were cut, before and after their number."""
+    return "", f" turns were cut, oldest first, as at most {most} tokens are read (data.max_source_length)"

@@ -49,7 +49,7 @@ class ModelSpec(Spec):
     width: int = setting(256, "width of embeddings and of Transformer and Conformer blocks", low=1)
     encoder: EncoderSpec = group(
         TransformerEncoderSpec,
-        "encoder of kind transformer, recurrent, convolution, conformer or pyramid",
+        "encoder of kind transformer, recurrent, convolution, conformer, pyramid or keras_hub (pretrained)",
         needs="source",
     )
     decoder: DecoderSpec = group(TransformerDecoderSpec, "decoder of kind transformer, recurrent, ctc or transducer")
@@ -86,6 +86,14 @@ class ModelSpec(Spec):
                 getattr(self, name).check_width(self.width)
         if "attention" not in self.decoder.provides and self.guided_attention.weight:
             raise SpecError("guided_attention.weight", f"needs {NEEDS['attention']}")
+        if "attention" not in self.decoder.provides and self.decoder.copies:
+            raise SpecError("decoder.copy", f"needs {NEEDS['attention']}")
+        if self.decoder.copies and self.encoder.stride > 1:
+            raise SpecError(
+                "decoder.copy",
+                f"must be false with an encoder that joins {self.encoder.stride} positions into one, as attention then "
+                "points at no single word, got true",
+            )
 
     @property
     def provides(self) -> frozenset[str]:  # type: ignore[override]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfseq2seq.spec.base import Spec, SpecError, check_needs, group, setting
 from tfseq2seq.spec.data import DataSpec
 from tfseq2seq.spec.model import ModelSpec
-from tfseq2seq.spec.search import SearchSpec
+from tfseq2seq.spec.search import FusionSpec, SearchSpec
 from tfseq2seq.spec.sources import SourceSpec, TextSpec
 from tfseq2seq.spec.training import TrainingSpec
 
@@ -22,7 +22,7 @@ class Recipe(Spec):
     name: str = setting("model", "name of the run and of its export")
     seed: int = setting(1, "random seed of initial weights, shuffling and dropout", low=0, high=2**32 - 1)
     data: DataSpec = group(DataSpec, "corpora and batches")
-    source: SourceSpec = group(TextSpec, "source of kind text, audio, image or none (language model)")
+    source: SourceSpec = group(TextSpec, "source of kind text, audio, dialogue, image or none (language model)")
     target: TextSpec = group(TextSpec, "target text")
     share_vocabulary: bool = setting(
         False, "use one vocabulary for source and target; the settings of source apply", needs="vocabulary"
@@ -47,14 +47,60 @@ class Recipe(Spec):
                 "target.begin",
                 f"must be one of source.reserved, as the vocabulary is shared, got {self.target.begin!r}",
             )
+        if self.model.decoder.copies:
+            self._check_copying()
         if self.training.distillation.teacher and self.model.scheduled_sampling.schedule != "none":
             raise SpecError(
                 "training.distillation",
                 "must have no teacher with model.scheduled_sampling, got teacher "
                 f"{self.training.distillation.teacher!r}",
             )
+        self._check_executions()
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"must be a valid folder name, got {self.name!r}")
+
+    def _check_copying(self) -> None:
+        """Raises `SpecError` if tokens of the source cannot be those of the target, or something cannot rank them."""
+        source = self.source
+        assert isinstance(source, TextSpec)
+        if not self.share_vocabulary and source.scheme != self.target.scheme:
+            raise SpecError(
+                "target.scheme",
+                f"must be source.scheme ({source.scheme}) with model.decoder.copy, as other tokens cannot be copied, "
+                f"got {self.target.scheme}",
+            )
+        if self.search.shortlist:
+            raise SpecError(
+                "search.shortlist",
+                f"must be empty with model.decoder.copy, which also writes tokens outside of a shortlist, got "
+                f"{self.search.shortlist!r}",
+            )
+        if source.extends_copies and self.search.stop_strings:
+            raise SpecError(
+                "search.stop_strings",
+                f"must be left out with model.decoder.copy and scheme {source.scheme}, as copied words that the "
+                "vocabulary lacks are not compared with them",
+            )
+        if source.extends_copies and self.search.fusion != FusionSpec():
+            raise SpecError(
+                "search.fusion",
+                f"must be left out with model.decoder.copy and scheme {source.scheme}: external scorers have no score "
+                "for copied words that the vocabulary lacks",
+            )
+
+    def _check_executions(self) -> None:
+        """Raises `SpecError` if a share that changes with each training step must change inside of a call."""
+        together, model = self.training.steps_per_execution, self.model
+        changes = {
+            "model.scheduled_sampling.schedule": model.scheduled_sampling.schedule not in ("none", "constant"),
+            "model.guided_attention.steps": bool(model.guided_attention.weight and model.guided_attention.steps),
+        }
+        for name, changing in changes.items():
+            if together > 1 and changing:
+                raise SpecError(
+                    "training.steps_per_execution",
+                    f"must be 1 with {name}, which changes the model before each training step, got {together}",
+                )
 
     def _check_output_positions(self) -> None:
         """Raises `SpecError` if outputs can have more positions than the decoder can tell apart."""

@@ -7,6 +7,9 @@ from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
+# Exported models hold a table of as many rows as stop strings have bytes, and as many columns as there are tokens.
+_MOST_STOP_BYTES = 256
+
 
 @dataclass(frozen=True)
 class FusionSpec(Spec):
@@ -103,6 +106,26 @@ class SearchSpec(Spec):
         high=1.0,
         needs="autoregressive",
     )
+    min_p: float = setting(
+        0.0,
+        "for sampling: least probability of a token to draw, as a share of that of the most probable token (Nguyen et "
+        "al. 2024; 0: off)",
+        low=0.0,
+        high=1.0,
+        needs="autoregressive",
+    )
+    repetition_penalty: float = setting(
+        1.0,
+        "for sampling: divisor of the logits of tokens that the text has already, its prompt included (Keskar et al. "
+        "2019; negative logits are multiplied; 1: off)",
+        low=0.01,
+        needs="autoregressive",
+    )
+    stop_strings: tuple[str, ...] = setting(
+        (),
+        "texts that end an output: it stops before the first of them that is written after the prompt",
+        needs="autoregressive",
+    )
     seed: int = setting(1, "random seed for sampling", low=0, high=2**31 - 1)
     ctc_weight: float = setting(
         0.3,
@@ -130,6 +153,7 @@ class SearchSpec(Spec):
             )
         if self.max_ratio and self.min_ratio > self.max_ratio:
             raise SpecError("min_ratio", f"must be at most max_ratio ({self.max_ratio}), got {self.min_ratio}")
+        self._check_stop_strings()
         if self.sample and self.shortlist:
             raise SpecError(
                 "shortlist", f"must be empty with sample, which draws from all tokens, got {self.shortlist!r}"
@@ -138,3 +162,13 @@ class SearchSpec(Spec):
             raise SpecError(
                 "fusion", "must be left out with sample: external scorers need a beam search, got sample true"
             )
+
+    def _check_stop_strings(self) -> None:
+        size = sum(len(one.encode("utf-8", "replace")) for one in self.stop_strings)
+        if "" in self.stop_strings:
+            raise SpecError("stop_strings", "must not have an empty string, which every output has at its begin")
+        if size > _MOST_STOP_BYTES:
+            raise SpecError("stop_strings", f"must have at most {_MOST_STOP_BYTES} bytes together, got {size}")
+        if self.stop_strings and (self.min_length or self.min_ratio):
+            name = "min_length" if self.min_length else "min_ratio"
+            raise SpecError("stop_strings", f"must be left out with {name}, which an output that stops would miss")

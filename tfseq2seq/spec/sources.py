@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
@@ -51,6 +52,7 @@ class SourceBase(Spec):
                 raise SpecError(
                     f"data.{name}.{missing}", f"must be given, as source and target come together, got {given} alone"
                 )
+        recipe.model.encoder.check_recipe(recipe)
         with prefixed("model.decoder"):
             recipe.model.decoder.check_memory(recipe.model.encoder.memory_width(recipe.model.width))
         limit = recipe.model.encoder.position_limit
@@ -127,8 +129,15 @@ class TextSpec(SourceBase):
         "space", "what is between the words of output text, for words; none writes Chinese as it is written"
     )
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
+    pretokenization: Literal["space", "bert"] = setting(
+        "space",
+        "words that wordpiece splits: those between spaces, or those of BERT (Devlin et al. 2019), which also splits "
+        "at punctuation and Chinese characters, and with lowercase removes accents",
+    )
 
     def check(self) -> None:
+        if self.pretokenization != "space" and self.scheme != "wordpiece":
+            raise SpecError("pretokenization", f"must be space unless scheme is wordpiece, got {self.pretokenization}")
         for index, token in enumerate(self.reserved):
             fault = _reserved_fault(token, self.scheme)
             if not fault and token in self.reserved[:index]:
@@ -157,6 +166,11 @@ class TextSpec(SourceBase):
         return self._usual_max_input(recipe, recipe.data.max_source_length)
 
     @property
+    def extends_copies(self) -> bool:
+        """Whether a decoder that copies can copy words that the vocabulary lacks: those that are one token."""
+        return self.scheme in ("words", "characters")
+
+    @property
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
@@ -182,6 +196,60 @@ class TextSpec(SourceBase):
             return f"{token!r}; reserved is empty"
         close = difflib.get_close_matches(token, self.reserved, n=1, cutoff=0.5)
         return f"{token!r}; " + (f"did you mean {close[0]!r}?" if close else f"reserved has {', '.join(self.reserved)}")
+
+
+@dataclass(frozen=True)
+class DialogueSpec(TextSpec):
+    """Conversion of dialogues to token ids. The model answers the last turn, and reads turns before it.
+
+    Each turn begins with the reserved token of its speaker. Files that do not name speakers have two, who take turns.
+    """
+
+    provides: ClassVar[frozenset[str]] = TextSpec.provides | {"dialogue"}
+
+    kind: Literal["dialogue"] = setting("dialogue", "kind of source")  # type: ignore[assignment]
+    reserved: tuple[str, ...] = setting(("<self>", "<other>"), "additional special tokens, with those of speakers")
+    speakers: tuple[str, ...] = setting(
+        ("<self>", "<other>"),
+        "reserved tokens that turns begin with: of the speaker who answers, and of other speakers in the order of "
+        "their last turns, from the last one backward; further speakers share the last token",
+    )
+    separator: str = setting("__eou__", "text between two turns of a line that is no JSON list")
+
+    @property
+    def extends_copies(self) -> bool:
+        """False: of turns, a decoder copies only words that the target vocabulary has."""
+        return False
+
+    def check(self) -> None:
+        super().check()
+        if self.begin:
+            raise SpecError("begin", f"must be empty, as turns begin with tokens of speakers, got {self.begin!r}")
+        if not 2 <= len(self.speakers) <= 10 or len(set(self.speakers)) < len(self.speakers):
+            raise SpecError("speakers", f"must be 2 to 10 different reserved tokens, got {', '.join(self.speakers)!r}")
+        for index, token in enumerate(self.speakers):
+            if token not in self.reserved:
+                raise SpecError(
+                    f"speakers[{index}]", f"must be one of the tokens in reserved, got {self._unknown(token)}"
+                )
+        if not self.separator or self.separator != self.separator.strip():
+            raise SpecError("separator", f"must be text without white space at its ends, got {self.separator!r}")
+
+    @property
+    def text(self) -> TextSpec:
+        """The settings of the texts of turns."""
+        fields = (field.name for field in dataclasses.fields(TextSpec) if field.name != "kind")
+        return TextSpec(**{name: getattr(self, name) for name in fields})
+
+    def check_recipe(self, recipe: Any) -> None:
+        for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
+            for key in ("source", "target", "table", "records"):
+                if value := getattr(corpus, key):
+                    raise SpecError(
+                        f"data.{name}.{key}",
+                        f"must be empty with source.kind dialogue; give data.{name}.dialogues, got {value!r}",
+                    )
+        super().check_recipe(recipe)
 
 
 def _reserved_fault(token: str, scheme: Scheme) -> str:
@@ -383,4 +451,4 @@ class ImageSpec(SourceBase):
                 )
 
 
-SourceSpec = TextSpec | AudioSpec | NoSourceSpec | ImageSpec
+SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec | ImageSpec

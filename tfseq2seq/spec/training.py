@@ -125,6 +125,12 @@ class TrainingSpec(Spec):
         "compute the activations of blocks again in the backward pass, which needs less memory and more time",
         needs="blocks",
     )
+    steps_per_execution: int = setting(
+        1,
+        "number of training steps that run in one call of Keras; measure whether it is faster for your model. Signals "
+        "and the loss are looked at after each call",
+        low=1,
+    )
     jit: bool = setting(False, "compile the training step with XLA")
     strategy: Literal["one", "mirrored", "workers"] = setting(
         "one",
@@ -194,6 +200,7 @@ class TrainingSpec(Spec):
         for name in ("cluster", "communication"):
             if getattr(self, name) != "auto" and self.strategy != "workers":
                 raise SpecError(name, f"must be auto unless strategy is workers, got {getattr(self, name)}")
+        self._check_executions()
         name, most = ("keep", self.keep) if self.average_of == "latest" else ("keep_best", self.keep_best)
         if self.average > most:
             raise SpecError("average", f"must be at most {name} ({most}), got {self.average}")
@@ -206,4 +213,15 @@ class TrainingSpec(Spec):
                 "profile",
                 f"must be two training steps [first, last], the last at most {self.steps} (training.steps), got "
                 f"{list(self.profile)}",
+            )
+
+    def _check_executions(self) -> None:
+        """Raises `SpecError` if something must happen between the training steps of one call."""
+        together = self.steps_per_execution
+        for name in ("steps", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) % together:
+                raise SpecError("steps_per_execution", f"must divide {name} ({getattr(self, name)}), got {together}")
+        if together > 1 and self.pruning.sparsity:
+            raise SpecError(
+                "steps_per_execution", f"must be 1 with pruning, which comes between training steps, got {together}"
             )

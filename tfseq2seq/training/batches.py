@@ -184,12 +184,16 @@ def generated_score(
     spec = run.recipe.training
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
     sources, references = run.source.judged(examples)
-    generator = Generator(greedy_predictor(run, model))
+    predictor = greedy_predictor(run, model)
+    generator, too_long = Generator(predictor), {index for index, _ in predictor.faults(sources)}
+    answered = [source for index, source in enumerate(sources) if index not in too_long]
 
     def score() -> float:
-        own = distribution.share(sources)
+        own = distribution.share(answered)
         found = generator.generate(own, advance=lambda count: None if distribution.workers > 1 else check())
-        outputs = distribution.join([output.texts[0] for output in found])
+        joined = iter(distribution.join([output.texts[0] for output in found]))
+        # An input that the model does not answer counts as an empty output, as in `evaluate`.
+        outputs = ["" if index in too_long else next(joined) for index in range(len(sources))]
         return corpus_scores(outputs, references, [spec.monitor], bootstrap=0)[0].value
 
     return score

@@ -54,19 +54,24 @@ class Position(keras.callbacks.Callback):
         self.finished, self.drawn = step >= self.spec.steps, 0
         self.ended = "steps" if self.finished else ""
         self.values: dict[str, Any] = {}
+        self._first = 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._first = batch
         if self.model.sampling is not None:
             self.model.sampling.share.assign(sampling_share(self.model_spec.scheduled_sampling, self.step))
         if self.model.guidance is not None:
             self.model.guidance.share.assign(guidance_share(self.model_spec.guided_attention, self.step))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.drawn += 1
+        # Keras tells the first and the last batch of a call, which has several with `steps_per_execution`.
+        batches = batch + 1 - self._first
+        self.drawn += batches
         # Each epoch begins with the first batch of a step.
-        if (batch + 1) % self.spec.optimizer.accumulate:
+        accumulate = self.spec.optimizer.accumulate
+        if (batch + 1) % accumulate:
             return
-        self.step += 1
+        self.step += -(-batches // accumulate)
         if self.step >= self.spec.steps:
             self.end("steps")
         elif self.spec.minutes and time.monotonic() - self.began > self.spec.minutes * 60:
@@ -267,7 +272,8 @@ class Progress(keras.callbacks.Callback):
         self.bar: rich.progress.Progress | None = None
         self.began = self.epoch_began = 0.0
         self.first_step, self.told = position.step, False
-        self.measured_from: float | None = None
+        self.measured_from: tuple[float, int] | None = None
+        self.shown = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.began = time.monotonic() - self.earlier
@@ -293,8 +299,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._tell_how_long()
-        if self.bar is None or batch % 10:
+        if self.bar is None or 0 < self.shown <= self.position.drawn < self.shown + 10:
             return
+        self.shown = self.position.drawn
         # Before its end, the logs of an epoch are those of one replica.
         tokens = _tokens(logs) * self.distribution.replicas
         rate = tokens / max(time.monotonic() - self.epoch_began, 1e-9)
@@ -304,13 +311,14 @@ class Progress(keras.callbacks.Callback):
     def _tell_how_long(self) -> None:
         """Tells once how long the training takes, after updates enough to know."""
         done = self.position.step - self.first_step
-        if done == _FIRST_UPDATES and self.measured_from is None:
+        if done >= _FIRST_UPDATES and self.measured_from is None:
             # The first updates build graphs and fill buffers.
-            self.measured_from = time.monotonic()
-        if done < _MEASURED_UPDATES or self.told or self.measured_from is None:
+            self.measured_from = time.monotonic(), done
+        if done < _MEASURED_UPDATES or self.told or self.measured_from is None or done == self.measured_from[1]:
             return
         self.told = True
-        each = (time.monotonic() - self.measured_from) / (done - _FIRST_UPDATES)
+        began, before = self.measured_from
+        each = (time.monotonic() - began) / (done - before)
         spec = self.run.recipe.training
         rest = each * (spec.steps - self.position.step)
         if rest < 60:

@@ -50,6 +50,12 @@ def build_distillation_loss(spec: DistillationSpec, student: Run) -> Callable[[A
                 f"training.distillation.teacher: must have the {side} vocabulary of the student, got another one in "
                 f"{spec.teacher}; set {side}.vocabulary to {run.folder}/vocabulary/{side}.*"
             )
+    if run.recipe.model.decoder.copies != student.recipe.model.decoder.copies:
+        own, other = student.recipe.model.decoder.copies, run.recipe.model.decoder.copies
+        raise UserError(
+            f"training.distillation.teacher: must have model.decoder.copy {str(own).lower()}, as the student has, for "
+            f"both to have probabilities of the same words, got {str(other).lower()} in {spec.teacher}"
+        )
     teacher: keras.Model = run.load_model()
     teacher.trainable = False
 

@@ -39,6 +39,8 @@ class Diverged(UserError):
 class LossGuard(keras.callbacks.Callback):
     """Stops the training at the first batch after which the mean loss is not finite, or is too large.
 
+    With `training.steps_per_execution` it looks after the last batch of each call.
+
     It looks at the mean since the last evaluation, which stays not finite once a batch was so. Keras converts it to a
     Python number for its callbacks after each batch, so that this check waits for nothing else.
 
@@ -74,7 +76,9 @@ def explained(error: Diverged, run: Run, batches: TrainingBatches, drawn: int) -
         if not drawn:
             raise UserError("none was drawn since the training was resumed")
         _save_last(error, path, batches, drawn, run.recipe.training.optimizer.accumulate)
-        where = f"tfseq2seq data show {path} prints the last batch"
+        together = run.recipe.training.steps_per_execution
+        of = f", of {together} training steps that ran together" if together > 1 else ""
+        where = f"tfseq2seq data show {path} prints the last batch{of}"
     except UserError as problem:
         where = f"the last batch is not saved ({problem})"
     best = run.progress().get("best")

@@ -112,6 +112,8 @@ def _train(
             lock.enter_context(training_lock(folder))
             run.sweep()
     corpora = source_class(recipe.source).open_corpora(recipe)
+    for line in corpora.told:
+        log(line)
     if run is None:
         if exists:
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
@@ -169,6 +171,11 @@ def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> 
 def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log: Any) -> None:
     """Sets what a new training begins with, or what a resumed one takes from the recipe instead of its state."""
     spec, progress = run.recipe.training, resumed.progress
+    if progress and progress["step"] % spec.steps_per_execution:
+        raise UserError(
+            f"training.steps_per_execution: must divide the step {progress['step']:,}, at which the training was "
+            f"stopped, got {spec.steps_per_execution}"
+        )
     if progress and spec.pruning.sparsity:
         check_resumed(model, spec.pruning, progress["step"])
     if progress and spec.schedule.name == "constant":
@@ -242,7 +249,11 @@ def compile_model(model: Any, recipe: Recipe) -> None:
     options = build_objective(recipe.model, spec).compile_options()
     # JAX without compilation takes minutes for an update.
     jit = spec.jit or not on_tensorflow()
-    model.compile(optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, **options)
+    # Keras counts batches.
+    together = spec.steps_per_execution * spec.optimizer.accumulate if spec.steps_per_execution > 1 else 1
+    model.compile(
+        optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, steps_per_execution=together, **options
+    )
     model.optimizer.build(model.trainable_variables)
 
 

@@ -1,6 +1,6 @@
 """What Keras lacks for distribution strategies. No other module imports keras.src.
 
-Three faults of Keras 3.15 and 3.16 are mended here:
+Four faults of Keras 3.15 and 3.16 are mended here:
 
 - `fit` reduces a distributed batch with `strategy.reduce` to build the model from it, and draws that batch from the
   data. It fails with several workers (keras-team/keras#20585) and where the lengths of the replicas differ. The model
@@ -8,17 +8,22 @@ Three faults of Keras 3.15 and 3.16 are mended here:
 - With several workers the logs are reduced over workers a second time, which fails for scalars. They are equal in all
   workers, because TensorFlow sums the variables of metrics when it reads them.
 - Gradients are clipped, and their loss scale is checked, before the sum over replicas. Here they are summed first.
+- All replicas draw the same random numbers, so that dropout has the same masks for the rows of each of them. Here each
+  replica has seeds of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import keras.src.backend.tensorflow.trainer as keras_trainer
 import tensorflow as tf
+
+# How far the seeds of two replicas are apart. Keras draws the first seeds of layers below 10^9.
+_REPLICA_SEEDS = 1_000_003_000
 
 
 @contextlib.contextmanager
@@ -32,13 +37,30 @@ def distributed_fit(model: keras.Model, batch: Any) -> Iterator[None]:
     with model.distribute_strategy.scope():
         model._symbolic_build(data_batch=batch)
     reduces = keras_trainer._collective_all_reduce_multi_worker
+    next_seed = keras.random.SeedGenerator.next
     model._maybe_symbolic_build = lambda iterator=None, data_batch=None: None
+    keras.random.SeedGenerator.next = _seed_of_replica(next_seed)
     keras_trainer._collective_all_reduce_multi_worker = lambda strategy: False
     try:
         yield
     finally:
         del model._maybe_symbolic_build
+        keras.random.SeedGenerator.next = next_seed
         keras_trainer._collective_all_reduce_multi_worker = reduces
+
+
+def _seed_of_replica(next_seed: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function as `SeedGenerator.next`, whose seeds differ in each replica."""
+
+    def seed_of_replica(generator: Any, ordered: bool = True) -> Any:
+        seed, context = next_seed(generator, ordered), tf.distribute.get_replica_context()
+        if context is None:
+            return seed
+        # A seed is two numbers. The second one counts what was drawn.
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([replica * tf.constant(_REPLICA_SEEDS, seed.dtype), tf.zeros([], seed.dtype)])
+
+    return seed_of_replica
 
 
 def sum_gradients_first(optimizer: Any) -> None:

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from tfseq2seq.layers.alignment_losses import label_tokens
+from tfseq2seq.layers.copying import IMPOSSIBLE
 
 
 class TokenStatistics(NamedTuple):
@@ -56,28 +57,35 @@ class TokenCrossEntropy(keras.losses.Loss):
 
     Args:
         label_smoothing: e, at least 0 and below 1.
+        copies: whether the logits are of a decoder that copies, so that some are `IMPOSSIBLE`. Then e is spread over
+            the words that are possible: the vocabulary and the words of the source.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name: str = "token_cross_entropy", **kwargs: Any):
+    def __init__(
+        self, label_smoothing: float = 0.0, copies: bool = False, name: str = "token_cross_entropy", **kwargs: Any
+    ):
         super().__init__(**{"name": name, "reduction": "sum", **kwargs})
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.copies = label_smoothing, copies
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of each token, [B, T], for labels [B, T] and logits [B, T, V]."""
         smoothing, size = self.label_smoothing, y_pred.shape[-1]
+        if size is None:  # with copying the number of words depends on the length of the sources
+            size = ops.shape(y_pred)[-1]
         labels = ops.cast(y_true, "int32")
 
         @ops.custom_gradient
         def cross_entropy(logits: Any) -> Any:
             found = token_statistics(labels, logits)
             loss = found.normalizer - found.own
+            share, mean = self._spread(logits, size) if smoothing else (0.0, 0.0)
             if smoothing:
-                loss = loss + smoothing * (found.own - ops.mean(ops.cast(logits, "float32"), axis=-1))
+                loss = loss + smoothing * (found.own - mean)
 
             def gradient(*args: Any, upstream: Any = None) -> Any:
                 # The PyTorch backend passes the upstream gradient as the last positional argument, others by name.
                 upstream = args[-1] if upstream is None else upstream
-                spread = (found.probabilities - smoothing / size) * ops.expand_dims(upstream, -1)
+                spread = (found.probabilities - smoothing * share) * ops.expand_dims(upstream, -1)
                 flat = ops.reshape(spread, (-1, size))
                 rows = ops.arange(ops.shape(flat)[0], dtype="int32")
                 indices = ops.stack([rows, ops.reshape(labels, (-1,))], axis=1)
@@ -89,8 +97,17 @@ class TokenCrossEntropy(keras.losses.Loss):
 
         return cross_entropy(y_pred)
 
+    def _spread(self, logits: Any, size: Any) -> tuple[Any, Any]:
+        """Returns the share of e that each word gets, and the mean logit [B, T] with these shares."""
+        logits = ops.cast(logits, "float32")
+        if not self.copies:
+            return 1.0 / size, ops.mean(logits, axis=-1)
+        possible = logits > IMPOSSIBLE / 2
+        share = ops.cast(possible, "float32") / ops.sum(ops.cast(possible, "float32"), axis=-1, keepdims=True)
+        return share, ops.sum(share * ops.where(possible, logits, 0.0), axis=-1)
+
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "copies": self.copies}
 
 
 class _TokenMean(keras.metrics.Metric):

@@ -81,7 +81,7 @@ class TokenObjective(Objective):
         return "val_loss" if self.model.ctc_weight else "val_nll"
 
     def compile_options(self) -> dict[str, Any]:
-        loss = TokenCrossEntropy(self.training.label_smoothing)
+        loss = TokenCrossEntropy(self.training.label_smoothing, self.model.decoder.copies)
         metrics: Any = [NegativeLogLikelihood(), TokenAccuracy(), WeightedTokenCount()]
         weight = self.model.ctc_weight
         if not weight:

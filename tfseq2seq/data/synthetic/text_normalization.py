@@ -23,9 +23,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfseq2seq.data.synthetic.splits import check_sizes, write_splits
 from tfseq2seq.data.synthetic.written_forms import Form, forms
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder
 
 
 def most_pairs() -> int:
@@ -97,20 +97,10 @@ def write_generated(
         UserError: a split would be empty, there are not enough different pairs, or `folder` cannot be written.
     """
     counts = {"train": train, "validation": validation, "test": test}
-    for split, count in counts.items():
-        if count < 1:
-            raise UserError(f"{split}: must have at least 1 pair, got {count}")
+    check_sizes(counts)
     pairs = generate_pairs(sum(counts.values()), seed)
-    folder = Path(folder)
-    paths, start = {}, 0
-    with generated_folder(folder) as aside:
-        for split, count in counts.items():
-            sources, targets = zip(*pairs[start : start + count], strict=True)
-            start += count
-            for name, lines in ((f"{split}.source", sources), (f"{split}.target", targets)):
-                text = "".join(f"{line}\n" for line in lines)
-                (aside / name).write_text(text, encoding="utf-8", newline="\n")
-                paths[name] = folder / name
-        for name, path in paths.items():
-            os.replace(aside / name, path)
-    return paths
+    splits, start = {}, 0
+    for split, count in counts.items():
+        splits[split] = pairs[start : start + count]
+        start += count
+    return write_splits(folder, splits)

@@ -10,6 +10,7 @@ from tfseq2seq.inference.decoding.base import Decoding, Endpoint, StreamSearch
 from tfseq2seq.inference.decoding.ctc import CTCDecoding
 from tfseq2seq.inference.decoding.transducer import TransducerDecoding
 from tfseq2seq.inference.external_scorers import ExternalScorers
+from tfseq2seq.search.stop_strings import StopStrings
 from tfseq2seq.sources import Source
 from tfseq2seq.spec import (
     AutoregressiveDecoderBase,
@@ -27,14 +28,19 @@ DECODINGS: dict[type, type[Decoding]] = {
 
 
 def build_decoding(
-    models: Sequence[Any], source: Source, search: SearchSpec, external: ExternalScorers, shortlist: Any = None
+    models: Sequence[Any],
+    source: Source,
+    search: SearchSpec,
+    external: ExternalScorers,
+    shortlist: Any = None,
+    stops: StopStrings | None = None,
 ) -> Decoding:
     """The decoding of trained models.
 
     Raises:
         UserError: the family cannot do what is asked for.
     """
-    return lookup(DECODINGS, models[0].spec.decoder)(models, source, search, external, shortlist)
+    return lookup(DECODINGS, models[0].spec.decoder)(models, source, search, external, shortlist, stops)
 
 
 __all__ = ["DECODINGS", "Decoding", "Endpoint", "StreamSearch", "build_decoding"]

@@ -16,6 +16,7 @@ from tfseq2seq.inference.decoding.base import (
     Decoding,
     Endpoint,
     StreamSearch,
+    TokenWriter,
     log_softmax,
     memory_outputs,
     numbered,
@@ -23,13 +24,16 @@ from tfseq2seq.inference.decoding.base import (
     summed_log_probs,
 )
 from tfseq2seq.inference.decoding.ctc import CTCDecoding
+from tfseq2seq.inference.decoding.token_writer import SingleWriter
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
 from tfseq2seq.search.constraints import length_limits
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.fusion import JointScorer
+from tfseq2seq.search.ranking import widened_step
 from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.shortlist import narrowed_fusion, narrowed_step
+from tfseq2seq.search.stop_strings import prompt_lengths
 from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import BOS
 
@@ -41,10 +45,40 @@ class AutoregressiveDecoding(Decoding):
     """Beam search, greedy search (a beam of 1) or sampling; ensembles average probabilities."""
 
     def check(self) -> None:
+        copies = {model.spec.decoder.copies for model in self.models}
+        if len(copies) > 1:
+            raise UserError(
+                "model.decoder.copy: must be the same in all runs of an ensemble, as the others have no probability "
+                "for copied words, got both true and false"
+            )
+        if True in copies:
+            self._check_copying()
         if len(self.models) > 1 and self._joint:
             raise UserError(
                 f"{len(self.models)} models: an ensemble does not average CTC outputs; set search.ctc_weight to 0"
             )
+
+    def _check_copying(self) -> None:
+        if self.shortlist:
+            raise UserError(
+                "search.shortlist: must be empty with model.decoder.copy, which also writes tokens outside of a "
+                f"shortlist, got {self.spec.shortlist!r}"
+            )
+        if self._extended and self.stops is not None:
+            raise UserError(
+                "search.stop_strings: must be left out with model.decoder.copy and whole words as tokens, as copied "
+                "words that the vocabulary lacks are not compared with them"
+            )
+        if self._extended and (self.external.fusion or self.external.come_after):
+            raise UserError(
+                "search.fusion: must be left out with model.decoder.copy and whole words as tokens: external scorers "
+                "have no score for copied words that the vocabulary lacks"
+            )
+
+    @property
+    def _extended(self) -> bool:
+        """Whether there are ids for words of the source that the vocabulary lacks."""
+        return self.model.copying is not None and self.model.copying.extended
 
     @property
     def _joint(self) -> bool:
@@ -64,17 +98,17 @@ class AutoregressiveDecoding(Decoding):
         lengths = self.source.output_lengths(given, memories[0])
         batch = tf.shape(lengths)[0]
         limits = length_limits(self.spec, batch, lengths, prefix)
-        step, fixed, cache = self._start(memories, candidates)
+        step, fixed, cache = self._start(memories, candidates, given.prefix)
         first, mask = tf.fill([batch], BOS), memories[0].mask
         if self.spec.sample:
             width = tf.shape(mask)[1]
-            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, width)
+            return sample(step, fixed, cache, first, limits, self.spec, prefix, with_attention, width, given.seeds)
         spec = dataclasses.replace(self.spec, n_best=self.kept)
         joint_scorer = self._joint_scorer(fusion, memories[0])
         found = beam_search(step, fixed, cache, first, limits, spec, prefix, mask, with_attention, joint_scorer)
         return found if tokens is None else found._replace(ids=tf.gather(tokens, found.ids))
 
-    def _start(self, memories: Sequence[Memory], candidates: Any) -> tuple[StepFunction, Any, Any]:
+    def _start(self, memories: Sequence[Memory], candidates: Any, prefix: Any) -> tuple[StepFunction, Any, Any]:
         """The step function of all models together, what is fixed for it, and its first cache."""
         beam = self.spec.n_best if self.spec.sample else self.spec.beam
         tokens = None if candidates is None else candidates.ids
@@ -83,9 +117,17 @@ class AutoregressiveDecoding(Decoding):
         steps: list[StepFunction] = [model.step for model in self.models]
         if candidates is not None:
             steps = [narrowed_step(step, candidates) for step in steps]
+        if self._extended:
+            steps = [widened_step(step, self.model.target_size, self.spec) for step in steps]
+        fixed: Any = [fixed for fixed, _ in starts]
+        step = ensemble_step(steps)
+        cache = ensemble_cache([cache for _, cache in starts])
         if len(steps) == 1:
-            return steps[0], *starts[0]
-        return ensemble_step(steps), [fixed for fixed, _ in starts], ensemble_cache([cache for _, cache in starts])
+            step, fixed, cache = steps[0], fixed[0], starts[0][1]
+        if self.stops is None:
+            return step, fixed, cache
+        batch = tf.shape(memories[0].mask)[0]
+        return self.stops.step(step, prompt_lengths(prefix), tokens), fixed, self.stops.cache(cache, batch, beam)
 
     def _joint_scorer(self, fusion: Any, memory: Memory) -> JointScorer | None:
         if not fusion and not self._joint:
@@ -132,6 +174,24 @@ class AutoregressiveDecoding(Decoding):
             return ctc_alignment(evidence, tokens)
         return forward_alignment(evidence[:, : len(tokens)])
 
+    def token_writer(self) -> TokenWriter:
+        spec = self.spec
+        reasons = {
+            f"search.beam {spec.beam}: a beam decides on its first token with its last; set search.beam=1 or "
+            "search.sample=true": spec.beam > 1 and not spec.sample,
+            f"search.n_best {spec.n_best}: must be 1": spec.n_best > 1,
+            "search.stop exact: must be full": spec.stop != "full",
+            f"{len(self.models)} models: an ensemble is not written token by token; give one run": len(self.models) > 1,
+            "search.fusion: must be left out": bool(self.external.fusion) or self.external.come_after,
+            "search.ctc_weight: must be 0": self._joint,
+            "search.shortlist: must be left out": self.shortlist is not None,
+            "search.coverage_penalty: must be 0": spec.coverage_penalty > 0,
+        }
+        for reason, applies in reasons.items():
+            if applies:
+                raise UserError(reason)
+        return SingleWriter(self.model, self.source, spec, self.stops)
+
     def stream(self) -> StreamSearch:
         if self._joint and self.spec.ctc_weight == 1.0:
             return self._by_ctc.stream()
@@ -147,7 +207,8 @@ class AutoregressiveDecoding(Decoding):
         def encode_memory(*raw: Any) -> dict[str, Any]:
             memory = encode(*raw)
             fixed, cache = network.start(memory, 1, 0)
-            structure["fixed"], structure["state"] = fixed["decoder"], cache
+            structure["fixed"] = {name: fixed[name] for name in ("decoder", "copy_ids")}
+            structure["state"] = cache
             flat = {name: tf.nest.flatten(structure[name]) for name in ("fixed", "state")}
             return {**memory_outputs(memory), **numbered("fixed", flat["fixed"]), **numbered("state", flat["state"])}
 
@@ -165,7 +226,7 @@ class AutoregressiveDecoding(Decoding):
                 lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"]
             )
             visible = tf.ones([tf.shape(token)[0], 1, index + 1], tf.bool)
-            everything = {"decoder": fixed, "output": network.output_layer.columns()}
+            everything = {**fixed, "output": network.output_layer.columns()}
             cache = {"state": cache["state"], "history": longer}
             logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, cache)
             return {"log_probs": log_softmax(logits[:, 0]), **numbered("state", tf.nest.flatten(cache))}

@@ -5,6 +5,7 @@
     loop                step functions for clients with a loop of their own
     evidence, spans     where in the source each token of a target stands
     stream              a search that goes on as positions come in
+    token_writer        writes outputs one token at a time
 
 `DECODINGS` in the package's `__init__` has one for each kind of decoder; everything else asks the object.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.inference.external_scorers import ExternalScorers
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses
+from tfseq2seq.search.stop_strings import StopStrings
 from tfseq2seq.sources import Source, SourceInputs
 from tfseq2seq.spec import PAD, SearchSpec
 
@@ -63,6 +65,39 @@ class StreamSearch(Protocol):
         """The hypotheses of a finished state."""
 
 
+class TokenWriter(Protocol):
+    """Writes outputs of a batch one token at a time. A state is a structure of tensors, each with the batch first."""
+
+    def start(self, given: SourceInputs) -> Any:
+        """The state after the tokens that all prompts have."""
+
+    def advance(self, state: Any) -> Any:
+        """The state after one more token; outputs that are done stay as they are."""
+
+    def written(self, state: Any) -> Written:
+        """What is written so far."""
+
+
+class Written(NamedTuple):
+    """Outputs of which more may follow.
+
+    Attributes:
+        ids: [B, L] so far, with <eos> at the end where they are done, padded.
+        prompt_lengths: [B], how many of the first tokens are a prompt.
+        done: [B] bool.
+        log_probs: [B] of the tokens so far.
+        scores: [B], the log_probs with the length penalty.
+        is_cut: [B] bool, whether the output is as long as the search lets it be.
+    """
+
+    ids: Any
+    prompt_lengths: Any
+    done: Any
+    log_probs: Any
+    scores: Any
+    is_cut: Any
+
+
 class Decoding:
     """Base of all families.
 
@@ -72,16 +107,23 @@ class Decoding:
         spec: how output is found.
         external: what ranks hypotheses beside the models.
         shortlist: a function from source ids to the candidates of a search, or None.
+        stops: the stop strings of the search, or None.
 
     Raises:
         UserError: several models, which this family does not average.
     """
 
     def __init__(
-        self, models: Sequence[Any], source: Source, spec: SearchSpec, external: ExternalScorers, shortlist: Any = None
+        self,
+        models: Sequence[Any],
+        source: Source,
+        spec: SearchSpec,
+        external: ExternalScorers,
+        shortlist: Any = None,
+        stops: StopStrings | None = None,
     ):
         self.models, self.model, self.source, self.spec, self.external = list(models), models[0], source, spec, external
-        self.shortlist = shortlist
+        self.shortlist, self.stops = shortlist, stops
         # External scorers that come after the search rank the whole beam.
         self.kept = spec.beam if external.come_after else spec.n_best
         self.check()
@@ -137,6 +179,17 @@ class Decoding:
     def spans(self, evidence: np.ndarray, tokens: Sequence[int]) -> list[tuple[float, float]]:
         """The first position and the one behind the last of each token, given the evidence [F, ...] of one source."""
         raise NotImplementedError
+
+    def token_writer(self) -> TokenWriter:
+        """What writes outputs one token at a time.
+
+        Raises:
+            UserError: this family, or this search, decides on no token before the last; the message says why.
+        """
+        raise UserError(
+            f"a decoder of the kind {self.model.spec.decoder.kind} reads sources position by position and writes no "
+            "text token by token"
+        )
 
     def stream(self) -> StreamSearch:
         """A search for streams.
