@@ -650,10 +650,13 @@ KINDS = {
         {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
         {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc", "blocks"},
     ),
-    "language model": ({"source": {"kind": "none"}}, {"token batches", "autoregressive", "blocks"}),
+    "language model": (
+        {"source": {"kind": "none"}},
+        {"token batches", "autoregressive", "blocks", "prompts"},
+    ),
     "recurrent language model": (
         {"source": {"kind": "none"}, "model": {"decoder": {**RECURRENT, "attention": "none"}}},
-        {"token batches", "autoregressive"},
+        {"token batches", "autoregressive", "prompts"},
     ),
 }
 # Settings that go together only, by the key of one of them.
@@ -667,6 +670,7 @@ TOGETHER = {
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
     "model.encoder": {"model.encoder.kind": "pyramid"},
+    "data.infilling": {"target.reserved": ["<pre>", "<suf>", "<mid>"]},
 }
 
 

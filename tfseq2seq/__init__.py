@@ -22,9 +22,11 @@ _PUBLIC = {
     "Predictor": "tfseq2seq.inference.predictor",
     "TextToText": "tfseq2seq.inference.predictor",
     "SpeechToText": "tfseq2seq.inference.predictor",
+    "LanguageModel": "tfseq2seq.inference.predictor",
     "Streaming": "tfseq2seq.inference.streaming",
     "Transcriber": "tfseq2seq.inference.word_times",
     "Generator": "tfseq2seq.inference.generator",
+    "TextStream": "tfseq2seq.inference.text_stream",
     "export_saved_model": "tfseq2seq.export.saved_model",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -77,6 +77,26 @@ def test_score_needs_the_lines_alone(tfseq2seq, language_model, lines):
     assert summary.startswith("2 lines, 10 tokens, perplexity ")
 
 
+def test_references_are_scored_by_their_probability(tfseq2seq, done, refused, language_model, lines):
+    target = lines("two", ["EEEE", "TTT"])
+    code, _, summary = tfseq2seq("score", "--run", language_model, "--target", target)
+    values = dict(part.rsplit(" ", 1) for part in summary.strip().split(", ")[2:])
+    # A vocabulary of characters has a token for each character.
+    assert code == 0 and values["perplexity"] == values["perplexity per character"]
+    metrics = [part for name in ("perplexity_per_character", "bits_per_byte") for part in ("--metric", name)]
+    ask = ["evaluate", "--run", language_model, "--reference", target, "--bootstrap", 0]
+    found = done(*ask, *metrics)
+    expected = float(values["perplexity per character"])
+    assert found[0] == f"perplexity per character = {expected:.2f} (per:character|end:counted|characters:9)"
+    assert found[1].startswith(f"bits per byte = {float(values['bits per byte']):.2f} ")
+    assert refused(*ask, *metrics, "--metric", "bleu").startswith(
+        "--metric perplexity_per_character: is of references and cannot be combined with bleu"
+    )
+    assert refused(*ask, *metrics, "--worst", 3).startswith("--worst: cannot be combined with --metric perplexity")
+    without = ["evaluate", "--hypotheses", target, "--reference", target, *metrics]
+    assert refused(*without).startswith("--metric perplexity_per_character: needs --run")
+
+
 def test_scores_of_continuations_are_those_of_the_lines(done, language_model, lines):
     found = [line.split("\t") for line in done("generate", "--run", language_model, BEST, "--scores", stdin=b"\n")]
     (scored,) = done("score", "--run", language_model, "--target", lines("found", [found[0][2]]))

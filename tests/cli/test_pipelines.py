@@ -36,6 +36,16 @@ def test_translate(generated, tmp_path):
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
+def test_write(generated, tmp_path):
+    options = ["--text", generated["train.target"], "--validation-text", generated["validation.target"], *SMALL]
+    output = run_pipeline(
+        "write.py", [*options, "--width", 16, "--prompt", "se", "--export", tmp_path / "exported"], tmp_path
+    )
+    assert "training: 400 lines" in output and "validation: 40 lines" in output
+    assert output.splitlines()[-2].startswith("se")
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
 def test_quickstart(tmp_path):
     output = run_pipeline("quickstart.py", ["--folder", tmp_path / "quick", "--train", 400, "--steps", 2], tmp_path)
     assert "test set of 1000: exact_match" in output and "on 17 February 1963  ->" in output

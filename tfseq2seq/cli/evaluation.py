@@ -13,6 +13,13 @@ import click
 from tfseq2seq.cli.answering import window_size
 from tfseq2seq.cli.exit import one_line, report, warn, warn_of_cut
 from tfseq2seq.cli.inputs import Inputs, InputStream, Request, open_inputs, read_inputs
+from tfseq2seq.cli.likelihoods import (
+    LIKELIHOOD_METRICS,
+    check_options,
+    is_by_probability,
+    reference_likelihoods,
+    reference_stream,
+)
 from tfseq2seq.cli.options import (
     COUNT,
     POSITIVE,
@@ -27,7 +34,7 @@ from tfseq2seq.cli.options import (
 )
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.metrics import METRICS
+from tfseq2seq.evaluation.metrics import METRICS, Settings
 from tfseq2seq.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -52,7 +59,8 @@ if TYPE_CHECKING:
     "--metric",
     "metrics",
     multiple=True,
-    help=f"Metric to compute: {', '.join(METRICS)}. Repeat the option for more.  [default: bleu, chrf; with --manifest "
+    help=f"Metric to compute: {', '.join(METRICS)}; or of the probability of the references instead of outputs: "
+    f"{', '.join(LIKELIHOOD_METRICS)}. Repeat the option for more.  [default: bleu, chrf; with --manifest "
     "wer, cer for recordings and bleu, rougeL, cider for pictures]",
 )
 @tokenize_option
@@ -98,13 +106,18 @@ def evaluate(
     --dialogues both contexts and answers. For recordings, the real-time factor goes to standard error. If an input
     cannot be used or is longer than search.max_input, its output counts as empty, a line on standard error names it,
     and the exit code is 2.
+
+    The metrics perplexity, perplexity_per_character and bits_per_byte are of the probability that the model gives to
+    the references. The last two compare models with different vocabularies. A language model needs no --source.
     """
     from tfseq2seq.evaluation.references import read_references, unwritten_warnings
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
     from tfseq2seq.files import check_parallel, read_lines, write_whole
 
     metrics = metrics or (_manifest_metrics(runs) if manifest else ("bleu", "chrf"))
-    check_metrics(metrics)
+    by_probability = is_by_probability(metrics)
+    if not by_probability:
+        check_metrics(metrics)
     both = "--manifest" if manifest else "--dialogues" if dialogues else ""
     if not references and not both:
         raise UserError("evaluate: needs --reference, --manifest for recordings or pictures, or --dialogues")
@@ -122,6 +135,19 @@ def evaluate(
     }
     answers: Any = [] if both else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
+    if by_probability:
+        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst}
+        check_options(metrics[0], runs, references, {**refused, "--lowercase": lowercase})
+        opened = open_runs(runs, overrides)
+        lines = None if manifest else [text or "" for text in answers[0]]
+        request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
+        stream = reference_stream(opened[0].recipe, request, lines, references)
+        model = open_predictor(opened, weights, -(-(stream.count() or 0) // batch), workers)
+        likelihoods = Settings(resamples=bootstrap)
+        scores, faults = reference_likelihoods(model, stream, lines, metrics, likelihoods, batch, workers)
+        _print_scores(scores, as_json)
+        report(faults)
+        return
     if hypotheses:
         generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
         for name, value in generating.items():
@@ -159,11 +185,7 @@ def evaluate(
     found_scores: list[Any] = list(corpus_scores(outputs, answers, metrics, **settings))
     if swap:
         found_scores += _swapped(model, read_inputs(recipe.source, request), batch, workers, bootstrap)
-    if as_json:
-        click.echo(json.dumps([one.as_dict() for one in found_scores], indent=1))
-    else:
-        for one in found_scores:
-            click.echo(str(one))
+    _print_scores(found_scores, as_json)
     if worst:
         from tfseq2seq.evaluation.recognition import alignment_report
 
@@ -210,6 +232,14 @@ def _swapped(model: Predictor, found: Inputs, batch: int, workers: int, resample
         swapped, _ = generator.log_probabilities(mixed, [targets[place] for place in later])
         tests.append(swap_test("history", own[later], swapped, tokens[later], resamples))
     return tests
+
+
+def _print_scores(scores: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([one.as_dict() for one in scores], indent=1))
+    else:
+        for one in scores:
+            click.echo(str(one))
 
 
 def _generated(

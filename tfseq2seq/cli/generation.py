@@ -59,6 +59,12 @@ if TYPE_CHECKING:
 )
 @click.option("--prefix", type=click.Path(), help="File with one text per line; each output begins with its text.")
 @click.option(
+    "--suffix",
+    type=click.Path(),
+    help="File with one text per line that an output ends with; a language model that was trained with data.infilling "
+    "fills in what is between the prompt and it.",
+)
+@click.option(
     "--batch",
     type=POSITIVE,
     default=64,
@@ -102,6 +108,7 @@ def generate(
     resume: bool,
     shard: tuple[int, int] | None,
     prefix: str | None,
+    suffix: str | None,
     batch: int,
     workers: int,
     scores: bool,
@@ -142,9 +149,17 @@ def generate(
             f"--shard: cannot be combined with --times {times}, which writes one file per recording; give "
             "each machine its own recordings"
         )
-    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix, shard=shard)
+    if suffix and (prefix or timed):
+        raise UserError(f"--suffix: cannot be combined with {timed or '--prefix'}")
+    request = Request(files, lines, manifest, split, standard_input=True, prefixes=prefix or suffix, shard=shard)
     if folder:
-        for name, value in (("--weights", weights), ("--set", overrides), ("--prefix", prefix), (timed, timed)):
+        for name, value in (
+            ("--weights", weights),
+            ("--set", overrides),
+            ("--prefix", prefix),
+            ("--suffix", suffix),
+            (timed, timed),
+        ):
             if value:
                 raise UserError(f"{name}: needs --run, got --model")
         from tfseq2seq.export.formats import format_of
@@ -187,8 +202,10 @@ def generate(
             if write_piecewise(opened, weights, open_inputs(recipe.source, request)):
                 sys.exit(USAGE_ERROR)
             return
+        if suffix:
+            require(recipe, "prompts", "--suffix")
         search = recipe.search
-        open_model = functools.partial(_open_model, opened, weights, prefix, batch, workers)
+        open_model = functools.partial(_open_model, opened, weights, prefix, suffix, batch, workers)
         stream = open_inputs(recipe.source, request)
         summary = answer(stream, open_model, output, resume, batch, search.n_best, scores)
         warn_of_cut(summary.each_cut(), search)
@@ -200,6 +217,7 @@ def _open_model(
     runs: Sequence[Run],
     weights: str | None,
     prefix: str | None,
+    suffix: str | None,
     batch: int,
     workers: int,
     batches: int,
@@ -208,7 +226,7 @@ def _open_model(
     """A function that gives the outputs of trained models, as `answer` needs it. Too long inputs become faults.
 
     Args:
-        prefix: the file of the prefixes, for messages.
+        prefix, suffix: the file of the prefixes or of the suffixes, for messages.
     """
     model = open_predictor(runs, weights, batches, workers)
     from tfseq2seq.inference.generator import Generator
@@ -219,15 +237,19 @@ def _open_model(
 
     def ask(window: Inputs) -> Sequence[Output]:
         window.leave_out(model.faults(window.values), remedy=remedy)
-        prefixes = None
+        others: dict[str, list[str]] = {}
         if window.prefixes is not None:
-            window.leave_out(model.target_faults(window.prefixes), prefix or "")
-            prefixes = [window.prefixes[index] for index in window.answered]
+            if suffix:
+                window.leave_out(model.suffix_faults(window.values, window.prefixes), suffix)
+            else:
+                window.leave_out(model.target_faults(window.prefixes), prefix or "")
+            chosen = [window.prefixes[index] for index in window.answered]
+            others = {"suffixes" if suffix else "prefixes": chosen}
         if window.faults:
             advance(len(window.faults))
         warn(window.named(model.warnings(window.values)))
         streams = [window.begin + index for index in window.answered]
-        found = generator.generate(window.valid, prefixes, advance, streams)
+        found = generator.generate(window.valid, advance=advance, streams=streams, **others)
         return window.in_place(found, Output.nothing(model.spec.n_best))
 
     return ask
@@ -373,6 +395,8 @@ def score(
     than search.max_input, or a target line longer than a model scores, its output is an empty line, a line on standard
     error names it, and the exit code is 2.
     """
+    from tfseq2seq.evaluation.likelihood import likelihood_scores
+    from tfseq2seq.evaluation.metrics import Settings
     from tfseq2seq.evaluation.scores import perplexity
 
     opened = open_runs(runs, overrides)
@@ -392,7 +416,13 @@ def score(
         click.echo(line)
     value = perplexity(float(totals.sum()), int(counts.sum()))
     noun = "pairs" if source else "answers" if dialogues else "lines"
-    click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}", err=True)
+    compared = ""
+    if len(totals):
+        of_all = likelihood_scores(
+            totals.tolist(), counts.tolist(), chosen[1], ["perplexity_per_character", "bits_per_byte"], Settings()
+        )
+        compared = "".join(f", {one.name} {one.value:.4f}" for one in of_all)
+    click.echo(f"{len(totals)} {noun}, {int(counts.sum())} tokens, perplexity {value:.4f}{compared}", err=True)
     report(pairs.faults)
 
 

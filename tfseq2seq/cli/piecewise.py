@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 # Inputs that are read ahead.
 _WINDOW = 64
 # Options of `generate` that are about whole outputs, or many at a time.
-_OF_WHOLE_OUTPUTS = ("folder", "output", "resume", "prefix", "batch", "workers", "scores", "times", "window", "overlap")
+_OF_WHOLE_OUTPUTS = (
+    "folder",
+    "output",
+    "resume",
+    "prefix",
+    "suffix",
+    "batch",
+    "workers",
+    "scores",
+    "times",
+    "window",
+    "overlap",
+)
 
 
 def check_options(runs: Sequence[str]) -> None:

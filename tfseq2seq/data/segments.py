@@ -259,6 +259,7 @@ class BatchStream:
         name: what the corpus is, for messages.
         told: called with the report of the whole corpus after an epoch that was read from its beginning, if the corpus
             is not in memory, whose report is known before.
+        rearrange: changes a batch at random. Its generator depends on the seed and the place of the batch alone.
 
     Attributes:
         fault: the error of a user that ended the last dataset. TensorFlow passes on no more than its text.
@@ -273,9 +274,11 @@ class BatchStream:
         seed: int,
         name: str,
         told: Callable[[Any], None],
+        rearrange: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]] | None = None,
     ):
         self.segments, self.bounds, self.sizes, self.together = segments, bounds, sizes, together
         self.seed, self.name, self.told = seed, name, told
+        self.rearrange = rearrange
         self.fault: UserError | None = None
         self._has_told = segments.whole
         self._ends: list[tuple[int, dict[str, int]]] = [(0, dict(_START))]
@@ -322,12 +325,16 @@ class BatchStream:
                 reports.append(report)
                 random = np.random.default_rng([self.seed, epoch, number + 1])
                 plan = plan_batches(table.lengths, self.bounds, self.sizes, random, self.together)
-                for indices in plan[skipped:]:
-                    yield table.batch(indices)
+                for index, indices in enumerate(plan[skipped:], start=skipped):
+                    batch = table.batch(indices)
+                    if self.rearrange:
+                        place = [self.seed, epoch, number + 1, index + 1]
+                        batch = self.rearrange(batch, np.random.default_rng(place))
+                    yield batch
                     drawn += 1
                 last = number + 1 == len(segments)
-                place = {"epoch": epoch + last, "segment": 0 if last else number + 1, "batch": 0}
-                ends.append((drawn, place))
+                following_place = {"epoch": epoch + last, "segment": 0 if last else number + 1, "batch": 0}
+                ends.append((drawn, following_place))
                 skipped = 0
             if not first:
                 self._tell(reports)

@@ -20,6 +20,10 @@ of models that write token by token without a beam (`search.beam` 1 or `search.s
     stream_step       stream_*  ->  the next stream_*; text: string [B], which no later token changes, and which is
                       that of serving_default where done: bool [B]; score, log_prob: float32 [B]; warning: string [B]
 
+of language models that fill in (`target.reserved` has <pre>, <suf> and <mid>):
+
+    fill_in           text, suffix: string [B]  ->  as serving_default: the prompt, what is filled in, and the suffix
+
 where `warning` tells that the best text may have been cut off at `search.max_length`, or is empty. `error` tells why an
 input is not answered, and the others of its batch are: one that is longer than `search.max_input` never reaches the
 encoder, whose attention takes memory in proportion to the square of the length. Its text is empty and its score 0.
@@ -126,6 +130,9 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         Endpoint("n_best", n_best, signature),
         Endpoint("score", score, [*signature, target]),
     ]
+    if model.fills_in:
+        suffix = tf.TensorSpec([None], tf.string, name="suffix")
+        found.append(Endpoint("fill_in", _filling(model, cut_off), [*signature, suffix]))
     if model.spec.sample:
         found.append(Endpoint("seeded", seeded, [*signature, SEED]))
     with contextlib.suppress(
@@ -147,6 +154,19 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         return {**first.function(*raw), **served.read(*raw)[1]}
 
     return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
+
+
+def _filling(model: Predictor, cut_off: str) -> Any:
+    def fill_in(*raw_and_suffix: Any) -> dict[str, Any]:
+        *raw, suffix = raw_and_suffix
+        clean, errors = model.source.clean(model.spec.max_input, *raw)
+        long = model.target.too_long(suffix, model.spec.max_input)
+        errors = {"error": tf.where(tf.equal(errors["error"], ""), long, errors["error"])}
+        found = model.texts(*clean, suffix=tf.where(tf.equal(long, ""), suffix, ""))
+        told = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}
+        return _first({**_without(errors, told), **errors})
+
+    return fill_in
 
 
 def _first(found: dict[str, Any]) -> dict[str, Any]:

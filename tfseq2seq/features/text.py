@@ -165,6 +165,17 @@ class TextFeatures(keras.layers.Layer):
         prompt, rest = self._parts(ids, prompt_lengths)
         return self._as_shown(tf.strings.join([prompt, tf.strings.regex_replace(rest, cut, "")]))
 
+    def filled_in(self, ids: Any, prompt_lengths: Any, cut: str, before: Any, behind: Any) -> tf.Tensor:
+        """Strings [...] of what stands before tokens that are filled in, these, and what stands behind them.
+
+        Args:
+            ids, prompt_lengths, cut: as for `detokenize`; the prompt is not shown.
+            before, behind: ids [..., P] and [..., S], padded.
+        """
+        _, middle = self._parts(ids, prompt_lengths)
+        middle = tf.strings.regex_replace(middle, cut, "") if cut else middle
+        return self._as_shown(tf.strings.join([self._spelled(before), middle, self._spelled(behind)]))
+
     def settled(self, ids: Any, prompt_lengths: Any = None, cut: str = "") -> tf.Tensor:
         """The begin of `detokenize` that stays whatever tokens follow: ids [..., L] to strings [...].
 

@@ -69,12 +69,17 @@ class Generator:
             *raw, prefix, seeds = raw_and_prefix
             return model.texts(*raw, prefix=prefix, seeds=seeds)
 
+        def filled(*raw_and_suffix: Any) -> dict[str, Any]:
+            *raw, suffix, seeds = raw_and_suffix
+            return model.texts(*raw, suffix=suffix, seeds=seeds)
+
         def unforced(*raw_and_seeds: Any) -> dict[str, Any]:
             *raw, seeds = raw_and_seeds
             return model.texts(*raw, seeds=seeds)
 
         self._texts = tf.function(unforced, input_signature=[*signature, seeds], autograph=False)
         self._forced = tf.function(forced, input_signature=[*signature, text, seeds], autograph=False)
+        self._filled = tf.function(filled, input_signature=[*signature, text, seeds], autograph=False)
         self._log_probs = tf.function(model.log_probabilities, input_signature=[*signature, text], autograph=False)
 
     def generate(
@@ -83,6 +88,7 @@ class Generator:
         prefixes: Sequence[str] | None = None,
         advance: Callable[[int], None] = lambda count: None,
         streams: Sequence[int] | None = None,
+        suffixes: Sequence[str] | None = None,
     ) -> list[Output]:
         """Outputs for each input, in the order given.
 
@@ -92,19 +98,24 @@ class Generator:
             advance: called after each batch with the number of its inputs.
             streams: with search.sample, the number of the stream of random numbers of each input, which determines with
                 search.seed what is drawn for it; by default 0, 1, 2, ... in the order of the inputs.
+            suffixes: what the outputs end with; what is between the inputs, which are prompts, and them is filled in.
 
         Raises:
-            UserError: an input is longer than the model answers (`search.max_input`), or a prefix than it scores.
-                `Predictor.faults` tells which ones are.
+            UserError: an input is longer than the model answers (`search.max_input`), or a prefix or suffix
+                than it scores. `Predictor.faults` tells which ones are.
         """
         _refuse("input", self.model.faults(inputs))
         _refuse("prefix", self.model.target_faults(prefixes or ()))
+        if suffixes is not None:
+            _refuse("suffix", self.model.suffix_faults(inputs, suffixes))
         outputs: list[Output | None] = [None] * len(inputs)
 
         def search(indices: list[int]) -> dict[str, Any]:
             packed = self.model.pack([inputs[index] for index in indices])
             numbers = indices if streams is None else [streams[index] for index in indices]
             seeds = tf.constant([[self.model.spec.seed, number] for number in numbers], tf.int32)
+            if suffixes is not None:
+                return self._filled(*packed, _strings(suffixes, indices), seeds)
             if prefixes is None:
                 return self._texts(*packed, seeds)
             return self._forced(*packed, _strings(prefixes, indices), seeds)

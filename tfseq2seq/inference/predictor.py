@@ -21,10 +21,16 @@ from tfseq2seq.run import Run
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.shortlist import load_shortlist
 from tfseq2seq.search.stop_strings import StopStrings, cut_pattern, prompt_lengths
-from tfseq2seq.sources import AudioSource, Source, SourceInputs, TextSource
-from tfseq2seq.spec import PAD, SearchSpec
+from tfseq2seq.sources import AudioSource, NoSource, Source, SourceInputs, TextSource
+from tfseq2seq.spec import INFILLING_TOKENS, PAD, NoSourceSpec, SearchSpec
+from tfseq2seq.spec.limits import too_many_tokens
 from tfseq2seq.spec.recipe import LEAST_SCORED
 
+# Where a suffix is given to a model that takes none.
+NOTHING_TO_FILL = (
+    f"--suffix: needs a language model (source.kind none) whose target.reserved has {', '.join(INFILLING_TOKENS)}; it "
+    "is trained with data.infilling"
+)
 # The setting that lets targets be longer, for messages.
 SCORED_BY = "search.max_length"
 
@@ -127,11 +133,26 @@ class Predictor(tf.Module):
         errors = self.target.too_long(tf.constant(list(texts), tf.string), self.max_scored, SCORED_BY).numpy()
         return [(index, error.decode("utf-8")) for index, error in enumerate(errors) if error]
 
+    def suffix_faults(self, prompts: Sequence[str], suffixes: Sequence[str]) -> list[tuple[int, str]]:
+        """(index, message) of the suffixes that are longer, together with their prompts, than the model answers.
+
+        Raises:
+            UserError: this model takes no suffix.
+        """
+        if not self.fills_in:
+            raise UserError(NOTHING_TO_FILL)
+        found = []
+        for index, (prompt, suffix) in enumerate(zip(prompts, suffixes, strict=True)):
+            count = sum(int(self.target.ids([text], end=False).row_lengths()[0]) for text in (prompt, suffix))
+            if (count := count + len(INFILLING_TOKENS) + 1) > self.spec.max_input:
+                found.append((index, f"{count}".join(too_many_tokens(self.spec.max_input)) + "; its prompt counts"))
+        return found
+
     def search(self, given: SourceInputs, with_attention: bool = False) -> Hypotheses:
         """Finds the `n_best` best hypotheses for sources, after all external scorers."""
         return self.external.rank(self.decoding.search(given, with_attention), self.spec.n_best)
 
-    def texts(self, *raw: Any, prefix: Any = None, seeds: Any = None) -> dict[str, tf.Tensor]:
+    def texts(self, *raw: Any, prefix: Any = None, seeds: Any = None, suffix: Any = None) -> dict[str, tf.Tensor]:
         """Raw tensors to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
 
         "cut" [B, N] tells of each output whether it may have been cut off, see `may_be_cut`. Where a source is empty,
@@ -141,15 +162,16 @@ class Predictor(tf.Module):
             raw: the tensors of `signature`.
             prefix: strings [B] that the outputs begin with.
             seeds: [B, 2] int32, which determine what is drawn for each input; None for (search.seed, 0).
+            suffix: strings [B] that the outputs end with: what is between prompt and suffix is filled in.
         """
-        given = self.given(*raw, prefix=prefix, seeds=seeds)
+        given = self.given(*raw, prefix=prefix, seeds=seeds, suffix=suffix)
         found = self.search(given)
         empty = tf.expand_dims(given.empty, 1)
-        text = self.target.detokenize(found.ids, self.prompt_lengths(given, found.ids), self.cut, given.words)
+        text = self._shown(given, found.ids, self.cut)
         is_cut = tf.logical_and(tf.logical_not(empty), self.may_be_cut(found))
         if self.stops:
             # An output that a stop string ends is whole.
-            is_cut = tf.logical_and(is_cut, tf.equal(text, self.target.detokenize(found.ids)))
+            is_cut = tf.logical_and(is_cut, tf.equal(text, self._shown(given, found.ids, "")))
         return {
             "text": tf.where(empty, "", self.rules(text)),
             "score": tf.where(empty, 0.0, found.scores),
@@ -157,12 +179,31 @@ class Predictor(tf.Module):
             "cut": is_cut,
         }
 
-    def given(self, *raw: Any, prefix: Any = None, seeds: Any = None) -> SourceInputs:
+    def _shown(self, given: SourceInputs, ids: Any, cut: str) -> tf.Tensor:
+        """The texts of outputs [B, N, L] without what a regular expression cuts."""
+        lengths = self.prompt_lengths(given, ids)
+        if given.around is None:
+            return self.target.detokenize(ids, lengths, cut, given.words)
+        shape = tf.shape(ids)[:2]
+        sides = [tf.broadcast_to(side[:, tf.newaxis], [*tf.unstack(shape), tf.shape(side)[1]]) for side in given.around]
+        return self.target.filled_in(ids, lengths, cut, *sides)
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether `texts` takes a suffix."""
+        return self.source.fills_in
+
+    def given(self, *raw: Any, prefix: Any = None, seeds: Any = None, suffix: Any = None) -> SourceInputs:
         """What the search is given; arguments as for `texts`.
 
         Raises:
-            UserError: this model takes no prefix.
+            UserError: this model takes no prefix, or no suffix.
         """
+        if suffix is not None:
+            if not self.fills_in:
+                raise UserError(NOTHING_TO_FILL)
+            (prompts,) = raw
+            return self.source.with_suffix(prompts, suffix)._replace(seeds=seeds)
         given = self.source.inputs(*raw)._replace(seeds=seeds)
         if prefix is None:
             return given
@@ -260,3 +301,16 @@ class SpeechToText(Predictor):
 
     def __init__(self, models: Sequence[Any], target: TextFeatures, search: SearchSpec):
         super().__init__(models, AudioSource(models[0].source), target, search)
+
+
+class LanguageModel(Predictor):
+    """Prompts to texts that begin with them.
+
+    Args:
+        models: one, or several that are averaged.
+        target: text features of prompts and texts.
+        search: how texts are continued.
+    """
+
+    def __init__(self, models: Sequence[Any], target: TextFeatures, search: SearchSpec):
+        super().__init__(models, NoSource(NoSourceSpec()), target, search)

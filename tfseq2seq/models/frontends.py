@@ -147,7 +147,7 @@ class PretrainedIds(_Encoded):
 
     @staticmethod
     def inputs() -> dict[str, Any]:
-        return TokenFrontend.inputs()
+        return {"source": keras.Input((None,), dtype="int32", name="source")}
 
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         ids = ops.take(ops.convert_to_tensor(self._foreign), inputs["source"], axis=0)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.batching import BatchByLength
@@ -32,6 +33,8 @@ class SourceInputs(NamedTuple):
         empty: [B] bool, True where there is nothing to read; outputs are empty then.
         prefix: [B, P] ids that the outputs begin with, padded; None without.
         words: strings [B, S], what extended ids mean (see `features/copying.py`); None where there are none.
+        around: ids [B, P] and [B, S], padded, that stand before and behind what is written where a middle is filled in.
+            The prefix then holds both in another order, and is not shown. None where outputs are continued.
         seeds: [B, 2] int32, which determine what is drawn for each example; None for those of the search.
     """
 
@@ -40,6 +43,7 @@ class SourceInputs(NamedTuple):
     prefix: Any = None
     words: Any = None
     seeds: Any = None
+    around: tuple[Any, Any] | None = None
 
 
 class Report(Protocol):
@@ -208,6 +212,21 @@ class Source:
             return Table.of_examples(prepared.map(lambda example: (example, batch.length(example)))), report
 
         return collect
+
+    def rearrangement(
+        self, target: TextFeatures, spec: DataSpec
+    ) -> Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]] | None:
+        """A function that rearranges a batch of training examples at random; None where there is none."""
+        return None
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether `with_suffix` is there."""
+        return False
+
+    def with_suffix(self, text: Any, suffix: Any) -> SourceInputs:
+        """The inputs for strings [B] whose outputs are to end with strings [B], and what is between them is written."""
+        raise NotImplementedError
 
     def most_together(self, spec: DataSpec) -> int:
         """How many examples are held in memory together where the corpus is not."""

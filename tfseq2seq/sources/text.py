@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs, pair_collector, tokenize
 from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
+from tfseq2seq.data.infilling import Infilling
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.copying import Copying
@@ -29,7 +30,7 @@ from tfseq2seq.models.memory import Memory
 from tfseq2seq.progress import counted, progress_bar
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Filtering, Report, Source, SourceInputs
-from tfseq2seq.spec import EOS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
+from tfseq2seq.spec import EOS, INFILLING_TOKENS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
 
 # What a model that copies takes beside ids where there are no strings.
 COPY_IDS = tf.TensorSpec([None, None], tf.int32, name="copy_ids")
@@ -229,6 +230,41 @@ class NoSource(_Strings, reads=NoSourceSpec):
 
     def with_target(self, target: TextFeatures, copies: bool = False) -> None:
         self.target = target
+
+    def collector(
+        self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
+    ) -> Callable[[], tuple[Table, Report]]:
+        collect = super().collector(examples, filtering, advance)
+        infilling = self.rearrangement(filtering.target, filtering.spec)
+        if infilling is None:
+            return collect
+
+        def measured() -> tuple[Table, Report]:
+            table, report = collect()
+            return infilling.measured(table), report
+
+        return measured
+
+    def rearrangement(self, target: TextFeatures, spec: DataSpec) -> Infilling | None:
+        if not spec.infilling:
+            return None
+        return Infilling(spec.infilling, list(map(target.reserved_id, INFILLING_TOKENS)), spec.max_target_length)
+
+    @property
+    def fills_in(self) -> bool:
+        return set(INFILLING_TOKENS) <= set(self._target_features.spec.reserved)
+
+    def with_suffix(self, text: Any, suffix: Any) -> SourceInputs:
+        features = self._target_features
+        before, behind = self._prompt_ids(text), self._prompt_ids(suffix)
+
+        def tag(token: str) -> Any:
+            return tf.fill(tf.stack([tf.size(text), 1]), features.reserved_id(token))
+
+        first, second, third = map(tag, INFILLING_TOKENS)
+        prefix = tf.concat([first, before, second, behind, third], axis=1).to_tensor(PAD)
+        around = before.to_tensor(PAD), behind.to_tensor(PAD)
+        return self.from_features(prefix)._replace(around=around)
 
     def inputs(self, text: Any) -> SourceInputs:
         return self.from_features(self._prompt_ids(text).to_tensor(PAD))

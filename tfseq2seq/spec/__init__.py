@@ -27,7 +27,7 @@ from tfseq2seq.spec.base import (
     setting,
 )
 from tfseq2seq.spec.blocks import Cell, Positions, Scores, TransformerSpec, Tuning
-from tfseq2seq.spec.data import CorpusSpec, DataSpec
+from tfseq2seq.spec.data import INFILLING_TOKENS, CorpusSpec, DataSpec
 from tfseq2seq.spec.decoders import (
     AutoregressiveDecoderBase,
     CTCDecoderSpec,
@@ -63,6 +63,7 @@ from tfseq2seq.spec.sources import (
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
 __all__ = [
+    "INFILLING_TOKENS",
     "AutoregressiveDecoderBase",
     "EncoderBase",
     "SourceBase",

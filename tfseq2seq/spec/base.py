@@ -31,6 +31,7 @@ NEEDS = {
     "image": "pictures (source.kind image)",
     "dialogue": "dialogues (source.kind dialogue)",
     "manifest": "a source that a manifest lists (source.kind audio or image)",
+    "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",
     "blocks": "an encoder or decoder made of blocks (of kind transformer, conformer or convolution)",

@@ -7,6 +7,9 @@ from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
+# The reserved tokens before the begin, the end and the middle of a text that is filled in.
+INFILLING_TOKENS = ("<pre>", "<suf>", "<mid>")
+
 
 @dataclass(frozen=True)
 class CorpusSpec(Spec):
@@ -86,6 +89,14 @@ class DataSpec(Spec):
     )
     max_target_length: int = setting(
         128, "maximum target length in training, in tokens with <eos>; longer pairs are skipped", low=1
+    )
+    infilling: float = setting(
+        0.0,
+        "share of training texts that are rearranged to <pre>, begin, <suf>, end, <mid>, middle, so that a model fills "
+        "in the middle (Bavarian et al. 2022); the three tokens must be in target.reserved",
+        low=0,
+        high=1,
+        needs="prompts",
     )
     batch_tokens: int = setting(
         4096,

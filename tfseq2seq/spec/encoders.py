@@ -218,6 +218,11 @@ class KerasHubEncoderSpec(EncoderBase):
             )
         if recipe.source.begin:
             raise SpecError("source.begin", f"must be empty with a preset, got {recipe.source.begin!r}")
+        if recipe.model.decoder.copies:
+            raise SpecError(
+                "model.decoder.copy",
+                "must be false with a preset, whose positions are not those of the source, got true",
+            )
         for name, unset in (("share_embeddings", False), ("source_vectors", "")):
             if (value := getattr(recipe.model, name)) != unset:
                 shown = repr(value) if isinstance(value, str) else "true"

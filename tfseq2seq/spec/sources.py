@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from tfseq2seq.errors import UserError
 from tfseq2seq.spec.backbones import BackboneSpec, ConvolutionBackboneSpec, ImageAugmentationSpec
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
+from tfseq2seq.spec.data import INFILLING_TOKENS
 
 # By default a model answers inputs that are so many times as long as the longest ones of its training.
 _TIMES_OF_TRAINING = 4
@@ -80,7 +81,7 @@ class SourceBase(Spec):
 class NoSourceSpec(SourceBase):
     """No source. The decoder alone is a language model of the target text, and continues prompts."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"token batches"})
+    provides: ClassVar[frozenset[str]] = frozenset({"token batches", "prompts"})
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["none"] = setting("none", "kind of source")
@@ -99,6 +100,14 @@ class NoSourceSpec(SourceBase):
                 "search.max_input",
                 f"must be at most model.decoder.max_positions ({limit}), got {recipe.search.max_input}",
             )
+        missing = [token for token in INFILLING_TOKENS if token not in recipe.target.reserved]
+        if recipe.data.infilling and missing:
+            raise SpecError(
+                "target.reserved",
+                f"must have {', '.join(INFILLING_TOKENS)} for data.infilling, and {', '.join(missing)} is missing",
+            )
+        if recipe.data.infilling and recipe.target.begin:
+            raise SpecError("target.begin", f"must be empty with data.infilling, got {recipe.target.begin!r}")
         if recipe.training.monitor != "loss":
             raise SpecError(
                 "training.monitor", f"must be loss, as there are no references, got {recipe.training.monitor}"

@@ -163,7 +163,16 @@ def _training_stream(
         log(f"training, first epoch: {report}")
 
     batch = source.batch(spec)
-    return BatchStream(segments, batch.bounds, batch.sizes, spec.shuffle_pairs, seed, "data.train", told)
+    return BatchStream(
+        segments,
+        batch.bounds,
+        batch.sizes,
+        spec.shuffle_pairs,
+        seed,
+        "data.train",
+        told,
+        source.rearrangement(run.target, spec),
+    )
 
 
 def generated_score(

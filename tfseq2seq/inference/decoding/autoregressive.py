@@ -186,6 +186,9 @@ class AutoregressiveDecoding(Decoding):
             "search.ctc_weight: must be 0": self._joint,
             "search.shortlist: must be left out": self.shortlist is not None,
             "search.coverage_penalty: must be 0": spec.coverage_penalty > 0,
+            "model.decoder.copy with whole words as tokens: what an id means is known with its source alone": (
+                self._extended
+            ),
         }
         for reason, applies in reasons.items():
             if applies:
