@@ -81,13 +81,31 @@ def test_a_manifest_is_captioned_and_scored_against_all_its_captions(tfseq2seq, 
     assert all("nrefs:2" in score["signature"] and score["low"] <= score["value"] for score in scores)
 
 
-def test_a_picture_is_read_from_standard_input(tfseq2seq, run):
-    # The test of the process reads a pipe; here the path of it is a file that does not exist for others.
+def test_lines_are_refused(tfseq2seq, run):
     code, _, errors = tfseq2seq("generate", "--run", run, "--input", "lines.txt")
     assert (
-        code == 2
-        and "--input: needs a model of text, got source.kind image; give picture files or --manifest" in errors
+        code == 2 and "--input: needs a model of text, got source.kind image; give picture files or --manif" in errors
     )
+
+
+def test_attention_to_a_picture_is_told_and_drawn(tfseq2seq, run, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "a.png").write_bytes(good_files()["png"])
+    (tmp_path / "bad.png").write_bytes(BAD["cut png"][0])
+    asked = ("attention", "--run", run, "--image", tmp_path / "a.png", "--target", "a red circle")
+    code, output, errors = tfseq2seq(*asked, "--png", tmp_path / "b.png")
+    assert code == 0 and (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.split()[0] for line in output.splitlines()] == ["a", "red", "circle", "<eos>"]
+    assert output.count("of 4, column") == 4
+    for options, message in (
+        ((*asked, "text"), "TEXT: cannot be combined with --image"),
+        (asked[:3], "TEXT: must be given, or --image for a model of pictures"),
+        ((*asked[:4], tmp_path / "bad.png"), f"the picture: {BAD['cut png'][1]}"),
+        ((*asked[:4], tmp_path / "none.png"), "none.png cannot be read (No such file or directory)"),
+        ((*asked[:3], "text"), "attention: needs source text (source.kind text), got source.kind image"),
+    ):
+        code, _, errors = tfseq2seq(*options)
+        assert code == 2 and message in errors
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ def preset(tmp_path_factory):
         stackwise_squeeze_and_excite_ratios=[0.0],
         stackwise_strides=[2],
         stackwise_block_types=["unfused"],
-        num_features=16,
         dropout=0.0,
     )
     backbone.save_to_preset(str(folder))
@@ -76,7 +75,7 @@ def test_a_run_keeps_its_backbone_and_its_exports_answer_as_it_does(recipe, pres
     assert (run.folder / "vocabulary" / "backbone" / "model.weights.h5").exists()
     model = run.load_model()
     assert not [weight.path for weight in model.weights if "efficient" in weight.path]
-    assert model.input["source"].shape == (None, 64, 16)
+    assert model.input["source"].shape == (None, 64, 1280)
     # Without the folder of the recipe.
     moved = preset.with_name("moved")
     preset.rename(moved)
@@ -99,7 +98,7 @@ def test_vectors_are_computed_once_and_are_those_of_serving(recipe, preset, tmp_
     paths = [str(tmp_path / "a.png"), str(tmp_path / "bad.png")]
     rows, faults = own._cached(50)(paths)
     assert faults == ["", "a picture that is damaged or cut off"] and rows[1] is None
-    assert (rows[0].shape, rows[0].dtype, isinstance(rows[0], np.memmap)) == ((64, 16), "float16", True)
+    assert (rows[0].shape, rows[0].dtype, isinstance(rows[0], np.memmap)) == ((64, 1280), "float16", True)
     served = np.asarray(own.inputs(*own.pack([good_files()["png"]])).inputs["source"])
     np.testing.assert_allclose(rows[0], served[0], atol=2e-3)
     monkeypatch.setattr(ImageSource, "_decoded", lambda *_: pytest.fail("was computed before"))
