@@ -74,8 +74,8 @@ ALIGNED = {
 }
 
 RATE = 2000
-# Of pictures, in pixels.
-SIDE = 12
+# Of pictures, in pixels, and of clips.
+SIDE, FRAMES = 12, 4
 SOURCES = {
     "text": {"kind": "text", "scheme": "characters"},
     # Windows of 50 samples every 20.
@@ -93,6 +93,16 @@ SOURCES = {
         "size": SIDE,
         "backbone": {"kind": "convolution", "stages": 2, "filters": 4},
         "augmentation": {"crop": 0.2, "flip": 0.5, "brightness": 0.1, "contrast": 0.1},
+    },
+    "video": {"kind": "video", "size": SIDE, "frames": FRAMES, "backbone": {"kind": "patches", "patch": 4}},
+    "video-grid": {
+        "kind": "video",
+        "size": SIDE,
+        "frames": FRAMES,
+        "vectors": "grid",
+        "time_positions": "learned",
+        "backbone": {"kind": "convolution", "stages": 3, "filters": 4},
+        "augmentation": {"crop": 0.2, "brightness": 0.1},
     },
 }
 SOURCE_SIZE, TARGET_SIZE = 20, 30
@@ -134,7 +144,8 @@ IMAGE_FAMILIES = [
     Family("lstm-both-ways", "fixed-gru", "image-convolution"),
     Family("convolution-pooled", "additive", "image-convolution"),
 ]
-FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES]
+VIDEO_FAMILIES = [Family("lstm-both-ways", "additive", "video"), Family("transformer", "transformer", "video-grid")]
+FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES, *VIDEO_FAMILIES]
 
 
 def model_spec(encoder="transformer", decoder="transformer", **options):
@@ -175,7 +186,7 @@ def answers(family):
 
 def sizes(source):
     """Tokens or samples of each example of `inputs`, or pixels in a row."""
-    if source.startswith("image"):
+    if source.startswith(("image", "video")):
         return (SIDE, SIDE, SIDE)
     return {"text": TOKENS, "audio": SAMPLES, "none": (0, 0, 0)}[source]
 
@@ -198,6 +209,8 @@ def inputs(source):
         batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}
     if source.startswith("image"):
         batch["source"] = random.integers(0, 256, (3, SIDE, SIDE, 3)).astype("uint8")
+    if source.startswith("video"):
+        batch["source"] = random.integers(0, 256, (3, FRAMES, SIDE, SIDE, 3)).astype("uint8")
     return batch
 
 

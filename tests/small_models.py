@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from families import Family
 
+from tfseq2seq.data.gif_files import gif_bytes
 from tfseq2seq.data.synthetic.morse import generate_morse
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
@@ -15,6 +16,7 @@ from tfseq2seq.inference.predictor import Predictor, SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.sources import NoSource
 from tfseq2seq.sources.image import ImageSource
+from tfseq2seq.sources.video import VideoSource
 from tfseq2seq.spec import BOS, EOS, PAD, UNK, AudioSpec, NoSourceSpec, SearchSpec, TextSpec
 
 TEXT = TextSpec(scheme="characters")
@@ -48,6 +50,8 @@ IMAGE_FAMILIES = {
     "caption transformer": Family("transformer", "transformer", "image"),
     "caption lstm": Family("gru-one-way", "additive", "image-convolution"),
 }
+VIDEO_FAMILIES = {"video lstm": Family("gru-one-way", "additive", "video")}
+PIXEL_FAMILIES = {**IMAGE_FAMILIES, **VIDEO_FAMILIES}
 SOURCE = AudioSpec(sample_rate=8000, bins=8)
 
 
@@ -68,7 +72,7 @@ def unprejudiced(model):
 
 def model_spec(family, **options):
     """The spec of a family's model."""
-    encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES, **IMAGE_FAMILIES}[family]
+    encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES, **PIXEL_FAMILIES}[family]
     if family in LANGUAGE_FAMILIES:
         options = {"tie_output": False, **options}
     return families.model_spec(encoder, decoder, **options)
@@ -80,8 +84,8 @@ def network(family, features=LETTERS, seed=0):
     keras.utils.set_random_seed(seed or (3 if family in LANGUAGE_FAMILIES else 4))
     spec, size = model_spec(family), features.size
     source, sizes = (features.spec, (size, size)) if family in TEXT_FAMILIES else (SOURCE, (0, size))
-    if family in IMAGE_FAMILIES:
-        source = families.source_spec(IMAGE_FAMILIES[family].source)
+    if family in PIXEL_FAMILIES:
+        source = families.source_spec(PIXEL_FAMILIES[family].source)
     times = 3.0 if family == "conformer ctc" or family in LANGUAGE_FAMILIES else 1.7
     if family not in LANGUAGE_FAMILIES:
         return louder(build_model(spec, source, *sizes), times)
@@ -108,6 +112,8 @@ def predictor(models, family, features=LETTERS, **search):
         return Predictor(models, NoSource(NoSourceSpec()), features, spec)
     if family in IMAGE_FAMILIES:
         return Predictor(models, ImageSource(models[0].source), features, spec)
+    if family in VIDEO_FAMILIES:
+        return Predictor(models, VideoSource(models[0].source), features, spec)
     return SpeechToText(models, features, spec)
 
 
@@ -131,7 +137,18 @@ def pictures():
     return [tf.io.encode_png(random.integers(0, 256, (*size, 3)).astype("uint8")).numpy() for size in sizes]
 
 
+@functools.cache
+def clips():
+    """The bytes of a few GIF files of different sizes and numbers of frames."""
+    random = np.random.default_rng(3)
+    palette = [tuple(map(int, color)) for color in random.integers(0, 256, (16, 3))]
+    sizes = ((4, 20, 30), (1, 12, 12), (7, 33, 17), (2, 16, 16))
+    return [gif_bytes(random.integers(0, 16, size).astype("uint8"), palette) for size in sizes]
+
+
 def inputs_of(family):
+    if family in VIDEO_FAMILIES:
+        return clips()
     if family in IMAGE_FAMILIES:
         return pictures()
     if family in SPEECH_FAMILIES:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 CLASSES = {
     *("TextSpec", "AudioSpec", "ImageSpec", "NoSourceSpec", "TextSource", "AudioSource", "ImageSource", "NoSource"),
     *("DialogueSpec", "DialogueSource", "PlainDialogues"),
+    *("VideoSpec", "VideoSource", "VideoFrontend", "PlainVideos"),
     *("TokenFrontend", "AudioFrontend", "ImageFrontend", "NoFrontend"),
     *("PlainTokens", "PlainPrompts", "PlainSamples", "PlainImages"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
@@ -24,6 +25,7 @@ KINDS = {
     "text",
     "audio",
     "image",
+    "video",
     "dialogue",
     "none",
     "ctc",

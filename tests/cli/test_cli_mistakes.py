@@ -105,21 +105,24 @@ def test_mistakes_in_evaluating_come_before_generating(refused, run, lines, opti
         (["attention", "a", "--target", "on", "--png", "{folder}/a.jpg"], "a.jpg: the file name must end in .png"),
         (
             ["generate", "--manifest", "{one}"],
-            "--manifest: needs a model of recordings or pictures, got source.kind text",
+            "--manifest: needs a model of recordings, pictures or clips, got source.kind text",
         ),
         (
             ["generate", "{one}"],
-            "FILES: needs a model of recordings or pictures, got source.kind text; give a file of lines",
+            "FILES: needs a model of recordings, pictures or clips, got source.kind text; give a file of lines",
         ),
-        (["generate", "--split", "test"], "--split: needs a model of recordings or pictures, got source.kind text"),
+        (
+            ["generate", "--split", "test"],
+            "--split: needs a model of recordings, pictures or clips, got source.kind text",
+        ),
         (["verify", "{folder}"], "--input: must be given for a model with source.kind text"),
         (
             ["verify", "{folder}", "--manifest", "{one}"],
-            "--manifest: needs a model of recordings or pictures, got source.kind text",
+            "--manifest: needs a model of recordings, pictures or clips, got source.kind text",
         ),
         (
             ["evaluate", "--manifest", "{one}"],
-            "--manifest: needs a model of recordings or pictures, got source.kind text",
+            "--manifest: needs a model of recordings, pictures or clips, got source.kind text",
         ),
         (["stream"], "stream: needs recordings (source.kind audio), got source.kind text"),
         (["score", "--target", "{two}"], "--source: must be given for a model of source text"),

@@ -12,7 +12,13 @@ from keras import ops
 from tfseq2seq import layers
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.layers.attention import MultiHeadAttention
-from tfseq2seq.layers.backbones import ConvolutionBackbone, GridEmbedding, PatchBackbone, ResidualConvolution
+from tfseq2seq.layers.backbones import (
+    ConvolutionBackbone,
+    FrameEmbedding,
+    GridEmbedding,
+    PatchBackbone,
+    ResidualConvolution,
+)
 from tfseq2seq.layers.conformer import ConformerBlock, ConvolutionPart
 from tfseq2seq.layers.convolution import GatedConvolution
 from tfseq2seq.layers.copying import CopyMixture
@@ -325,6 +331,19 @@ def backbone(cls, weights, numbers, spec):
     }
 
 
+def frame_embedding(weights, numbers, vectors, positions):
+    arguments = {"frames": 3, "width": WIDTH, "vectors": vectors, "positions": positions, "initializer": INITIALIZER}
+    return {
+        "cls": FrameEmbedding,
+        "arguments": arguments,
+        "inputs": {"inputs": normal(ROWS, 3, 4, WIDTH)},
+        "shape": (None, 3, 4, WIDTH),
+        "weights": weights,
+        "numbers": numbers,
+        "without": UNPADDED,
+    }
+
+
 RESIDUAL_CONVOLUTION = {
     "cls": ResidualConvolution,
     "arguments": {"filters": 4, "initializer": INITIALIZER},
@@ -562,6 +581,8 @@ CASES = {
     "convolution backbone": backbone(
         ConvolutionBackbone, 24, 2008, ConvolutionBackboneSpec(stages=2, filters=4, positions="none")
     ),
+    "frame embedding, one vector a frame": frame_embedding(4, 280, "frame", "sinusoidal"),
+    "frame embedding, all vectors": frame_embedding(1, 24, "grid", "learned"),
     "residual convolution": RESIDUAL_CONVOLUTION,
     "simple RNN": recurrent(SimpleRNN, 90),
     "LSTM": recurrent(LSTM, 360),

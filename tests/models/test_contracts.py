@@ -12,6 +12,7 @@ from families import (
     TARGET_SIZE,
     TARGET_TOKENS,
     TEXT_FAMILIES,
+    VIDEO_FAMILIES,
     Family,
     answers,
     arrays,
@@ -31,7 +32,7 @@ BY_DECODER = list({(family.decoder, family.source): family for family in FAMILIE
 AUTOREGRESSIVE = [family for family in BY_DECODER if model_spec(decoder=family.decoder).autoregressive]
 ALIGNED_FAMILIES = [family for family in BY_DECODER if family.decoder in ALIGNED]
 TRANSDUCERS = [family for family in ALIGNED_FAMILIES if family.decoder.startswith("transducer")]
-WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *IMAGE_FAMILIES]
+WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *IMAGE_FAMILIES, *VIDEO_FAMILIES]
 
 
 def step_by_step(model, batch, beam, shuffled=False, tolerance=TOLERANCE):
@@ -194,7 +195,7 @@ SAVED = {
     "text-copying-sampled-in-passes": (Family("simple", "copying-transformer", "text"), SAMPLED),
     "audio-guided": (Family("convolution-pooled", "location-gru", "audio"), {"guided_attention": {"weight": 1.0}}),
     **{f"audio-{family.decoder}": (family, {}) for family in ALIGNED_FAMILIES},
-    **{f"{family.source}-{family.decoder}": (family, {}) for family in IMAGE_FAMILIES[1:3]},
+    **{f"{family.source}-{family.decoder}": (family, {}) for family in (*IMAGE_FAMILIES[1:3], VIDEO_FAMILIES[1])},
     **{f"none-{family.decoder}": (family, {}) for family in (NO_SOURCE_FAMILIES[1], NO_SOURCE_FAMILIES[-2])},
 }
 
@@ -255,6 +256,7 @@ MIXED = [
     NO_SOURCE_FAMILIES[-2],
     IMAGE_FAMILIES[0],
     IMAGE_FAMILIES[2],
+    VIDEO_FAMILIES[0],
 ]
 
 

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 @click.command()
 @run_options(required=False)
 @click.option("--source", type=click.Path(), help="File of source texts or prompts, one per line, for --run.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings or pictures and references, for --run.")
+@click.option(
+    "--manifest", type=click.Path(), help="Manifest of recordings, pictures or clips and references, for --run."
+)
 @split_option
 @dialogues_option
 @click.option(
@@ -127,7 +129,7 @@ def evaluate(
         check_metrics(metrics)
     both = "--manifest" if manifest else "--dialogues" if dialogues else ""
     if not references and not both:
-        raise UserError("evaluate: needs --reference, --manifest for recordings or pictures, or --dialogues")
+        raise UserError("evaluate: needs --reference, --manifest for recordings, pictures or clips, or --dialogues")
     given = {"--source": source, "--reference": references, "--hypotheses": hypotheses}
     for name, value in (given | ({"--dialogues": dialogues} if manifest else {})).items():
         if both and value:

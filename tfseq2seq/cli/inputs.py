@@ -1,4 +1,4 @@
-"""What commands read: lines of text, prompts, dialogues, recordings, pictures.
+"""What commands read: lines of text, prompts, dialogues, recordings, pictures, clips.
 
 `READERS` has a function for each kind of source.
 
@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfseq2seq.cli.output_shards import count_lines, shard_bounds
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, VideoSpec, lookup
 
 # The most bytes in a window, so that long lines and long recordings do not fill the memory.
 _LARGEST_WINDOW = 1 << 26
@@ -35,9 +37,9 @@ class Request:
     """The options of a command that say where its inputs are.
 
     Attributes:
-        files: audio or picture files.
+        files: audio, picture or GIF files, or folders of frames.
         lines: file with one input per line.
-        manifest: table of recordings or pictures.
+        manifest: table of recordings, pictures or clips.
         split: rows of the manifest to use.
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
@@ -336,8 +338,8 @@ def _read_lines(spec: SourceSpec, request: Request, read: Callable[[list[Any]], 
     for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
         if value:
             raise UserError(
-                f"{option}: needs a model of recordings or pictures, got source.kind {spec.kind}; give a file of lines "
-                f"with {request.lines_option}"
+                f"{option}: needs a model of recordings, pictures or clips, got source.kind {spec.kind}; give a "
+                f"file of lines with {request.lines_option}"
             )
     if request.lines:
         path = request.lines
@@ -402,27 +404,29 @@ def _check_files(spec: SourceSpec, request: Request, noun: str) -> None:
         standard_input(f"{noun} or --manifest")
 
 
-def _read_pictures(spec: SourceSpec, request: Request) -> InputStream:
+def _read_pictures(spec: SourceSpec, request: Request, clips: bool = False) -> InputStream:
     from tfseq2seq.data.caption_manifests import Picture, read_pictures
 
-    _check_files(spec, request, "picture files")
+    _check_files(spec, request, "GIF files, folders of frames" if clips else "picture files")
     manifest = request.manifest
     if manifest:
-        pictures = read_pictures(manifest, request.split)
+        pictures = read_pictures(manifest, request.split, clips)
     else:
         pictures = [Picture(name, ()) for name in request.files or ("/dev/stdin",)]
 
     def read(window: list[Picture]) -> Inputs:
-        contents, faults = [], []
+        values: list[Any] = []
+        faults = []
         for index, picture in enumerate(window):
+            path = Path(picture.path)
             try:
-                with open(picture.path, "rb") as file:
-                    contents.append(file.read())
+                # The model reads those frames of a folder that it needs.
+                values.append(path if clips and path.is_dir() else path.read_bytes())
             except OSError as error:
-                contents.append(b"")
+                values.append(b"")
                 faults.append((index, f"{picture.path}: cannot be read ({error.strerror or error})"))
         references = [picture.captions for picture in window] if manifest else None
-        return Inputs(contents, references, faults, utterances=window)
+        return Inputs(values, references, faults, utterances=window)
 
     # The one picture that standard input contains cannot be divided.
     tally = (lambda: len(pictures)) if request.files or manifest else None
@@ -476,6 +480,7 @@ READERS: dict[type, Callable[[Any, Request], InputStream]] = {
     DialogueSpec: _read_dialogues,
     AudioSpec: _read_recordings,
     ImageSpec: _read_pictures,
+    VideoSpec: functools.partial(_read_pictures, clips=True),
 }
 
 

@@ -39,7 +39,7 @@ class Picture:
 _Rows = Iterator[tuple[str, str, str]]
 
 
-def read_pictures(path: str | Path, split: str = "") -> list[Picture]:
+def read_pictures(path: str | Path, split: str = "", clips: bool = False) -> list[Picture]:
     """Reads the pictures of a manifest in the order in which it first names them.
 
     Paths are relative to the folder of the manifest, and must not lead out of it; absolute paths can. There are two
@@ -53,6 +53,7 @@ def read_pictures(path: str | Path, split: str = "") -> list[Picture]:
     Args:
         path: the file; a TSV file can be compressed (.gz).
         split: selects the rows of a TSV manifest with this value in the column `split`; "" selects all rows.
+        clips: whether what is listed are clips, each of which can also be a folder of frames.
 
     Raises:
         UserError: the manifest is not valid, or the file of a picture is missing; the message has the place.
@@ -72,7 +73,7 @@ def read_pictures(path: str | Path, split: str = "") -> list[Picture]:
     for location, written, caption in rows:
         file = _beside(path, written, location)
         if file not in captions:
-            if fault := file_fault(file, "picture"):
+            if not (clips and Path(file).is_dir()) and (fault := file_fault(file, "clip" if clips else "picture")):
                 raise UserError(f"{location}: {fault}")
             captions[file] = []
         captions[file].append(caption)

@@ -40,6 +40,7 @@ class CaptionReport:
         lost: captions of these pictures.
         empty: captions without text.
         wordy: captions of too many tokens.
+        noun: what captions are about, "pictures" or "clips".
     """
 
     kept: int = 0
@@ -49,6 +50,7 @@ class CaptionReport:
     lost: int = 0
     empty: int = 0
     wordy: int = 0
+    noun: str = "pictures"
 
     @property
     def total(self) -> int:
@@ -56,16 +58,17 @@ class CaptionReport:
         return self.kept + self.lost + self.empty + self.wordy
 
     def __add__(self, other: CaptionReport) -> CaptionReport:
-        fields = [field.name for field in dataclasses.fields(self)]
-        return CaptionReport(*(getattr(self, name) + getattr(other, name) for name in fields))
+        names = [field.name for field in dataclasses.fields(self) if field.name != "noun"]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return CaptionReport(**sums, noun=self.noun)
 
     def __str__(self) -> str:
-        text = f"{self.kept:,} captions of {self.pictures:,} pictures, {self.target_tokens:,} target tokens"
+        text = f"{self.kept:,} captions of {self.pictures:,} {self.noun}, {self.target_tokens:,} target tokens"
         if self.unreadable:
             names = "; ".join(self.unreadable[:_NAMED]) + ("; ..." if len(self.unreadable) > _NAMED else "")
             text += (
-                f"; {len(self.unreadable):,} pictures with {self.lost:,} captions left out because they cannot be read "
-                f"({names})"
+                f"; {len(self.unreadable):,} {self.noun} with {self.lost:,} captions left out because they cannot be "
+                f"read ({names})"
             )
         if self.empty:
             text += f"; {self.empty:,} captions left out because they have no text"
@@ -101,21 +104,21 @@ class CaptionCorpora:
     texts_told: str = ""
 
 
-def caption_corpora(spec: DataSpec, seed: int) -> CaptionCorpora:
-    """Opens what a recipe trains on. Without a manifest to validate with, `spec.holdout` training pictures serve as
-    such, with all their captions.
+def caption_corpora(spec: DataSpec, seed: int, clips: bool = False) -> CaptionCorpora:
+    """Opens what a recipe trains on: pictures, or clips. Without a manifest to validate with, `spec.holdout` training
+    pictures serve as such, with all their captions.
 
     Raises:
         UserError: nothing is given, something is wrong in a manifest, or nothing is left to train on.
     """
-    pictures = _opened(spec.train, "data.train")
+    pictures = _opened(spec.train, "data.train", clips)
     if not spec.validation.given and not spec.holdout:
         raise UserError(
-            "data.validation: no corpus is given; set data.validation.manifest, or let data.holdout take pictures out "
-            "of the training corpus"
+            "data.validation: no corpus is given; set data.validation.manifest, or let data.holdout take "
+            f"{'clips' if clips else 'pictures'} out of the training corpus"
         )
     if spec.validation.given:
-        validation = _opened(spec.validation, "data.validation")
+        validation = _opened(spec.validation, "data.validation", clips)
     else:
         held = held_places(len(pictures), spec.holdout, seed)
         validation = [pictures[index] for index in sorted(held)]
@@ -134,11 +137,11 @@ def caption_corpora(spec: DataSpec, seed: int) -> CaptionCorpora:
     return CaptionCorpora(train, raw_examples(validation), texts, units, told)
 
 
-def _opened(spec: CorpusSpec, name: str) -> list[Picture]:
+def _opened(spec: CorpusSpec, name: str, clips: bool) -> list[Picture]:
     if not spec.manifest:
         raise UserError(f"{name}: no corpus is given; set {name}.manifest")
     spec = expanded(spec)
-    return read_pictures(spec.manifest, spec.split)
+    return read_pictures(spec.manifest, spec.split, clips)
 
 
 def raw_examples(pictures: Sequence[Picture], indices: tf.data.Dataset | None = None) -> tf.data.Dataset:
@@ -157,6 +160,7 @@ def caption_collector(
     read: Callable[[Sequence[str]], tuple[Sequence[Any], Sequence[str]]],
     signature: tf.TensorSpec,
     advance: Callable[[int], None] = lambda count: None,
+    noun: str = "pictures",
 ) -> Callable[[], tuple[Table, CaptionReport]]:
     """Raw examples to a table of {"source": what a model reads of a picture, "target": ids [T]}, which may be empty.
 
@@ -167,6 +171,7 @@ def caption_collector(
         read: from paths of pictures to what a model reads of each, and messages about those that cannot be read.
         signature: of what it reads.
         advance: called with the number of captions that are read.
+        noun: what captions are about, for the report.
 
     Returns:
         A function that reads the examples, each time anew.
@@ -180,7 +185,7 @@ def caption_collector(
     chunks = examples.ragged_batch(_CHUNK).map(encoded)
 
     def collect() -> tuple[Table, CaptionReport]:
-        rows, report = _Rows(signature, longest), CaptionReport()
+        rows, report = _Rows(signature, longest), CaptionReport(noun=noun)
         for names, captions, ids, lengths in chunks.as_numpy_iterator():
             paths = [name.decode("utf-8") for name in names]
             found = rows.add(paths, *read(paths), captions, ids, lengths)

@@ -56,9 +56,15 @@ Pictures, where `error` also tells what is wrong with one:
     n_best, score     image_bytes, and target  ->  as above
     attention         image_bytes, target  ->  attention [B, T, S] over the grid of the picture, target_tokens [B, T]
 
+Clips, where `error` also tells what is wrong with one:
+
+    serving_default   video_bytes: string [B], animated GIF files  ->  text, score, warning, error: string [B]
+    describe          the same
+    n_best, score, attention            take video_bytes in place of image_bytes; S counts vectors of frames
+
 For clients with a loop of their own, of one model (not of an ensemble):
 
-    encode            text, or audio and length, or image_bytes
+    encode            text, or audio and length, or image_bytes, or video_bytes
                                         ->  memory [B, S, M], mask: bool [B, S], and what decode_step reads:
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
                       CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error

@@ -46,7 +46,28 @@ def decode_images(
     Returns:
         Pixels [B, S, S, 3] uint8, black where there is a fault, and messages [B] string, "" where there is none.
     """
-    read, shape = image_reader(spec, most), [spec.size, spec.size, 3]
+    return read_each(contents, image_reader(spec, most), [spec.size, spec.size, 3], DAMAGED_PICTURE, load)
+
+
+def read_each(
+    contents: tf.Tensor,
+    read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    shape: Sequence[int],
+    damaged: str,
+    load: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Calls a function for each of several files, and survives its errors.
+
+    Args:
+        contents: [B] string, the bytes of the files, or what `load` makes such bytes of.
+        read: from the bytes of a file to pixels of a shape, uint8, and a message, "" where all is well.
+        shape: of these pixels.
+        damaged: the message about a file for which `read` raises an error.
+        load: called for each string.
+
+    Returns:
+        Pixels [B, *shape] uint8, black where there is a fault, and messages [B] string.
+    """
     count = tf.shape(contents, out_type=tf.int64)[0]
 
     def numbered(index: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -61,7 +82,7 @@ def decode_images(
     rows = none.concatenate(decoded.ignore_errors(log_warning=False)).batch(count + 1)
     indices, pixels, faults = rows.get_single_element()
     place = tf.scatter_nd(indices[:, tf.newaxis], tf.range(tf.shape(indices)[0]), [count + 1])[:count]
-    return tf.gather(pixels, place), tf.where(place > 0, tf.gather(faults, place), DAMAGED_PICTURE)
+    return tf.gather(pixels, place), tf.where(place > 0, tf.gather(faults, place), damaged)
 
 
 def image_reader(spec: ImageSpec, most: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
@@ -100,12 +121,12 @@ def _fault(content: tf.Tensor, kind: tf.Tensor, most: int) -> tf.Tensor:
 
     def of_header() -> tf.Tensor:
         height, width = _size(content, kind)
-        fault = tf.where(tf.minimum(height, width) < LEAST_SIDE, _told(too_few_pixels(), height, width), "")
+        fault = tf.where(tf.minimum(height, width) < LEAST_SIDE, told(too_few_pixels(), width, height), "")
         if most:
-            large = _told(too_many_pixels(most), height, width)
+            large = told(too_many_pixels(most), width, height)
             fault = tf.where(height * width > most * 1_000_000, large, fault)
-        header = _bytes(content, 64)
-        bits, compression = _little(header, 28, 2), _little(header, 30, 4)
+        header = first_bytes(content, 64)
+        bits, compression = little_endian(header, 28, 2), little_endian(header, 30, 4)
         plain = tf.equal(compression, 0) | (tf.equal(compression, 3) & tf.equal(bits, 32))
         odd = tf.equal(kind, _BMP) & ~(plain & (bits >= 8) & tf.not_equal(bits, 16))
         return tf.where(odd & tf.equal(fault, ""), ODD_BMP, fault)
@@ -114,28 +135,30 @@ def _fault(content: tf.Tensor, kind: tf.Tensor, most: int) -> tf.Tensor:
     return tf.where(tf.equal(tf.strings.length(content), 0), NO_BYTES, fault)
 
 
-def _told(parts: tuple[str, str, str], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """A message about the size of a picture."""
-    before, between, after = parts
-    return tf.strings.join([before, tf.strings.as_string(width), between, tf.strings.as_string(height), after])
+def told(parts: Sequence[str], *numbers: tf.Tensor) -> tf.Tensor:
+    """A message with numbers between its parts, such as the width and the height of a picture."""
+    strings = [parts[0]]
+    for number, after in zip(numbers, parts[1:], strict=True):
+        strings += [tf.strings.as_string(number), after]
+    return tf.strings.join(strings)
 
 
 def _size(content: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width in pixels, int64, as the header of a file says."""
-    header = _bytes(content, 32)
+    header = first_bytes(content, 32)
 
     def of_jpeg() -> tf.Tensor:
         return tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64)
 
     def of_bmp() -> tf.Tensor:
-        sides = tf.stack([_little(header, 22, 4), _little(header, 18, 4)])
+        sides = tf.stack([little_endian(header, 22, 4), little_endian(header, 18, 4)])
         # The height of a picture that is stored from the top is negative.
         return tf.where(sides >= 2**31, 2**32 - sides, sides)
 
     sizes = [
         of_jpeg,
-        lambda: tf.stack([_big(header, 20, 4), _big(header, 16, 4)]),
-        lambda: tf.stack([_little(header, 8, 2), _little(header, 6, 2)]),
+        lambda: tf.stack([big_endian(header, 20, 4), big_endian(header, 16, 4)]),
+        lambda: tf.stack([little_endian(header, 8, 2), little_endian(header, 6, 2)]),
         of_bmp,
     ]
     height, width = tf.unstack(tf.ensure_shape(tf.switch_case(kind, sizes), [2]))
@@ -145,13 +168,13 @@ def _size(content: tf.Tensor, kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 # ---- numbers in bytes -----------------------------------------------------------------------------------------------
 
 
-def _bytes(content: tf.Tensor, count: int) -> tf.Tensor:
+def first_bytes(content: tf.Tensor, count: int) -> tf.Tensor:
     """The first `count` bytes as int64, and zeros in place of those that are missing."""
     values = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, count), tf.uint8), tf.int64)
     return tf.pad(values, [[0, count - tf.shape(values)[0]]])
 
 
-def _number(data: tf.Tensor, at: Any, places: Sequence[int]) -> tf.Tensor:
+def number_at(data: tf.Tensor, at: Any, places: Sequence[int]) -> tf.Tensor:
     """Unsigned numbers at the indices `at`.
 
     They are made of the bytes at these places after the indices, from the most to the least significant. Bytes beyond
@@ -165,12 +188,12 @@ def _number(data: tf.Tensor, at: Any, places: Sequence[int]) -> tf.Tensor:
     return total
 
 
-def _little(data: tf.Tensor, at: Any, count: int) -> tf.Tensor:
-    return _number(data, at, range(count - 1, -1, -1))
+def little_endian(data: tf.Tensor, at: Any, count: int) -> tf.Tensor:
+    return number_at(data, at, range(count - 1, -1, -1))
 
 
-def _big(data: tf.Tensor, at: Any, count: int) -> tf.Tensor:
-    return _number(data, at, range(count))
+def big_endian(data: tf.Tensor, at: Any, count: int) -> tf.Tensor:
+    return number_at(data, at, range(count))
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------------------
@@ -205,18 +228,18 @@ def _over(colors: tf.Tensor, alpha: tf.Tensor, background: Sequence[int]) -> tf.
 
 def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
     """TensorFlow takes the numbers of a palette for shades of gray, so its colors are looked up here."""
-    header = _bytes(content, 64)
+    header = first_bytes(content, 64)
     pixels = tf.io.decode_bmp(content)
 
     def of_palette() -> tf.Tensor:
-        begin = tf.cast(14 + _little(header, 14, 4), tf.int32)
+        begin = tf.cast(14 + little_endian(header, 14, 4), tf.int32)
         entries = tf.io.decode_raw(tf.strings.substr(content, begin, 4 * 256), tf.uint8)
         entries = tf.pad(entries, [[0, 4 * 256 - tf.shape(entries)[0]]])
         # Blue comes first, and a fourth byte that means nothing.
         colors = tf.reshape(entries, [256, 4])[:, 2::-1]
         return tf.gather(colors, tf.cast(pixels[:, :, 0], tf.int32))
 
-    return tf.cond(tf.equal(_little(header, 28, 2), 8), of_palette, lambda: pixels[:, :, :3])
+    return tf.cond(tf.equal(little_endian(header, 28, 2), 8), of_palette, lambda: pixels[:, :, :3])
 
 
 def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -230,16 +253,16 @@ def _turned(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 def _orientation(content: tf.Tensor) -> tf.Tensor:
     """The orientation in the EXIF data of a JPEG file, 1 to 8; 1 where there is none or it is damaged."""
-    data = _bytes(content, _EXIF_WITHIN)
+    data = first_bytes(content, _EXIF_WITHIN)
 
     def is_exif(at: tf.Tensor) -> tf.Tensor:
         name = tf.strings.substr(content, at + 4, 6)
-        return tf.equal(_number(data, at, (0, 1)), 0xFFE1) & tf.equal(name, b"Exif\0\0")
+        return tf.equal(number_at(data, at, (0, 1)), 0xFFE1) & tf.equal(name, b"Exif\0\0")
 
     def goes_on(at: tf.Tensor) -> tf.Tensor:
-        marker = _number(data, at, (1,))
+        marker = number_at(data, at, (1,))
         # The data of the picture begin after 0xDA.
-        segment = tf.equal(_number(data, at, (0,)), 0xFF) & tf.not_equal(marker, 0xDA) & (at < _EXIF_WITHIN - 12)
+        segment = tf.equal(number_at(data, at, (0,)), 0xFF) & tf.not_equal(marker, 0xDA) & (at < _EXIF_WITHIN - 12)
         return segment & ~is_exif_safe(at)
 
     def is_exif_safe(at: tf.Tensor) -> tf.Tensor:
@@ -248,8 +271,8 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
 
     def following(at: tf.Tensor) -> tuple[tf.Tensor]:
         # Any number of bytes 0xFF may stand before a marker.
-        filler = tf.equal(_number(data, at, (1,)), 0xFF)
-        length = tf.cast(_number(data, at + 2, (0, 1)), tf.int32)
+        filler = tf.equal(number_at(data, at, (1,)), 0xFF)
+        length = tf.cast(number_at(data, at + 2, (0, 1)), tf.int32)
         return (at + tf.where(filler, 1, 2 + tf.maximum(length, 2)),)
 
     (found,) = tf.while_loop(goes_on, following, (tf.constant(2),))
@@ -260,10 +283,10 @@ def _orientation(content: tf.Tensor) -> tf.Tensor:
 def _orientation_tag(data: tf.Tensor, begin: tf.Tensor) -> tf.Tensor:
     """The orientation in the first directory of EXIF data that begin at an index; 0 if it is not there."""
     start = tf.cast(begin, tf.int64)
-    little = tf.equal(_number(data, start, (0, 1)), 0x4949)
+    little = tf.equal(number_at(data, start, (0, 1)), 0x4949)
 
     def number(at: Any, count: int) -> tf.Tensor:
-        return tf.where(little, _little(data, at, count), _big(data, at, count))
+        return tf.where(little, little_endian(data, at, count), big_endian(data, at, count))
 
     directory = start + number(start + 4, 4)
     count = tf.minimum(number(directory, 2), _MOST_TAGS)

@@ -1,4 +1,4 @@
-"""Backbones: layers that map a picture to a grid of vectors.
+"""Backbones: layers that map a picture to a grid of vectors, and one that makes a sequence of the grids of frames.
 
 The vectors of a picture are in the order of reading: row by row, from left to right. They are normalized to standard
 deviation D^-0.5, as token embeddings, because encoders scale their inputs.
@@ -73,6 +73,62 @@ class GridEmbedding(keras.layers.Layer):
             **super().get_config(),
             "width": self.width,
             "grid": self.grid,
+            "positions": self.positions,
+            "initializer": self.initializer,
+        }
+
+
+class FrameEmbedding(keras.layers.Layer):
+    """Puts the vectors of the frames of clips [B, F, N, D] in one sequence [B, S, D], and adds positions in time.
+
+    With "frame" the N vectors of a frame are joined and projected to one, normalized to standard deviation D^-0.5, and
+    S is F. With "grid" S is F * N: the vectors of the first frame come first.
+
+    Args:
+        frames: F.
+        width: D.
+        vectors: "frame" or "grid".
+        positions: "sinusoidal", "learned" or "none".
+        initializer: the initializer of the projection.
+    """
+
+    def __init__(
+        self, frames: int, width: int, vectors: str, positions: GridPositions, initializer: str, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.frames, self.width, self.vectors, self.positions = frames, width, vectors, positions
+        self.initializer = initializer
+        self.project: Any = None
+        self.norm: Any = None
+        if vectors == "frame":
+            self.project = SequenceDense(width, kernel_initializer=initializer, name="project", dtype=self.dtype_policy)
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any) -> None:
+        if self.vectors == "frame":
+            self.project.build((None, self.frames, input_shape[2] * self.width))
+            self.norm.build((None, self.frames, self.width))
+        if self.positions == "learned":
+            normal = keras.initializers.RandomNormal(stddev=0.02 * self.width**0.5)
+            self.times = self.add_weight(shape=(self.frames, self.width), initializer=normal, name="times")
+
+    def call(self, inputs: Any) -> Any:
+        outputs, count = inputs, inputs.shape[2]
+        if self.vectors == "frame":
+            joined = ops.reshape(inputs, (-1, self.frames, count * self.width)) * self.width**0.5
+            outputs = ops.expand_dims(self.norm(self.project(joined)) * self.width**-0.5, 2)
+        if self.positions != "none":
+            times = self.times if self.positions == "learned" else sinusoids(np.arange(self.frames), self.width)
+            added = ops.cast(times, outputs.dtype) * self.width**-0.5
+            outputs = outputs + ops.reshape(added, (1, self.frames, 1, self.width))
+        return ops.reshape(outputs, (-1, self.frames * (1 if self.vectors == "frame" else count), self.width))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "frames": self.frames,
+            "width": self.width,
+            "vectors": self.vectors,
             "positions": self.positions,
             "initializer": self.initializer,
         }

@@ -24,13 +24,13 @@ from tfseq2seq.features.audio import AudioFeatures
 from tfseq2seq.features.augmentation import ImageAugmentation, SpecAugment, WaveAugmentation
 from tfseq2seq.features.image import ImageNormalization
 from tfseq2seq.features.vocabulary import foreign_ids
-from tfseq2seq.layers.backbones import GridEmbedding, build_backbone
+from tfseq2seq.layers.backbones import FrameEmbedding, GridEmbedding, build_backbone
 from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
 from tfseq2seq.models.pretrained import preset_folder
-from tfseq2seq.spec import BOS, AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
+from tfseq2seq.spec import BOS, AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, VideoSpec, lookup
 
 
 class _Encoded:
@@ -302,11 +302,58 @@ class ImageFrontend(keras.layers.Layer, _Encoded):
         return size * 0 + self.spec.backbone.grid(self.spec.size)
 
 
+class VideoFrontend(ImageFrontend):
+    """Maps clips [B, F, S, S, 3] uint8 to vectors [B, N, D] in the order of time and their mask [B, N], which is True.
+
+    The steps are augmentation, which is drawn once for all frames of a clip, normalization, the backbone over each
+    frame, and positions in time.
+
+    Args:
+        spec: the settings of the source.
+        width: D.
+        initializer: the initializer of the weights.
+    """
+
+    spec: VideoSpec
+
+    def __init__(self, spec: VideoSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(spec, width, initializer, **kwargs)
+        self.sequence = FrameEmbedding(
+            spec.frames, width, spec.vectors, spec.time_positions, initializer, name="sequence"
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        shape = (self.spec.frames, self.spec.size, self.spec.size, 3)
+        return {"source": keras.Input(shape, dtype="uint8", name="source")}
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.sequence.build((None, self.spec.frames, self.spec.backbone.grid(self.spec.size), self.backbone.width))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        frames, size = self.spec.frames, self.spec.size
+        pixels = ops.cast(inputs["source"], "float32")
+        if training and self.spec.augmentation.active:
+            # Frames as channels of one picture: what is drawn is the same for all of them.
+            joined = ops.reshape(ops.transpose(pixels, (0, 2, 3, 1, 4)), (-1, size, size, 3 * frames))
+            joined = ops.reshape(self.augmentation(joined, training=True), (-1, size, size, frames, 3))
+            pixels = ops.transpose(joined, (0, 3, 1, 2, 4))
+        pixels = self.normalization(ops.reshape(pixels, (-1, size, size, 3)))
+        grids = self.backbone(ops.cast(pixels, self.compute_dtype), training=training)
+        embedded = self.sequence(ops.reshape(grids, (-1, frames, *grids.shape[1:])))
+        return embedded, ops.ones(ops.shape(embedded)[:2], dtype="bool")
+
+    def positions(self, size: Any) -> Any:
+        """Returns the number of vectors of a clip, which is the same for all sizes; these can be a tensor."""
+        return size * 0 + self.spec.positions
+
+
 FRONTENDS: dict[type, Callable[[ModelSpec, Any, int, Any], Any]] = {
     NoSourceSpec: NoFrontend.create,
     TextSpec: TokenFrontend.create,
     AudioSpec: AudioFrontend.create,
     ImageSpec: ImageFrontend.create,
+    VideoSpec: VideoFrontend.create,
 }
 
 

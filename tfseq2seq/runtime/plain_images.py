@@ -50,23 +50,32 @@ class PlainImages:
         """Pixels [S, S, 3] uint8 of a picture."""
         if isinstance(value, np.ndarray) and value.shape == (self.spec.size, self.spec.size, 3):
             return value.astype("uint8")
-        pixels = value if isinstance(value, np.ndarray) else _pixels(_opened(_content(value)), self.spec.background)
-        return _resized(_fitted(pixels, self.spec.fit), self.spec.size)
+        pixels = value if isinstance(value, np.ndarray) else _pixels(opened(content_of(value)), self.spec.background)
+        return resized(fitted(pixels, self.spec.fit), self.spec.size)
 
     def is_nothing(self, row: np.ndarray) -> bool:
         return False
+
+    def prompt_length(self, row: np.ndarray) -> int:
+        return 0
+
+    def copied_words(self, value: Any) -> list[str]:
+        return []
+
+    def warning(self, value: Any) -> str:
+        return ""
 
     def fault(self, most: int, value: Any) -> str:
         """What is wrong with a picture, or ""; `most` is the largest number of megapixels, 0 for no limit."""
         if isinstance(value, np.ndarray):
             return ""
-        content = _content(value)
+        content = content_of(value)
         if not content:
             return NO_BYTES
         if not content.startswith(_BEGINNINGS):
             return NO_PICTURE
         try:
-            picture = _opened(content)
+            picture = opened(content)
             if most and picture.width * picture.height > most * 1_000_000:
                 return _told(too_many_pixels(most), picture)
             if min(picture.size) < LEAST_SIDE:
@@ -90,11 +99,12 @@ def _told(parts: tuple[str, str, str], picture: Image) -> str:
     return f"{before}{picture.width}{between}{picture.height}{after}"
 
 
-def _content(value: Any) -> bytes:
+def content_of(value: Any) -> bytes:
+    """The bytes of a file, given as such or as a path."""
     return Path(value).read_bytes() if isinstance(value, os.PathLike) else bytes(value)
 
 
-def _opened(content: bytes) -> Image:
+def opened(content: bytes) -> Image:
     """A picture whose header is read.
 
     Raises:
@@ -130,7 +140,7 @@ def _pixels(picture: Image, background: Sequence[int]) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _fitted(pixels: np.ndarray, fit: str) -> np.ndarray:
+def fitted(pixels: np.ndarray, fit: str) -> np.ndarray:
     """Pixels [H, W, 3] as a square around the center if they are not to be stretched."""
     height, width = pixels.shape[:2]
     if fit == "crop":
@@ -145,7 +155,7 @@ def _fitted(pixels: np.ndarray, fit: str) -> np.ndarray:
     return pixels
 
 
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
     """Pixels resized to [size, size, 3] uint8 with antialiasing, computed in floats as in the graph."""
     from PIL import Image
 

@@ -14,7 +14,19 @@ from tfseq2seq.recipe import source_from_dict
 from tfseq2seq.runtime.padding import padded_rows
 from tfseq2seq.runtime.plain_images import PlainImages
 from tfseq2seq.runtime.plain_text import PlainText, load_side, load_text
-from tfseq2seq.spec import EOS, PAD, AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.runtime.plain_videos import PlainVideos
+from tfseq2seq.spec import (
+    EOS,
+    PAD,
+    AudioSpec,
+    DialogueSpec,
+    ImageSpec,
+    NoSourceSpec,
+    SourceSpec,
+    TextSpec,
+    VideoSpec,
+    lookup,
+)
 from tfseq2seq.spec.limits import (
     BYTES_PER_TOKEN,
     NO_TURN,
@@ -245,6 +257,7 @@ PLAIN_SOURCES: dict[type, Any] = {
     DialogueSpec: PlainDialogues,
     AudioSpec: PlainSamples,
     ImageSpec: PlainImages,
+    VideoSpec: PlainVideos,
 }
 
 

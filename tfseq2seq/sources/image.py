@@ -54,11 +54,13 @@ class ImageSource(Source, reads=ImageSpec):
     """
 
     prefetch = 4
+    # Whether a manifest can list folders of frames.
+    clips = False
     spec: ImageSpec
 
     def __init__(self, spec: ImageSpec, features: Any = None, preset: str = ""):
         super().__init__(spec)
-        shape = [spec.size, spec.size, 3]
+        shape = self.shape
         self.signature = self.features_signature = (tf.TensorSpec([None, *shape], tf.uint8, name="pixels"),)
         # Of one picture, as a model reads it.
         self._row = tf.TensorSpec(shape, tf.uint8)
@@ -69,6 +71,11 @@ class ImageSource(Source, reads=ImageSpec):
             self.preset = preset or expanded_path(spec.backbone.preset)
             self.backbone = HubBackbone(self.preset, spec, name="backbone")
             self._row = tf.TensorSpec([self.backbone.grid, self.backbone.channels], tf.float16)
+
+    @property
+    def shape(self) -> list[int]:
+        """The shape of the pixels that a model reads."""
+        return [self.spec.size, self.spec.size, 3]
 
     @property
     def size(self) -> int:
@@ -82,7 +89,7 @@ class ImageSource(Source, reads=ImageSpec):
 
     @classmethod
     def open_corpora(cls, recipe: Recipe) -> Corpora:
-        found = caption_corpora(recipe.data, recipe.seed)
+        found = caption_corpora(recipe.data, recipe.seed, cls.clips)
 
         def texts(side: str) -> Iterator[bytes]:
             return found.texts()
@@ -107,6 +114,7 @@ class ImageSource(Source, reads=ImageSpec):
             self._cached(most) if self.backbone else functools.partial(self._pixels, most),
             self._row,
             advance,
+            self.spec.noun,
         )
 
     def most_together(self, spec: DataSpec) -> int:
@@ -122,10 +130,11 @@ class ImageSource(Source, reads=ImageSpec):
     def judged(self, examples: tf.data.Dataset) -> tuple[list[Any], list[list[str | None]]]:
         values, captions = [], []
         for chunk in examples.ragged_batch(_CHUNK):
-            pixels, faults = decode_images(chunk["source"], self.spec, self.spec.least_max_input, tf.io.read_file)
-            for picture, fault, own in zip(pixels.numpy(), faults.numpy(), chunk["target"].to_list(), strict=True):
+            paths = [path.decode("utf-8") for path in chunk["source"].numpy()]
+            pixels, faults = self._pixels(self.spec.least_max_input, paths)
+            for picture, fault, own in zip(pixels, faults, chunk["target"].to_list(), strict=True):
                 if not fault:
-                    values.append(picture.copy())
+                    values.append(picture)
                     captions.append([caption.decode("utf-8") for caption in own])
         most = max(map(len, captions), default=0)
         return values, [[own[r] if r < len(own) else None for own in captions] for r in range(most)]
@@ -151,7 +160,7 @@ class ImageSource(Source, reads=ImageSpec):
             return vectors(np.stack([pixels for pixels, _ in found])).numpy(), [fault for _, fault in found]
 
         cache = FeatureCache(expanded_path(spec.backbone.cache), preset_digest(self.preset, spec), compute)
-        return lambda paths: cache([_content(Path(path)) for path in paths])
+        return lambda paths: cache([self._content(Path(path)) for path in paths])
 
     # ---- a run's folder ---------------------------------------------------------------------------------------------
 
@@ -188,26 +197,42 @@ class ImageSource(Source, reads=ImageSpec):
         return [(index, fault) for index, (_, fault) in enumerate(found) if fault]
 
     def _decoded(self, values: Sequence[Any], most: int) -> list[tuple[np.ndarray, str]]:
-        """Pixels [S, S, 3] of each value, and what is wrong with it, or ""."""
-        found: list[Any] = [None] * len(values)
-        files = [index for index, value in enumerate(values) if not isinstance(value, np.ndarray)]
-        for index in sorted({*range(len(values))} - {*files}):
-            found[index] = self._resized(values[index])
+        """Pixels of each value as a model reads them, and what is wrong with it, or ""."""
+        found: list[Any] = [self._without_bytes(value, most) for value in values]
+        files = [index for index, own in enumerate(found) if own is None]
         for begin in range(0, len(files), _CHUNK):
             indices = files[begin : begin + _CHUNK]
-            contents = tf.constant([_content(values[index]) for index in indices], tf.string)
-            pixels, faults = self._decode(contents, most)
+            contents = tf.constant([self._content(values[index]) for index in indices], tf.string)
+            pixels, faults = self._in_graph(contents, most)
             for index, picture, fault in zip(indices, pixels.numpy(), faults.numpy(), strict=True):
                 found[index] = picture, fault.decode("utf-8")
         return found
 
-    def _decode(self, contents: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, contents: Any, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The bytes of files [B] to pixels [B, *shape] uint8 and messages [B], in graph."""
+        return decode_images(contents, self.spec, most)
+
+    def _in_graph(self, contents: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         if most not in self._graphs:
             contents_spec = [tf.TensorSpec([None], tf.string)]
             self._graphs[most] = tf.function(
-                lambda given: decode_images(given, self.spec, most), input_signature=contents_spec, autograph=False
+                lambda given: self.decode(given, most), input_signature=contents_spec, autograph=False
             )
         return self._graphs[most](contents)
+
+    def _without_bytes(self, value: Any, most: int) -> tuple[np.ndarray, str] | None:
+        """What `_decoded` gives for a value that is not the bytes of a file; None for others."""
+        return self._resized(value) if isinstance(value, np.ndarray) else None
+
+    def _content(self, value: Any) -> bytes:
+        """The bytes of a file, given as such or as a path."""
+        if isinstance(value, os.PathLike):
+            with open(value, "rb") as file:
+                return file.read()
+        if not isinstance(value, bytes):
+            one = self.spec.noun.removesuffix("s")
+            raise UserError(f"a {one} must be bytes, a Path or an array of pixels, got {type(value).__name__}")
+        return value
 
     def _resized(self, value: np.ndarray) -> tuple[np.ndarray, str]:
         if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
@@ -220,7 +245,7 @@ class ImageSource(Source, reads=ImageSpec):
 
     def served(self, most: int) -> Form:
         def decoded(image_bytes: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-            pixels, error = decode_images(image_bytes, self.spec, most)
+            pixels, error = self.decode(image_bytes, most)
             return (pixels,), {"error": error}
 
         return Form("serving_default", [tf.TensorSpec([None], tf.string, name="image_bytes")], decoded)
@@ -240,7 +265,7 @@ class ImageSource(Source, reads=ImageSpec):
     def client_rows(self, values: Sequence[Any]) -> list[Any]:
         rows = []
         for value in values:
-            content = _png(value) if isinstance(value, np.ndarray) else _content(value)
+            content = _png(value) if isinstance(value, np.ndarray) else self._content(value)
             rows.append(np.frombuffer(content, np.uint8))
         return rows
 
@@ -278,16 +303,6 @@ def preset_digest(preset: str, spec: ImageSpec) -> str:
         # The time when keras-hub wrote the folder does not count.
         found.update(b"" if path.name == "metadata.json" else path.read_bytes())
     return found.hexdigest()[:16]
-
-
-def _content(value: Any) -> bytes:
-    """The bytes of a file, given as such or as a path."""
-    if isinstance(value, os.PathLike):
-        with open(value, "rb") as file:
-            return file.read()
-    if not isinstance(value, bytes):
-        raise UserError(f"a picture must be bytes, a Path or an array of pixels, got {type(value).__name__}")
-    return value
 
 
 def _png(pixels: np.ndarray) -> bytes:

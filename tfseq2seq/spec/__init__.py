@@ -59,6 +59,7 @@ from tfseq2seq.spec.sources import (
     SourceBase,
     SourceSpec,
     TextSpec,
+    VideoSpec,
 )
 from tfseq2seq.spec.training import DistillationSpec, OptimizerSpec, PruningSpec, ScheduleSpec, TrainingSpec, WatchSpec
 
@@ -123,6 +124,7 @@ __all__ = [
     "TransformerEncoderSpec",
     "TransformerSpec",
     "Tuning",
+    "VideoSpec",
     "WatchSpec",
     "group",
     "setting",

@@ -32,7 +32,7 @@ NEEDS = {
     "audio": "recordings (source.kind audio)",
     "image": "pictures (source.kind image)",
     "dialogue": "dialogues (source.kind dialogue)",
-    "manifest": "a source that a manifest lists (source.kind audio or image)",
+    "manifest": "a source that a manifest lists (source.kind audio, image or video)",
     "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",

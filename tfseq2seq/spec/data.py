@@ -31,8 +31,8 @@ class CorpusSpec(Spec):
     manifest: str = setting(
         "",
         "list of recordings and transcripts: TSV with columns path and text, JSON lines with keys audio_filepath and "
-        "text, or Kaldi folder with wav.scp and text; or of pictures and captions: TSV with columns path and text, or "
-        "COCO captions (JSON)",
+        "text, or Kaldi folder with wav.scp and text; or of pictures or clips with captions: TSV with columns path "
+        "and text, or COCO captions (JSON)",
         needs="manifest",
     )
     dialogues: str = setting(

@@ -16,6 +16,11 @@ NO_BYTES = "an empty file, without a picture"
 NO_PICTURE = "no picture that can be read: it begins like no JPEG, PNG, GIF or BMP file"
 DAMAGED_PICTURE = "a picture that is damaged or cut off"
 ODD_BMP = "a BMP file that is compressed or has fewer than 8 bits a pixel; save it as PNG"
+# Messages about clips.
+NO_CLIP_BYTES = "an empty file, without a clip"
+NO_CLIP = "no clip that can be read: it begins like no GIF file"
+DAMAGED_CLIP = "a clip that is damaged or cut off"
+NO_FRAMES = "an empty folder, without a frame"
 # The message about a dialogue that cannot be answered.
 NO_TURN = "empty: a dialogue must have a turn with text"
 
@@ -38,6 +43,11 @@ def too_many_seconds(most: int) -> tuple[str, str]:
 def too_many_pixels(most: int) -> tuple[str, str, str]:
     """Returns the message about a picture of too many pixels, before, between and after its width and height."""
     return "too large: ", " x ", f" pixels, at most {most} megapixels are answered (search.max_input)"
+
+
+def too_large_clip(most: int) -> tuple[str, str, str, str]:
+    """Returns the message about a clip of too many pixels, around its number of frames, its width and its height."""
+    return "too large: ", " frames of ", " x ", f" pixels, at most {most} megapixels are answered (search.max_input)"
 
 
 def too_few_pixels() -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec.backbones import BackboneSpec, ConvolutionBackboneSpec, ImageAugmentationSpec
+from tfseq2seq.spec.backbones import BackboneSpec, ConvolutionBackboneSpec, GridPositions, ImageAugmentationSpec
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 from tfseq2seq.spec.data import INFILLING_TOKENS
 
@@ -403,6 +403,8 @@ class ImageSpec(SourceBase):
     least_max_input: ClassVar[int] = 50
     input_unit: ClassVar[str] = "megapixels"
     manifest_metrics: ClassVar[tuple[str, ...]] = ("bleu", "rougeL", "cider")
+    # What an input is, for messages.
+    noun: ClassVar[str] = "pictures"
 
     kind: Literal["image"] = setting("image", "kind of source")
     size: int = setting(224, "height and width of the pictures that the model reads, in pixels", low=8, high=4096)
@@ -456,8 +458,48 @@ class ImageSpec(SourceBase):
             if corpus.records:
                 raise SpecError(
                     f"data.{name}.records",
-                    f"must be empty with source.kind image, got {corpus.records!r}; list the pictures in a manifest",
+                    f"must be empty with source.kind {self.kind}, got {corpus.records!r}; list the {self.noun} in a "
+                    "manifest",
                 )
 
 
-SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec | ImageSpec
+@dataclass(frozen=True)
+class VideoSpec(ImageSpec):
+    """Conversion of clips (animated GIF, or folders of frames) to vectors in the order of time.
+
+    Frames are sampled evenly and become squares as pictures do. The model contains the rest: normalization,
+    augmentation (drawn once for all frames of a clip), the backbone over each frame, and positions in time.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "manifest"})
+    noun: ClassVar[str] = "clips"
+
+    kind: Literal["video"] = setting("video", "kind of source")  # type: ignore[assignment]
+    frames: int = setting(
+        12, "number of frames that the model reads, sampled evenly; a shorter clip repeats frames", low=1, high=512
+    )
+    size: int = setting(64, "height and width of the frames that the model reads, in pixels", low=8, high=4096)
+    vectors: Literal["frame", "grid"] = setting(
+        "frame",
+        "vectors that the encoder reads: frame joins the grid of each frame to one vector, which keeps what is where; "
+        "grid gives all vectors of all frames",
+    )
+    time_positions: GridPositions = setting("sinusoidal", "encoding of the place of a frame in the clip")
+
+    def check(self) -> None:
+        super().check()
+        if self.backbone.precomputed:
+            raise SpecError(
+                "backbone.kind", f"must be convolution or patches with kind video, got {self.backbone.kind}"
+            )
+
+    @property
+    def positions(self) -> int:
+        """The number of vectors of a clip."""
+        return self.frames * (1 if self.vectors == "frame" else self.backbone.grid(self.size))
+
+    def training_positions(self, recipe: Any) -> tuple[int, str]:
+        return self.positions, f"source.frames ({self.frames})"
+
+
+SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec | ImageSpec | VideoSpec
