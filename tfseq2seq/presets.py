@@ -35,6 +35,7 @@ from tfseq2seq.spec import (
     TransducerDecoderSpec,
     TransformerDecoderSpec,
     TransformerEncoderSpec,
+    VideoSpec,
 )
 
 # Training stops after so many evaluations without improvement. A score of generated speech stays bad for a while first.
@@ -208,6 +209,18 @@ def image_caption_lstm() -> Recipe:
     return _captions("image_caption_lstm", ModelSpec(encoder=_grid_encoder(1), decoder=decoder))
 
 
+def video_caption() -> Recipe:
+    """Captions of clips: convolutions over each of 16 frames, an LSTM over time and a Transformer, with width 256."""
+    model = ModelSpec(
+        encoder=RecurrentEncoderSpec(layers=2, units=256, dropout=0.2),
+        decoder=TransformerDecoderSpec(layers=3, heads=4, ffn=1024, dropout=0.2),
+    )
+    augmentation = ImageAugmentationSpec(crop=0.1, brightness=0.1, contrast=0.2)
+    return dataclasses.replace(
+        _captions("video_caption", model), source=VideoSpec(frames=16, size=112, augmentation=augmentation)
+    )
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     function.__name__: function
     for function in (
@@ -229,6 +242,7 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         listen_attend_spell,
         image_caption,
         image_caption_lstm,
+        video_caption,
     )
 }
 

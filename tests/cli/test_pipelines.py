@@ -77,3 +77,25 @@ def test_caption(tmp_path):
     output = run_pipeline("caption.py", options, tmp_path)
     assert "training: 40 captions of 20 pictures" in output
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_describe_video(tmp_path):
+    from tfseq2seq.data.synthetic.moving_shapes import write_clips
+
+    table = write_clips(tmp_path / "shapes", train=20, validation=4, test=1, size=24, frames=4)
+    options = [
+        "--manifest",
+        table,
+        *SMALL,
+        "--frames",
+        4,
+        "--size",
+        24,
+        "--width",
+        16,
+        "--export",
+        tmp_path / "exported",
+    ]
+    output = run_pipeline("describe_video.py", options, tmp_path)
+    assert "training: 20 captions of 20 clips" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()

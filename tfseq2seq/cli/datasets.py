@@ -26,6 +26,15 @@ def _size_option(split: str, default: int, noun: str) -> Decorator:
     return click.option(f"--{split}", type=POSITIVE, default=default, show_default=True, help=f"Number of {noun}.")
 
 
+_language_option = click.option(
+    "--language",
+    type=click.Choice(["en", "zh", "both"]),
+    default="en",
+    show_default=True,
+    help="Language of the captions: English, Chinese or both.",
+)
+
+
 @data.command("generate")
 @click.argument("folder")
 @_size_option("train", 30_000, "training pairs")
@@ -97,13 +106,7 @@ def data_morse(folder: str, train: int, validation: int, test: int, seed: int) -
 @_size_option("train", 2_000, "training pictures")
 @_size_option("validation", 100, "validation pictures")
 @_size_option("test", 300, "test pictures")
-@click.option(
-    "--language",
-    type=click.Choice(["en", "zh", "both"]),
-    default="en",
-    show_default=True,
-    help="Language of the captions: English, Chinese or both.",
-)
+@_language_option
 @click.option(
     "--size", type=POSITIVE, default=64, show_default=True, help="Height and width of the pictures in pixels."
 )
@@ -117,6 +120,28 @@ def data_pictures(folder: str, train: int, validation: int, test: int, language:
     from tfseq2seq.data.synthetic.colored_shapes import write_pictures
 
     click.echo(write_pictures(folder, train, validation, test, seed, size, language))
+
+
+@data.command("shapes")
+@click.argument("folder")
+@_size_option("train", 4_000, "training clips")
+@_size_option("validation", 200, "validation clips")
+@_size_option("test", 500, "test clips")
+@_language_option
+@click.option("--size", type=POSITIVE, default=48, show_default=True, help="Height and width of the clips in pixels.")
+@click.option("--frames", type=POSITIVE, default=12, show_default=True, help="Number of frames of a clip, even.")
+@seed_option
+def data_shapes(
+    folder: str, train: int, validation: int, test: int, language: Any, size: int, frames: int, seed: int
+) -> None:
+    """Write generated clips of moving shapes to FOLDER, GIF files and their manifest with captions.
+
+    Two shapes move, one after the other. Only the order of the frames tells which moved first and where to. What test
+    clips show is in no training clip.
+    """
+    from tfseq2seq.data.synthetic.moving_shapes import write_clips
+
+    click.echo(write_clips(folder, train, validation, test, seed, size, frames, language))
 
 
 @data.command("backbone")

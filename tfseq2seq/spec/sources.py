@@ -452,16 +452,6 @@ class ImageSpec(SourceBase):
     def default_max_input(self, recipe: Any) -> int:
         return self.least_max_input
 
-    def check_recipe(self, recipe: Any) -> None:
-        super().check_recipe(recipe)
-        for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
-            if corpus.records:
-                raise SpecError(
-                    f"data.{name}.records",
-                    f"must be empty with source.kind {self.kind}, got {corpus.records!r}; list the {self.noun} in a "
-                    "manifest",
-                )
-
 
 @dataclass(frozen=True)
 class VideoSpec(ImageSpec):

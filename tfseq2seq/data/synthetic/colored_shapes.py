@@ -38,7 +38,7 @@ PLACES = {"left": "right", "above": "below"}
 _ENGLISH = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 _CHINESE = {"left": "左边", "right": "右边", "above": "上面", "below": "下面"}
 # Of ten scenes, by the rest of a checksum.
-_SHARES = {"train": range(8), "validation": (8,), "test": (9,)}
+SHARES = {"train": range(8), "validation": (8,), "test": (9,)}
 _SHADES = (200, 256)
 
 
@@ -54,11 +54,12 @@ class Scene:
         """Returns two captions in a language, or in both."""
         views = ((self.first, self.place, self.second), (self.second, PLACES[self.place], self.first))
         english = [f"a {' '.join(one)} {_ENGLISH[place]} a {' '.join(other)}" for one, place, other in views]
-        chinese = [f"{_named(one)}在{_named(other)}的{_CHINESE[place]}" for one, place, other in views]
+        chinese = [f"{in_chinese(one)}在{in_chinese(other)}的{_CHINESE[place]}" for one, place, other in views]
         return {"en": english, "zh": chinese, "both": english + chinese}[language]
 
 
-def _named(one: tuple[str, str]) -> str:
+def in_chinese(one: tuple[str, str]) -> str:
+    """The name of a thing, (color, shape), in Chinese."""
     color, shape = one
     return f"{COLORS[color][0]}的{SHAPES[shape]}"
 
@@ -67,7 +68,7 @@ def scenes(split: str) -> list[Scene]:
     """Returns all scenes of a split: those that its pictures are drawn of."""
     things = list(itertools.product(COLORS, SHAPES))
     every = (Scene(*pair, place) for pair in itertools.permutations(things, 2) for place in PLACES)
-    return [scene for scene in every if zlib.crc32(scene.captions("en")[0].encode()) % 10 in _SHARES[split]]
+    return [scene for scene in every if zlib.crc32(scene.captions("en")[0].encode()) % 10 in SHARES[split]]
 
 
 def draw(scene: Scene, generator: np.random.Generator, size: int) -> np.ndarray:
@@ -90,11 +91,11 @@ def draw(scene: Scene, generator: np.random.Generator, size: int) -> np.ndarray:
         along = size * (0.5 + side * generator.uniform(0.2, 0.3))
         across = size * generator.uniform(0.25, 0.75)
         x, y = (along, across) if scene.place == "left" else (across, along)
-        pixels[_inside(shape, size, x, y, radius)] = COLORS[color][1]
+        pixels[inside_shape(shape, size, x, y, radius)] = COLORS[color][1]
     return np.clip(pixels + generator.normal(0, 4, pixels.shape), 0, 255).astype("uint8")
 
 
-def _inside(shape: str, size: int, x: float, y: float, radius: float) -> np.ndarray:
+def inside_shape(shape: str, size: int, x: float, y: float, radius: float) -> np.ndarray:
     """Returns [S, S] bool: whether a pixel belongs to a shape around a center."""
     import numpy as np
 
