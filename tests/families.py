@@ -74,6 +74,8 @@ ALIGNED = {
 }
 
 RATE = 2000
+# Of pictures, in pixels.
+SIDE = 12
 SOURCES = {
     "text": {"kind": "text", "scheme": "characters"},
     # Windows of 50 samples every 20.
@@ -85,6 +87,13 @@ SOURCES = {
         "augmentation": {"frequency_masks": 0, "time_masks": 0},
     },
     "none": {"kind": "none"},
+    "image": {"kind": "image", "size": SIDE, "backbone": {"kind": "patches", "patch": 4}},
+    "image-convolution": {
+        "kind": "image",
+        "size": SIDE,
+        "backbone": {"kind": "convolution", "stages": 2, "filters": 4},
+        "augmentation": {"crop": 0.2, "flip": 0.5, "brightness": 0.1, "contrast": 0.1},
+    },
 }
 SOURCE_SIZE, TARGET_SIZE = 20, 30
 
@@ -119,7 +128,13 @@ NO_SOURCE_FAMILIES = [
     Family("", decoder, "none")
     for decoder in ("transformer", "transformer-relative", "transformer-grouped-rotary", "fixed-lstm", "fixed-gru")
 ]
-FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES]
+IMAGE_FAMILIES = [
+    Family("transformer", "transformer", "image"),
+    Family("pyramid", "coverage", "image"),
+    Family("lstm-both-ways", "fixed-gru", "image-convolution"),
+    Family("convolution-pooled", "additive", "image-convolution"),
+]
+FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES]
 
 
 def model_spec(encoder="transformer", decoder="transformer", **options):
@@ -159,7 +174,9 @@ def answers(family):
 
 
 def sizes(source):
-    """Tokens or samples of each example of `inputs`."""
+    """Tokens or samples of each example of `inputs`, or pixels in a row."""
+    if source.startswith("image"):
+        return (SIDE, SIDE, SIDE)
     return {"text": TOKENS, "audio": SAMPLES, "none": (0, 0, 0)}[source]
 
 
@@ -179,6 +196,8 @@ def inputs(source):
     if source == "audio":
         samples = random.normal(size=(3, max(SAMPLES))).astype("float32") * 0.1
         batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}
+    if source.startswith("image"):
+        batch["source"] = random.integers(0, 256, (3, SIDE, SIDE, 3)).astype("uint8")
     return batch
 
 

@@ -762,7 +762,7 @@ def test_every_need_is_one_of_some_setting():
         (
             "text",
             "data.train.manifest=m",
-            "data.train.manifest: needs a source that a manifest lists (source.kind audio)",
+            "data.train.manifest: needs a source that a manifest lists (source.kind audio or image)",
         ),
         ("text", "model.ctc_weight=0.3", "model.ctc_weight: needs recordings (source.kind audio)"),
         (
