@@ -136,6 +136,11 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
             f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
             f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"
         )
+    if encoder.attention_window:
+        raise UserError(
+            "model.encoder.attention_window: CTranslate2 attends to all positions, got "
+            f"{encoder.attention_window}; export a SavedModel or a TFLite file"
+        )
     if decoder.copies:
         raise UserError(
             "model.decoder.copy: CTranslate2 does not copy from the source, got true; export a SavedModel or a TFLite "
