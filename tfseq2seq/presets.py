@@ -18,6 +18,8 @@ from tfseq2seq.spec import (
     DataSpec,
     DialogueSpec,
     GuidedAttentionSpec,
+    ImageAugmentationSpec,
+    ImageSpec,
     ModelSpec,
     NoSourceSpec,
     OptimizerSpec,
@@ -194,6 +196,18 @@ def conformer() -> ConformerEncoderSpec:
     return ConformerEncoderSpec(layers=6, heads=4, ffn=576)
 
 
+def image_caption() -> Recipe:
+    """Captions of pictures: convolutions (He et al. 2016), Transformer with 2+3 layers and width 256."""
+    decoder = TransformerDecoderSpec(layers=3, heads=4, ffn=1024, dropout=0.2)
+    return _captions("image_caption", ModelSpec(encoder=_grid_encoder(2), decoder=decoder))
+
+
+def image_caption_lstm() -> Recipe:
+    """Captions of pictures: convolutions, a Transformer layer, and an LSTM with attention (Xu et al. 2015)."""
+    decoder = RecurrentDecoderSpec(layers=1, units=512, attention="additive", dropout=0.3)
+    return _captions("image_caption_lstm", ModelSpec(encoder=_grid_encoder(1), decoder=decoder))
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     function.__name__: function
     for function in (
@@ -213,6 +227,8 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         conformer_transducer,
         conformer_streaming,
         listen_attend_spell,
+        image_caption,
+        image_caption_lstm,
     )
 }
 
@@ -267,4 +283,29 @@ def _speech(
             monitor="wer",
         ),
         search=dataclasses.replace(SEARCH if model.autoregressive else SearchSpec(), beam=8, max_length=max_length),
+    )
+
+
+def _grid_encoder(layers: int) -> TransformerEncoderSpec:
+    """Returns an encoder of the grid of a picture, which has positions of its own."""
+    return TransformerEncoderSpec(layers=layers, heads=4, ffn=1024, positions="none", dropout=0.2)
+
+
+def _captions(name: str, model: ModelSpec) -> Recipe:
+    return Recipe(
+        name=name,
+        data=DataSpec(max_target_length=64),
+        source=ImageSpec(augmentation=ImageAugmentationSpec(crop=0.2, brightness=0.1, contrast=0.2)),
+        target=TextSpec(scheme="bpe", vocabulary_size=4000, lowercase=True),
+        model=model,
+        training=TrainingSpec(
+            steps=20_000,
+            evaluate_every=500,
+            patience=PATIENCE,
+            optimizer=OptimizerSpec(clip_norm=1.0),
+            schedule=ScheduleSpec(name="cosine", warmup=500),
+            label_smoothing=0.1,
+            monitor="cider",
+        ),
+        search=dataclasses.replace(SEARCH, beam=5, max_length=64),
     )

@@ -12,6 +12,7 @@ from keras import ops
 from tfseq2seq import layers
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.layers.attention import MultiHeadAttention
+from tfseq2seq.layers.backbones import ConvolutionBackbone, GridEmbedding, PatchBackbone, ResidualConvolution
 from tfseq2seq.layers.conformer import ConformerBlock, ConvolutionPart
 from tfseq2seq.layers.convolution import GatedConvolution
 from tfseq2seq.layers.copying import CopyMixture
@@ -28,6 +29,8 @@ from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
 from tfseq2seq.layers.transformer import FeedForward, TransformerBlock, cache_rows
 from tfseq2seq.spec import (
     ConformerEncoderSpec,
+    ConvolutionBackboneSpec,
+    PatchBackboneSpec,
     RecurrentDecoderSpec,
     TransducerDecoderSpec,
     TransformerSpec,
@@ -307,6 +310,47 @@ def positioned(weights, numbers, positions):
     }
 
 
+# Pictures
+
+UNPADDED = {"padding": "pictures have no padding"}
+
+
+def grid_embedding(weights, numbers, positions):
+    return {
+        "cls": GridEmbedding,
+        "arguments": {"width": WIDTH, "grid": 9, "positions": positions, "initializer": INITIALIZER},
+        "inputs": {"inputs": normal(ROWS, 9, 5)},
+        "shape": (None, 9, 5),
+        "weights": weights,
+        "numbers": numbers,
+        "without": UNPADDED,
+    }
+
+
+def backbone(cls, weights, numbers, spec):
+    return {
+        "cls": cls,
+        "arguments": {"spec": spec, "size": 12, "width": WIDTH, "initializer": INITIALIZER},
+        "inputs": {"pixels": normal(ROWS, 12, 12, 3)},
+        "weights": weights,
+        "numbers": numbers,
+        "without": UNPADDED,
+    }
+
+
+RESIDUAL_CONVOLUTION = {
+    "cls": ResidualConvolution,
+    "arguments": {"filters": 4, "initializer": INITIALIZER},
+    "inputs": {"inputs": normal(ROWS, 6, 6, 4)},
+    "weights": 8,
+    "numbers": 312,
+    "without": UNPADDED,
+}
+
+
+# Copying
+
+
 def copy_words(layer, x):
     scores = x["scores"] + ops.cast(bias(layer, x["memory_mask"][:, None]), x["scores"].dtype)
     return layer(x["logits"], x["hidden"], ops.softmax(scores, axis=-1), x["copy_ids"])
@@ -524,6 +568,14 @@ CASES = {
         "numbers": 45,
         "paddings": [Padding(LENGTHS, {"inputs": 1}, {"output": 1})],
     },
+    "grid embedding, sinusoidal": grid_embedding(4, 64, "sinusoidal"),
+    "grid embedding, learned": grid_embedding(6, 112, "learned"),
+    "grid embedding, no positions": grid_embedding(4, 64, "none"),
+    "patches": backbone(PatchBackbone, 6, 456, PatchBackboneSpec(patch=4)),
+    "convolution backbone": backbone(
+        ConvolutionBackbone, 24, 2008, ConvolutionBackboneSpec(stages=2, filters=4, positions="none")
+    ),
+    "residual convolution": RESIDUAL_CONVOLUTION,
     "simple RNN": recurrent(SimpleRNN, 90),
     "LSTM": recurrent(LSTM, 360),
     "GRU": recurrent(GRU, 288),

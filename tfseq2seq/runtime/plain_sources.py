@@ -12,8 +12,9 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.turns import Context, mark_and_text
 from tfseq2seq.recipe import source_from_dict
 from tfseq2seq.runtime.padding import padded_rows
+from tfseq2seq.runtime.plain_images import PlainImages
 from tfseq2seq.runtime.plain_text import PlainText, load_side, load_text
-from tfseq2seq.spec import EOS, PAD, AudioSpec, DialogueSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import EOS, PAD, AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 from tfseq2seq.spec.limits import (
     BYTES_PER_TOKEN,
     NO_TURN,
@@ -215,7 +216,7 @@ class PlainSamples:
         return self.packed([row]) if len(row) else {}
 
 
-PlainSource = PlainTokens | PlainSamples
+PlainSource = PlainTokens | PlainSamples | PlainImages
 
 
 class Limited:
@@ -246,6 +247,7 @@ PLAIN_SOURCES: dict[type, Any] = {
     TextSpec: PlainTokens,
     DialogueSpec: PlainDialogues,
     AudioSpec: PlainSamples,
+    ImageSpec: PlainImages,
 }
 
 

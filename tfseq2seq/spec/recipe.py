@@ -22,7 +22,7 @@ class Recipe(Spec):
     name: str = setting("model", "name of the run and of its export")
     seed: int = setting(1, "random seed of initial weights, shuffling and dropout", low=0, high=2**32 - 1)
     data: DataSpec = group(DataSpec, "corpora and batches")
-    source: SourceSpec = group(TextSpec, "source of kind text, audio, dialogue or none (language model)")
+    source: SourceSpec = group(TextSpec, "source of kind text, audio, dialogue, image or none (language model)")
     target: TextSpec = group(TextSpec, "target text")
     share_vocabulary: bool = setting(
         False, "use one vocabulary for source and target; the settings of source apply", needs="vocabulary"

@@ -208,7 +208,7 @@ def _is_out_of_patience(run: Run, progress: Mapping[str, Any]) -> bool:
 
 def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
     """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
-    sizes = f"source {run.source.size:,}, " if run.source.size else ""
+    sizes = f"source {run.source.size:,}, " if run.source.features else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
