@@ -92,7 +92,11 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         self.memory_width, self.initializer = memory_width, initializer
         policy = self.dtype_policy
         shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer, "dtype": policy}
-        own = {"kv_heads": spec.kv_heads, "positions": spec.positions, "relative_distance": spec.relative_distance}
+        own: dict[str, Any] = {
+            "kv_heads": spec.kv_heads,
+            "positions": spec.positions,
+            "relative_distance": spec.relative_distance,
+        }
         self.self_attention: Any
         if window:
             self.self_attention = LocalAttention(
