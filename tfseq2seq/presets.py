@@ -96,6 +96,23 @@ def convolution_attention() -> Recipe:
     return dataclasses.replace(recipe, model=model)
 
 
+def pointer_generator() -> Recipe:
+    """Summaries: bidirectional LSTM encoder, and LSTM decoder with coverage that copies words (See et al. 2017)."""
+    recipe = _recurrent("pointer_generator", "lstm", "additive")
+    # See et al. add the coverage loss at the end of the training only. From the start, weight 1 holds back learning.
+    decoder = RecurrentDecoderSpec(
+        layers=1, units=512, attention="additive", coverage=True, coverage_loss=0.1, copy=True
+    )
+    return dataclasses.replace(
+        recipe,
+        data=DataSpec(max_source_length=400, max_target_length=100, batch_tokens=8192),
+        source=TextSpec(scheme="words", vocabulary_size=50_000),
+        target=TextSpec(scheme="words", vocabulary_size=50_000),
+        model=dataclasses.replace(recipe.model, decoder=decoder),
+        search=dataclasses.replace(SEARCH, no_repeat_ngram=3),
+    )
+
+
 def transformer_language_model() -> Recipe:
     """Language model of 4 Transformer blocks and width 256 that continues prompts; trained on data.train.target."""
     decoder = TransformerDecoderSpec(layers=4, heads=4, ffn=1024)
@@ -201,6 +218,7 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         gru_attention,
         lstm_fixed,
         convolution_attention,
+        pointer_generator,
         transformer_language_model,
         lstm_language_model,
         transformer_dialogue,

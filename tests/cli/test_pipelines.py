@@ -36,6 +36,16 @@ def test_translate(generated, tmp_path):
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
+def test_summarize(generated, tmp_path):
+    options = ["--source", generated["train.source"], "--target", generated["train.target"]]
+    options += ["--validation-source", generated["validation.source"]]
+    options += ["--validation-target", generated["validation.target"]]
+    sizes = ["--vocabulary", 100, "--width", 8, "--export", tmp_path / "exported"]
+    output = run_pipeline("summarize.py", [*options, *SMALL, *sizes], tmp_path)
+    assert "training: 400 pairs" in output and "validation: 40 pairs" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
 def test_write(generated, tmp_path):
     options = ["--text", generated["train.target"], "--validation-text", generated["validation.target"], *SMALL]
     output = run_pipeline(

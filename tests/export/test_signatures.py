@@ -148,7 +148,8 @@ def test_a_saved_model_keeps_them_all(export):
     _, folder = export("savedmodel", "rotary", beam=1, max_length=8)
     loaded = tf.saved_model.load(str(folder))
     functions = dict(loaded.signatures)
-    assert set(functions) == {"serving_default", "n_best", "score", "attention", "encode", "decode_step"}
+    streams = {"stream_start", "stream_step"}
+    assert set(functions) == {"serving_default", "n_best", "score", "attention", "encode", "decode_step", *streams}
     text, target = tf.constant(["abcd", "cab"]), tf.constant(["bad", "dab"])
     log_probs = step_by_step(functions, functions["encode"](text=text), LETTERS(target))
     each = tf.gather(log_probs, LETTERS(target), batch_dims=2)

@@ -1,17 +1,21 @@
 """Text while it is written: pieces are the whole text, and each one stays as it is."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_models import inputs_of, live, network, predictor
+from small_models import inputs_of, live, louder, network, predictor
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import Vocabulary, learn_vocabulary
 from tfseq2seq.inference.generator import Generator
+from tfseq2seq.inference.predictor import TextToText
 from tfseq2seq.inference.text_stream import TextStream
+from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.recipe import from_dict
 from tfseq2seq.search.stop_strings import open_pattern
-from tfseq2seq.spec import PAD, SPECIAL_TOKENS, SearchSpec, TextSpec
+from tfseq2seq.spec import PAD, SPECIAL_TOKENS, ModelSpec, SearchSpec, TextSpec
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -50,6 +54,19 @@ def test_pieces_are_the_whole_text_and_worth_the_same(family, search):
         np.testing.assert_allclose(output.scores, expected.scores, atol=1e-3)
         counts.append(len(pieces))
     assert max(counts) > 1
+
+
+def test_a_model_that_copies_is_streamed_too():
+    parts = {"kind": "transformer", "layers": 1, "heads": 2, "ffn": 16}
+    keras.utils.set_random_seed(5)
+    spec = from_dict(ModelSpec, {"width": 16, "encoder": parts, "decoder": {**parts, "copy": True}})
+    text = TextSpec(scheme="bytes")
+    features = TextFeatures(text, learn_vocabulary([b""], text))
+    network = louder(Seq2Seq(spec, features.size, features.size, text), 2)
+    model = TextToText([network], features, features, SearchSpec(beam=1, max_length=8))
+    (expected,) = Generator(model, 1, 1).generate(["dcab"])
+    pieces = list(TextStream(model).pieces("dcab"))
+    assert "".join(piece.text for piece in pieces) == expected.texts[0] != ""
 
 
 def bytes_of(text):

@@ -73,6 +73,12 @@ if TYPE_CHECKING:
     help="Number of resamples for the confidence interval; 0 for no interval.",
 )
 @click.option("--output", type=click.Path(), help="Write the generated outputs to this file.")
+@click.option(
+    "--lead",
+    type=POSITIVE,
+    help="With --source: also score the first N sentences of each source, the usual baseline of summaries, and print "
+    "which share of n-grams is not from the source.",
+)
 @click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many outputs with most errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of inputs in a batch.")
@@ -95,6 +101,7 @@ def evaluate(
     normalize: str,
     bootstrap: int,
     output: str | None,
+    lead: int | None,
     worst: int,
     as_json: bool,
     batch: int,
@@ -133,10 +140,12 @@ def evaluate(
         "lowercase": lowercase,
         "normalize": normalize,
     }
+    if lead and not source:
+        raise UserError("--lead: needs --source, the texts that are summarized")
     answers: Any = [] if both else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if by_probability:
-        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst}
+        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst, "--lead": lead}
         check_options(metrics[0], runs, references, {**refused, "--lowercase": lowercase})
         opened = open_runs(runs, overrides)
         lines = None if manifest else [text or "" for text in answers[0]]
@@ -149,7 +158,8 @@ def evaluate(
         report(faults)
         return
     if hypotheses:
-        generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
+        generating = {"--run": runs, "--weights": weights, "--set": overrides, "--output": output}
+        generating |= {} if lead else {"--source": source}
         for name, value in generating.items():
             if value:
                 raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
@@ -183,6 +193,10 @@ def evaluate(
     else:
         raise UserError("evaluate: needs --hypotheses, or --run together with --source, --manifest or --dialogues")
     found_scores: list[Any] = list(corpus_scores(outputs, answers, metrics, **settings))
+    if lead:
+        from tfseq2seq.evaluation.summaries import summary_scores
+
+        found_scores += summary_scores(outputs, read_lines(str(source)), answers, metrics, lead, **settings)
     if swap:
         found_scores += _swapped(model, read_inputs(recipe.source, request), batch, workers, bootstrap)
     _print_scores(found_scores, as_json)

@@ -87,7 +87,7 @@ class TokenFrontend(_Encoded):
         copies: whether the decoder copies. It then has a further input: the target ids of the source tokens.
     """
 
-    def __init__(self, embedding: keras.layers.ReversibleEmbedding, copies: bool):
+    def __init__(self, embedding: keras.layers.ReversibleEmbedding | None, copies: bool):
         self.embedding = embedding
         self.reads = ("source", "copy_ids") if copies else ("source",)
 
@@ -95,7 +95,7 @@ class TokenFrontend(_Encoded):
     def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> Any:
         """Returns the frontend of a model. `size` is the size of the source vocabulary."""
         if spec.encoder.embeds_tokens:
-            return PretrainedIds(spec.encoder, source, size)
+            return PretrainedIds(spec, source, size)
         if spec.share_embeddings:
             return cls(target_embedding, spec.decoder.copies)
         return cls(token_embedding(spec.width, size, "source_embedding"), spec.decoder.copies)
@@ -115,11 +115,11 @@ class TokenFrontend(_Encoded):
         return tokens
 
 
-class PretrainedIds(_Encoded):
+class PretrainedIds(TokenFrontend):
     """Maps token ids [B, S] to the ids [B, S + 1] that a pretrained encoder knows, with its [CLS] before them.
 
     Args:
-        spec: the settings of the encoder, a preset.
+        spec: the settings of the model, whose encoder is a preset.
         source: the settings of the source.
         size: the size of the source vocabulary.
 
@@ -127,16 +127,18 @@ class PretrainedIds(_Encoded):
         UserError: the vocabulary of the preset cannot be read, or is not that of the source.
     """
 
-    reads = ("source",)
-
-    def __init__(self, spec: Any, source: TextSpec, size: int):
-        folder = preset_folder(spec.preset)
+    def __init__(self, spec: ModelSpec, source: TextSpec, size: int):
+        super().__init__(None, spec.decoder.copies)
+        preset: str = spec.encoder.preset  # type: ignore[union-attr]
+        if not preset:
+            raise UserError("model.encoder.preset: must be a folder or the name of a preset, got ''")
+        folder = preset_folder(preset)
         if folder is None:
             # The name of a preset: its files are in the cache of keras-hub.
             folder = preset_folder(source.vocabulary)
         if folder is None:
             raise UserError(
-                f"source.vocabulary: must be the folder of the tokenizer of {spec.preset!r}, got {source.vocabulary!r}"
+                f"source.vocabulary: must be the folder of the tokenizer of {preset!r}, got {source.vocabulary!r}"
             )
         foreign = foreign_ids(folder, len(source.reserved), "model.encoder.preset")
         if len(foreign) != size:
@@ -146,23 +148,11 @@ class PretrainedIds(_Encoded):
             )
         self._foreign, self._begin = np.array(foreign, "int32"), foreign[BOS]
 
-    @staticmethod
-    def inputs() -> dict[str, Any]:
-        return {"source": keras.Input((None,), dtype="int32", name="source")}
-
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         ids = ops.take(ops.convert_to_tensor(self._foreign), inputs["source"], axis=0)
         begins = ops.full_like(ids[:, :1], self._begin)
         mask = padding_mask(inputs["source"])
         return ops.concatenate([begins, ids], axis=1), ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)
-
-    @staticmethod
-    def ids(inputs: dict[str, Any]) -> Any:
-        return inputs["source"]
-
-    @staticmethod
-    def positions(tokens: Any) -> Any:
-        return tokens
 
 
 class AudioFrontend(keras.layers.Layer, _Encoded):

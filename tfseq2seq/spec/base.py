@@ -27,6 +27,8 @@ _LARGEST_FLOAT = 3.4e38
 NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
+    "pairs": "pairs of texts (source.kind text)",
+    "records": "a source that records hold (source.kind text or audio)",
     "audio": "recordings (source.kind audio)",
     "image": "pictures (source.kind image)",
     "dialogue": "dialogues (source.kind dialogue)",

@@ -19,16 +19,14 @@ class CorpusSpec(Spec):
     A language model needs only a target file.
     """
 
-    source: str = setting("", "file with one source text per line, plain or .gz", needs="vocabulary")
+    source: str = setting("", "file with one source text per line, plain or .gz", needs="pairs")
     target: str = setting("", "file with one target text per line, plain or .gz")
-    table: str = setting(
-        "", "TSV file instead of source and target; columns: source text, target text", needs="vocabulary"
-    )
+    table: str = setting("", "TSV file instead of source and target; columns: source text, target text", needs="pairs")
     records: str = setting(
         "",
         "TFRecord file (plain or .gz), glob, or folder of shards, with features 'source' and 'target', or with "
         "recordings",
-        needs="source",
+        needs="records",
     )
     manifest: str = setting(
         "",

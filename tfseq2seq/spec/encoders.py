@@ -203,13 +203,12 @@ class KerasHubEncoderSpec(EncoderBase):
     rank: int = setting(8, "rank of the adapters, for lora (Hu et al. 2022)", low=1)
     max_positions: int = setting(512, "number of positions of the preset, with its [CLS]; inputs have no more", low=2)
 
-    def check(self) -> None:
-        if not self.preset:
-            raise SpecError("preset", "must be a folder or the name of a preset, got ''")
-        if self.rank != 8 and self.trainable != "lora":
-            raise SpecError("rank", f"needs trainable lora, got trainable {self.trainable}")
-
     def check_recipe(self, recipe: Any) -> None:
+        if self.rank != 8 and self.trainable != "lora":
+            raise SpecError("model.encoder.rank", f"needs trainable lora, got trainable {self.trainable}")
+        if not self.preset:
+            # A recipe is complete with its data and its preset; the model cannot be built before.
+            return
         if recipe.source.pretokenization != "bert" or not recipe.source.vocabulary:
             raise SpecError(
                 "source.vocabulary",

@@ -118,7 +118,7 @@ class NoSourceSpec(SourceBase):
 class TextSpec(SourceBase):
     """Conversion of text to token ids, and of token ids to text."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches"})
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches", "pairs", "records"})
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["text"] = setting("text", "kind of source or target")
@@ -214,9 +214,10 @@ class DialogueSpec(TextSpec):
     Each turn begins with the reserved token of its speaker. Files that do not name speakers have two, who take turns.
     """
 
-    provides: ClassVar[frozenset[str]] = TextSpec.provides | {"dialogue"}
+    provides: ClassVar[frozenset[str]] = TextSpec.provides - {"pairs", "records"} | {"dialogue"}
 
     kind: Literal["dialogue"] = setting("dialogue", "kind of source")  # type: ignore[assignment]
+    vocabulary_size: int = setting(8000, "maximum vocabulary size, with special and reserved tokens", low=7)
     reserved: tuple[str, ...] = setting(("<self>", "<other>"), "additional special tokens, with those of speakers")
     speakers: tuple[str, ...] = setting(
         ("<self>", "<other>"),
@@ -252,12 +253,11 @@ class DialogueSpec(TextSpec):
 
     def check_recipe(self, recipe: Any) -> None:
         for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
-            for key in ("source", "target", "table", "records"):
-                if value := getattr(corpus, key):
-                    raise SpecError(
-                        f"data.{name}.{key}",
-                        f"must be empty with source.kind dialogue; give data.{name}.dialogues, got {value!r}",
-                    )
+            if corpus.target:
+                raise SpecError(
+                    f"data.{name}.target",
+                    f"must be empty with source.kind dialogue; give data.{name}.dialogues, got {corpus.target!r}",
+                )
         super().check_recipe(recipe)
 
 
@@ -309,7 +309,7 @@ class AudioSpec(SourceBase):
     slaney are as in librosa, whisper is as in Radford et al. 2022, and kaldi is Kaldi's fbank without dither.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest"})
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest", "records"})
     least_max_input: ClassVar[int] = 60
     input_unit: ClassVar[str] = "seconds"
 

@@ -30,7 +30,7 @@ class _State(NamedTuple):
     min_length: Any  # [B]
     max_length: Any  # [B]
     numbers: Any  # [B, L]: random numbers for all positions; [B, 0] without sampling
-    fixed: Any  # of the decoder
+    fixed: Any  # of the model
     cache: Any  # of the decoder, with a history of t positions
 
 
@@ -68,7 +68,8 @@ class SingleWriter:
             min_length=limits.min_length,
             max_length=limits.max_length,
             numbers=numbers,
-            fixed=fixed["decoder"],
+            # The output layer's weights are the same for every step.
+            fixed={name: part for name, part in fixed.items() if name != "output"},
             cache=cache,
         )
         return self._through_prompts(state, tf.reduce_min(tf.cast(prompt_lengths(prefix), tf.int32)))
@@ -98,7 +99,7 @@ class SingleWriter:
         cache = {"state": state.cache["state"], "history": history}
         batch = tf.shape(state.done)[0]
         visible = tf.ones(tf.stack([batch, 1, index + 1]), tf.bool)
-        fixed = {"decoder": state.fixed, "output": self.model.output_layer.columns()}
+        fixed = {**state.fixed, "output": self.model.output_layer.columns()}
         begun = tf.concat([tf.fill(tf.stack([batch, 1]), BOS), state.ids], axis=1)
         logits, cache, _ = self._step(state)(begun[:, -1:], index, visible, fixed, cache)
         limits = Limits(state.min_length, state.max_length, tf.reduce_max(state.max_length))
