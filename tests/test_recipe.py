@@ -438,6 +438,16 @@ WHOLE_WORDS = {"source": {"scheme": "words"}, "target": {"scheme": "words"}}
                 {"decoder": {**RECURRENT, "attention": "none"}},
             )
         ),
+        (
+            {"model": {"encoder": {"global_positions": 2}}},
+            "model.encoder.global_positions",
+            "must be 0 without attention_window",
+        ),
+        (
+            {"model": {"encoder": {"attention_window": 2, "positions": "relative"}}},
+            "model.encoder.positions",
+            "must be sinusoidal, learned, rotary or none with attention_window",
+        ),
         ({"training": {"average": 6}}, "training.average", r"at most keep \(5\), got 6"),
         ({"training": {"average": 2, "average_of": "best"}}, "training.average", r"at most keep_best \(1\), got 2"),
         ({"search": {"n_best": 5}}, "search.n_best", r"at most beam \(4\), got 5"),

@@ -138,7 +138,7 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     with contextlib.suppress(
         UserError
     ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
-        found += stream_endpoints(model)
+        found += stream_endpoints(model, form=served)
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:

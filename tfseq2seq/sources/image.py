@@ -67,7 +67,7 @@ class ImageSource(Source, reads=ImageSpec):
         if spec.backbone.precomputed:
             assert isinstance(spec.backbone, KerasHubBackboneSpec)
             self.preset = preset or expanded_path(spec.backbone.preset)
-            self.backbone = HubBackbone(self.preset, spec, name="backbone")
+            self.backbone = HubBackbone(self.preset, spec.backbone, spec.size, name="backbone")
             self._row = tf.TensorSpec([self.backbone.grid, self.backbone.channels], tf.float16)
 
     @property

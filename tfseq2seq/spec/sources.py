@@ -431,9 +431,10 @@ class ImageSpec(SourceBase):
         if self.backbone.precomputed and self.augmentation.active:
             raise SpecError(
                 "augmentation",
-                f"must be off with backbone.kind {self.backbone.kind}, whose vectors of a picture are computed once",
+                f"must be off with backbone.kind {self.backbone.kind} and backbone.trainable false, as the vectors of "
+                "a picture are computed once",
             )
-        if self.backbone.precomputed and self.normalization != "symmetric":
+        if self.backbone.scales_pixels and self.normalization != "symmetric":
             raise SpecError(
                 "normalization",
                 f"must be left out with backbone.kind {self.backbone.kind}, which scales pixels as its preset says, "
