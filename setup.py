@@ -24,6 +24,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "plot": ["matplotlib"],
     "audio": ["soundfile"],
+    # Pictures for exported models without TensorFlow, which decodes them itself.
+    "image": ["pillow"],
     "ctranslate2": ["ctranslate2"],
     # backports-strenum 1.3 refuses the Pythons that this package and ai-edge-litert run on.
     "tflite": ["ai-edge-litert", "backports-strenum<1.3"],
@@ -57,6 +59,7 @@ EXTRAS_REQUIRE["test"] = [
     "soxr",
     "kaldi-native-fbank",
     "httpx",
+    "pillow",
 ]
 
 setup(

@@ -35,6 +35,7 @@ ENCODERS = {
     "conformer-chunked": {**CONFORMER, "chunk": 3, "left_chunks": 1},
     "pyramid": PYRAMID,
     "pyramid-gru": {**PYRAMID, "cell": "gru", "layers": 3, "joins": 2},
+    "transformer-windows": {**SHALLOW, "positions": "rotary", "attention_window": 2, "global_positions": 1},
 }
 
 
@@ -74,6 +75,8 @@ ALIGNED = {
 }
 
 RATE = 2000
+# Of pictures, in pixels.
+SIDE = 12
 SOURCES = {
     "text": {"kind": "text", "scheme": "characters"},
     # Windows of 50 samples every 20.
@@ -85,6 +88,13 @@ SOURCES = {
         "augmentation": {"frequency_masks": 0, "time_masks": 0},
     },
     "none": {"kind": "none"},
+    "image": {"kind": "image", "size": SIDE, "backbone": {"kind": "patches", "patch": 4}},
+    "image-convolution": {
+        "kind": "image",
+        "size": SIDE,
+        "backbone": {"kind": "convolution", "stages": 2, "filters": 4},
+        "augmentation": {"crop": 0.2, "flip": 0.5, "brightness": 0.1, "contrast": 0.1},
+    },
 }
 SOURCE_SIZE, TARGET_SIZE = 20, 30
 
@@ -119,7 +129,13 @@ NO_SOURCE_FAMILIES = [
     Family("", decoder, "none")
     for decoder in ("transformer", "transformer-relative", "transformer-grouped-rotary", "fixed-lstm", "fixed-gru")
 ]
-FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES]
+IMAGE_FAMILIES = [
+    Family("transformer", "transformer", "image"),
+    Family("pyramid", "coverage", "image"),
+    Family("lstm-both-ways", "fixed-gru", "image-convolution"),
+    Family("convolution-pooled", "additive", "image-convolution"),
+]
+FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES]
 
 
 def model_spec(encoder="transformer", decoder="transformer", **options):
@@ -159,7 +175,9 @@ def answers(family):
 
 
 def sizes(source):
-    """Tokens or samples of each example of `inputs`."""
+    """Tokens or samples of each example of `inputs`, or pixels in a row."""
+    if source.startswith("image"):
+        return (SIDE, SIDE, SIDE)
     return {"text": TOKENS, "audio": SAMPLES, "none": (0, 0, 0)}[source]
 
 
@@ -179,6 +197,8 @@ def inputs(source):
     if source == "audio":
         samples = random.normal(size=(3, max(SAMPLES))).astype("float32") * 0.1
         batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}
+    if source.startswith("image"):
+        batch["source"] = random.integers(0, 256, (3, SIDE, SIDE, 3)).astype("uint8")
     return batch
 
 

@@ -5,6 +5,7 @@ import functools
 import families
 import keras
 import numpy as np
+import tensorflow as tf
 from families import Family
 
 from tfseq2seq.data.synthetic.morse import generate_morse
@@ -13,6 +14,7 @@ from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.inference.predictor import Predictor, SpeechToText, TextToText
 from tfseq2seq.models.build import build_model
 from tfseq2seq.sources import NoSource
+from tfseq2seq.sources.image import ImageSource
 from tfseq2seq.spec import BOS, EOS, PAD, UNK, AudioSpec, NoSourceSpec, SearchSpec, TextSpec
 
 TEXT = TextSpec(scheme="characters")
@@ -31,6 +33,7 @@ TEXT_FAMILIES = {
     "learned": Family("transformer-learned-gelu", "transformer-grouped-learned", "text"),
     "rotary": Family("transformer-post-rotary-swiglu", "transformer-post-rotary-swiglu", "text"),
     "relative": Family("transformer-relative-grouped", "transformer-relative", "text"),
+    "windows": Family("transformer-windows", "additive", "text"),
 }
 SPEECH_FAMILIES = {
     "las": Family("pyramid-gru", "location-gru", "audio"),
@@ -41,6 +44,10 @@ SPEECH_FAMILIES = {
 LANGUAGE_FAMILIES = {
     "transformer language model": Family("", "transformer", "none"),
     "lstm language model": Family("", "fixed-lstm", "none"),
+}
+IMAGE_FAMILIES = {
+    "caption transformer": Family("transformer", "transformer", "image"),
+    "caption lstm": Family("gru-one-way", "additive", "image-convolution"),
 }
 SOURCE = AudioSpec(sample_rate=8000, bins=8)
 
@@ -62,7 +69,7 @@ def unprejudiced(model):
 
 def model_spec(family, **options):
     """The spec of a family's model."""
-    encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES}[family]
+    encoder, decoder, _ = {**TEXT_FAMILIES, **SPEECH_FAMILIES, **LANGUAGE_FAMILIES, **IMAGE_FAMILIES}[family]
     if family in LANGUAGE_FAMILIES:
         options = {"tie_output": False, **options}
     return families.model_spec(encoder, decoder, **options)
@@ -74,6 +81,8 @@ def network(family, features=LETTERS, seed=0):
     keras.utils.set_random_seed(seed or (3 if family in LANGUAGE_FAMILIES else 4))
     spec, size = model_spec(family), features.size
     source, sizes = (features.spec, (size, size)) if family in TEXT_FAMILIES else (SOURCE, (0, size))
+    if family in IMAGE_FAMILIES:
+        source = families.source_spec(IMAGE_FAMILIES[family].source)
     times = 3.0 if family == "conformer ctc" or family in LANGUAGE_FAMILIES else 1.7
     if family not in LANGUAGE_FAMILIES:
         return louder(build_model(spec, source, *sizes), times)
@@ -98,6 +107,8 @@ def predictor(models, family, features=LETTERS, **search):
         return TextToText(models, features, features, spec)
     if family in LANGUAGE_FAMILIES:
         return Predictor(models, NoSource(NoSourceSpec()), features, spec)
+    if family in IMAGE_FAMILIES:
+        return Predictor(models, ImageSource(models[0].source), features, spec)
     return SpeechToText(models, features, spec)
 
 
@@ -113,7 +124,17 @@ def recordings():
     return [samples[: int(SOURCE.sample_rate * end)] for end, (samples, _) in zip(seconds, generate_morse(3, seed=5))]
 
 
+@functools.cache
+def pictures():
+    """The bytes of a few pictures of different sizes."""
+    random = np.random.default_rng(2)
+    sizes = ((40, 30), (16, 64), (20, 20), (33, 17))
+    return [tf.io.encode_png(random.integers(0, 256, (*size, 3)).astype("uint8")).numpy() for size in sizes]
+
+
 def inputs_of(family):
+    if family in IMAGE_FAMILIES:
+        return pictures()
     if family in SPEECH_FAMILIES:
         return recordings()
     return PROMPTS if family in LANGUAGE_FAMILIES else TEXTS

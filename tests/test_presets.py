@@ -16,7 +16,7 @@ from tfseq2seq.spec import AudioSpec, NoSourceSpec, Recipe
 def test_presets_lack_nothing_but_data(name):
     recipe = preset(name)
     assert recipe.name == name and not recipe.data.train.given
-    kinds = {"audio": "manifest", "text": "table", "none": "target", "dialogue": "dialogues"}
+    kinds = {"audio": "manifest", "image": "manifest", "text": "table", "none": "target", "dialogue": "dialogues"}
     kind = kinds[recipe.source.kind]
     corpora = {"train": {kind: "train.tsv"}, "validation": {kind: "validation.tsv"}}
     complete = from_dict(Recipe, {**to_dict(recipe), "data": corpora})

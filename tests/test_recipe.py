@@ -32,6 +32,7 @@ from tfseq2seq.spec import (
     CorpusSpec,
     DataSpec,
     DecoderSpec,
+    DialogueSpec,
     EncoderSpec,
     ModelSpec,
     NoSourceSpec,
@@ -74,12 +75,15 @@ def written(tmp_path, text, name="recipe.yaml"):
 
 
 def variants():
-    """A recipe for each pair of encoder and decoder, and for each decoder without a source."""
+    """A recipe for each pair of encoder and decoder, and for each decoder without a source or with dialogues."""
     yield Recipe(source=NoSourceSpec())
+    yield Recipe(source=DialogueSpec())
     yield Recipe(source=NoSourceSpec(), model=ModelSpec(decoder=RecurrentDecoderSpec(attention="none")))
     for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
         model = ModelSpec(encoder=encoder(), decoder=decoder())
         source = TextSpec() if model.autoregressive else AudioSpec()
+        if not set(model.encoder.kind_needs) <= source.provides:
+            continue
         yield Recipe(model=model, source=source)
 
 
@@ -290,11 +294,11 @@ def test_kind_chooses_the_variant():
 @pytest.mark.parametrize(
     "part, kind, choices",
     [
-        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", "lstm", "transformer, recurrent, convolution, conformer, pyramid, keras_hub"),
         ("decoder", "convolution", "transformer, recurrent, ctc, transducer"),
-        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid"),
-        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid"),
-        ("encoder", "none", "transformer, recurrent, convolution, conformer, pyramid"),
+        ("encoder", ["a"], "transformer, recurrent, convolution, conformer, pyramid, keras_hub"),
+        ("encoder", None, "transformer, recurrent, convolution, conformer, pyramid, keras_hub"),
+        ("encoder", "none", "transformer, recurrent, convolution, conformer, pyramid, keras_hub"),
     ],
 )
 def test_unknown_kind(part, kind, choices):
@@ -433,6 +437,16 @@ WHOLE_WORDS = {"source": {"scheme": "words"}, "target": {"scheme": "words"}}
                 {"decoder": {"kind": "transducer"}},
                 {"decoder": {**RECURRENT, "attention": "none"}},
             )
+        ),
+        (
+            {"model": {"encoder": {"global_positions": 2}}},
+            "model.encoder.global_positions",
+            "must be 0 without attention_window",
+        ),
+        (
+            {"model": {"encoder": {"attention_window": 2, "positions": "relative"}}},
+            "model.encoder.positions",
+            "must be sinusoidal, learned, rotary or none with attention_window",
         ),
         ({"training": {"average": 6}}, "training.average", r"at most keep \(5\), got 6"),
         ({"training": {"average": 2, "average_of": "best"}}, "training.average", r"at most keep_best \(1\), got 2"),
@@ -629,26 +643,33 @@ def test_the_memory_is_as_wide_as_the_encoder_makes_it(encoder, needed):
 
 # Recipes of every kind, and what they provide.
 KINDS = {
-    "text": ({}, {"source", "vocabulary", "token batches", "autoregressive", "attention", "blocks"}),
+    "text": (
+        {},
+        {"source", "vocabulary", "token batches", "pairs", "records", "autoregressive", "attention", "blocks"},
+    ),
     "text by a fixed vector": (
         {"model": {"encoder": {"kind": "recurrent"}, "decoder": {**RECURRENT, "attention": "none"}}},
-        {"source", "vocabulary", "token batches", "autoregressive"},
+        {"source", "vocabulary", "token batches", "pairs", "records", "autoregressive"},
+    ),
+    "dialogues": (
+        {"source": {"kind": "dialogue"}},
+        {"source", "vocabulary", "token batches", "dialogue", "autoregressive", "attention", "blocks"},
     ),
     "recordings": (
         {"source": {"kind": "audio"}},
-        {"source", "audio", "manifest", "autoregressive", "attention", "blocks"},
+        {"source", "audio", "manifest", "records", "autoregressive", "attention", "blocks"},
     ),
     "ctc": (
         {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "ctc"}}},
-        {"source", "audio", "manifest", "ctc", "blocks"},
+        {"source", "audio", "manifest", "records", "ctc", "blocks"},
     ),
     "transducer": (
         {"source": {"kind": "audio"}, "model": {"decoder": {"kind": "transducer"}}},
-        {"source", "audio", "manifest", "blocks"},
+        {"source", "audio", "manifest", "records", "blocks"},
     ),
     "joint": (
         {"source": {"kind": "audio"}, "model": {"ctc_weight": 0.3}},
-        {"source", "audio", "manifest", "autoregressive", "attention", "two outputs", "ctc", "blocks"},
+        {"source", "audio", "manifest", "records", "autoregressive", "attention", "two outputs", "ctc", "blocks"},
     ),
     "language model": (
         {"source": {"kind": "none"}},
@@ -739,7 +760,11 @@ def test_every_need_is_one_of_some_setting():
     "kind, change, message",
     [
         ("language model", "model.encoder.layers=3", "model.encoder: needs a source; source.kind is none"),
-        ("language model", "data.train.records=r", "data.train.records: needs a source; source.kind is none"),
+        (
+            "language model",
+            "data.train.records=r",
+            "data.train.records: needs a source that records hold (source.kind text or audio)",
+        ),
         ("language model", "search.max_ratio=2", "search.max_ratio: needs a source; source.kind is none"),
         ("recordings", "share_vocabulary=true", "share_vocabulary: needs source text (source.kind text)"),
         ("ctc", "search.shortlist=file", "search.shortlist: needs source text (source.kind text)"),
@@ -747,7 +772,7 @@ def test_every_need_is_one_of_some_setting():
         (
             "text",
             "data.train.manifest=m",
-            "data.train.manifest: needs a source that a manifest lists (source.kind audio)",
+            "data.train.manifest: needs a source that a manifest lists (source.kind audio or image)",
         ),
         ("text", "model.ctc_weight=0.3", "model.ctc_weight: needs recordings (source.kind audio)"),
         (

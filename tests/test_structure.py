@@ -10,9 +10,10 @@ ROOT = Path(__file__).parents[1] / "tfseq2seq"
 
 # What a question about the modality, the decoder family or the export format mentions.
 CLASSES = {
-    *("TextSpec", "AudioSpec", "NoSourceSpec", "TextSource", "AudioSource", "NoSource"),
+    *("TextSpec", "AudioSpec", "ImageSpec", "NoSourceSpec", "TextSource", "AudioSource", "ImageSource", "NoSource"),
     *("DialogueSpec", "DialogueSource", "PlainDialogues"),
-    *("TokenFrontend", "AudioFrontend", "NoFrontend", "PlainTokens", "PlainPrompts", "PlainSamples"),
+    *("TokenFrontend", "AudioFrontend", "ImageFrontend", "NoFrontend"),
+    *("PlainTokens", "PlainPrompts", "PlainSamples", "PlainImages"),
     *("CTCDecoderSpec", "TransducerDecoderSpec", "TransformerDecoderSpec", "RecurrentDecoderSpec"),
     *("Seq2Seq", "CTCModel", "TransducerModel", "TransformerDecoder", "RecurrentDecoder"),
     *("AutoregressiveDecoding", "CTCDecoding", "TransducerDecoding", "TextToText", "SpeechToText"),
@@ -22,6 +23,7 @@ CLASSES = {
 KINDS = {
     "text",
     "audio",
+    "image",
     "dialogue",
     "none",
     "ctc",
@@ -137,7 +139,7 @@ def test_modules_of_one_name_are_about_the_same_thing():
     shared = {
         *("__init__", "attention", "ctc", "transducer", "encoders", "decoders", "recipe", "search", "training"),
         *("audio", "text", "data", "sources", "signatures", "base", "evaluation", "inspection", "model", "masks"),
-        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "copying"),
+        *("morse", "serving", "tflite", "ctranslate2", "recordings", "language", "copying", "image", "backbones"),
     }
     seen = {}
     for name in modules():

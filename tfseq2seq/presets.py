@@ -18,6 +18,8 @@ from tfseq2seq.spec import (
     DataSpec,
     DialogueSpec,
     GuidedAttentionSpec,
+    ImageAugmentationSpec,
+    ImageSpec,
     ModelSpec,
     NoSourceSpec,
     OptimizerSpec,
@@ -92,6 +94,23 @@ def convolution_attention() -> Recipe:
     recipe = _recurrent("convolution_attention", "lstm", "general")
     model = dataclasses.replace(recipe.model, encoder=ConvolutionEncoderSpec())
     return dataclasses.replace(recipe, model=model)
+
+
+def pointer_generator() -> Recipe:
+    """Summaries: bidirectional LSTM encoder, and LSTM decoder with coverage that copies words (See et al. 2017)."""
+    recipe = _recurrent("pointer_generator", "lstm", "additive")
+    # See et al. add the coverage loss at the end of the training only. From the start, weight 1 holds back learning.
+    decoder = RecurrentDecoderSpec(
+        layers=1, units=512, attention="additive", coverage=True, coverage_loss=0.1, copy=True
+    )
+    return dataclasses.replace(
+        recipe,
+        data=DataSpec(max_source_length=400, max_target_length=100, batch_tokens=8192),
+        source=TextSpec(scheme="words", vocabulary_size=50_000),
+        target=TextSpec(scheme="words", vocabulary_size=50_000),
+        model=dataclasses.replace(recipe.model, decoder=decoder),
+        search=dataclasses.replace(SEARCH, no_repeat_ngram=3),
+    )
 
 
 def transformer_language_model() -> Recipe:
@@ -177,6 +196,18 @@ def conformer() -> ConformerEncoderSpec:
     return ConformerEncoderSpec(layers=6, heads=4, ffn=576)
 
 
+def image_caption() -> Recipe:
+    """Captions of pictures: convolutions (He et al. 2016), Transformer with 2+3 layers and width 256."""
+    decoder = TransformerDecoderSpec(layers=3, heads=4, ffn=1024, dropout=0.2)
+    return _captions("image_caption", ModelSpec(encoder=_grid_encoder(2), decoder=decoder))
+
+
+def image_caption_lstm() -> Recipe:
+    """Captions of pictures: convolutions, a Transformer layer, and an LSTM with attention (Xu et al. 2015)."""
+    decoder = RecurrentDecoderSpec(layers=1, units=512, attention="additive", dropout=0.3)
+    return _captions("image_caption_lstm", ModelSpec(encoder=_grid_encoder(1), decoder=decoder))
+
+
 PRESETS: dict[str, Callable[[], Recipe]] = {
     function.__name__: function
     for function in (
@@ -187,6 +218,7 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         gru_attention,
         lstm_fixed,
         convolution_attention,
+        pointer_generator,
         transformer_language_model,
         lstm_language_model,
         transformer_dialogue,
@@ -195,6 +227,8 @@ PRESETS: dict[str, Callable[[], Recipe]] = {
         conformer_transducer,
         conformer_streaming,
         listen_attend_spell,
+        image_caption,
+        image_caption_lstm,
     )
 }
 
@@ -249,4 +283,29 @@ def _speech(
             monitor="wer",
         ),
         search=dataclasses.replace(SEARCH if model.autoregressive else SearchSpec(), beam=8, max_length=max_length),
+    )
+
+
+def _grid_encoder(layers: int) -> TransformerEncoderSpec:
+    """Returns an encoder of the grid of a picture, which has positions of its own."""
+    return TransformerEncoderSpec(layers=layers, heads=4, ffn=1024, positions="none", dropout=0.2)
+
+
+def _captions(name: str, model: ModelSpec) -> Recipe:
+    return Recipe(
+        name=name,
+        data=DataSpec(max_target_length=64),
+        source=ImageSpec(augmentation=ImageAugmentationSpec(crop=0.2, brightness=0.1, contrast=0.2)),
+        target=TextSpec(scheme="bpe", vocabulary_size=4000, lowercase=True),
+        model=model,
+        training=TrainingSpec(
+            steps=20_000,
+            evaluate_every=500,
+            patience=PATIENCE,
+            optimizer=OptimizerSpec(clip_norm=1.0),
+            schedule=ScheduleSpec(name="cosine", warmup=500),
+            label_smoothing=0.1,
+            monitor="cider",
+        ),
+        search=dataclasses.replace(SEARCH, beam=5, max_length=64),
     )

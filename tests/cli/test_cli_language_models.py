@@ -149,8 +149,11 @@ def test_exported_models_continue_prompts(request, tfseq2seq, done, lines, tmp_p
     "arguments, reason",
     [
         (["generate", "--prefix", "{file}", "--input", "{file}"], "--prefix: needs a source; source.kind is none"),
-        (["generate", "--manifest", "{file}"], "--manifest: needs a model of recordings, got source.kind none"),
-        (["generate", "{file}"], "FILES: needs a model of recordings, got source.kind none"),
+        (
+            ["generate", "--manifest", "{file}"],
+            "--manifest: needs a model of recordings or pictures, got source.kind none",
+        ),
+        (["generate", "{file}"], "FILES: needs a model of recordings or pictures, got source.kind none"),
         (["generate", "--times", "srt"], "--times: needs recordings (source.kind audio), got source.kind none"),
         (["generate", "--set", "search.max_ratio=2"], "search.max_ratio: needs a source"),
         (["stream"], "stream: needs recordings (source.kind audio), got source.kind none"),

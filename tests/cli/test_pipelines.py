@@ -36,6 +36,16 @@ def test_translate(generated, tmp_path):
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
 
 
+def test_summarize(generated, tmp_path):
+    options = ["--source", generated["train.source"], "--target", generated["train.target"]]
+    options += ["--validation-source", generated["validation.source"]]
+    options += ["--validation-target", generated["validation.target"]]
+    sizes = ["--vocabulary", 100, "--width", 8, "--export", tmp_path / "exported"]
+    output = run_pipeline("summarize.py", [*options, *SMALL, *sizes], tmp_path)
+    assert "training: 400 pairs" in output and "validation: 40 pairs" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
 def test_write(generated, tmp_path):
     options = ["--text", generated["train.target"], "--validation-text", generated["validation.target"], *SMALL]
     output = run_pipeline(
@@ -56,4 +66,14 @@ def test_chat(tmp_path):
     options = ["--dialogues", "train.txt", "--validation", "train.txt", *SMALL, "--vocabulary", 30, "--width", 16]
     output = run_pipeline("chat.py", [*options, "--export", tmp_path / "exported"], tmp_path)
     assert "training.dialogues: 20 dialogues with 40 answers" in output and "validation: 40 pairs" in output
+    assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()
+
+
+def test_caption(tmp_path):
+    from tfseq2seq.data.synthetic.colored_shapes import write_pictures
+
+    table = write_pictures(tmp_path / "pictures", train=20, validation=4, test=1, size=32)
+    options = ["--manifest", table, *SMALL, "--size", 32, "--width", 16, "--export", tmp_path / "exported"]
+    output = run_pipeline("caption.py", options, tmp_path)
+    assert "training: 40 captions of 20 pictures" in output
     assert (tmp_path / "exported" / "1" / "saved_model.pb").exists()

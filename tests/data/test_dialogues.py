@@ -95,7 +95,11 @@ def test_files_that_are_not_given_are_asked_for(write, monkeypatch, tmp_path, da
         ({"data": {"train": {"dialogues": "a"}}}, "data.train.dialogues: needs dialogues"),
         (
             {"source": {"kind": "dialogue"}, "data": {"train": {"table": "a"}}},
-            "data.train.table: must be empty with source.kind dialogue; give data.train.dialogues",
+            "data.train.table: needs pairs of texts (source.kind text)",
+        ),
+        (
+            {"source": {"kind": "dialogue"}, "data": {"train": {"target": "a"}}},
+            "data.train.target: must be empty with source.kind dialogue; give data.train.dialogues, got 'a'",
         ),
         ({"source": {"kind": "dialogue", "speakers": ["<self>"]}}, "source.speakers: must be 2 to 10 different"),
         (

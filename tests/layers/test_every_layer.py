@@ -12,12 +12,14 @@ from keras import ops
 from tfseq2seq import layers
 from tfseq2seq.layers.alignment_losses import CTCLoss, TransducerLoss
 from tfseq2seq.layers.attention import MultiHeadAttention
+from tfseq2seq.layers.backbones import ConvolutionBackbone, GridEmbedding, PatchBackbone, ResidualConvolution
 from tfseq2seq.layers.conformer import ConformerBlock, ConvolutionPart
 from tfseq2seq.layers.convolution import GatedConvolution
 from tfseq2seq.layers.copying import CopyMixture
 from tfseq2seq.layers.ctc import CTCOutput, blank_past_end
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.guided_attention import GuidedAttention
+from tfseq2seq.layers.local_attention import LocalAttention
 from tfseq2seq.layers.masks import attention_bias, causal_mask, chunk_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import GRU, LSTM, CellStack, SimpleRNN
@@ -27,6 +29,8 @@ from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
 from tfseq2seq.layers.transformer import FeedForward, TransformerBlock, cache_rows
 from tfseq2seq.spec import (
     ConformerEncoderSpec,
+    ConvolutionBackboneSpec,
+    PatchBackboneSpec,
     RecurrentDecoderSpec,
     TransducerDecoderSpec,
     TransformerSpec,
@@ -90,6 +94,18 @@ def self_attention(weights, numbers, **options):
         "numbers": numbers,
         "paddings": [Padding(LENGTHS, {"inputs": 1, "mask": 1}, {"output": 1, "weights": (2, 3)})],
     }
+
+
+def attend_in_windows(layer, x):
+    positions = indices(x["inputs"])
+    projected = layer.queries_keys_values(x["inputs"], positions)
+    return layer(*projected, bias(layer, x["mask"][:, None]))[0]
+
+
+def local_attention(weights, numbers, **options):
+    case = self_attention(weights, numbers, **options)
+    case["paddings"] = [Padding(LENGTHS, {"inputs": 1, "mask": 1}, {"output": 1})]
+    return {**case, "cls": LocalAttention, "call": attend_in_windows}
 
 
 def attend_to_memory(layer, x):
@@ -292,6 +308,47 @@ def positioned(weights, numbers, positions):
         "numbers": numbers,
         "paddings": [Padding(LENGTHS, {"inputs": 1}, {"output": 1})],
     }
+
+
+# Pictures
+
+UNPADDED = {"padding": "pictures have no padding"}
+
+
+def grid_embedding(weights, numbers, positions):
+    return {
+        "cls": GridEmbedding,
+        "arguments": {"width": WIDTH, "grid": 9, "positions": positions, "initializer": INITIALIZER},
+        "inputs": {"inputs": normal(ROWS, 9, 5)},
+        "shape": (None, 9, 5),
+        "weights": weights,
+        "numbers": numbers,
+        "without": UNPADDED,
+    }
+
+
+def backbone(cls, weights, numbers, spec):
+    return {
+        "cls": cls,
+        "arguments": {"spec": spec, "size": 12, "width": WIDTH, "initializer": INITIALIZER},
+        "inputs": {"pixels": normal(ROWS, 12, 12, 3)},
+        "weights": weights,
+        "numbers": numbers,
+        "without": UNPADDED,
+    }
+
+
+RESIDUAL_CONVOLUTION = {
+    "cls": ResidualConvolution,
+    "arguments": {"filters": 4, "initializer": INITIALIZER},
+    "inputs": {"inputs": normal(ROWS, 6, 6, 4)},
+    "weights": 8,
+    "numbers": 312,
+    "without": UNPADDED,
+}
+
+
+# Copying
 
 
 def copy_words(layer, x):
@@ -511,12 +568,24 @@ CASES = {
         "numbers": 45,
         "paddings": [Padding(LENGTHS, {"inputs": 1}, {"output": 1})],
     },
+    "grid embedding, sinusoidal": grid_embedding(4, 64, "sinusoidal"),
+    "grid embedding, learned": grid_embedding(6, 112, "learned"),
+    "grid embedding, no positions": grid_embedding(4, 64, "none"),
+    "patches": backbone(PatchBackbone, 6, 456, PatchBackboneSpec(patch=4)),
+    "convolution backbone": backbone(
+        ConvolutionBackbone, 24, 2008, ConvolutionBackboneSpec(stages=2, filters=4, positions="none")
+    ),
+    "residual convolution": RESIDUAL_CONVOLUTION,
     "simple RNN": recurrent(SimpleRNN, 90),
     "LSTM": recurrent(LSTM, 360),
     "GRU": recurrent(GRU, 288),
     "cells, simple": cells("simple", 6, 168),
     "cells, LSTM": cells("lstm", 6, 672),
     "cells, GRU": cells("gru", 8, 540),
+    "attention in windows": local_attention(4, 288, window=2),
+    "attention in windows, global positions, grouped": local_attention(
+        4, 216, window=1, global_positions=2, kv_heads=1, positions="rotary"
+    ),
     "copying of subwords": copying(False, paddings=[SOURCE_PADDING, TARGET_PADDING]),
     # More positions of the source are more words: the contracts of models compare the words of the real positions.
     "copying of words": copying(True, paddings=[TARGET_PADDING]),

@@ -7,6 +7,7 @@ from families import (
     ALIGNED,
     AUDIO_FAMILIES,
     FAMILIES,
+    IMAGE_FAMILIES,
     NO_SOURCE_FAMILIES,
     TARGET_SIZE,
     TARGET_TOKENS,
@@ -30,7 +31,7 @@ BY_DECODER = list({(family.decoder, family.source): family for family in FAMILIE
 AUTOREGRESSIVE = [family for family in BY_DECODER if model_spec(decoder=family.decoder).autoregressive]
 ALIGNED_FAMILIES = [family for family in BY_DECODER if family.decoder in ALIGNED]
 TRANSDUCERS = [family for family in ALIGNED_FAMILIES if family.decoder.startswith("transducer")]
-WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES]
+WITH_SOURCE = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *IMAGE_FAMILIES]
 
 
 def step_by_step(model, batch, beam, shuffled=False, tolerance=TOLERANCE):
@@ -115,7 +116,9 @@ def _first_tokens(name, value):
 def _cut(batch, row, size):
     """One example, its source without padding."""
     alone = {name: value[row : row + 1] for name, value in batch.items()}
-    return {name: value[:, :size] if name in ("source", "copy_ids") else value for name, value in alone.items()}
+    # Pictures have one size and no padding.
+    padded = [name for name in ("source", "copy_ids") if name in alone and alone[name].ndim == 2]
+    return {name: value[:, :size] if name in padded else value for name, value in alone.items()}
 
 
 def _padded(batch, source):
@@ -191,6 +194,7 @@ SAVED = {
     "text-copying-sampled-in-passes": (Family("simple", "copying-transformer", "text"), SAMPLED),
     "audio-guided": (Family("convolution-pooled", "location-gru", "audio"), {"guided_attention": {"weight": 1.0}}),
     **{f"audio-{family.decoder}": (family, {}) for family in ALIGNED_FAMILIES},
+    **{f"{family.source}-{family.decoder}": (family, {}) for family in IMAGE_FAMILIES[1:3]},
     **{f"none-{family.decoder}": (family, {}) for family in (NO_SOURCE_FAMILIES[1], NO_SOURCE_FAMILIES[-2])},
 }
 
@@ -249,6 +253,8 @@ MIXED = [
     next(family for family in TEXT_FAMILIES if family.encoder == "conformer"),
     *(family for family in ALIGNED_FAMILIES if family.decoder != "transducer-gru"),
     NO_SOURCE_FAMILIES[-2],
+    IMAGE_FAMILIES[0],
+    IMAGE_FAMILIES[2],
 ]
 
 

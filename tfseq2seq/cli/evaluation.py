@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.command()
 @run_options(required=False)
 @click.option("--source", type=click.Path(), help="File of source texts or prompts, one per line, for --run.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings and references, for --run.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings or pictures and references, for --run.")
 @split_option
 @dialogues_option
 @click.option(
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     multiple=True,
     help=f"Metric to compute: {', '.join(METRICS)}; or of the probability of the references instead of outputs: "
     f"{', '.join(LIKELIHOOD_METRICS)}. Repeat the option for more.  [default: bleu, chrf; with --manifest "
-    "wer, cer]",
+    "wer, cer for recordings and bleu, rougeL, cider for pictures]",
 )
 @tokenize_option
 @normalize_option
@@ -72,6 +73,12 @@ if TYPE_CHECKING:
     help="Number of resamples for the confidence interval; 0 for no interval.",
 )
 @click.option("--output", type=click.Path(), help="Write the generated outputs to this file.")
+@click.option(
+    "--lead",
+    type=POSITIVE,
+    help="With --source: also score the first N sentences of each source, the usual baseline of summaries, and print "
+    "which share of n-grams is not from the source.",
+)
 @click.option("--worst", type=COUNT, default=0, help="Print the alignments of this many outputs with most errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Number of inputs in a batch.")
@@ -94,6 +101,7 @@ def evaluate(
     normalize: str,
     bootstrap: int,
     output: str | None,
+    lead: int | None,
     worst: int,
     as_json: bool,
     batch: int,
@@ -101,7 +109,7 @@ def evaluate(
 ) -> None:
     """Score the outputs of a model, or of a file, against references.
 
-    Each score has a 95 % confidence interval and a signature. A --manifest contains both recordings and references, and
+    Each score has a 95 % confidence interval and a signature. A --manifest contains both inputs and references, and
     --dialogues both contexts and answers. For recordings, the real-time factor goes to standard error. If an input
     cannot be used or is longer than search.max_input, its output counts as empty, a line on standard error names it,
     and the exit code is 2.
@@ -113,13 +121,13 @@ def evaluate(
     from tfseq2seq.evaluation.scores import check_metrics, corpus_scores
     from tfseq2seq.files import check_parallel, read_lines, write_whole
 
-    metrics = metrics or (("wer", "cer") if manifest else ("bleu", "chrf"))
+    metrics = metrics or (_manifest_metrics(runs) if manifest else ("bleu", "chrf"))
     by_probability = is_by_probability(metrics)
     if not by_probability:
         check_metrics(metrics)
     both = "--manifest" if manifest else "--dialogues" if dialogues else ""
     if not references and not both:
-        raise UserError("evaluate: needs --reference, --manifest for recordings, or --dialogues")
+        raise UserError("evaluate: needs --reference, --manifest for recordings or pictures, or --dialogues")
     given = {"--source": source, "--reference": references, "--hypotheses": hypotheses}
     for name, value in (given | ({"--dialogues": dialogues} if manifest else {})).items():
         if both and value:
@@ -132,10 +140,12 @@ def evaluate(
         "lowercase": lowercase,
         "normalize": normalize,
     }
+    if lead and not source:
+        raise UserError("--lead: needs --source, the texts that are summarized")
     answers: Any = [] if both else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if by_probability:
-        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst}
+        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst, "--lead": lead}
         check_options(metrics[0], runs, references, {**refused, "--lowercase": lowercase})
         opened = open_runs(runs, overrides)
         lines = None if manifest else [text or "" for text in answers[0]]
@@ -150,7 +160,8 @@ def evaluate(
         report(faults)
         return
     if hypotheses:
-        generating = {"--run": runs, "--source": source, "--weights": weights, "--set": overrides, "--output": output}
+        generating = {"--run": runs, "--weights": weights, "--set": overrides, "--output": output}
+        generating |= {} if lead else {"--source": source}
         for name, value in generating.items():
             if value:
                 raise UserError(f"{name}: cannot be combined with --hypotheses, which are scored without a model")
@@ -176,13 +187,18 @@ def evaluate(
         model = open_predictor(opened, weights, -(-(stream.count() or 0) // batch), workers)
         outputs, texts, faults = _generated(model, stream, batch, workers)
         if both:
-            answers = [texts]
+            rows = ([one] if isinstance(one, str) else one for one in texts)
+            answers = [list(answer_set) for answer_set in itertools.zip_longest(*rows)]
         warn(unwritten_warnings(answers, opened[0].target))
         if output:
             write_whole(output, "".join(f"{line}\n" for line in outputs).encode("utf-8"))
     else:
         raise UserError("evaluate: needs --hypotheses, or --run together with --source, --manifest or --dialogues")
     found_scores: list[Any] = list(corpus_scores(outputs, answers, metrics, **settings))
+    if lead:
+        from tfseq2seq.evaluation.summaries import summary_scores
+
+        found_scores += summary_scores(outputs, read_lines(str(source)), answers, metrics, lead, **settings)
     if swap:
         found_scores += _swapped(model, read_inputs(recipe.source, request), batch, workers, bootstrap)
     _print_scores(found_scores, as_json)
@@ -191,6 +207,14 @@ def evaluate(
 
         click.echo(alignment_report(outputs, list(answers[0]), worst=worst))
     report(faults)
+
+
+def _manifest_metrics(runs: Sequence[str]) -> tuple[str, ...]:
+    """The usual metrics for what a model makes of the inputs of a manifest."""
+    from tfseq2seq.recipe import load_run_recipe
+
+    found: tuple[str, ...] = load_run_recipe(runs[0]).source.manifest_metrics if runs else ("wer", "cer")
+    return found
 
 
 def _swapped(model: Predictor, found: Inputs, batch: int, workers: int, resamples: int) -> list[Any]:
@@ -236,7 +260,7 @@ def _print_scores(scores: Sequence[Any], as_json: bool) -> None:
 
 def _generated(
     model: Predictor, stream: InputStream, batch: int, workers: int
-) -> tuple[list[str], list[str], list[tuple[int, str]]]:
+) -> tuple[list[str], list[Any], list[tuple[int, str]]]:
     """The best output for each input, the references that come with the inputs, and the inputs that cannot be used.
 
     Of recordings, it reports the real-time factor.
@@ -248,7 +272,7 @@ def _generated(
 
     generator = Generator(model, batch, workers)
     outputs: list[str] = []
-    references: list[str] = []
+    references: list[Any] = []
     faults: list[tuple[int, str]] = []
     cut: list[bool] = []
     seconds = spent = 0.0

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.argument("files", nargs=-1, type=click.Path())
 @click.option("--input", "lines", type=click.Path(), help="File with one input per line; by default standard input.")
-@click.option("--manifest", type=click.Path(), help="Manifest of recordings, instead of FILES.")
+@click.option("--manifest", type=click.Path(), help="Manifest of recordings or pictures, instead of FILES.")
 @split_option
 @click.option("--output", type=click.Path(), help="Write the outputs to this file instead of standard output.")
 @click.option(
@@ -121,8 +121,9 @@ def generate(
 
     Each input has one line of output, or search.n_best lines. A model of text reads lines. A language model reads
     prompts, one per line, and continues them. A model of recordings reads the audio FILES, the recordings of
-    --manifest, or one audio file from standard input. If a recording cannot be used, or an input is longer than
-    search.max_input, its output is an empty line, a line on standard error names it, and the exit code is 2.
+    --manifest, or one audio file from standard input. A model of pictures reads pictures in the same way. If a
+    recording or picture cannot be used, or an input is longer than search.max_input, its output is an empty line, a
+    line on standard error names it, and the exit code is 2.
 
     Inputs are answered while they are read: a line that is typed, at once; those of a file, some thousands at a time.
     The file of --output gets its name when it is complete. Until then it is called OUTPUT.partial, and --resume

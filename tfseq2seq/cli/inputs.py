@@ -1,4 +1,6 @@
-"""What commands read: lines of text, prompts, dialogues, recordings. `READERS` has a function for each kind of source.
+"""What commands read: lines of text, prompts, dialogues, recordings, pictures.
+
+`READERS` has a function for each kind of source.
 
 Inputs are read in windows, so that a command answers while it reads, and holds one window in memory.
 """
@@ -18,7 +20,7 @@ from typing import Any, BinaryIO
 from tfseq2seq.cli.output_shards import count_lines, shard_bounds
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec import AudioSpec, DialogueSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
+from tfseq2seq.spec import AudioSpec, DialogueSpec, ImageSpec, NoSourceSpec, SourceSpec, TextSpec, lookup
 
 # The most bytes in a window, so that long lines and long recordings do not fill the memory.
 _LARGEST_WINDOW = 1 << 26
@@ -33,9 +35,9 @@ class Request:
     """The options of a command that say where its inputs are.
 
     Attributes:
-        files: audio files.
+        files: audio or picture files.
         lines: file with one input per line.
-        manifest: table of recordings.
+        manifest: table of recordings or pictures.
         split: rows of the manifest to use.
         standard_input: whether the command reads standard input if no file is given.
         lines_option: name of the option for `lines`, for messages.
@@ -63,10 +65,11 @@ class Inputs:
 
     Attributes:
         values: Python values as the model's predictor takes them.
-        references: the texts of the recordings or the answers, if the inputs come with them.
+        references: the texts of the recordings or pictures or the answers, if the inputs come with them; of an input
+            with several, a list.
         faults: (index, message) of inputs that cannot be used. Their values are empty.
         seconds: the duration of all recordings; 0 for text.
-        utterances: the files and segments of the recordings.
+        utterances: the files and segments of the recordings, or the pictures: objects with a `path`.
         warnings: messages about recordings that are used and are not complete.
         prefixes: the texts that the outputs begin with, if there are any.
         begin: the number of inputs before these, for the numbers of lines in messages.
@@ -75,7 +78,7 @@ class Inputs:
     """
 
     values: list[Any]
-    references: list[str] | None = None
+    references: Sequence[Any] | None = None
     faults: Sequence[tuple[int, str]] = ()
     seconds: float = 0.0
     utterances: Sequence[Any] = field(default_factory=list)
@@ -105,6 +108,7 @@ class Inputs:
             remedy: the end of each message.
         """
         unread = {index for index, _ in self.unread if self.unread is not faults}
+        unread |= {index for index, _ in self.faults}
         for index, message in faults:
             if index in unread:
                 continue
@@ -332,8 +336,8 @@ def _read_lines(spec: SourceSpec, request: Request, read: Callable[[list[Any]], 
     for option, value in (("FILES", request.files), ("--manifest", request.manifest), ("--split", request.split)):
         if value:
             raise UserError(
-                f"{option}: needs a model of recordings, got source.kind {spec.kind}; give a file of lines with "
-                f"{request.lines_option}"
+                f"{option}: needs a model of recordings or pictures, got source.kind {spec.kind}; give a file of lines "
+                f"with {request.lines_option}"
             )
     if request.lines:
         path = request.lines
@@ -361,21 +365,11 @@ def _count_lines(path: str) -> int:
 def _read_recordings(spec: SourceSpec, request: Request) -> InputStream:
     from tfseq2seq.data.manifests import Utterance, read_manifest
 
-    files = "audio files or --manifest" if request.standard_input else "--manifest"
-    if request.lines:
-        raise UserError(f"{request.lines_option}: needs a model of text, got source.kind {spec.kind}; give {files}")
-    if request.files and request.manifest:
-        raise UserError("--manifest: cannot be combined with audio files; give one of them")
-    if request.split and not request.manifest:
-        raise UserError("--split: needs --manifest, as it selects rows of a manifest")
+    _check_files(spec, request, "audio files")
     if request.manifest:
         utterances = read_manifest(request.manifest, request.split)
-    elif request.files or request.standard_input:
-        if not request.files:
-            standard_input("audio files or --manifest")
-        utterances = [Utterance(name, name, "") for name in request.files or ("/dev/stdin",)]
     else:
-        raise UserError(f"--manifest: must be given for a model with source.kind {spec.kind}")
+        utterances = [Utterance(name, name, "") for name in request.files or ("/dev/stdin",)]
     assert isinstance(spec, AudioSpec)
     audio, manifest = spec, request.manifest
 
@@ -393,13 +387,56 @@ def _read_recordings(spec: SourceSpec, request: Request) -> InputStream:
     return InputStream(utterances, read, _recording_size, len(utterances), tally=tally)
 
 
+def _check_files(spec: SourceSpec, request: Request, noun: str) -> None:
+    """Raises `UserError` unless a request is for files of a kind, or a manifest of them."""
+    files = f"{noun} or --manifest" if request.standard_input else "--manifest"
+    if request.lines:
+        raise UserError(f"{request.lines_option}: needs a model of text, got source.kind {spec.kind}; give {files}")
+    if request.files and request.manifest:
+        raise UserError(f"--manifest: cannot be combined with {noun}; give one of them")
+    if request.split and not request.manifest:
+        raise UserError("--split: needs --manifest, as it selects rows of a manifest")
+    if not (request.manifest or request.files or request.standard_input):
+        raise UserError(f"--manifest: must be given for a model with source.kind {spec.kind}")
+    if not (request.manifest or request.files):
+        standard_input(f"{noun} or --manifest")
+
+
+def _read_pictures(spec: SourceSpec, request: Request) -> InputStream:
+    from tfseq2seq.data.caption_manifests import Picture, read_pictures
+
+    _check_files(spec, request, "picture files")
+    manifest = request.manifest
+    if manifest:
+        pictures = read_pictures(manifest, request.split)
+    else:
+        pictures = [Picture(name, ()) for name in request.files or ("/dev/stdin",)]
+
+    def read(window: list[Picture]) -> Inputs:
+        contents, faults = [], []
+        for index, picture in enumerate(window):
+            try:
+                with open(picture.path, "rb") as file:
+                    contents.append(file.read())
+            except OSError as error:
+                contents.append(b"")
+                faults.append((index, f"{picture.path}: cannot be read ({error.strerror or error})"))
+        references = [picture.captions for picture in window] if manifest else None
+        return Inputs(contents, references, faults, utterances=window)
+
+    # The one picture that standard input contains cannot be divided.
+    tally = (lambda: len(pictures)) if request.files or manifest else None
+    return InputStream(pictures, read, _recording_size, len(pictures), tally=tally)
+
+
 def _recording_size(utterance: Any) -> int:
-    """Bytes that a recording takes in its file; those of a segment are taken from its duration."""
+    """Bytes that a recording or picture takes in its file; those of a segment are taken from its duration."""
     try:
         size = os.path.getsize(utterance.path)
     except OSError:
         return 0
-    return min(size, round(utterance.seconds * _BYTES_PER_SECOND)) if utterance.seconds else size
+    seconds = getattr(utterance, "seconds", 0.0)
+    return min(size, round(seconds * _BYTES_PER_SECOND)) if seconds else size
 
 
 def _read_dialogues(spec: DialogueSpec, request: Request) -> InputStream:
@@ -438,6 +475,7 @@ READERS: dict[type, Callable[[Any, Request], InputStream]] = {
     TextSpec: _read_lines,
     DialogueSpec: _read_dialogues,
     AudioSpec: _read_recordings,
+    ImageSpec: _read_pictures,
 }
 
 

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from tfseq2seq.cli.options import POSITIVE, run_option, run_options, weights_option
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 
+if TYPE_CHECKING:
+    from tfseq2seq.inference.predictor import Predictor
+
 
 @click.command()
 @run_options()
-@click.argument("text")
+@click.argument("text", required=False)
+@click.option("--image", type=click.Path(), help="Picture file, instead of TEXT, for a model of pictures.")
 @click.option("--target", help="Target text.  [default: the output of the model]")
 @click.option("--png", type=click.Path(), help="Also write a heat map to this PNG file.")
 def attention(
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
-    text: str,
+    text: str | None,
+    image: str | None,
     target: str | None,
     png: str | None,
 ) -> None:
-    """Print the attention weights of each output token over the tokens of the source TEXT."""
+    """Print the attention weights of each output token over the tokens of the source TEXT.
+
+    For --image the weights are those over the grid of the picture, and --png draws them over it.
+    """
     opened = open_runs(runs, overrides)
+    if image:
+        if text is not None:
+            raise UserError("TEXT: cannot be combined with --image; give one of them")
+        for need in ("image", "attention"):
+            require(opened[0].recipe, need, "--image")
+        _attention_to_picture(open_predictor(opened, weights), image, target, png)
+        return
+    if text is None:
+        raise UserError("TEXT: must be given, or --image for a model of pictures")
     for need in ("vocabulary", "attention"):
         require(opened[0].recipe, need, "attention")
     model = open_predictor(opened, weights)
@@ -37,6 +57,23 @@ def attention(
     if found.stride > 1:
         click.echo(f"each column covers {found.stride} source tokens", err=True)
     click.echo(attention_text(found.weights, found.source_labels, found.target_tokens))
+
+
+def _attention_to_picture(model: Predictor, image: str, target: str | None, png: str | None) -> None:
+    """Prints for each token the part of the picture that has the largest weight, and draws all weights."""
+    from tfseq2seq.evaluation.picture_attention import grid_places, picture_attention_png
+    from tfseq2seq.inference.inspection import attention_to_picture
+
+    try:
+        content = Path(image).read_bytes()
+    except OSError as error:
+        raise UserError(f"--image: {image} cannot be read ({error.strerror or error})") from None
+    found, pixels = attention_to_picture(model, content, target)
+    if png:
+        picture_attention_png(found.weights, found.target_tokens, pixels, png)
+        click.echo(png, err=True)
+    for line in grid_places(found.weights, found.target_tokens):
+        click.echo(line)
 
 
 @click.command()

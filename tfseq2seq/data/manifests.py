@@ -135,7 +135,7 @@ def _checked(rows: _Rows, path: Path) -> list[Utterance]:
             raise UserError(f"{location}: {utterance.name} is listed twice, first in {locations[utterance.name]}")
         locations[utterance.name] = location
         # Segments can share a file, which is then checked only once.
-        if utterance.path not in existing_files and (fault := _file_fault(utterance.path)):
+        if utterance.path not in existing_files and (fault := file_fault(utterance.path)):
             raise UserError(f"{location}: {fault}")
         existing_files.add(utterance.path)
         utterances.append(utterance)
@@ -144,19 +144,20 @@ def _checked(rows: _Rows, path: Path) -> list[Utterance]:
     return utterances
 
 
-def _file_fault(path: str) -> str:
-    """Returns what is wrong with the path of an audio file, or "". Only a regular file can be read again and again."""
+def file_fault(path: str, noun: str = "audio file") -> str:
+    """Returns what is wrong with the path of a file, or "". Only a regular file can be read again and again."""
     if "\0" in path:
-        return f"the path of an audio file must not have the character NUL, got {reprlib.repr(path)}"
+        article = "an" if noun[0] in "aeiou" else "a"
+        return f"the path of {article} {noun} must not have the character NUL, got {reprlib.repr(path)}"
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return f"the audio file {path} does not exist"
+        return f"the {noun} {path} does not exist"
     except OSError as error:
-        return f"the audio file {path} cannot be read ({error.strerror or error})"
+        return f"the {noun} {path} cannot be read ({error.strerror or error})"
     if stat.S_ISREG(found.st_mode):
         return ""
-    return f"the audio file {path} must be a regular file, got {_kind_of(found)}"
+    return f"the {noun} {path} must be a regular file, got {_kind_of(found)}"
 
 
 def _kind_of(found: os.stat_result) -> str:
@@ -168,7 +169,7 @@ def _kind_of(found: os.stat_result) -> str:
     return "a socket" if stat.S_ISSOCK(found.st_mode) else "a device"
 
 
-def _numbered(path: Path) -> Iterator[tuple[str, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yields the lines that are not blank, each with its location for messages."""
     for number, line in enumerate(iterate_lines(path), start=1):
         # Spaces outside of ASCII are blank too, and a line of them has no first word.
@@ -180,7 +181,7 @@ def _numbered(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _table_rows(path: Path, split: str) -> _Rows:
-    lines = _numbered(path)
+    lines = numbered_lines(path)
     location, header = next(lines, (f"{path}, line 1", ""))
     names = [name.strip() for name in header.split("\t")]
     for required in ("path", "text", "split") if split else ("path", "text"):
@@ -221,7 +222,7 @@ def _table_rows(path: Path, split: str) -> _Rows:
 def _json_rows(path: Path) -> _Rows:
     names: dict[tuple[str, float, float], str] = {}
     taken: set[str] = set()
-    for location, line in _numbered(path):
+    for location, line in numbered_lines(path):
         row = _json_object(line, location)
         audio, text = (_json_text(row.get(key), location, key) for key in ("audio_filepath", "text"))
         if not audio.strip():
@@ -316,7 +317,7 @@ def _kaldi_rows(folder: Path) -> _Rows:
 def _kaldi_table(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yields location, first word and rest of each line. Raises UserError if a first word occurs twice."""
     locations: dict[str, str] = {}
-    for location, line in _numbered(path):
+    for location, line in numbered_lines(path):
         key, *rest = line.split(None, 1)
         if key in locations:
             raise UserError(f"{location}: {key} is listed twice, first in {locations[key]}")

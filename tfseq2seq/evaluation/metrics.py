@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 METRICS = (
     "bleu",
+    "bleu1",
+    "bleu2",
+    "bleu3",
+    "bleu4",
     "chrf",
     "ter",
     "exact_match",
@@ -33,6 +37,7 @@ METRICS = (
     "rouge1",
     "rouge2",
     "rougeL",
+    "cider",
     "distinct1",
     "distinct2",
     "top10_share",
@@ -135,10 +140,12 @@ def count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[st
 
 
 def _count(metric: str, hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
-    if metric in ("bleu", "chrf", "ter"):
+    if metric.startswith("bleu") or metric in ("chrf", "ter"):
         return _count_sacrebleu(metric, hypotheses, accepted, settings)
     if metric.startswith("rouge"):
         return _count_rouge(metric, hypotheses, accepted, settings)
+    if metric == "cider":
+        return _count_cider(hypotheses, accepted, settings)
     if metric in _DISTINCT:
         return _count_distinct(metric, hypotheses, settings)
     if metric == "top10_share":
@@ -185,6 +192,8 @@ def _count_sacrebleu(
         scorer.n_bootstrap, scorer.seed = settings.resamples, str(settings.seed)
     values = np.array(statistics, dtype="float64")
     name = scorer._compute_score_from_stats(values.sum(0)).name
+    if metric.removeprefix("bleu").isdigit():
+        name = f"{name}-{metric.removeprefix('bleu')}"
     return Counted(name, str(scorer.get_signature()), values, score)
 
 
@@ -204,7 +213,8 @@ def _sacrebleu_scorer(metric: str, settings: Settings) -> Any:
         split = settings.tokenize in _UNSPACED
         return TER(normalized=split, asian_support=split)
     try:
-        return BLEU(lowercase=settings.lowercase, tokenize=settings.tokenize)
+        order = int(metric.removeprefix("bleu") or 4)
+        return BLEU(lowercase=settings.lowercase, tokenize=settings.tokenize, max_ngram_order=order)
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(f"tokenize {settings.tokenize!r} is not available: {' '.join(str(error).split())}") from error
 
@@ -227,6 +237,21 @@ def _count_rouge(
     ]
     signature = _signature(accepted, settings, case="lc", tok="script", avg="examples", rouge=version("rouge-score"))
     return Counted(metric, signature, np.stack([f1, np.ones(len(f1))], axis=1), _ratio)
+
+
+def _count_cider(hypotheses: Sequence[str], accepted: Sequence[Sequence[str]], settings: Settings) -> Counted:
+    """Computes the mean of CIDEr-D over examples. N-grams have the weights of the whole test set in resamples too."""
+    import numpy as np
+
+    from tfseq2seq.evaluation.cider import cider_scores
+    from tfseq2seq.evaluation.rouge import ScriptTokenizer
+
+    tokenize = ScriptTokenizer().tokenize
+    scores = cider_scores(
+        [tokenize(text) for text in hypotheses], [[tokenize(text) for text in answers] for answers in accepted]
+    )
+    signature = _signature(accepted, settings, case="lc", tok="script", avg="examples", version="d")
+    return Counted("CIDEr-D", signature, np.stack([scores, np.ones(len(scores))], axis=1), _ratio)
 
 
 def _count_distinct(metric: str, hypotheses: Sequence[str], settings: Settings) -> Counted:

@@ -74,9 +74,11 @@ def corpus_scores(
 ) -> list[Score]:
     """Scores the output of a system with references.
 
-    All scores are in percent. h is a hypothesis, r is a reference. Tokens are separated by white space.
+    All scores are in percent, but that of CIDEr-D is 100 where a hypothesis has one tenth of the possible agreement,
+    as in publications. h is a hypothesis, r is a reference. Tokens are separated by white space.
 
-    - `bleu`: Papineni et al. (2002), by sacrebleu (Post 2018).
+    - `bleu`: Papineni et al. (2002), by sacrebleu (Post 2018). `bleu1` to `bleu4` have n-grams up to this length;
+      `bleu4` is `bleu`. Captions are usually scored with `lowercase`.
     - `chrf`: character n-gram F2, Popovic (2015), by sacrebleu.
     - `ter`: translation edit rate, Snover et al. (2006), by sacrebleu with Tercom's settings: always lower-cased. With
       `tokenize` zh, char or ja-mecab, Chinese and Japanese characters are words; otherwise words are split at white
@@ -97,6 +99,8 @@ def corpus_scores(
       rate is 0 without insertions and 100 with insertions.
     - `rouge1`, `rouge2`, `rougeL`: Lin (2004), the mean over examples of the F1 with the best r, by rouge-score on
       lower-cased words, with Chinese and Japanese split into characters; no stemmer.
+    - `cider`: CIDEr-D of Vedantam et al. (2015) on the same words, for examples with several references. It needs a
+      whole test set, as rare n-grams count more.
 
     - `distinct1`, `distinct2`: Li et al. (2016), the number of different words or pairs of words in all h, divided by
       the number of words. They need no r, and have no interval.

@@ -49,9 +49,17 @@ another recording, which is not read:
     score             audio, length, target  ->  log_prob, tokens, error
     attention         audio, length, target  ->  attention [B, T, S], target_tokens [B, T], error
 
+Pictures, where `error` also tells what is wrong with one:
+
+    serving_default   image_bytes: string [B], JPEG, PNG, GIF or BMP files  ->  text, score, warning, error: string [B]
+    caption           the same
+    n_best, score     image_bytes, and target  ->  as above
+    attention         image_bytes, target  ->  attention [B, T, S] over the grid of the picture, target_tokens [B, T]
+
 For clients with a loop of their own, of one model (not of an ensemble):
 
-    encode            text, or audio and length  ->  memory [B, S, M], mask: bool [B, S], and what decode_step reads:
+    encode            text, or audio and length, or image_bytes
+                                        ->  memory [B, S, M], mask: bool [B, S], and what decode_step reads:
                       fixed_0, fixed_1, ... and state_0, state_1, ...; of a transducer, frames [B, S, J] and state_*; of
                       CTC, log_probs [B, S, V] with id 0 for the blank, and there is no decode_step; and error
     decode_step       token: int32 [B], fixed_*, state_*  ->  log_probs: float32 [B, V] of the token after it, and the
@@ -85,14 +93,14 @@ from tfseq2seq.sources.base import Form
 
 def endpoints(model: Predictor) -> list[Endpoint]:
     """All that an exported model answers."""
-    signature = list(model.signature)
+    most = model.spec.max_input
+    served = model.source.served(most)
+    signature = list(served.signature)
     target = tf.TensorSpec([None], tf.string, name="target")
     cut_off = f"the output reached {length_limit(model.spec.max_length, model.spec.max_ratio)} and may be cut"
 
-    most = model.spec.max_input
-
     def answer(raw: Sequence[Any], seeds: Any = None) -> dict[str, Any]:
-        clean, errors = model.source.clean(most, *raw)
+        clean, errors = served.read(*raw)
         found = model.texts(*clean, seeds=seeds)
         warning = tf.where(found["cut"][:, 0], cut_off, "")
         if "warning" in errors:
@@ -130,20 +138,20 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     with contextlib.suppress(
         UserError
     ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
-        found += stream_endpoints(model)
+        found += stream_endpoints(model, form=served)
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:
         found.append(Endpoint("attention", _attention(model), [*signature, target]))
 
     def encode(*raw: Any) -> Memory:
-        clean, _ = model.source.clean(most, *raw)
+        clean, _ = served.read(*raw)
         return model.models[0].encode(model.source.inputs(*clean).inputs)
 
     first, *others = model.decoding.loop(encode, signature)
 
     def encode_and_tell(*raw: Any) -> dict[str, Any]:
-        return {**first.function(*raw), **model.source.clean(most, *raw)[1]}
+        return {**first.function(*raw), **served.read(*raw)[1]}
 
     return [*found, dataclasses.replace(first, function=encode_and_tell), *others]
 
@@ -169,7 +177,7 @@ def _first(found: dict[str, Any]) -> dict[str, Any]:
 def _clean_pairs(model: Predictor, *raw_and_target: Any) -> tuple[Sequence[Any], Any, dict[str, Any]]:
     """Raw sources and target strings with what is wrong in them replaced, and the messages about it."""
     *raw, target = raw_and_target
-    clean, errors = model.source.clean(model.spec.max_input, *raw)
+    clean, errors = model.source.served(model.spec.max_input).read(*raw)
     long = model.target.too_long(target, model.max_scored, SCORED_BY)
     if "error" in errors:
         long = tf.where(tf.equal(errors["error"], ""), long, errors["error"])
@@ -189,12 +197,11 @@ def _without(errors: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
 
 def _converted(form: Form, best: Any) -> Any:
     """`best` of another raw form."""
-    convert = form.convert
-    if convert is None:
+    if form.convert is None:
         return best
 
     def answer(*given: Any) -> dict[str, Any]:
-        raw, messages = convert(*given)
+        raw, messages = form.read(*given)
         found = best(*raw)
         told = {name: tf.where(tf.equal(each, ""), found[name], each) for name, each in messages.items()}
         return {**found, **told}

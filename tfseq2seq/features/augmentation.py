@@ -1,6 +1,6 @@
-"""Augmentation of recordings and of their features, on the device and only in training.
+"""Augmentation of recordings, of their features and of pictures, on the device and only in training.
 
-Both layers draw random numbers separately for each recording of a batch. They use Keras seed generators, so runs with
+All layers draw random numbers separately for each example of a batch. They use Keras seed generators, so runs with
 equal seeds are equal.
 """
 
@@ -12,13 +12,15 @@ import keras
 from keras import ops
 
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import AugmentationSpec
+from tfseq2seq.spec import AugmentationSpec, ImageAugmentationSpec
 
 
 class _Augmentation(keras.layers.Layer):
-    """Base class: a layer with an `AugmentationSpec` and random numbers that computes in float32."""
+    """Base class: a layer with settings, of the class `settings`, and random numbers that computes in float32."""
 
-    def __init__(self, spec: AugmentationSpec, **kwargs: Any):
+    settings: type[Any] = AugmentationSpec
+
+    def __init__(self, spec: Any, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.spec = spec
         self.seeds = keras.random.SeedGenerator()
@@ -33,7 +35,7 @@ class _Augmentation(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        return cls(**{**config, "spec": from_dict(AugmentationSpec, config["spec"])})
+        return cls(**{**config, "spec": from_dict(cls.settings, config["spec"])})
 
 
 class WaveAugmentation(_Augmentation):
@@ -136,3 +138,48 @@ class SpecAugment(_Augmentation):
         indices = ops.reshape(ops.cast(ops.arange(size), "float32"), (1, 1, -1))
         starts, ends = ops.expand_dims(starts, 2), ops.expand_dims(starts + widths, 2)
         return ops.any(ops.logical_and(indices >= starts, indices < ends), axis=1)
+
+
+class ImageAugmentation(_Augmentation):
+    """Crops, mirrors, brightens and changes the contrast of pictures, drawn independently.
+
+    - crop: height and width are multiplied by uniform factors between 1 - `crop` and 1. The place of the part that is
+      kept is uniform. It is enlarged to the whole picture, with linear interpolation.
+    - flip: left and right are exchanged with probability `flip`.
+    - contrast: the difference of each pixel to the mean of its picture is multiplied by a uniform factor between
+      1 - `contrast` and 1 + `contrast`.
+    - brightness: a uniform number between -255 * `brightness` and 255 * `brightness` is added to all pixels.
+    """
+
+    settings = ImageAugmentationSpec
+
+    def call(self, pixels: Any, training: bool | None = None) -> Any:
+        """Augments pictures [B, H, W, 3] float32 with values from 0 to 255 in training."""
+        if not training or not self.spec.active:
+            return pixels
+        batch = ops.shape(pixels)[0]
+        if self.spec.crop or self.spec.flip:
+            rows = self._sampled(batch, pixels.shape[1], 0.0)
+            columns = self._sampled(batch, pixels.shape[2], self.spec.flip)
+            pixels = ops.einsum("bih,bhwc->biwc", rows, pixels)
+            pixels = ops.einsum("bjw,biwc->bijc", columns, pixels)
+        if self.spec.contrast:
+            factor = self.uniform((batch, 1, 1, 1), 1.0 - self.spec.contrast, 1.0 + self.spec.contrast)
+            mean = ops.mean(pixels, axis=(1, 2, 3), keepdims=True)
+            pixels = mean + (pixels - mean) * factor
+        if self.spec.brightness:
+            limit = 255.0 * self.spec.brightness
+            pixels = pixels + self.uniform((batch, 1, 1, 1), -limit, limit)
+        return ops.clip(pixels, 0.0, 255.0)
+
+    def _sampled(self, batch: Any, size: int, flip: float) -> Any:
+        """Draws a part of an axis for each picture and returns the weights [B, size, size] that enlarge it."""
+        share = self.uniform((batch, 1), 1.0 - self.spec.crop, 1.0)
+        start = self.uniform((batch, 1)) * (1.0 - share)
+        index = ops.expand_dims((ops.cast(ops.arange(size), "float32") + 0.5) / size, 0)
+        if flip:
+            index = ops.where(self.uniform((batch, 1)) < flip, 1.0 - index, index)
+        # Centers of pixels are at halves.
+        places = ops.clip((start + share * index) * size - 0.5, 0.0, size - 1.0)
+        sources = ops.reshape(ops.cast(ops.arange(size), "float32"), (1, 1, -1))
+        return ops.maximum(1.0 - ops.abs(ops.expand_dims(places, 2) - sources), 0.0)

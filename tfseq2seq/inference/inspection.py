@@ -56,6 +56,33 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
     given = model.source.inputs(*model.pack([text]))
     if bool(given.empty[0]):
         raise UserError("the text is empty: there is nothing to attend to")
+    return _attention(model, given, _labels(model, given, target))
+
+
+def attention_to_picture(model: Predictor, content: bytes, target: str | None = None) -> tuple[Attention, np.ndarray]:
+    """Attention of the first model from its own output, or from `target`, to a picture.
+
+    Args:
+        model: of pictures; its decoder has attention.
+        content: the bytes of the file.
+        target: a text, or None.
+
+    Returns:
+        Weights over the vectors of the picture, row by row, and its pixels [S, S, 3] uint8 as the model reads them.
+
+    Raises:
+        UserError: the picture cannot be read, or the target has no tokens or too many.
+    """
+    for name, faults in (("picture", model.faults([content])), ("target", model.target_faults([target or ""]))):
+        for _, message in faults:
+            raise UserError(f"the {name}: {message}")
+    (pixels,) = model.pack([content])
+    given = model.source.inputs(pixels)
+    return _attention(model, given, _labels(model, given, target)), pixels.numpy()[0]
+
+
+def _labels(model: Predictor, given: SourceInputs, target: str | None) -> Any:
+    """Ids [1, T] of the output for one source, or of a target text."""
     if target is None:
         with _few_positions():
             found = model.search(given)
@@ -64,7 +91,7 @@ def attention_of(model: Predictor, text: str, target: str | None = None) -> Atte
         labels = model.labels(tf.constant([target]), given)
         if int(labels[0, 0]) == EOS:
             raise UserError("the target is empty: there is nothing to attend from")
-    return _attention(model, given, labels)
+    return labels
 
 
 def reference_attention(model: Predictor, value: Any, target: str) -> Attention:

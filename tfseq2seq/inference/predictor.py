@@ -72,6 +72,7 @@ class Predictor(tf.Module):
         self.external, self.rules = load_external_scorers(search, target), load_rules(search.rules)
         # What holds variables and tables is kept where exports look for it.
         self.external_parts, self.source_features = self.external.parts, source.features
+        self.source_parts = source.parts
         self.shortlist = None
         if search.shortlist:
             tokens = source.features.vocabulary.tokens if source.features else ()

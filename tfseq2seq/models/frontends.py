@@ -21,14 +21,17 @@ from keras import ops
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.audio import AudioFeatures
-from tfseq2seq.features.augmentation import SpecAugment, WaveAugmentation
+from tfseq2seq.features.augmentation import ImageAugmentation, SpecAugment, WaveAugmentation
+from tfseq2seq.features.image import ImageNormalization
 from tfseq2seq.features.vocabulary import foreign_ids
+from tfseq2seq.layers.backbones import GridEmbedding
 from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
+from tfseq2seq.models.hub_backbone import build_backbone
 from tfseq2seq.models.pretrained import preset_folder
-from tfseq2seq.spec import BOS, AudioSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
+from tfseq2seq.spec import BOS, AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, lookup
 
 
 class _Encoded:
@@ -84,7 +87,7 @@ class TokenFrontend(_Encoded):
         copies: whether the decoder copies. It then has a further input: the target ids of the source tokens.
     """
 
-    def __init__(self, embedding: keras.layers.ReversibleEmbedding, copies: bool):
+    def __init__(self, embedding: keras.layers.ReversibleEmbedding | None, copies: bool):
         self.embedding = embedding
         self.reads = ("source", "copy_ids") if copies else ("source",)
 
@@ -92,7 +95,7 @@ class TokenFrontend(_Encoded):
     def create(cls, spec: ModelSpec, source: TextSpec, size: int, target_embedding: Any) -> Any:
         """Returns the frontend of a model. `size` is the size of the source vocabulary."""
         if spec.encoder.embeds_tokens:
-            return PretrainedIds(spec.encoder, source, size)
+            return PretrainedIds(spec, source, size)
         if spec.share_embeddings:
             return cls(target_embedding, spec.decoder.copies)
         return cls(token_embedding(spec.width, size, "source_embedding"), spec.decoder.copies)
@@ -112,11 +115,11 @@ class TokenFrontend(_Encoded):
         return tokens
 
 
-class PretrainedIds(_Encoded):
+class PretrainedIds(TokenFrontend):
     """Maps token ids [B, S] to the ids [B, S + 1] that a pretrained encoder knows, with its [CLS] before them.
 
     Args:
-        spec: the settings of the encoder, a preset.
+        spec: the settings of the model, whose encoder is a preset.
         source: the settings of the source.
         size: the size of the source vocabulary.
 
@@ -124,16 +127,18 @@ class PretrainedIds(_Encoded):
         UserError: the vocabulary of the preset cannot be read, or is not that of the source.
     """
 
-    reads = ("source",)
-
-    def __init__(self, spec: Any, source: TextSpec, size: int):
-        folder = preset_folder(spec.preset)
+    def __init__(self, spec: ModelSpec, source: TextSpec, size: int):
+        super().__init__(None, spec.decoder.copies)
+        preset: str = spec.encoder.preset  # type: ignore[union-attr]
+        if not preset:
+            raise UserError("model.encoder.preset: must be a folder or the name of a preset, got ''")
+        folder = preset_folder(preset)
         if folder is None:
             # The name of a preset: its files are in the cache of keras-hub.
             folder = preset_folder(source.vocabulary)
         if folder is None:
             raise UserError(
-                f"source.vocabulary: must be the folder of the tokenizer of {spec.preset!r}, got {source.vocabulary!r}"
+                f"source.vocabulary: must be the folder of the tokenizer of {preset!r}, got {source.vocabulary!r}"
             )
         foreign = foreign_ids(folder, len(source.reserved), "model.encoder.preset")
         if len(foreign) != size:
@@ -143,23 +148,11 @@ class PretrainedIds(_Encoded):
             )
         self._foreign, self._begin = np.array(foreign, "int32"), foreign[BOS]
 
-    @staticmethod
-    def inputs() -> dict[str, Any]:
-        return {"source": keras.Input((None,), dtype="int32", name="source")}
-
     def __call__(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         ids = ops.take(ops.convert_to_tensor(self._foreign), inputs["source"], axis=0)
         begins = ops.full_like(ids[:, :1], self._begin)
         mask = padding_mask(inputs["source"])
         return ops.concatenate([begins, ids], axis=1), ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)
-
-    @staticmethod
-    def ids(inputs: dict[str, Any]) -> Any:
-        return inputs["source"]
-
-    @staticmethod
-    def positions(tokens: Any) -> Any:
-        return tokens
 
 
 class AudioFrontend(keras.layers.Layer, _Encoded):
@@ -224,10 +217,101 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
         return subsampled(self.features.frames_of(samples), self.spec.subsampling)
 
 
+class GridFrontend(keras.layers.Layer, _Encoded):
+    """Maps the vectors [B, N, C] that a frozen backbone has computed of pictures to vectors [B, N, D] with positions.
+
+    Args:
+        spec: the settings of the source.
+        channels: C.
+        width: D.
+        initializer: the initializer of the weights.
+    """
+
+    reads = ("source",)
+
+    def __init__(self, spec: ImageSpec, channels: int, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec, self.channels, self.grid = spec, channels, spec.backbone.grid(spec.size)
+        self.grid_embedding = GridEmbedding(width, self.grid, spec.backbone.positions, initializer, name="grid")
+
+    def inputs(self) -> dict[str, Any]:
+        return {"source": keras.Input((self.grid, self.channels), dtype="float32", name="source")}
+
+    def build(self, input_shape: Any) -> None:
+        self.grid_embedding.build((None, self.grid, self.channels))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        embedded = self.grid_embedding(ops.cast(inputs["source"], self.compute_dtype))
+        return embedded, ops.ones(ops.shape(embedded)[:2], dtype="bool")
+
+    @staticmethod
+    def ids(inputs: dict[str, Any]) -> Any:
+        """Returns None, because pictures have no token ids."""
+        return None
+
+    def positions(self, size: Any) -> Any:
+        """Returns the number of vectors of a picture, which is the same for all sizes; these can be a tensor."""
+        return size * 0 + self.grid
+
+
+class ImageFrontend(keras.layers.Layer, _Encoded):
+    """Maps pictures [B, S, S, 3] uint8 to a grid of vectors [B, N, D] and their mask [B, N], which is True.
+
+    The steps are augmentation, normalization and the backbone.
+
+    Args:
+        spec: the settings of the source.
+        width: D.
+        initializer: the initializer of the weights.
+    """
+
+    reads = ("source",)
+
+    def __init__(self, spec: ImageSpec, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.spec = spec
+        self.augmentation = ImageAugmentation(spec.augmentation, name="augmentation", dtype="float32")
+        self.normalization = ImageNormalization(spec, name="normalization", dtype="float32")
+        # Pretrained backbones know the values of pixels that they were trained on.
+        self.scaled = spec.backbone.scales_pixels
+        self.backbone = build_backbone(spec.backbone, spec.size, width, initializer, name="backbone")
+
+    @classmethod
+    def create(cls, spec: ModelSpec, source: ImageSpec, size: int, target_embedding: Any) -> Any:
+        """Returns the frontend of a model. `size` is the number of channels of vectors that come precomputed."""
+        if source.backbone.precomputed:
+            return GridFrontend(source, size, spec.width, spec.initializer, name="frontend")
+        return cls(source, spec.width, spec.initializer, name="frontend")
+
+    def inputs(self) -> dict[str, Any]:
+        shape = (self.spec.size, self.spec.size, 3)
+        return {"source": keras.Input(shape, dtype="uint8", name="source")}
+
+    def build(self, input_shape: Any) -> None:
+        self.backbone.build((None, self.spec.size, self.spec.size, 3))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        pixels = self.augmentation(ops.cast(inputs["source"], "float32"), training=training)
+        if not self.scaled:
+            pixels = ops.cast(self.normalization(pixels), self.compute_dtype)
+        embedded = self.backbone(pixels, training=training)
+        return embedded, ops.ones(ops.shape(embedded)[:2], dtype="bool")
+
+    @staticmethod
+    def ids(inputs: dict[str, Any]) -> Any:
+        """Returns None, because pictures have no token ids."""
+        return None
+
+    def positions(self, size: Any) -> Any:
+        """Returns the number of vectors of a picture, which is the same for all sizes; these can be a tensor."""
+        return size * 0 + self.spec.backbone.grid(self.spec.size)
+
+
 FRONTENDS: dict[type, Callable[[ModelSpec, Any, int, Any], Any]] = {
     NoSourceSpec: NoFrontend.create,
     TextSpec: TokenFrontend.create,
     AudioSpec: AudioFrontend.create,
+    ImageSpec: ImageFrontend.create,
 }
 
 
@@ -237,7 +321,7 @@ def build_frontend(spec: ModelSpec, source: Any, size: int, target_embedding: An
     Args:
         spec: the settings of the model.
         source: the settings of the source.
-        size: the size of the source vocabulary, or 0 if there is none.
+        size: the size of the source vocabulary, or the channels of precomputed vectors, or 0 if there is neither.
         target_embedding: the embedding of the target tokens, for a source that shares it.
     """
     return lookup(FRONTENDS, source)(spec, source, size, target_embedding)

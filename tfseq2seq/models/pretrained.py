@@ -58,6 +58,8 @@ def load_backbone(preset: str, key: str, weights: bool = True) -> Any:
     Raises:
         UserError: keras-hub is not installed, or there is no such preset, or it is damaged.
     """
+    if not preset:
+        raise UserError(f"{key}: must be a folder or the name of a preset, got ''")
     keras_hub = import_keras_hub(key)
     folder = preset_folder(preset)
     if folder is None and _is_path(preset):

@@ -4,7 +4,8 @@
 
 A SavedModel, and a TFLite file of strings, need tensorflow and tensorflow-text, another TFLite file ai-edge-litert, a
 CTranslate2 folder ctranslate2, and nothing else but numpy. ASKED holds "batch", and either "texts" (JSON: a list of
-strings, or of lists of tokens or turns) or arrays "row_0", "row_1", ... of samples or ids. ANSWERS gets "answers"
+strings, or of lists of tokens or turns) or arrays "row_0", "row_1", ... of samples, ids or pixels, or of the bytes of
+files (uint8 of one dimension). ANSWERS gets "answers"
 (strings, or lists of ids or of tokens), "scores", "seconds" of each call and "peak_bytes". The first call, which
 prepares the graph, is made twice and timed once.
 """
@@ -87,10 +88,12 @@ def cores() -> int:
 
 
 def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
-    """Rows as the inputs of a signature, given the rank of each: strings, or values or turns [B, N] and their number
-    [B]; of a model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
+    """Rows as the inputs of a signature, given the rank of each: strings, bytes, or values or turns [B, N, ...] and
+    their number [B]; of a model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
     if isinstance(rows[0], str):
         return {name: np.array(rows, object) for name in ranks}
+    if rows[0].dtype == np.uint8 and rows[0].ndim == 1:
+        return {name: np.array([row.tobytes() for row in rows], object) for name in ranks}
     values, lengths = packed(rows)
     if "copy_ids" in ranks:
         return {"ids": values[..., 0], "copy_ids": values[..., 1]}

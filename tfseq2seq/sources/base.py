@@ -99,7 +99,7 @@ class Filtering:
 
 @dataclass(frozen=True)
 class Form:
-    """A further raw form of the source that exported models take, as signatures of their own.
+    """A raw form of the source that exported models take, with signatures of their own.
 
     Attributes:
         name: of the signature.
@@ -111,6 +111,10 @@ class Form:
     name: str
     signature: Sequence[tf.TensorSpec]
     convert: Callable[..., tuple[Sequence[Any], dict[str, Any]]] | None = None
+
+    def read(self, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The tensors of `Source.signature`, and the messages."""
+        return (raw, {}) if self.convert is None else self.convert(*raw)
 
 
 # The class for each kind of source. `Source` fills it as subclasses are defined.
@@ -146,8 +150,13 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Entries of the source vocabulary; 0 where there is none."""
+        """Entries of the source vocabulary, or channels of vectors that come precomputed; 0 where there is neither."""
         return self.features.size if self.features else 0
+
+    @property
+    def parts(self) -> list[Any]:
+        """Layers that `inputs` calls, whose variables exported models hold."""
+        return []
 
     def same_vocabulary(self, other: Source) -> bool:
         """Whether a source is of the same kind, with the same vocabulary."""
@@ -234,6 +243,11 @@ class Source:
         """Raw examples as Python values for `pack`, and their target texts."""
         raise NotImplementedError
 
+    def judged(self, examples: tf.data.Dataset) -> tuple[list[Any], list[list[str | None]]]:
+        """Raw examples as Python values for `pack`, and reference sets: [r][i], the r-th reference of example i."""
+        values, texts = self.values(examples)
+        return values, [list(texts)]
+
     def described(self, example: Mapping[str, Any]) -> Iterator[str]:
         """Yields lines for people about the source of one example of a training batch.
 
@@ -310,6 +324,10 @@ class Source:
         """(index, message) of the Python values that are longer than `most`."""
         return []
 
+    def served(self, most: int) -> Form:
+        """What the signatures of exported models take, for sources no longer than `most`; see `clean`."""
+        return Form("serving_default", self.signature, lambda *raw: self.clean(most, *raw))
+
     def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
         """(index, message) of the Python values of which something is not read."""
         return []
@@ -329,7 +347,10 @@ class Source:
         raise NotImplementedError
 
     def client_rows(self, values: Sequence[Any]) -> list[Any]:
-        """Python values as a client of a SavedModel gives them: strings, tuples of strings, or arrays."""
+        """Python values as a client of a SavedModel gives them.
+
+        These are strings, tuples of strings, arrays, or the bytes of files as arrays [N] uint8.
+        """
         return list(values)
 
     def features_of(self, values: Sequence[Any]) -> list[Any]:

@@ -4,6 +4,13 @@ A `Recipe` determines the model, the data pipeline, the search and the export. E
 value raises `UserError` with the dotted name of its key. `tfseq2seq/recipe.py` reads and writes recipes.
 """
 
+from tfseq2seq.spec.backbones import (
+    BackboneSpec,
+    ConvolutionBackboneSpec,
+    ImageAugmentationSpec,
+    KerasHubBackboneSpec,
+    PatchBackboneSpec,
+)
 from tfseq2seq.spec.base import (
     BLANK,
     BOS,
@@ -46,6 +53,7 @@ from tfseq2seq.spec.sources import (
     AudioSpec,
     AugmentationSpec,
     DialogueSpec,
+    ImageSpec,
     NoSourceSpec,
     Scheme,
     SourceBase,
@@ -70,9 +78,11 @@ __all__ = [
     "UNK",
     "AudioSpec",
     "AugmentationSpec",
+    "BackboneSpec",
     "CTCDecoderSpec",
     "Cell",
     "ConformerEncoderSpec",
+    "ConvolutionBackboneSpec",
     "ConvolutionEncoderSpec",
     "CorpusSpec",
     "DataSpec",
@@ -82,11 +92,15 @@ __all__ = [
     "EncoderSpec",
     "FusionSpec",
     "GuidedAttentionSpec",
+    "ImageAugmentationSpec",
+    "ImageSpec",
     "Initializer",
+    "KerasHubBackboneSpec",
     "KerasHubEncoderSpec",
     "ModelSpec",
     "NoSourceSpec",
     "OptimizerSpec",
+    "PatchBackboneSpec",
     "Positions",
     "PruningSpec",
     "PyramidEncoderSpec",

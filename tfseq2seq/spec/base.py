@@ -27,9 +27,12 @@ _LARGEST_FLOAT = 3.4e38
 NEEDS = {
     "source": "a source; source.kind is none",
     "vocabulary": "source text (source.kind text)",
+    "pairs": "pairs of texts (source.kind text)",
+    "records": "a source that records hold (source.kind text or audio)",
     "audio": "recordings (source.kind audio)",
+    "image": "pictures (source.kind image)",
     "dialogue": "dialogues (source.kind dialogue)",
-    "manifest": "a source that a manifest lists (source.kind audio)",
+    "manifest": "a source that a manifest lists (source.kind audio or image)",
     "prompts": "a language model (source.kind none)",
     "token batches": "examples measured in tokens (source.kind text or none)",
     "autoregressive": "a decoder that writes token by token (model.decoder.kind transformer or recurrent)",

@@ -13,27 +13,26 @@ INFILLING_TOKENS = ("<pre>", "<suf>", "<mid>")
 
 @dataclass(frozen=True)
 class CorpusSpec(Spec):
-    """The files of a corpus of pairs: two line files, a table with two columns, TFRecord files, a speech manifest, or
+    """The files of a corpus of pairs: two line files, a table with two columns, TFRecord files, a manifest, or
     dialogues.
 
     A language model needs only a target file.
     """
 
-    source: str = setting("", "file with one source text per line, plain or .gz", needs="vocabulary")
+    source: str = setting("", "file with one source text per line, plain or .gz", needs="pairs")
     target: str = setting("", "file with one target text per line, plain or .gz")
-    table: str = setting(
-        "", "TSV file instead of source and target; columns: source text, target text", needs="vocabulary"
-    )
+    table: str = setting("", "TSV file instead of source and target; columns: source text, target text", needs="pairs")
     records: str = setting(
         "",
         "TFRecord file (plain or .gz), glob, or folder of shards, with features 'source' and 'target', or with "
         "recordings",
-        needs="source",
+        needs="records",
     )
     manifest: str = setting(
         "",
         "list of recordings and transcripts: TSV with columns path and text, JSON lines with keys audio_filepath and "
-        "text, or Kaldi folder with wav.scp and text",
+        "text, or Kaldi folder with wav.scp and text; or of pictures and captions: TSV with columns path and text, or "
+        "COCO captions (JSON)",
         needs="manifest",
     )
     dialogues: str = setting(
@@ -43,7 +42,7 @@ class CorpusSpec(Spec):
         needs="dialogue",
     )
     split: str = setting(
-        "", "value of the column split in a TSV manifest; other rows are skipped (empty: all rows)", needs="audio"
+        "", "value of the column split in a TSV manifest; other rows are skipped (empty: all rows)", needs="manifest"
     )
 
     def check(self) -> None:
@@ -86,6 +85,13 @@ class DataSpec(Spec):
         low=0,
         needs="dialogue",
     )
+    truncate_source: int = setting(
+        0,
+        "number of tokens with <eos> that longer sources are cut to, in training and by the trained model (0: none is "
+        "cut)",
+        low=0,
+        needs="vocabulary",
+    )
     max_target_length: int = setting(
         128, "maximum target length in training, in tokens with <eos>; longer pairs are skipped", low=1
     )
@@ -103,7 +109,9 @@ class DataSpec(Spec):
         low=1,
         needs="token batches",
     )
-    batch_pairs: int = setting(0, "maximum number of examples in a batch (0: no limit)", low=0)
+    batch_pairs: int = setting(
+        0, "maximum number of examples in a batch (0: no limit; of pictures, which have no other limit, 64)", low=0
+    )
     bucket_width: int = setting(
         2,
         "width of a length bucket in tokens; a batch has examples from one bucket only",
@@ -140,5 +148,10 @@ class DataSpec(Spec):
     def check(self) -> None:
         if self.holdout and self.validation.given:
             raise SpecError("holdout", f"must be 0 with data.validation, got {self.holdout}; leave one of them out")
+        if self.truncate_source == 1 or self.truncate_source > self.max_source_length:
+            raise SpecError(
+                "truncate_source",
+                f"must be 0, or from 2 to max_source_length ({self.max_source_length}), got {self.truncate_source}",
+            )
         if self.min_seconds > self.max_seconds:
             raise SpecError("min_seconds", f"must be at most max_seconds ({self.max_seconds}), got {self.min_seconds}")

@@ -46,9 +46,32 @@ class EncoderBase(Spec):
 
 @dataclass(frozen=True)
 class TransformerEncoderSpec(TransformerSpec, EncoderBase):
-    """Transformer encoder."""
+    """Transformer encoder.
+
+    With `attention_window` memory and time grow with the length of the input, and not with its square (Beltagy et al.
+    2020).
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    attention_window: int = setting(
+        0, "number of positions on each side that a position attends to, for long inputs (0: all positions)", low=0
+    )
+    global_positions: int = setting(
+        0, "with attention_window: number of first positions that attend to all and that all attend to", low=0
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.global_positions and not self.attention_window:
+            raise SpecError(
+                "global_positions",
+                f"must be 0 without attention_window, as all positions attend to all, got {self.global_positions}",
+            )
+        if self.attention_window and self.positions == "relative":
+            raise SpecError(
+                "positions", "must be sinusoidal, learned, rotary or none with attention_window, got relative"
+            )
 
     def memory_width(self, width: int) -> int:
         return width
@@ -203,13 +226,12 @@ class KerasHubEncoderSpec(EncoderBase):
     rank: int = setting(8, "rank of the adapters, for lora (Hu et al. 2022)", low=1)
     max_positions: int = setting(512, "number of positions of the preset, with its [CLS]; inputs have no more", low=2)
 
-    def check(self) -> None:
-        if not self.preset:
-            raise SpecError("preset", "must be a folder or the name of a preset, got ''")
-        if self.rank != 8 and self.trainable != "lora":
-            raise SpecError("rank", f"needs trainable lora, got trainable {self.trainable}")
-
     def check_recipe(self, recipe: Any) -> None:
+        if self.rank != 8 and self.trainable != "lora":
+            raise SpecError("model.encoder.rank", f"needs trainable lora, got trainable {self.trainable}")
+        if not self.preset:
+            # A recipe is complete with its data and its preset; the model cannot be built before.
+            return
         if recipe.source.pretokenization != "bert" or not recipe.source.vocabulary:
             raise SpecError(
                 "source.vocabulary",

@@ -22,7 +22,7 @@ class Recipe(Spec):
     name: str = setting("model", "name of the run and of its export")
     seed: int = setting(1, "random seed of initial weights, shuffling and dropout", low=0, high=2**32 - 1)
     data: DataSpec = group(DataSpec, "corpora and batches")
-    source: SourceSpec = group(TextSpec, "source of kind text, audio, dialogue or none (language model)")
+    source: SourceSpec = group(TextSpec, "source of kind text, audio, dialogue, image or none (language model)")
     target: TextSpec = group(TextSpec, "target text")
     share_vocabulary: bool = setting(
         False, "use one vocabulary for source and target; the settings of source apply", needs="vocabulary"
@@ -49,6 +49,12 @@ class Recipe(Spec):
             )
         if self.model.decoder.copies:
             self._check_copying()
+        if self.data.truncate_source and "dialogue" in provided:
+            raise SpecError(
+                "data.truncate_source",
+                "must be 0 with source.kind dialogue, whose oldest turns are cut to data.max_source_length, got "
+                f"{self.data.truncate_source}",
+            )
         if self.training.distillation.teacher and self.model.scheduled_sampling.schedule != "none":
             raise SpecError(
                 "training.distillation",

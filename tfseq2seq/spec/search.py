@@ -69,8 +69,9 @@ class SearchSpec(Spec):
     )
     max_input: int = setting(
         0,
-        "maximum input length in tokens with <eos>, for recordings in seconds; longer inputs are not answered (0: four "
-        "times the limit of training, at least 1024 tokens or 60 s, and at most the learned positions)",
+        "maximum input length in tokens with <eos>, for recordings in seconds, for pictures in megapixels; longer "
+        "inputs are not answered (0: four times the limit of training, at least 1024 tokens or 60 s, and at most the "
+        "learned positions; for pictures 50)",
         low=0,
     )
     min_ratio: float = setting(

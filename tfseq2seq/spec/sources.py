@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tfseq2seq.errors import UserError
+from tfseq2seq.spec.backbones import BackboneSpec, ConvolutionBackboneSpec, ImageAugmentationSpec
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 from tfseq2seq.spec.data import INFILLING_TOKENS
 
@@ -25,10 +26,12 @@ class SourceBase(Spec):
     Attributes:
         least_max_input: the smallest value that `default_max_input` gives; 0 for a kind without a limit.
         input_unit: what `search.max_input` counts.
+        manifest_metrics: the usual metrics for outputs of inputs that a manifest lists.
     """
 
     least_max_input: ClassVar[int] = 0
     input_unit: ClassVar[str] = "tokens with <eos>"
+    manifest_metrics: ClassVar[tuple[str, ...]] = ("wer", "cer")
 
     def training_positions(self, recipe: Any) -> tuple[int, str]:
         """Returns the most positions that an example of training has in the encoder, and the key that limits them."""
@@ -115,7 +118,7 @@ class NoSourceSpec(SourceBase):
 class TextSpec(SourceBase):
     """Conversion of text to token ids, and of token ids to text."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches"})
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "vocabulary", "token batches", "pairs", "records"})
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["text"] = setting("text", "kind of source or target")
@@ -211,9 +214,10 @@ class DialogueSpec(TextSpec):
     Each turn begins with the reserved token of its speaker. Files that do not name speakers have two, who take turns.
     """
 
-    provides: ClassVar[frozenset[str]] = TextSpec.provides | {"dialogue"}
+    provides: ClassVar[frozenset[str]] = TextSpec.provides - {"pairs", "records"} | {"dialogue"}
 
     kind: Literal["dialogue"] = setting("dialogue", "kind of source")  # type: ignore[assignment]
+    vocabulary_size: int = setting(8000, "maximum vocabulary size, with special and reserved tokens", low=7)
     reserved: tuple[str, ...] = setting(("<self>", "<other>"), "additional special tokens, with those of speakers")
     speakers: tuple[str, ...] = setting(
         ("<self>", "<other>"),
@@ -249,12 +253,11 @@ class DialogueSpec(TextSpec):
 
     def check_recipe(self, recipe: Any) -> None:
         for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
-            for key in ("source", "target", "table", "records"):
-                if value := getattr(corpus, key):
-                    raise SpecError(
-                        f"data.{name}.{key}",
-                        f"must be empty with source.kind dialogue; give data.{name}.dialogues, got {value!r}",
-                    )
+            if corpus.target:
+                raise SpecError(
+                    f"data.{name}.target",
+                    f"must be empty with source.kind dialogue; give data.{name}.dialogues, got {corpus.target!r}",
+                )
         super().check_recipe(recipe)
 
 
@@ -306,7 +309,7 @@ class AudioSpec(SourceBase):
     slaney are as in librosa, whisper is as in Radford et al. 2022, and kaldi is Kaldi's fbank without dither.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest"})
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "audio", "manifest", "records"})
     least_max_input: ClassVar[int] = 60
     input_unit: ClassVar[str] = "seconds"
 
@@ -388,4 +391,74 @@ class AudioSpec(SourceBase):
         return 3 * width if self.deltas else width
 
 
-SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec
+@dataclass(frozen=True)
+class ImageSpec(SourceBase):
+    """Conversion of pictures (JPEG, PNG, GIF, BMP) to a grid of vectors.
+
+    A picture is turned as its EXIF data says, laid over the background where it is transparent, and resized to a square
+    of `size` pixels. The model contains the rest: normalization, augmentation and backbone.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"source", "image", "manifest"})
+    least_max_input: ClassVar[int] = 50
+    input_unit: ClassVar[str] = "megapixels"
+    manifest_metrics: ClassVar[tuple[str, ...]] = ("bleu", "rougeL", "cider")
+
+    kind: Literal["image"] = setting("image", "kind of source")
+    size: int = setting(224, "height and width of the pictures that the model reads, in pixels", low=8, high=4096)
+    fit: Literal["stretch", "crop", "pad"] = setting(
+        "stretch",
+        "how a picture becomes a square: stretch changes its proportions, crop cuts its longer side, pad adds black",
+    )
+    background: tuple[int, ...] = setting(
+        (255, 255, 255), "red, green and blue behind transparent pictures, from 0 to 255", low=0, high=255
+    )
+    normalization: Literal["symmetric", "unit", "imagenet"] = setting(
+        "symmetric",
+        "values of pixels in the model: symmetric from -1 to 1, unit from 0 to 1, imagenet with the mean 0 and the "
+        "variance 1 of each color in ImageNet",
+    )
+    backbone: BackboneSpec = group(
+        ConvolutionBackboneSpec, "pixels to vectors: of kind convolution, patches or keras_hub"
+    )
+    augmentation: ImageAugmentationSpec = group(ImageAugmentationSpec, "augmentation of pictures in training")
+
+    def check(self) -> None:
+        if len(self.background) != 3:
+            raise SpecError("background", f"must be three numbers, red, green and blue, got {len(self.background)}")
+        with prefixed("backbone"):
+            self.backbone.check_size(self.size)
+        if self.backbone.precomputed and self.augmentation.active:
+            raise SpecError(
+                "augmentation",
+                f"must be off with backbone.kind {self.backbone.kind} and backbone.trainable false, as the vectors of "
+                "a picture are computed once",
+            )
+        if self.backbone.scales_pixels and self.normalization != "symmetric":
+            raise SpecError(
+                "normalization",
+                f"must be left out with backbone.kind {self.backbone.kind}, which scales pixels as its preset says, "
+                f"got {self.normalization}",
+            )
+
+    def training_positions(self, recipe: Any) -> tuple[int, str]:
+        return self.backbone.grid(self.size), f"source.size ({self.size})"
+
+    def input_of(self, positions: int) -> int:
+        # A picture of any size has the same positions.
+        return 2**31 - 1
+
+    def default_max_input(self, recipe: Any) -> int:
+        return self.least_max_input
+
+    def check_recipe(self, recipe: Any) -> None:
+        super().check_recipe(recipe)
+        for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
+            if corpus.records:
+                raise SpecError(
+                    f"data.{name}.records",
+                    f"must be empty with source.kind image, got {corpus.records!r}; list the pictures in a manifest",
+                )
+
+
+SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec | ImageSpec

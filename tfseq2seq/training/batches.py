@@ -192,7 +192,7 @@ def generated_score(
     """
     spec = run.recipe.training
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
-    sources, references = run.source.values(examples)
+    sources, references = run.source.judged(examples)
     predictor = greedy_predictor(run, model)
     generator, too_long = Generator(predictor), {index for index, _ in predictor.faults(sources)}
     answered = [source for index, source in enumerate(sources) if index not in too_long]
@@ -203,7 +203,7 @@ def generated_score(
         joined = iter(distribution.join([output.texts[0] for output in found]))
         # An input that the model does not answer counts as an empty output, as in `evaluate`.
         outputs = ["" if index in too_long else next(joined) for index in range(len(sources))]
-        return corpus_scores(outputs, [references], [spec.monitor], bootstrap=0)[0].value
+        return corpus_scores(outputs, references, [spec.monitor], bootstrap=0)[0].value
 
     return score
 

@@ -44,7 +44,7 @@ from tfseq2seq.training.loggers import check_loggers
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
-from tfseq2seq.training.schedules import build_optimizer, learning_rate
+from tfseq2seq.training.schedules import build_optimizer, learning_rate, scale_learning_rates
 from tfseq2seq.training.signals import Interrupted, Signals
 from tfseq2seq.training.start import load_vectors
 from tfseq2seq.training.watching import Watching
@@ -208,7 +208,7 @@ def _is_out_of_patience(run: Run, progress: Mapping[str, Any]) -> bool:
 
 def _tell_of_vocabularies(run: Run, corpora: Corpora, log: Any) -> None:
     """Tells the sizes of the vocabularies, and what of them or of the texts is never used."""
-    sizes = f"source {run.source.size:,}, " if run.source.size else ""
+    sizes = f"source {run.source.size:,}, " if run.source.features else ""
     log(f"vocabulary: {sizes}target {run.target.size:,}")
     for side, features in (("source", run.source.features), ("target", run.target)):
         if features is None:
@@ -255,6 +255,7 @@ def compile_model(model: Any, recipe: Recipe) -> None:
         optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, steps_per_execution=together, **options
     )
     model.optimizer.build(model.trainable_variables)
+    scale_learning_rates(model.optimizer, model.trainable_variables)
 
 
 def fit(

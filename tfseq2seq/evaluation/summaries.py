@@ -1,0 +1,86 @@
+"""What scores of summaries are read beside: the lead of the source as a baseline, and how much of a summary is new."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.evaluation.references import ReferenceSets
+from tfseq2seq.evaluation.rouge import ScriptTokenizer
+from tfseq2seq.evaluation.scores import Score, corpus_scores
+
+# A sentence ends with a full-width mark, or with an ASCII mark before a space or a Chinese or Japanese character, and
+# includes closing quotation marks and brackets. "3.5" and "e.g.," end no sentence.
+_END = re.compile(r"(?:[。！？；]+[”’」』）]*|[.!?]+[\"')\]”’]*(?=\s|[\u3040-\u30ff\u3400-\u9fff]|$))\s*")
+_LONGEST = 4
+
+
+def lead(text: str, count: int) -> str:
+    """Returns the first `count` sentences of a text, or the whole text if it has no more.
+
+    A line of text without any mark of a sentence is one sentence.
+    """
+    ends = [match.end() for match in _END.finditer(text)]
+    return text[: ends[count - 1]].strip() if len(ends) >= count else text.strip()
+
+
+def novel_share(outputs: Sequence[str], sources: Sequence[str], size: int) -> float:
+    """Returns the share in percent of n-grams of outputs that their sources do not have (See et al. 2017, figure 6).
+
+    The tokens are those of ROUGE: lower-cased words, and single characters of Chinese and Japanese. An n-gram that
+    occurs twice counts twice. Without any n-gram the share is 0.
+
+    Args:
+        outputs: one output per example.
+        sources: the source of each example.
+        size: n.
+    """
+    tokenizer, novel, total = ScriptTokenizer(), 0, 0
+    for output, source in zip(outputs, sources, strict=True):
+        known = set(_ngrams(tokenizer.tokenize(source), size))
+        own = _ngrams(tokenizer.tokenize(output), size)
+        novel, total = novel + sum(ngram not in known for ngram in own), total + len(own)
+    return 100.0 * novel / total if total else 0.0
+
+
+def summary_scores(
+    outputs: Sequence[str],
+    sources: Sequence[str],
+    references: ReferenceSets,
+    metrics: Sequence[str],
+    count: int,
+    **settings: Any,
+) -> list[Score]:
+    """Returns the scores of the lead baseline, and the shares of novel n-grams of outputs and references, n = 1 to 4.
+
+    Args:
+        outputs: one output per example.
+        sources: the source of each example.
+        references: as for `corpus_scores`.
+        metrics: metrics of the baseline.
+        count: the number of sentences of the baseline.
+        settings: of `corpus_scores`.
+
+    Raises:
+        UserError: there are not as many sources as outputs, or as for `corpus_scores`.
+    """
+    if len(sources) != len(outputs):
+        raise UserError(f"--lead: must have a source for each of {len(outputs):,} outputs, got {len(sources):,}")
+    leads = [lead(text, count) for text in sources]
+    found = [
+        dataclasses.replace(one, name=f"lead-{count} {one.name}")
+        for one in corpus_scores(leads, references, metrics, **settings)
+    ]
+    first = [next((text for text in row if text is not None), "") for row in zip(*references, strict=True)]
+    for name, texts in (("outputs", outputs), ("first references", first)):
+        for size in range(1, _LONGEST + 1):
+            share = novel_share(texts, sources, size)
+            found.append(Score(f"novel {size}-grams of {name}", share, None, None, "case:lc|tok:rouge|avg:corpus"))
+    return found
+
+
+def _ngrams(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[begin : begin + size]) for begin in range(len(tokens) - size + 1)]
