@@ -111,7 +111,7 @@ def test_attention_to_a_picture_is_told_and_drawn(tfseq2seq, run, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("data.train={records: shards}", "data.train.records: must be empty with source.kind image, got 'shards'"),
+        ("data.train={records: shards}", "data.train.records: needs a source that records hold"),
         ("data.batch_seconds=3", "data.batch_seconds: needs recordings (source.kind audio)"),
         ("source.backbone.patch=5", "source.backbone.patch: must divide source.size (32), got 5; try 4"),
         ("source.background=[1, 2]", "source.background: must be three numbers, red, green and blue, got 2"),

@@ -159,6 +159,9 @@ class ImageSource(Source, reads=ImageSpec):
         if self.backbone and Path(self.preset).is_dir():
             shutil.copytree(self.preset, folder / _PRESET, dirs_exist_ok=True)
 
+    def save_beside(self, folder: Path) -> None:
+        """Writes nothing: exported models contain the backbone."""
+
     @classmethod
     def load(cls, spec: ImageSpec, folder: Path) -> ImageSource:
         own = folder / _PRESET

@@ -451,14 +451,5 @@ class ImageSpec(SourceBase):
     def default_max_input(self, recipe: Any) -> int:
         return self.least_max_input
 
-    def check_recipe(self, recipe: Any) -> None:
-        super().check_recipe(recipe)
-        for name, corpus in (("train", recipe.data.train), ("validation", recipe.data.validation)):
-            if corpus.records:
-                raise SpecError(
-                    f"data.{name}.records",
-                    f"must be empty with source.kind image, got {corpus.records!r}; list the pictures in a manifest",
-                )
-
 
 SourceSpec = TextSpec | AudioSpec | NoSourceSpec | DialogueSpec | ImageSpec
