@@ -90,8 +90,6 @@ class KerasHubBackboneSpec(BackboneBase):
     cache: str = setting("~/.cache/tfseq2seq/pictures", "folder that keeps the vectors of training pictures")
 
     def check(self) -> None:
-        if not self.preset:
-            raise SpecError("preset", "must be given: a preset folder of keras-hub, or the name of a preset")
         if self.rank != 8 and self.trainable != "lora":
             raise SpecError("rank", f"needs trainable lora, got trainable {self.trainable}")
         if self.learning_rate_scale != 0.1 and self.precomputed:
@@ -104,6 +102,10 @@ class KerasHubBackboneSpec(BackboneBase):
     @property
     def scales_pixels(self) -> bool:
         return True
+
+    def check_size(self, size: int) -> None:
+        if not self.preset:
+            raise SpecError("preset", "must be given: a preset folder of keras-hub, or the name of a preset")
 
     def grid(self, size: int) -> int:
         return (-(-size // self.stride)) ** 2
