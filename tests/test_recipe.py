@@ -706,6 +706,7 @@ TOGETHER = {
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
     "model.encoder": {"model.encoder.kind": "pyramid"},
+    "data.truncate_source": {"data.truncate_source": 2},
     "data.infilling": {"target.reserved": ["<pre>", "<suf>", "<mid>"]},
 }
 
