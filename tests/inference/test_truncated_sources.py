@@ -76,5 +76,5 @@ def test_clients_without_tensorflow_cut_likewise(copies):
     ],
 )
 def test_limits_that_cannot_hold_are_refused(values):
-    with pytest.raises(UserError, match=r"data\.truncate_source: (must be|needs source text)"):
+    with pytest.raises(UserError, match=r"data\.truncate_source: (must be|needs pairs of texts)"):
         from_dict(Recipe, values)

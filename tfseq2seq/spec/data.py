@@ -88,9 +88,9 @@ class DataSpec(Spec):
     truncate_source: int = setting(
         0,
         "number of tokens with <eos> that longer sources are cut to, in training and by the trained model (0: none is "
-        "cut)",
+        "cut; of dialogues, the oldest turns are cut to max_source_length)",
         low=0,
-        needs="vocabulary",
+        needs="pairs",
     )
     max_target_length: int = setting(
         128, "maximum target length in training, in tokens with <eos>; longer pairs are skipped", low=1

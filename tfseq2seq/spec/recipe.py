@@ -49,12 +49,6 @@ class Recipe(Spec):
             )
         if self.model.decoder.copies:
             self._check_copying()
-        if self.data.truncate_source and "dialogue" in provided:
-            raise SpecError(
-                "data.truncate_source",
-                "must be 0 with source.kind dialogue, whose oldest turns are cut to data.max_source_length, got "
-                f"{self.data.truncate_source}",
-            )
         if self.training.distillation.teacher and self.model.scheduled_sampling.schedule != "none":
             raise SpecError(
                 "training.distillation",
