@@ -99,8 +99,8 @@ lock: ## compile requirements/*.txt from setup.py
 	$(call check_python,13,make lock)
 	test -x $(VENV_LOCK)/bin/python || $(PYTHON) -m venv $(VENV_LOCK)
 	$(VENV_LOCK)/bin/python -m pip install --disable-pip-version-check --quiet uv==$(UV_VERSION)
-	$(call compile,requirements/latest.txt,test plot audio ctranslate2 tflite serve client sweep)
-	$(call compile,requirements/io.txt,test plot io audio ctranslate2 tflite serve client sweep)
+	$(call compile,requirements/latest.txt,test plot audio ctranslate2 tflite serve client sweep hub)
+	$(call compile,requirements/io.txt,test plot io audio ctranslate2 tflite serve client sweep hub)
 	$(VENV_LOCK)/bin/uv pip compile requirements/tflite-runtime.in --no-config --quiet --generate-hashes \
 		--python-version 3.11 --custom-compile-command "make lock" $(LOCK_FLAGS) --output-file requirements/tflite-runtime.txt
 

@@ -35,6 +35,7 @@ ENCODERS = {
     "conformer-chunked": {**CONFORMER, "chunk": 3, "left_chunks": 1},
     "pyramid": PYRAMID,
     "pyramid-gru": {**PYRAMID, "cell": "gru", "layers": 3, "joins": 2},
+    "transformer-windows": {**SHALLOW, "positions": "rotary", "attention_window": 2, "global_positions": 1},
 }
 
 

@@ -35,6 +35,7 @@ TEXT_FAMILIES = {
     "learned": Family("transformer-learned-gelu", "transformer-grouped-learned", "text"),
     "rotary": Family("transformer-post-rotary-swiglu", "transformer-post-rotary-swiglu", "text"),
     "relative": Family("transformer-relative-grouped", "transformer-relative", "text"),
+    "windows": Family("transformer-windows", "additive", "text"),
 }
 SPEECH_FAMILIES = {
     "las": Family("pyramid-gru", "location-gru", "audio"),

@@ -28,14 +28,18 @@ from tfseq2seq.spec import (
     NEEDS,
     AudioSpec,
     ConformerEncoderSpec,
+    ConvolutionBackboneSpec,
     ConvolutionEncoderSpec,
     CorpusSpec,
     DataSpec,
     DecoderSpec,
     DialogueSpec,
     EncoderSpec,
+    ImageSpec,
+    KerasHubBackboneSpec,
     ModelSpec,
     NoSourceSpec,
+    PatchBackboneSpec,
     PyramidEncoderSpec,
     Recipe,
     RecurrentDecoderSpec,
@@ -75,9 +79,11 @@ def written(tmp_path, text, name="recipe.yaml"):
 
 
 def variants():
-    """A recipe for each pair of encoder and decoder, and for each decoder without a source or with dialogues."""
+    """A recipe for each pair of encoder and decoder, for each backbone, and without a source or with dialogues."""
     yield Recipe(source=NoSourceSpec())
     yield Recipe(source=DialogueSpec())
+    for backbone in (ConvolutionBackboneSpec(), PatchBackboneSpec(), KerasHubBackboneSpec(preset="folder")):
+        yield Recipe(source=ImageSpec(backbone=backbone))
     yield Recipe(source=NoSourceSpec(), model=ModelSpec(decoder=RecurrentDecoderSpec(attention="none")))
     for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
         model = ModelSpec(encoder=encoder(), decoder=decoder())
@@ -264,6 +270,8 @@ def test_ranges_are_closed():
                 # At these edges other fields need other values than their defaults.
                 if (kind, field.name) not in (
                     (ModelSpec, "width"),
+                    (KerasHubBackboneSpec, "rank"),
+                    (KerasHubBackboneSpec, "learning_rate_scale"),
                     (PyramidEncoderSpec, "layers"),
                     (AudioSpec, "sample_rate"),
                     (AudioSpec, "window"),
@@ -288,7 +296,14 @@ def test_kind_chooses_the_variant():
         model = {part: {"kind": getattr(recipe.model, part).kind} for part in ("encoder", "decoder")}
         if recipe.source.kind == "none" and model["decoder"]["kind"] == "recurrent":
             model["decoder"]["attention"] = "none"
-        assert from_dict(Recipe, {"model": model, "source": {"kind": recipe.source.kind}}) == recipe
+        source = {"kind": recipe.source.kind}
+        if recipe.source.kind == "image":
+            backbone = recipe.source.backbone
+            source["backbone"] = {
+                "kind": backbone.kind,
+                **({"preset": "folder"} if hasattr(backbone, "preset") else {}),
+            }
+        assert from_dict(Recipe, {"model": model, "source": source}) == recipe
 
 
 @pytest.mark.parametrize(
@@ -311,7 +326,7 @@ def test_unknown_kind(part, kind, choices):
 def test_unknown_kind_of_source(kind, hint):
     assert (
         refusal({"source": {"kind": kind}})
-        == f"source.kind: must be one of text, audio, none, dialogue, got {kind!r}{hint}"
+        == f"source.kind: must be one of text, audio, none, dialogue, image, got {kind!r}{hint}"
     )
 
 
@@ -437,6 +452,16 @@ WHOLE_WORDS = {"source": {"scheme": "words"}, "target": {"scheme": "words"}}
                 {"decoder": {"kind": "transducer"}},
                 {"decoder": {**RECURRENT, "attention": "none"}},
             )
+        ),
+        (
+            {"model": {"encoder": {"global_positions": 2}}},
+            "model.encoder.global_positions",
+            "must be 0 without attention_window",
+        ),
+        (
+            {"model": {"encoder": {"attention_window": 2, "positions": "relative"}}},
+            "model.encoder.positions",
+            "must be sinusoidal, learned, rotary or none with attention_window",
         ),
         ({"training": {"average": 6}}, "training.average", r"at most keep \(5\), got 6"),
         ({"training": {"average": 2, "average_of": "best"}}, "training.average", r"at most keep_best \(1\), got 2"),
@@ -681,6 +706,7 @@ TOGETHER = {
     "model.guided_attention": {"model.guided_attention.weight": 1.0},
     "training.distillation": {"training.distillation.teacher": "t"},
     "model.encoder": {"model.encoder.kind": "pyramid"},
+    "data.truncate_source": {"data.truncate_source": 2},
     "data.infilling": {"target.reserved": ["<pre>", "<suf>", "<mid>"]},
 }
 
@@ -743,7 +769,8 @@ def test_a_setting_is_refused_exactly_where_what_it_needs_is_missing(key):
 
 
 def test_every_need_is_one_of_some_setting():
-    assert {need for needs, _ in SETTINGS.values() for need in needs} == set(NEEDS)
+    # That of pictures is one of a command alone.
+    assert {need for needs, _ in SETTINGS.values() for need in needs} == set(NEEDS) - {"image"}
 
 
 @pytest.mark.parametrize(
@@ -1040,7 +1067,7 @@ def keys_of(values, path=""):
     """Dotted keys of a recipe's dict as `schema` writes them."""
     for key, value in values.items():
         dotted = f"{path}.{key}" if path else key
-        if dotted in ("source", "model.encoder", "model.decoder"):
+        if dotted in ("source", "model.encoder", "model.decoder", "source[image].backbone"):
             dotted = f"{dotted}[{value['kind']}]"
         if isinstance(value, dict):
             yield from keys_of(value, dotted)
@@ -1058,10 +1085,16 @@ def test_schema_lists_every_key_there_is():
 @pytest.mark.parametrize("row", list(schema()), ids=lambda row: row[0])
 def test_schema_defaults_can_be_set(row):
     key, default = row[0], row[2]
-    variant = re.match(r"([\w.]+)\[(\w+)\]", key)
-    kinds = [f"{variant[1]}.kind={variant[2]}"] if variant else []
-    if kinds and variant[2] in ("ctc", "transducer"):
+    variants_of_key = list(re.finditer(r"\[(\w+)\]", key))
+    parents = [re.sub(r"\[\w+\]", "", key[: one.start()]) for one in variants_of_key]
+    kinds = [f"{parent}.kind={one[1]}" for parent, one in zip(parents, variants_of_key, strict=True)]
+    if variants_of_key and variants_of_key[0][1] in ("ctc", "transducer"):
         kinds.append("source.kind=audio")
+    if "backbone[keras_hub]" in key:
+        kinds.append("source.backbone.preset=folder")
+        # There is no preset that all would take.
+        default = default or "folder"
+        default = "folder" if key.endswith(".preset") else default
     values = apply_overrides({}, [*kinds, re.sub(r"\[\w+\]", "", key) + f"={default}"])
     assert from_dict(Recipe, values) == from_dict(Recipe, apply_overrides({}, kinds))
 

@@ -78,8 +78,11 @@ def test_an_ensemble_shares_its_vocabularies(refused, run, run_copy):
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ([], "evaluate: needs --hypotheses, or --run together with --source or --manifest"),
-        (["--run", "{run}"], "evaluate: needs --hypotheses, or --run together with --source or --manifest"),
+        ([], "evaluate: needs --hypotheses, or --run together with --source, --manifest or --dialogues"),
+        (
+            ["--run", "{run}"],
+            "evaluate: needs --hypotheses, or --run together with --source, --manifest or --dialogues",
+        ),
         (["--hypotheses", "{two}", "--run", "{run}"], "--run: cannot be combined with --hypotheses"),
         (["--hypotheses", "{two}", "--source", "{two}"], "--source: cannot be combined with --hypotheses"),
         (["--hypotheses", "{one}"], "references[0]: must have one line per hypothesis (1), got 2"),

@@ -31,7 +31,7 @@ def test_a_picture_is_drawn_for_each_token(tmp_path):
     image = pytest.importorskip("matplotlib.image")
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype("uint8")
     picture_attention_png(
-        np.tile(WEIGHTS, (4, 1)), ["红色", "<unk>", "$x", "d", "e", "f", "g", "h"], pixels, tmp_path / "a.png"
+        np.tile(WEIGHTS, (4, 1)), ["a", "<unk>", "$x", "d", "e", "f", "g", "h"], pixels, tmp_path / "a.png"
     )
     drawn = image.imread(tmp_path / "a.png")
     # Nine pictures in two rows of at most six.

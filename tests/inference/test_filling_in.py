@@ -52,14 +52,17 @@ def test_a_stop_string_ends_the_middle(models):
 
 
 def test_an_exported_model_fills_in_as_the_live_one(models):
-    model = predictor(models, FAMILY, FEATURES, beam=2, max_length=24, max_input=8)
+    model = predictor(models, FAMILY, FEATURES, beam=2, max_length=24, max_input=12)
     functions = {endpoint.name: endpoint for endpoint in endpoints(model)}
-    given = {"text": PROMPTS, "suffix": [*SUFFIXES[:2], "a" * 9]}
+    # A suffix that is too long alone, and one that is so with its prompt.
+    given = {"text": [*PROMPTS[:2], "a", "abcd"], "suffix": [*SUFFIXES[:2], "a" * 13, "abcde"]}
     found = functions["fill_in"].function(*(tf.constant(given[name]) for name in ("text", "suffix")))
     expected = [output.texts[0] for output in Generator(model).generate(PROMPTS[:2], suffixes=SUFFIXES[:2])]
-    assert [text.decode() for text in found["text"].numpy()] == [*expected, ""]
+    assert [text.decode() for text in found["text"].numpy()] == [*expected, "", ""]
     errors = [message.decode() for message in found["error"].numpy()]
     assert errors[:2] == ["", ""] and errors[2].startswith("too long: ")
+    assert errors[3] == "too long: 13 tokens with <eos>, at most 12 are answered (search.max_input); its prompt counts"
+    assert model.suffix_faults(given["text"], given["suffix"]) == [*enumerate(errors)][2:]
     assert "fill_in" not in {endpoint.name for endpoint in endpoints(live(FAMILY, beam=2))}
 
 

@@ -82,10 +82,10 @@ def reference(tensors, x):
 def compared(folder, tensors, pixels):
     """The largest difference of the vectors of a preset to the reference."""
     from tfseq2seq.models.hub_backbone import HubBackbone
-    from tfseq2seq.recipe import source_from_dict
+    from tfseq2seq.spec import KerasHubBackboneSpec
 
-    spec = {"kind": "image", "size": pixels.shape[1], "backbone": {"kind": "keras_hub", "preset": str(folder)}}
-    found = np.asarray(HubBackbone(str(folder), source_from_dict(spec))(pixels))
+    backbone = HubBackbone(str(folder), KerasHubBackboneSpec(preset=str(folder)), pixels.shape[1])
+    found = np.asarray(backbone(pixels))
     expected = reference(tensors, (pixels.astype("float32") - 127) / 128)
     assert np.abs(expected).max() > 1
     return np.abs(found - expected.reshape(found.shape)).max()

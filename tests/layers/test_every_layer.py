@@ -25,6 +25,7 @@ from tfseq2seq.layers.copying import CopyMixture
 from tfseq2seq.layers.ctc import CTCOutput, blank_past_end
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.guided_attention import GuidedAttention
+from tfseq2seq.layers.local_attention import LocalAttention
 from tfseq2seq.layers.masks import attention_bias, causal_mask, chunk_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import GRU, LSTM, CellStack, SimpleRNN
@@ -99,6 +100,18 @@ def self_attention(weights, numbers, **options):
         "numbers": numbers,
         "paddings": [Padding(LENGTHS, {"inputs": 1, "mask": 1}, {"output": 1, "weights": (2, 3)})],
     }
+
+
+def attend_in_windows(layer, x):
+    positions = indices(x["inputs"])
+    projected = layer.queries_keys_values(x["inputs"], positions)
+    return layer(*projected, bias(layer, x["mask"][:, None]))[0]
+
+
+def local_attention(weights, numbers, **options):
+    case = self_attention(weights, numbers, **options)
+    case["paddings"] = [Padding(LENGTHS, {"inputs": 1, "mask": 1}, {"output": 1})]
+    return {**case, "cls": LocalAttention, "call": attend_in_windows}
 
 
 def attend_to_memory(layer, x):
@@ -590,6 +603,10 @@ CASES = {
     "cells, simple": cells("simple", 6, 168),
     "cells, LSTM": cells("lstm", 6, 672),
     "cells, GRU": cells("gru", 8, 540),
+    "attention in windows": local_attention(4, 288, window=2),
+    "attention in windows, global positions, grouped": local_attention(
+        4, 216, window=1, global_positions=2, kv_heads=1, positions="rotary"
+    ),
     "copying of subwords": copying(False, paddings=[SOURCE_PADDING, TARGET_PADDING]),
     # More positions of the source are more words: the contracts of models compare the words of the real positions.
     "copying of words": copying(True, paddings=[TARGET_PADDING]),

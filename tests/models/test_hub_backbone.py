@@ -11,9 +11,10 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.export.saved_model import export_saved_model
 from tfseq2seq.export.tflite import export_tflite
 from tfseq2seq.export.verify import verify
+from tfseq2seq.inference.generator import Generator
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.models.hub_backbone import HubBackbone
-from tfseq2seq.recipe import from_dict, source_from_dict
+from tfseq2seq.recipe import from_dict, source_from_dict, to_dict
 from tfseq2seq.run import Run
 from tfseq2seq.sources.image import ImageSource, preset_digest
 from tfseq2seq.spec import Recipe
@@ -141,9 +142,9 @@ def test_a_vision_transformer_gives_the_vectors_of_its_patches(tmp_path):
     network = keras_hub.models.ViTBackbone((32, 32, 3), 8, 1, 2, 8, 16)
     network.save_to_preset(str(tmp_path / "vit"))
     keras_hub.layers.ViTImageConverter(image_size=(32, 32)).save_to_preset(str(tmp_path / "vit"))
-    spec = source_from_dict(source(tmp_path / "vit", tmp_path, stride=8))
+    spec = source_from_dict(source(tmp_path / "vit", tmp_path, stride=8)).backbone
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
-    found = np.asarray(HubBackbone(str(tmp_path / "vit"), spec)(pixels))
+    found = np.asarray(HubBackbone(str(tmp_path / "vit"), spec, 32)(pixels))
     whole = np.asarray(network(pixels.astype("float32"), training=False))
     assert whole.shape[1] == 17 and found.shape == (2, 16, 8)
     np.testing.assert_allclose(found, whole[:, 1:], atol=1e-5)
@@ -163,7 +164,49 @@ def test_what_does_not_fit_a_backbone_is_refused(preset, tmp_path):
             ImageSource(source_from_dict(source(**{"preset": preset, "cache": tmp_path} | changes)))
     for changes, message in (
         ({"augmentation": {"crop": 0.1}}, "source.augmentation: must be off with backbone.kind keras_hub"),
+        (
+            {"backbone": {**source(preset, tmp_path)["backbone"], "rank": 4}},
+            "source.backbone.rank: needs trainable lora, got trainable false",
+        ),
+        (
+            {"backbone": {**source(preset, tmp_path)["backbone"], "learning_rate_scale": 1.0}},
+            "source.backbone.learning_rate_scale: needs trainable true or lora, got trainable false",
+        ),
         ({"normalization": "unit"}, "source.normalization: must be left out with backbone.kind keras_hub"),
     ):
         with pytest.raises(UserError, match=message):
             source_from_dict({**source(preset, tmp_path), **changes})
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_a_trained_backbone_is_part_of_the_model_and_moves_less(recipe, preset, tmp_path):
+    values = to_dict(recipe)
+    values["source"]["backbone"] |= {"trainable": True, "learning_rate_scale": 0.01}
+    values["source"]["augmentation"] |= {"crop": 0.1}
+    values["training"]["optimizer"] |= {"learning_rate": 0.01}
+    values["training"]["schedule"] = {"name": "constant"}
+    run = train(from_dict(Recipe, values), tmp_path / "run")
+    model, pretrained = run.load_model(), keras_hub.models.Backbone.from_preset(str(preset))
+    assert model.input["source"].shape == (None, 32, 32, 3)
+    hub = model.frontend.backbone.hub.network
+    moved = {
+        weight.path: float(np.abs(np.asarray(weight) - np.asarray(before)).max())
+        for weight, before in zip(hub.weights, pretrained.weights, strict=True)
+    }
+    statistics = [moved.pop(path) for path in list(moved) if "moving" in path]
+    # One update by Adam moves a weight by the learning rate.
+    assert max(statistics) == 0 and 0.5e-4 < max(moved.values()) < 1.5e-4
+    (text,) = Generator(Predictor.of_runs([Run.open(run.folder)])).generate([good_files()["png"]])
+    assert isinstance(text.texts[0], str)
+
+
+def test_adapters_are_refused_where_nothing_can_have_them_and_trained_where_it_can(preset, tmp_path):
+    spec = source_from_dict(source(preset, tmp_path, trainable="lora")).backbone
+    with pytest.raises(UserError, match="source.backbone.trainable: must be false or true for EfficientNetBackbone"):
+        HubBackbone(str(preset), spec, 32)
+    keras_hub.models.ViTBackbone((32, 32, 3), 8, 1, 2, 8, 16).save_to_preset(str(tmp_path / "vit"))
+    keras_hub.layers.ViTImageConverter(image_size=(32, 32)).save_to_preset(str(tmp_path / "vit"))
+    spec = source_from_dict(source(tmp_path / "vit", tmp_path, stride=8, trainable="lora", rank=2)).backbone
+    trained = HubBackbone(str(tmp_path / "vit"), spec, 32).trainable_variables
+    assert trained and all(variable.learning_rate_scale == 0.1 for variable in trained)
+    assert {variable.path.rsplit("/", 1)[-1] for variable in trained} <= {"lora_kernel_a", "lora_kernel_b", "bias"}

@@ -50,7 +50,11 @@ def corpora(generated, tmp_path_factory):
     manifest = {"manifest": str(morse), "split": "train"}
     text, speech = {"batch_tokens": 512, "holdout": 40}, {"batch_seconds": 30.0, "holdout": 6}
     parts = {"cache": False, "shuffle_pairs": 120}, {"cache": False, "shuffle_pairs": 6}
+    (folder / "dialogues").write_text("".join(f"a {i} __eou__ b {i} c __eou__ d\n" for i in range(200)))
+    dialogues = {"train": {"dialogues": str(folder / "dialogues")}, **text, "history": 1}
     return {
+        "dialogues": dialogues,
+        "dialogues in parts": {**dialogues, **parts[0]},
         "lines": {"train": texts, **text},
         "lines in parts": {"train": texts, **text, **parts[0]},
         "shards": {"train": {"records": str(folder / "texts")}, **text, "shuffle_pairs": 120},
@@ -67,6 +71,8 @@ def opened(corpora, small_recipe):
 
     def open_batches(kind, accumulate):
         values = SPEECH if "batch_seconds" in corpora[kind] else to_dict(small_recipe)
+        if "dialogues" in kind:
+            values = {**values, "source": {"kind": "dialogue", "scheme": "words"}}
         training = {**TRAINING, "optimizer": {"accumulate": accumulate}}
         recipe = from_dict(Recipe, {**values, "data": corpora[kind], "training": training})
         found = source_class(recipe.source).open_corpora(recipe)
@@ -91,11 +97,16 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize(
     "kind",
-    ["lines", "lines in parts", "shards", "manifest", "manifest in parts", "recordings", "recordings in parts"],
+    [
+        *("lines", "lines in parts", "shards", "dialogues", "dialogues in parts"),
+        *("manifest", "manifest in parts", "recordings", "recordings in parts"),
+    ],
 )
 def test_batches_from_a_position_are_those_of_a_stream_never_left(opened, kind):
     batches, logged = opened(kind, 3)
     counts = (0, 3, 9) if "manifest" in kind or "recordings" in kind else (0, 18, 33, 54)
+    # There are few and short dialogues, in few batches.
+    counts = (0, 3, 9, 15) if "dialogues" in kind else counts
     expected = drawn(batches.dataset(), counts[-1] + 3)
     places = [json.loads(json.dumps(batches.position(count))) for count in counts]
     assert len({place["epoch"] for place in places}) > 1

@@ -14,7 +14,13 @@ from tfseq2seq.spec import (
     TrainingSpec,
 )
 from tfseq2seq.training.callbacks import Position, Progress
-from tfseq2seq.training.schedules import build_optimizer, guidance_share, learning_rate, sampling_share
+from tfseq2seq.training.schedules import (
+    build_optimizer,
+    guidance_share,
+    learning_rate,
+    sampling_share,
+    scale_learning_rates,
+)
 
 
 def rate(name, step, peak=0.01, **options):
@@ -115,3 +121,15 @@ def test_after_fifty_steps_training_says_how_long_the_rest_takes(monkeypatch, ca
         "Evaluations come on top.\n"
     )
     assert capsys.readouterr().err == (expected if told else "")
+
+
+def test_a_variable_can_have_a_share_of_the_learning_rate():
+    first, second = (keras.Variable([1.0, 1.0]) for _ in range(2))
+    second.learning_rate_scale = 0.1
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build([first, second])
+    scale_learning_rates(optimizer, [first, second])
+    gradient = keras.ops.convert_to_tensor([3.0, -5.0])
+    optimizer.apply([gradient, gradient])
+    np.testing.assert_allclose(np.asarray(first), [0.99, 1.01], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(second), [0.999, 1.001], atol=1e-6)

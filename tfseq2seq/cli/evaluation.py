@@ -156,6 +156,8 @@ def evaluate(
         model = open_predictor(opened, weights, -(-(stream.count() or 0) // batch), workers)
         likelihoods = Settings(resamples=bootstrap)
         scores, faults = reference_likelihoods(model, stream, lines, metrics, likelihoods, batch, workers)
+        # What <unk> stands for costs nothing, so that the scores are too low.
+        warn(unwritten_warnings([lines] if lines else [], opened[0].target))
         _print_scores(scores, as_json)
         report(faults)
         return

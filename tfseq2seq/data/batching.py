@@ -66,7 +66,7 @@ class CorpusReport:
             limits = " or ".join(f"max_{name}_length" for name in self.tokens)
             text += f"; {self.too_long:,} left out because they are longer than {limits}"
         if self.cut:
-            text += f"; the sources of {self.cut:,} were cut to max_source_length"
+            text += f"; the sources of {self.cut:,} were cut to max_source_length or truncate_source"
         return text
 
 

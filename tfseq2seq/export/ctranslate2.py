@@ -83,6 +83,8 @@ def export_ctranslate2(
         "search": to_dict(model.spec),
         "options": search_options(to_dict(model.spec)),
     }
+    if source.longest:
+        config["truncate_source"] = source.longest
     with folder_aside(folder) as aside:
         spec.save(str(aside))
         if model.shortlist is not None:
@@ -135,6 +137,11 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
         raise UserError(
             f"CTranslate2 takes Transformers over source text, and the model has source {model.source.spec.kind}, "
             f"encoder {encoder.kind} and decoder {decoder.kind}; export a SavedModel or a TFLite file"
+        )
+    if encoder.attention_window:
+        raise UserError(
+            "model.encoder.attention_window: CTranslate2 attends to all positions, got "
+            f"{encoder.attention_window}; export a SavedModel or a TFLite file"
         )
     if decoder.copies:
         raise UserError(

@@ -144,7 +144,7 @@ def endpoints(model: Predictor) -> list[Endpoint]:
     with contextlib.suppress(
         UserError
     ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
-        found += stream_endpoints(model)
+        found += stream_endpoints(model, form=served)
     if len(model.models) > 1:
         return found
     if model.decoding.has_attention:
@@ -166,7 +166,7 @@ def _filling(model: Predictor, cut_off: str) -> Any:
     def fill_in(*raw_and_suffix: Any) -> dict[str, Any]:
         *raw, suffix = raw_and_suffix
         clean, errors = model.source.clean(model.spec.max_input, *raw)
-        long = model.target.too_long(suffix, model.spec.max_input)
+        long = model.suffix_errors(clean[0], suffix)
         errors = {"error": tf.where(tf.equal(errors["error"], ""), long, errors["error"])}
         found = model.texts(*clean, suffix=tf.where(tf.equal(long, ""), suffix, ""))
         told = {"text": found["text"], "score": found["score"], "warning": tf.where(found["cut"][:, 0], cut_off, "")}

@@ -91,7 +91,7 @@ def export_tflite(
         (aside / MODEL).write_bytes(_with_config(content, config))
         (aside / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
         save_vocabulary(model.target.vocabulary, aside / "target.txt")
-        model.source.save(aside)
+        model.source.save_beside(aside)
         _pack(aside)
         if check is not None:
             check(aside)

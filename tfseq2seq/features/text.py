@@ -47,11 +47,12 @@ class TextFeatures(keras.layers.Layer):
     Args:
         spec: scheme, normalization, case, reserved tokens.
         vocabulary: from `learn_vocabulary` or `load_vocabulary`.
+        longest: the number of ids with <eos> that longer texts are cut to; 0 to cut none.
     """
 
-    def __init__(self, spec: TextSpec, vocabulary: Vocabulary, **kwargs: Any):
+    def __init__(self, spec: TextSpec, vocabulary: Vocabulary, longest: int = 0, **kwargs: Any):
         super().__init__(trainable=False, **kwargs)
-        self.spec, self.vocabulary = spec, vocabulary
+        self.spec, self.vocabulary, self.longest = spec, vocabulary, longest
         self.size = len(vocabulary.tokens)
         # Looked up here: tf.data would convert the lookup into a graph.
         self._begin_id = spec.reserved_id(spec.begin) if spec.begin else 0
@@ -108,7 +109,7 @@ class TextFeatures(keras.layers.Layer):
     def words(self, text: Any) -> tf.RaggedTensor:
         """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of the begin token and of
         <eos>. It is for schemes with whole words."""
-        return self._framed(self._split(self.normalize(text)), "", "")
+        return self._cut(self._framed(self._split(self.normalize(text)), "", ""))
 
     def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
         """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
@@ -116,7 +117,19 @@ class TextFeatures(keras.layers.Layer):
 
         A string without any token has no begin token either.
         """
-        return self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+        ids = self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+        return self._cut(ids) if end else ids
+
+    def surplus(self, text: Any) -> tf.Tensor:
+        """How many ids of strings [B] are cut, [B] int32."""
+        lengths = tf.cast(self._framed(self.tokenize(text), self._begin_id, EOS).row_lengths(), tf.int32)
+        return tf.maximum(lengths - self.longest, 0) if self.longest else tf.zeros_like(lengths)
+
+    def _cut(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Tokens [B, (tokens)] without those between the limit and the last one, which is <eos>."""
+        if not self.longest:
+            return tokens
+        return tf.concat([tokens[:, : self.longest - 1], tokens[:, self.longest - 1 :][:, -1:]], axis=1)
 
     def _framed(self, tokens: tf.RaggedTensor, begin: Any, end: Any) -> tf.RaggedTensor:
         """Tokens [B, (tokens)] with `begin` before each row that has any, where the spec has a begin token, and `end`
@@ -140,7 +153,9 @@ class TextFeatures(keras.layers.Layer):
         size = tf.strings.length(text)
         huge = size > BYTES_PER_TOKEN * most
         # A text of megabytes is not split: that takes time, and memory for as long as the process lives.
-        count = tf.cast(self.ids(tf.where(huge, "", text)).row_lengths(), tf.int32)
+        count = tf.cast(
+            self._framed(self.tokenize(tf.where(huge, "", text)), self._begin_id, EOS).row_lengths(), tf.int32
+        )
         counted = around(too_many_tokens(most, setting), count)
         return tf.where(huge, around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
 
@@ -242,6 +257,10 @@ class TextFeatures(keras.layers.Layer):
         """
         return self.spec.reserved_id(token)
 
+    def with_longest(self, longest: int) -> TextFeatures:
+        """These features, with another length that texts are cut to."""
+        return self if longest == self.longest else TextFeatures(self.spec, self.vocabulary, longest)
+
     def with_begin(self, begin: str) -> TextFeatures:
         """These features with another begin token, or none: for the other side of a shared vocabulary.
 
@@ -255,7 +274,8 @@ class TextFeatures(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         model = base64.b64encode(self.vocabulary.model).decode("ascii")
         vocabulary = {"tokens": list(self.vocabulary.tokens), "model": model}
-        return {**super().get_config(), "spec": to_dict(self.spec), "vocabulary": vocabulary}
+        own = {"spec": to_dict(self.spec), "vocabulary": vocabulary, "longest": self.longest}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextFeatures:

@@ -141,12 +141,26 @@ class Predictor(tf.Module):
         """
         if not self.fills_in:
             raise UserError(NOTHING_TO_FILL)
-        found = []
-        for index, (prompt, suffix) in enumerate(zip(prompts, suffixes, strict=True)):
-            count = sum(int(self.target.ids([text], end=False).row_lengths()[0]) for text in (prompt, suffix))
-            if (count := count + len(INFILLING_TOKENS) + 1) > self.spec.max_input:
-                found.append((index, f"{count}".join(too_many_tokens(self.spec.max_input)) + "; its prompt counts"))
-        return found
+        sides = [tf.constant(list(texts), tf.string) for texts in (prompts, suffixes)]
+        errors = self.suffix_errors(*sides).numpy()
+        return [(index, error.decode("utf-8")) for index, error in enumerate(errors) if error]
+
+    def suffix_errors(self, prompt: Any, suffix: Any) -> tf.Tensor:
+        """Messages [B] about suffixes [B] as `suffix_faults` has them; "" for the others.
+
+        Args:
+            prompt: strings [B].
+            suffix: strings [B].
+        """
+        most = self.spec.max_input
+        alone = [self.target.too_long(text, most) for text in (prompt, suffix)]
+        # A text that is too long by itself is not split once more.
+        short = [tf.where(tf.equal(error, ""), text, "") for error, text in zip(alone, (prompt, suffix), strict=True)]
+        counts = [tf.cast(self.target.ids(text, end=False).row_lengths(), tf.int32) for text in short]
+        count = counts[0] + counts[1] + len(INFILLING_TOKENS) + 1
+        before, after = too_many_tokens(most)
+        together = tf.strings.join([before, tf.strings.as_string(count), after, "; its prompt counts"])
+        return tf.where(tf.equal(alone[1], ""), tf.where(count > most, together, ""), alone[1])
 
     def search(self, given: SourceInputs, with_attention: bool = False) -> Hypotheses:
         """Finds the `n_best` best hypotheses for sources, after all external scorers."""

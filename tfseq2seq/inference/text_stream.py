@@ -17,6 +17,7 @@ from tfseq2seq.inference.decoding.base import Endpoint, TokenWriter, numbered, n
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.runtime.outputs import Output, length_limit
 from tfseq2seq.search.stop_strings import open_pattern
+from tfseq2seq.sources.base import Form
 
 START, STEP = "stream_start", "stream_step"
 SEED = tf.TensorSpec([None], tf.int32, name="seed")
@@ -36,12 +37,13 @@ class Piece(NamedTuple):
     output: Output | None = None
 
 
-def stream_endpoints(model: Predictor, by_pairs: bool = False) -> list[Endpoint]:
+def stream_endpoints(model: Predictor, by_pairs: bool = False, form: Form | None = None) -> list[Endpoint]:
     """`stream_start` and `stream_step`; `export/signatures.py` tells what they take and give.
 
     Args:
         model: whose functions they are.
         by_pairs: take the seeds of a model that draws as `Predictor.texts` does, [B, 2], instead of [B].
+        form: what `stream_start` takes, instead of the tensors of the predictor's signature.
 
     Raises:
         UserError: outputs of this model are decided as a whole; the message says why.
@@ -55,13 +57,13 @@ def stream_endpoints(model: Predictor, by_pairs: bool = False) -> list[Endpoint]
 
     def start(*raw_and_seed: Any) -> dict[str, Any]:
         raw, seed = (raw_and_seed[:-1], raw_and_seed[-1]) if draws else (raw_and_seed, None)
-        clean, errors = model.source.clean(model.spec.max_input, *raw)
+        clean, errors = model.source.clean(model.spec.max_input, *raw) if form is None else form.read(*raw)
         given = model.given(*clean, seeds=seed if seed is None or by_pairs else model.seed_pairs(seed))
         structure["state"] = writer.start(given)
         return {**numbered(_STATE, tf.nest.flatten(structure["state"])), **errors}
 
     seeds = [_SEED_PAIRS if by_pairs else SEED] if draws else []
-    first = Endpoint(START, start, [*model.signature, *seeds])
+    first = Endpoint(START, start, [*(model.signature if form is None else form.signature), *seeds])
 
     def step(*flat: Any) -> dict[str, Any]:
         state = writer.advance(tf.nest.pack_sequence_as(structure["state"], flat))

@@ -15,7 +15,7 @@ from keras import ops
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.positions import sinusoids
 from tfseq2seq.recipe import from_dict, to_dict
-from tfseq2seq.spec import ConvolutionBackboneSpec, PatchBackboneSpec, lookup
+from tfseq2seq.spec import ConvolutionBackboneSpec, PatchBackboneSpec
 from tfseq2seq.spec.backbones import BackboneBase, GridPositions
 
 
@@ -270,8 +270,3 @@ class ConvolutionBackbone(_Backbone):
 
 
 BACKBONES: dict[type, Any] = {ConvolutionBackboneSpec: ConvolutionBackbone, PatchBackboneSpec: PatchBackbone}
-
-
-def build_backbone(spec: Any, size: int, width: int, initializer: str, **kwargs: Any) -> Any:
-    """Returns the backbone of a spec, for pictures of `size` x `size` pixels and vectors of the given width."""
-    return lookup(BACKBONES, spec)(spec, size, width, initializer, **kwargs)

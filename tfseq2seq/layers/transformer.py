@@ -10,6 +10,7 @@ from keras import ops
 
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
+from tfseq2seq.layers.local_attention import LocalAttention
 from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import TransformerSpec
@@ -70,23 +71,39 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         width: D.
         memory_width: the width of the memory. 0 means no cross-attention.
         initializer: the initializer of the weight matrices.
+        window: for an encoder, how many positions on each side a position attends to; 0 for all. See
+            `layers/local_attention.py`.
+        global_positions: with a window, the number of first positions that all attend to and that attend to all.
     """
 
-    def __init__(self, spec: TransformerSpec, width: int, memory_width: int, initializer: str, **kwargs: Any):
+    def __init__(
+        self,
+        spec: TransformerSpec,
+        width: int,
+        memory_width: int,
+        initializer: str,
+        window: int = 0,
+        global_positions: int = 0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        self.window, self.global_positions = window, global_positions
         self.spec, self.width, self.pre = spec, width, spec.norm == "pre"
         self.memory_width, self.initializer = memory_width, initializer
         policy = self.dtype_policy
         shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer, "dtype": policy}
-        self.self_attention = MultiHeadAttention(
-            width,
-            spec.heads,
-            spec.kv_heads,
-            positions=spec.positions,
-            relative_distance=spec.relative_distance,
-            name="self_attention",
-            **shared,
-        )
+        own: dict[str, Any] = {
+            "kv_heads": spec.kv_heads,
+            "positions": spec.positions,
+            "relative_distance": spec.relative_distance,
+        }
+        self.self_attention: Any
+        if window:
+            self.self_attention = LocalAttention(
+                width, spec.heads, window, global_positions, name="self_attention", **own, **shared
+            )
+        else:
+            self.self_attention = MultiHeadAttention(width, spec.heads, name="self_attention", **own, **shared)
         self.cross_attention: Any = None
         if memory_width:
             self.cross_attention = MultiHeadAttention(
@@ -198,6 +215,8 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
             "width": self.width,
             "memory_width": self.memory_width,
             "initializer": self.initializer,
+            "window": self.window,
+            "global_positions": self.global_positions,
         }
         return {**super().get_config(), **own}
 

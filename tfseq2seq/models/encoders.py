@@ -75,7 +75,10 @@ class TransformerEncoder(Encoder):
         super().__init__(**kwargs)
         self.width = self.memory_width = self.summary_width = width
         self.embedding = PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, name="positions")
-        self.blocks = [TransformerBlock(spec, width, 0, initializer, name=f"block_{i}") for i in range(spec.layers)]
+        windows = spec.attention_window, spec.global_positions
+        self.blocks = [
+            TransformerBlock(spec, width, 0, initializer, *windows, name=f"block_{i}") for i in range(spec.layers)
+        ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm") if spec.norm == "pre" else None
 
     def build(self, input_shape: Any) -> None:

@@ -24,11 +24,12 @@ from tfseq2seq.features.audio import AudioFeatures
 from tfseq2seq.features.augmentation import ImageAugmentation, SpecAugment, WaveAugmentation
 from tfseq2seq.features.image import ImageNormalization
 from tfseq2seq.features.vocabulary import foreign_ids
-from tfseq2seq.layers.backbones import FrameEmbedding, GridEmbedding, build_backbone
+from tfseq2seq.layers.backbones import FrameEmbedding, GridEmbedding
 from tfseq2seq.layers.masks import length_mask, padding_mask
 from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
+from tfseq2seq.models.hub_backbone import build_backbone
 from tfseq2seq.models.pretrained import preset_folder
 from tfseq2seq.spec import BOS, AudioSpec, ImageSpec, ModelSpec, NoSourceSpec, TextSpec, VideoSpec, lookup
 
@@ -271,6 +272,8 @@ class ImageFrontend(keras.layers.Layer, _Encoded):
         self.spec = spec
         self.augmentation = ImageAugmentation(spec.augmentation, name="augmentation", dtype="float32")
         self.normalization = ImageNormalization(spec, name="normalization", dtype="float32")
+        # Pretrained backbones know the values of pixels that they were trained on.
+        self.scaled = spec.backbone.scales_pixels
         self.backbone = build_backbone(spec.backbone, spec.size, width, initializer, name="backbone")
 
     @classmethod
@@ -289,7 +292,9 @@ class ImageFrontend(keras.layers.Layer, _Encoded):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         pixels = self.augmentation(ops.cast(inputs["source"], "float32"), training=training)
-        embedded = self.backbone(ops.cast(self.normalization(pixels), self.compute_dtype), training=training)
+        if not self.scaled:
+            pixels = ops.cast(self.normalization(pixels), self.compute_dtype)
+        embedded = self.backbone(pixels, training=training)
         return embedded, ops.ones(ops.shape(embedded)[:2], dtype="bool")
 
     @staticmethod

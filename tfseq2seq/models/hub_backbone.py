@@ -1,4 +1,4 @@
-"""Pretrained backbones of keras-hub, which compute the vectors of pictures before the model that is trained."""
+"""Pretrained image backbones of keras-hub: frozen ones before the model that is trained, and trained ones in it."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ import keras
 from keras import ops
 
 from tfseq2seq.errors import UserError, first_line
-from tfseq2seq.models.pretrained import import_keras_hub, load_backbone, preset_folder
-from tfseq2seq.spec import ImageSpec, KerasHubBackboneSpec
+from tfseq2seq.layers.backbones import BACKBONES, GridEmbedding
+from tfseq2seq.models.pretrained import import_keras_hub, load_backbone, preset_folder, set_trainable
+from tfseq2seq.spec import KerasHubBackboneSpec, lookup
 
 _KEY = "source.backbone.preset"
 
 
 class HubBackbone(keras.layers.Layer):
-    """Maps pictures [B, S, S, 3] uint8 to vectors [B, N, C] float32 by a backbone of keras-hub, which never changes.
+    """Maps pictures [B, S, S, 3] with values from 0 to 255 to vectors [B, N, C] float32 by a backbone of keras-hub.
 
     Pixels are scaled as the image converter of the preset says. A map of features [B, H, W, C] becomes H * W vectors.
-    Of a Vision Transformer, tokens that stand before those of the patches are left out.
+    Of a Vision Transformer, tokens that stand before those of the patches are left out. The statistics of batch
+    normalization do not change in training.
 
     Args:
         preset: a preset folder, or a name that keras-hub downloads.
-        spec: the settings of the source.
+        backbone: the settings of the backbone.
+        size: S.
 
     Raises:
-        UserError: keras-hub is not installed, the preset cannot be loaded, or its vectors are not as many as the
-            settings say.
+        UserError: keras-hub is not installed, the preset cannot be loaded or trained so, or its vectors are not as many
+            as the settings say.
 
     Attributes:
-        channels: C.
+        channels, grid: C and N.
     """
 
-    def __init__(self, preset: str, spec: ImageSpec, **kwargs: Any):
-        assert isinstance(spec.backbone, KerasHubBackboneSpec)
+    def __init__(self, preset: str, backbone: KerasHubBackboneSpec, size: int, **kwargs: Any):
         super().__init__(dtype="float32", autocast=False, **kwargs)
-        self.spec = spec
         self.network, self.scale, self.offset = _loaded(preset)
-        self.network.trainable = False
-        shape = (spec.size, spec.size, 3)
+        set_trainable(self.network, backbone.trainable, backbone.rank, "source.backbone.trainable")
+        for variable in self.network.trainable_variables:
+            variable.learning_rate_scale = backbone.learning_rate_scale
+        shape = (size, size, 3)
         try:
             output = self.network(keras.Input(shape, dtype="float32"), training=False)
         except Exception as error:  # a backbone has many ways not to take a size
             raise UserError(
-                f"{_KEY}: {preset!r} does not take pictures of source.size {spec.size}: {first_line(error)}"
+                f"{_KEY}: {preset!r} does not take pictures of source.size {size}: {first_line(error)}"
             ) from None
         count = output.shape[1] * output.shape[2] if len(output.shape) == 4 else output.shape[1]
-        self.channels, self.grid = output.shape[-1], spec.backbone.grid(spec.size)
+        self.channels, self.grid = output.shape[-1], backbone.grid(size)
         if len(output.shape) not in (3, 4) or count < self.grid or (len(output.shape) == 4 and count != self.grid):
             raise UserError(
-                f"source.backbone.stride: must give the {count} vectors that {preset} has for source.size {spec.size}, "
-                f"got {spec.backbone.stride}, which gives {self.grid}"
+                f"source.backbone.stride: must give the {count} vectors that {preset} has for source.size {size}, "
+                f"got {backbone.stride}, which gives {self.grid}"
             )
         self.built = True
 
@@ -60,6 +63,36 @@ class HubBackbone(keras.layers.Layer):
         if len(output.shape) == 3:
             return output[:, output.shape[1] - self.grid :]
         return ops.reshape(output, (-1, self.grid, self.channels))
+
+
+class TunedBackbone(keras.layers.Layer):
+    """A backbone of keras-hub that is trained with the model, and the projection of its vectors to [B, N, D].
+
+    Args:
+        spec: the settings of the backbone.
+        size: the height and the width of pictures in pixels.
+        width: D.
+        initializer: the initializer of the projection.
+    """
+
+    def __init__(self, spec: KerasHubBackboneSpec, size: int, width: int, initializer: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.hub = HubBackbone(spec.preset, spec, size, name="hub")
+        self.embedding = GridEmbedding(width, self.hub.grid, spec.positions, initializer, name="embedding")
+
+    def build(self, input_shape: Any) -> None:
+        self.embedding.build((None, self.hub.grid, self.hub.channels))
+
+    def call(self, pixels: Any, training: bool | None = None) -> Any:
+        return self.embedding(ops.cast(self.hub(pixels), self.compute_dtype))
+
+
+_ALL = {**BACKBONES, KerasHubBackboneSpec: TunedBackbone}
+
+
+def build_backbone(spec: Any, size: int, width: int, initializer: str, **kwargs: Any) -> Any:
+    """Returns the backbone of a spec, for pictures of `size` x `size` pixels and vectors of the given width."""
+    return lookup(_ALL, spec)(spec, size, width, initializer, **kwargs)
 
 
 def _loaded(preset: str) -> tuple[Any, Any, Any]:

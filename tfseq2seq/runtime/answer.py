@@ -92,7 +92,7 @@ def named(ranks: dict[str, int], rows: Sequence[Any]) -> dict[str, Any]:
     their number [B]; of a model that copies, ids [B, N] and copy_ids [B, N], the columns of rows [N, 2]."""
     if isinstance(rows[0], str):
         return {name: np.array(rows, object) for name in ranks}
-    if rows[0].dtype == np.uint8 and rows[0].ndim == 1:
+    if isinstance(rows[0], np.ndarray) and rows[0].dtype == np.uint8 and rows[0].ndim == 1:
         return {name: np.array([row.tobytes() for row in rows], object) for name in ranks}
     values, lengths = packed(rows)
     if "copy_ids" in ranks:

@@ -30,6 +30,7 @@ from tfseq2seq.spec import (
 from tfseq2seq.spec.limits import (
     BYTES_PER_TOKEN,
     NO_TURN,
+    cut_tokens,
     cut_turns,
     too_many_bytes,
     too_many_seconds,
@@ -54,8 +55,9 @@ class PlainTokens:
 
     @classmethod
     def load(cls, spec: Any, folder: Path, config: dict[str, Any], target: PlainText) -> PlainTokens:
-        copies = "copy_ids" in config.get("inputs", ())
-        return cls(spec, load_side(folder, "source", config), target if copies else None)
+        copies, text = "copy_ids" in config.get("inputs", ()), load_side(folder, "source", config)
+        text.longest = config.get("truncate_source", 0)
+        return cls(spec, text, target if copies else None)
 
     def row(self, value: str) -> np.ndarray:
         """What the model reads of one value: ids [S], or [S, 2] with the target ids of the words."""
@@ -83,12 +85,13 @@ class PlainTokens:
             return ""
         if size > BYTES_PER_TOKEN * most:
             return f"{size}".join(too_many_bytes(most))
-        count = len(self.text.encode(value))
+        count = len(self.text.encode(value)) + self.text.surplus(value)
         return f"{count}".join(too_many_tokens(most)) if count > most else ""
 
     def warning(self, value: Any) -> str:
         """A message if something of a value is not read, or ""."""
-        return ""
+        surplus = self.text.surplus(value)
+        return f"{surplus}".join(cut_tokens(self.text.longest)) if surplus else ""
 
     def packed(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Rows as the inputs of the model, by name."""

@@ -30,10 +30,11 @@ class PlainText:
     Args:
         spec: scheme, normalization, case, reserved tokens.
         vocabulary: from `load_vocabulary`.
+        longest: the number of ids with <eos> that longer texts are cut to; 0 to cut none.
     """
 
-    def __init__(self, spec: TextSpec, vocabulary: Vocabulary):
-        self.spec, self.vocabulary = spec, vocabulary
+    def __init__(self, spec: TextSpec, vocabulary: Vocabulary, longest: int = 0):
+        self.spec, self.vocabulary, self.longest = spec, vocabulary, longest
         self._surfaces = surfaces(vocabulary, spec)
         # Text that spells a special or reserved token is text.
         first = spec.first_ordinary_id
@@ -53,13 +54,21 @@ class PlainText:
         """Ids of a text: the begin token where the spec has one, the text, <eos>. An empty text has <eos> alone."""
         ids = self._tokenize(self.normalize(text))
         begin = [self.reserved_id(self.spec.begin)] if ids and self.spec.begin else []
-        return [*begin, *ids, EOS]
+        return self._cut([*begin, *ids, EOS])
+
+    def surplus(self, text: str) -> int:
+        """How many ids of a text are cut."""
+        uncut = PlainText(self.spec, self.vocabulary) if self.longest else self
+        return len(uncut.encode(text)) - len(self.encode(text))
+
+    def _cut(self, tokens: list[Any]) -> list[Any]:
+        return [*tokens[: self.longest - 1], tokens[-1]] if 0 < self.longest < len(tokens) else tokens
 
     def words(self, text: str) -> list[str]:
         """The word or character of each id of `encode`; "" of the begin token and of <eos>. It is for schemes with
         whole words."""
         words = self._split(self.normalize(text))
-        return [*([""] if words and self.spec.begin else []), *words, ""]
+        return self._cut([*([""] if words and self.spec.begin else []), *words, ""])
 
     def copy_ids(self, words: Sequence[str]) -> list[int]:
         """The target ids of source words from `words`, as `features.copying.Copying.copy_ids` gives them. These are the

@@ -263,6 +263,10 @@ class Source:
     def save(self, folder: Path) -> None:
         """Writes what `load` needs beside the spec into a folder of vocabularies."""
 
+    def save_beside(self, folder: Path) -> None:
+        """Writes what a client of an exported model needs beside the spec."""
+        self.save(folder)
+
     @classmethod
     def load(cls, spec: Any, folder: Path) -> Source:
         """Reads what `save` wrote.

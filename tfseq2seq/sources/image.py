@@ -69,7 +69,7 @@ class ImageSource(Source, reads=ImageSpec):
         if spec.backbone.precomputed:
             assert isinstance(spec.backbone, KerasHubBackboneSpec)
             self.preset = preset or expanded_path(spec.backbone.preset)
-            self.backbone = HubBackbone(self.preset, spec, name="backbone")
+            self.backbone = HubBackbone(self.preset, spec.backbone, spec.size, name="backbone")
             self._row = tf.TensorSpec([self.backbone.grid, self.backbone.channels], tf.float16)
 
     @property
@@ -167,6 +167,9 @@ class ImageSource(Source, reads=ImageSpec):
     def save(self, folder: Path) -> None:
         if self.backbone and Path(self.preset).is_dir():
             shutil.copytree(self.preset, folder / _PRESET, dirs_exist_ok=True)
+
+    def save_beside(self, folder: Path) -> None:
+        """Writes nothing: exported models contain the backbone."""
 
     @classmethod
     def load(cls, spec: ImageSpec, folder: Path) -> ImageSource:

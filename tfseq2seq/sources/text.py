@@ -16,7 +16,7 @@ from tfseq2seq.data.infilling import Infilling
 from tfseq2seq.data.segments import Table
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.copying import Copying
-from tfseq2seq.features.text import TextFeatures
+from tfseq2seq.features.text import TextFeatures, around
 from tfseq2seq.features.vocabulary import (
     Vocabulary,
     learn_vocabulary,
@@ -31,6 +31,7 @@ from tfseq2seq.progress import counted, progress_bar
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Filtering, Report, Source, SourceInputs
 from tfseq2seq.spec import EOS, INFILLING_TOKENS, PAD, DataSpec, NoSourceSpec, Recipe, TextSpec
+from tfseq2seq.spec.limits import cut_tokens
 
 # What a model that copies takes beside ids where there are no strings.
 COPY_IDS = tf.TensorSpec([None, None], tf.int32, name="copy_ids")
@@ -134,8 +135,31 @@ class TextSource(_Strings, reads=TextSpec):
     def tokenized(self, target: TextFeatures) -> dict[str, TextFeatures]:
         return {"source": self.features, "target": target}
 
+    def with_data(self, data: DataSpec) -> None:
+        self.features = self.features.with_longest(data.truncate_source)
+
     def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        if self.features.longest:
+            counted = examples.batch(_COUNTED_AT_ONCE).map(
+                lambda lines: {**lines, "cut": self.features.surplus(lines["source"])}
+            )
+            examples = counted.unbatch()
         return tokenize(self.tokenized(filtering.target), self.copying)(examples)
+
+    def clean(self, most: int, *raw: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+        clean, messages = super().clean(most, *raw)
+        return clean, {**messages, "warning": self._told(clean[0])} if self.features.longest else messages
+
+    def warnings(self, values: Sequence[str]) -> list[tuple[int, str]]:
+        if not self.features.longest:
+            return []
+        told = self._told(tf.constant(list(values), tf.string)).numpy()
+        return [(index, message.decode("utf-8")) for index, message in enumerate(told) if message]
+
+    def _told(self, text: Any) -> tf.Tensor:
+        """Messages [B] about strings that are cut; "" for others."""
+        surplus = self.features.surplus(text)
+        return tf.where(surplus > 0, around(cut_tokens(self.features.longest), surplus), "")
 
     def values(self, examples: tf.data.Dataset) -> tuple[list[str], list[str]]:
         chunks = list(examples.batch(2048).as_numpy_iterator())
@@ -181,7 +205,8 @@ class TextSource(_Strings, reads=TextSpec):
         return self.inputs(*self.pack(values)).words
 
     def ended(self, ids: Any) -> Any:
-        return tf.pad(ids, [[0, 0], [0, 1]], constant_values=EOS)
+        kept = ids[:, : self.features.longest - 1] if self.features.longest else ids
+        return tf.pad(kept, [[0, 0], [0, 1]], constant_values=EOS)
 
     def output_lengths(self, given: SourceInputs, memory: Memory) -> Any:
         return tf.reduce_sum(tf.cast(tf.not_equal(given.inputs["source"], PAD), tf.int32), axis=1) - 1
@@ -190,7 +215,8 @@ class TextSource(_Strings, reads=TextSpec):
         return {"source_tokens": tf.gather(tf.constant(list(self.features.vocabulary.tokens)), given.inputs["source"])}
 
     def config(self) -> dict[str, Any]:
-        return {"inputs": [spec.name for spec in self.features_signature], "source": to_dict(self.spec)}
+        cut = {"truncate_source": self.features.longest} if self.features.longest else {}
+        return {"inputs": [spec.name for spec in self.features_signature], "source": to_dict(self.spec), **cut}
 
     def features_of(self, values: Sequence[str]) -> list[Any]:
         given = self.inputs(*self.pack(values)).inputs

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, setting
+from tfseq2seq.spec.blocks import Tuning
 
 GridPositions = Literal["sinusoidal", "learned", "none"]
 
@@ -16,6 +17,11 @@ class BackboneBase(Spec):
     @property
     def precomputed(self) -> bool:
         """Whether the backbone never changes, so that what it computes of a picture is kept and read again."""
+        return False
+
+    @property
+    def scales_pixels(self) -> bool:
+        """Whether the backbone itself scales pixels from 0 to 255."""
         return False
 
     def check_size(self, size: int) -> None:
@@ -62,10 +68,10 @@ class PatchBackboneSpec(BackboneBase):
 
 @dataclass(frozen=True)
 class KerasHubBackboneSpec(BackboneBase):
-    """A pretrained image backbone of keras-hub. It is not trained: its vectors of a picture are computed once.
+    """A pretrained image backbone of keras-hub. Pixels are scaled as the preset says.
 
-    Pixels are scaled as the preset says. The vectors of training pictures are kept on disk, see
-    `data/picture_features.py`. A run keeps a copy of the preset.
+    If it is not trained, its vectors of a picture are computed once. Those of training pictures are kept on disk, see
+    `data/picture_features.py`, and a run keeps a copy of the preset.
     """
 
     kind: Literal["keras_hub"] = setting("keras_hub", "kind of backbone")
@@ -74,15 +80,32 @@ class KerasHubBackboneSpec(BackboneBase):
         32, "height and width in pixels that one vector is for; of a Vision Transformer, the side of a patch", low=1
     )
     positions: GridPositions = setting("sinusoidal", "encoding of the row and the column of a vector")
+    trainable: Tuning = setting(
+        "false", "what of the preset is trained: false for nothing, true for all, lora for low-rank adapters"
+    )
+    rank: int = setting(8, "rank of the adapters, for lora (Hu et al. 2022)", low=1)
+    learning_rate_scale: float = setting(
+        0.1, "learning rate of what is trained of the preset, as a multiple of that of the model", low=0, high=1
+    )
     cache: str = setting("~/.cache/tfseq2seq/pictures", "folder that keeps the vectors of training pictures")
 
     def check(self) -> None:
-        if not self.preset:
-            raise SpecError("preset", "must be given: a preset folder of keras-hub, or the name of a preset")
+        if self.rank != 8 and self.trainable != "lora":
+            raise SpecError("rank", f"needs trainable lora, got trainable {self.trainable}")
+        if self.learning_rate_scale != 0.1 and self.precomputed:
+            raise SpecError("learning_rate_scale", f"needs trainable true or lora, got trainable {self.trainable}")
 
     @property
     def precomputed(self) -> bool:
+        return self.trainable == "false"
+
+    @property
+    def scales_pixels(self) -> bool:
         return True
+
+    def check_size(self, size: int) -> None:
+        if not self.preset:
+            raise SpecError("preset", "must be given: a preset folder of keras-hub, or the name of a preset")
 
     def grid(self, size: int) -> int:
         return (-(-size // self.stride)) ** 2

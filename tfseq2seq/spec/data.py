@@ -85,6 +85,13 @@ class DataSpec(Spec):
         low=0,
         needs="dialogue",
     )
+    truncate_source: int = setting(
+        0,
+        "number of tokens with <eos> that longer sources are cut to, in training and by the trained model (0: none is "
+        "cut; of dialogues, the oldest turns are cut to max_source_length)",
+        low=0,
+        needs="pairs",
+    )
     max_target_length: int = setting(
         128, "maximum target length in training, in tokens with <eos>; longer pairs are skipped", low=1
     )
@@ -141,5 +148,10 @@ class DataSpec(Spec):
     def check(self) -> None:
         if self.holdout and self.validation.given:
             raise SpecError("holdout", f"must be 0 with data.validation, got {self.holdout}; leave one of them out")
+        if self.truncate_source == 1 or self.truncate_source > self.max_source_length:
+            raise SpecError(
+                "truncate_source",
+                f"must be 0, or from 2 to max_source_length ({self.max_source_length}), got {self.truncate_source}",
+            )
         if self.min_seconds > self.max_seconds:
             raise SpecError("min_seconds", f"must be at most max_seconds ({self.max_seconds}), got {self.min_seconds}")

@@ -46,9 +46,32 @@ class EncoderBase(Spec):
 
 @dataclass(frozen=True)
 class TransformerEncoderSpec(TransformerSpec, EncoderBase):
-    """Transformer encoder."""
+    """Transformer encoder.
+
+    With `attention_window` memory and time grow with the length of the input, and not with its square (Beltagy et al.
+    2020).
+    """
 
     provides: ClassVar[frozenset[str]] = frozenset({"blocks"})
+
+    attention_window: int = setting(
+        0, "number of positions on each side that a position attends to, for long inputs (0: all positions)", low=0
+    )
+    global_positions: int = setting(
+        0, "with attention_window: number of first positions that attend to all and that all attend to", low=0
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.global_positions and not self.attention_window:
+            raise SpecError(
+                "global_positions",
+                f"must be 0 without attention_window, as all positions attend to all, got {self.global_positions}",
+            )
+        if self.attention_window and self.positions == "relative":
+            raise SpecError(
+                "positions", "must be sinusoidal, learned, rotary or none with attention_window, got relative"
+            )
 
     def memory_width(self, width: int) -> int:
         return width

@@ -58,3 +58,8 @@ def too_few_pixels() -> tuple[str, str, str]:
 def cut_turns(most: int) -> tuple[str, str]:
     """Returns the message about turns of a dialogue that were cut, before and after their number."""
     return "", f" turns were cut, oldest first, as at most {most} tokens are read (data.max_source_length)"
+
+
+def cut_tokens(most: int) -> tuple[str, str]:
+    """Returns the message about tokens at the end of a source that were cut, before and after their number."""
+    return "", f" tokens at the end were cut, as at most {most} are read (data.truncate_source)"

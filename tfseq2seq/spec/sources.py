@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.spec.backbones import BackboneSpec, ConvolutionBackboneSpec, GridPositions, ImageAugmentationSpec
+from tfseq2seq.spec.backbones import (
+    BackboneSpec,
+    ConvolutionBackboneSpec,
+    GridPositions,
+    ImageAugmentationSpec,
+    KerasHubBackboneSpec,
+)
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 from tfseq2seq.spec.data import INFILLING_TOKENS
 
@@ -433,9 +439,10 @@ class ImageSpec(SourceBase):
         if self.backbone.precomputed and self.augmentation.active:
             raise SpecError(
                 "augmentation",
-                f"must be off with backbone.kind {self.backbone.kind}, whose vectors of a picture are computed once",
+                f"must be off with backbone.kind {self.backbone.kind} and backbone.trainable false, as the vectors of "
+                "a picture are computed once",
             )
-        if self.backbone.precomputed and self.normalization != "symmetric":
+        if self.backbone.scales_pixels and self.normalization != "symmetric":
             raise SpecError(
                 "normalization",
                 f"must be left out with backbone.kind {self.backbone.kind}, which scales pixels as its preset says, "
@@ -478,7 +485,7 @@ class VideoSpec(ImageSpec):
 
     def check(self) -> None:
         super().check()
-        if self.backbone.precomputed:
+        if isinstance(self.backbone, KerasHubBackboneSpec):
             raise SpecError(
                 "backbone.kind", f"must be convolution or patches with kind video, got {self.backbone.kind}"
             )

@@ -44,7 +44,7 @@ from tfseq2seq.training.loggers import check_loggers
 from tfseq2seq.training.objectives import build_objective
 from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, zeros
 from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
-from tfseq2seq.training.schedules import build_optimizer, learning_rate
+from tfseq2seq.training.schedules import build_optimizer, learning_rate, scale_learning_rates
 from tfseq2seq.training.signals import Interrupted, Signals
 from tfseq2seq.training.start import load_vectors
 from tfseq2seq.training.watching import Watching
@@ -255,6 +255,7 @@ def compile_model(model: Any, recipe: Recipe) -> None:
         optimizer=build_optimizer(spec.optimizer, rate), jit_compile=jit, steps_per_execution=together, **options
     )
     model.optimizer.build(model.trainable_variables)
+    scale_learning_rates(model.optimizer, model.trainable_variables)
 
 
 def fit(

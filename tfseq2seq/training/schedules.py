@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -89,6 +90,27 @@ def build_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimize
 
         optimizer._update_model_variables_moving_average = move_after_update
     return optimizer
+
+
+def scale_learning_rates(optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]) -> None:
+    """Lets variables with an attribute `learning_rate_scale` have that multiple of the learning rate.
+
+    Keras has one learning rate for all variables. Scaled gradients would not do, as Adam divides by their size.
+
+    Args:
+        optimizer: built with these variables.
+        variables: the trainable variables of the model.
+    """
+    scales = [getattr(variable, "learning_rate_scale", 1.0) for variable in variables]
+    if set(scales) <= {1.0}:
+        return
+    update_step = optimizer.update_step
+
+    def scaled(gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        scale = scales[optimizer._get_variable_index(variable)]
+        return update_step(gradient, variable, learning_rate * ops.cast(scale, learning_rate.dtype))
+
+    optimizer.update_step = scaled
 
 
 def _keras_optimizer(spec: OptimizerSpec, rate: Any) -> keras.optimizers.Optimizer:
