@@ -49,6 +49,7 @@ from tfseq2seq.spec import (
     TextSpec,
     TransformerDecoderSpec,
     TransformerEncoderSpec,
+    VideoSpec,
     group,
     setting,
 )
@@ -84,6 +85,8 @@ def variants():
     yield Recipe(source=DialogueSpec())
     for backbone in (ConvolutionBackboneSpec(), PatchBackboneSpec(), KerasHubBackboneSpec(preset="folder")):
         yield Recipe(source=ImageSpec(backbone=backbone))
+    for backbone in (ConvolutionBackboneSpec(), PatchBackboneSpec()):
+        yield Recipe(source=VideoSpec(backbone=backbone))
     yield Recipe(source=NoSourceSpec(), model=ModelSpec(decoder=RecurrentDecoderSpec(attention="none")))
     for encoder, decoder in itertools.product(typing.get_args(EncoderSpec), typing.get_args(DecoderSpec)):
         model = ModelSpec(encoder=encoder(), decoder=decoder())
@@ -297,7 +300,7 @@ def test_kind_chooses_the_variant():
         if recipe.source.kind == "none" and model["decoder"]["kind"] == "recurrent":
             model["decoder"]["attention"] = "none"
         source = {"kind": recipe.source.kind}
-        if recipe.source.kind == "image":
+        if recipe.source.kind in ("image", "video"):
             backbone = recipe.source.backbone
             source["backbone"] = {
                 "kind": backbone.kind,
@@ -321,12 +324,12 @@ def test_unknown_kind(part, kind, choices):
 
 
 @pytest.mark.parametrize(
-    "kind, hint", [("video", ""), (None, "; did you mean 'none'?"), ("txt", "; did you mean 'text'?")]
+    "kind, hint", [("picture", ""), (None, "; did you mean 'none'?"), ("txt", "; did you mean 'text'?")]
 )
 def test_unknown_kind_of_source(kind, hint):
     assert (
         refusal({"source": {"kind": kind}})
-        == f"source.kind: must be one of text, audio, none, dialogue, image, got {kind!r}{hint}"
+        == f"source.kind: must be one of text, audio, none, dialogue, image, video, got {kind!r}{hint}"
     )
 
 
@@ -1067,7 +1070,7 @@ def keys_of(values, path=""):
     """Dotted keys of a recipe's dict as `schema` writes them."""
     for key, value in values.items():
         dotted = f"{path}.{key}" if path else key
-        if dotted in ("source", "model.encoder", "model.decoder", "source[image].backbone"):
+        if dotted in ("source", "model.encoder", "model.decoder", "source[image].backbone", "source[video].backbone"):
             dotted = f"{dotted}[{value['kind']}]"
         if isinstance(value, dict):
             yield from keys_of(value, dotted)

@@ -90,7 +90,7 @@ def test_a_manifest_of_clips_is_scored(tfseq2seq, run, manifest):
     [
         (
             "source.backbone={kind: keras_hub, preset: some}",
-            "source.backbone.kind: must be convolution or patches with kind video, got keras_hub",
+            "source.backbone.kind: must be one of convolution, patches, got 'keras_hub'",
         ),
         ("source.frames=0", "source.frames: must be at least 1, got 0"),
         ("data.train={records: shards}", "data.train.records: needs a source that records hold"),

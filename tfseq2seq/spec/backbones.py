@@ -111,6 +111,8 @@ class KerasHubBackboneSpec(BackboneBase):
         return (-(-size // self.stride)) ** 2
 
 
+# Those that are trained with the model from the beginning.
+NewBackboneSpec = ConvolutionBackboneSpec | PatchBackboneSpec
 BackboneSpec = ConvolutionBackboneSpec | PatchBackboneSpec | KerasHubBackboneSpec
 
 

@@ -15,7 +15,7 @@ from tfseq2seq.spec.backbones import (
     ConvolutionBackboneSpec,
     GridPositions,
     ImageAugmentationSpec,
-    KerasHubBackboneSpec,
+    NewBackboneSpec,
 )
 from tfseq2seq.spec.base import SPECIAL_TOKENS, Spec, SpecError, group, prefixed, setting
 from tfseq2seq.spec.data import INFILLING_TOKENS
@@ -481,14 +481,10 @@ class VideoSpec(ImageSpec):
         "vectors that the encoder reads: frame joins the grid of each frame to one vector, which keeps what is where; "
         "grid gives all vectors of all frames",
     )
+    backbone: NewBackboneSpec = group(  # type: ignore[assignment]
+        ConvolutionBackboneSpec, "backbone of kind convolution or patches, over each frame"
+    )
     time_positions: GridPositions = setting("sinusoidal", "encoding of the place of a frame in the clip")
-
-    def check(self) -> None:
-        super().check()
-        if isinstance(self.backbone, KerasHubBackboneSpec):
-            raise SpecError(
-                "backbone.kind", f"must be convolution or patches with kind video, got {self.backbone.kind}"
-            )
 
     @property
     def positions(self) -> int:
