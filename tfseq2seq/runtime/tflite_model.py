@@ -78,7 +78,7 @@ class TFLiteModel(Limited):
                 texts = [self.target.decode(each, prompt, stops, words) for each in ids]
                 cut = int(np.count_nonzero(found["ids"][row][0] != PAD)) >= self.config["search"]["max_length"]
                 # An output that a stop string ends is whole.
-                cut = cut and texts[0] == self.target.decode([int(token) for token in found["ids"][row][0]])
+                cut = cut and texts[0] == self.target.decode(ids[0], words=words)
                 outputs[index] = Output(texts, found["score"][row].tolist(), found["log_prob"][row].tolist(), cut)
         return outputs
 
