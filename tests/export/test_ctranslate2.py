@@ -124,9 +124,9 @@ def test_a_folder_of_another_vocabulary_or_kind_is_told(tmp_path):
     fewer = TextFeatures(spec, learn_vocabulary([b"ab"], spec))
     model = transformer("rotary", beam=2)
     with pytest.raises(UserError, match="says .*, which the run's target vocabulary has not: it is of another run"):
-        _texts(folder, TextToText(model.models, LETTERS, fewer, SearchSpec()), [[LETTERS.vocabulary.tokens[-1]]])
+        _texts(folder, TextToText(model.models, LETTERS, fewer, SearchSpec()), ["a"], [[LETTERS.vocabulary.tokens[-1]]])
     with pytest.raises(UserError, match="says 99, which"):
-        _texts(folder, model, [[5, 99]])
+        _texts(folder, model, ["a"], [[5, 99]])
 
 
 def test_what_ctranslate2_has_not_is_told(tmp_path):
