@@ -233,7 +233,8 @@ def test_own_signatures():
 
 
 def test_every_metric_scores_a_perfect_output_in_the_order_asked():
-    metrics = [metric for metric in METRICS if metric not in WITHOUT_REFERENCES]
+    # The CIDEr-D of a perfect output depends on how rare its words are.
+    metrics = [metric for metric in METRICS if metric not in {*WITHOUT_REFERENCES, "cider"}]
     scores = corpus_scores(FIRST, [FIRST], metrics, bootstrap=40)
     for metric, score in zip(metrics, scores, strict=True):
         perfect = 0.0 if metric in LOWER_IS_BETTER else 100.0
