@@ -165,7 +165,7 @@ def test_batches_side_by_side_answer_as_one_after_the_other(generator, texts, mo
 def test_an_error_in_one_batch_ends_them_all(predictor, texts, monkeypatch):
     generator, calls = Generator(predictor, batch_size=1, workers=2), []
 
-    def fail_first(batch):
+    def fail_first(batch, seeds):
         calls.append(batch)
         if len(calls) == 1:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")

@@ -46,7 +46,7 @@ CASES = {
 
 def examples_of(source, objective, count):
     """Two batches, of five rows and of three."""
-    given = {name: value for name, value in inputs(source).items() if name != "target"}
+    given = {name: value for name, value in inputs(source).items() if name not in ("target", "copy_ids")}
 
     def batch(rows):
         wanted = {name: np.concatenate([value, value])[rows] for name, value in given.items()}

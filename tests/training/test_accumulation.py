@@ -20,7 +20,11 @@ TARGETS = [[4, 5, 6, 7, 8, EOS], [9, EOS], [4, 4, 9, EOS], [7, 5, 6, EOS]]
 
 def rows_of(source, rows):
     """Examples of a batch, padded to the longest of them."""
-    given = {name: np.concatenate([value, value[:1]]) for name, value in inputs(source).items() if name != "target"}
+    given = {
+        name: np.concatenate([value, value[:1]])
+        for name, value in inputs(source).items()
+        if name not in ("target", "copy_ids")
+    }
     batch = {name: value[rows] for name, value in given.items()}
     lengths = batch.get("source_length", np.sum(batch["source"] != PAD, 1)) if "source" in batch else []
     if "source" in batch:
