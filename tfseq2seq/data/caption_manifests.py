@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from tfseq2seq.data.manifests import file_fault, numbered_lines
+from tfseq2seq.data.manifests import file_fault, open_table, selected_rows
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import iterate_lines, read_file
 
@@ -94,12 +94,10 @@ def _beside(manifest: Path, written: str, location: str) -> str:
 
 
 def _table_rows(path: Path, split: str) -> _Rows:
-    lines = numbered_lines(path)
-    location, header = next(lines, (f"{path}, line 1", ""))
-    names = [name.strip() for name in header.split("\t")]
+    location, names, lines = open_table(path)
     columns = []
     for known in (_PATH, _TEXT, ("split",)) if split else (_PATH, _TEXT):
-        found = [place for place, name in enumerate(names) if name in known]
+        found = [name for name in names if name in known]
         if len(found) != 1:
             wanted = " or ".join(map(repr, known))
             raise UserError(
@@ -107,25 +105,11 @@ def _table_rows(path: Path, split: str) -> _Rows:
                 f"separated by tabs, are {', '.join(names)[:200]}"
             )
         columns += found
-    splits: set[str] = set()
-    selected = False
-    for location, line in lines:
-        cells = line.split("\t")
-        if len(cells) != len(names):
-            raise UserError(
-                f"{location}: expected {len(names)} columns (the header line names {len(names)}), got {len(cells)}"
-            )
-        if split:
-            splits.add(cells[columns[2]])
-            if cells[columns[2]] != split:
-                continue
-        selected = True
-        written, caption = cells[columns[0]], cells[columns[1]]
+    for location, row in selected_rows(path, names, lines, split):
+        written, caption = row[columns[0]], row[columns[1]]
         if not written.strip():
-            raise UserError(f"{location}: the column {names[columns[0]]!r} must not be empty")
+            raise UserError(f"{location}: the column {columns[0]!r} must not be empty")
         yield location, written, caption.strip()
-    if split and splits and not selected:
-        raise UserError(f"{path}: no row has the split {split!r}; the splits are {', '.join(sorted(splits))}")
 
 
 def _coco_rows(path: Path) -> _Rows:

@@ -7,12 +7,13 @@ that audio files exist; it does not open them.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import math
 import os
 import reprlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,21 +109,52 @@ def write_recordings(table: Path, recordings: Iterable[tuple[str, str, np.ndarra
     Raises:
         UserError: a file cannot be written.
     """
-    lines, counts = ["split\tspeaker\tpath\tseconds\tsample_rate\ttext\n"], collections.Counter[str]()
-    with generated_folder(table.parent) as aside:
-        folder = table.parent / "recordings"
-        folder.mkdir(exist_ok=True)
-        names = []
+    counts = collections.Counter[str]()
+
+    def files() -> Iterator[ListedFile]:
         for split, speaker, samples, text in recordings:
             counts[split] += 1
-            names.append(f"{split}_{counts[split]:05d}.wav")
-            write_wave(aside / names[-1], samples, rate)
+            name = f"{split}_{counts[split]:05d}.wav"
             seconds = len(samples) / rate
-            lines.append(f"{split}\t{speaker or '-'}\trecordings/{names[-1]}\t{seconds:.4f}\t{rate}\t{text}\n")
+            row = split, speaker or "-", f"recordings/{name}", f"{seconds:.4f}", str(rate), text
+            yield name, functools.partial(write_wave, samples=samples, rate=rate), [row]
+
+    return write_listed(table, "recordings", ("split", "speaker", "path", "seconds", "sample_rate", "text"), files())
+
+
+# The name of a file, what writes it to a path, and its rows in the table.
+ListedFile = tuple[str, Callable[[Path], object], Iterable[Sequence[str]]]
+
+
+def write_listed(table: Path, folder: str, columns: Sequence[str], files: Iterable[ListedFile]) -> Path:
+    """Writes files, and a TSV table that lists them.
+
+    Existing files are replaced only when all are written. The table is written last, so an existing table lists only
+    complete files.
+
+    Args:
+        table: the file to write.
+        folder: the name of the folder of the files, in that of the table.
+        columns: the names of the columns of the table.
+        files: name, writer and rows of each file.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    lines, names = ["\t".join(columns) + "\n"], []
+    with generated_folder(table.parent) as aside:
+        (table.parent / folder).mkdir(exist_ok=True)
+        for name, write, rows in files:
+            names.append(name)
+            write(aside / name)
+            lines += ["\t".join(row) + "\n" for row in rows]
         (aside / table.name).write_text("".join(lines), encoding="utf-8", newline="\n")
         table.unlink(missing_ok=True)
         for name in names:
-            (aside / name).replace(folder / name)
+            (aside / name).replace(table.parent / folder / name)
         (aside / table.name).replace(table)
     return table
 
@@ -180,19 +212,27 @@ def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
 # ---- TSV ------------------------------------------------------------------------------------------------------------
 
 
-def _table_rows(path: Path, split: str) -> _Rows:
+def open_table(path: Path) -> tuple[str, list[str], Iterator[tuple[str, str]]]:
+    """Returns the location of the header line of a table, the columns that it names, and the lines after it."""
     lines = numbered_lines(path)
     location, header = next(lines, (f"{path}, line 1", ""))
-    names = [name.strip() for name in header.split("\t")]
-    for required in ("path", "text", "split") if split else ("path", "text"):
-        if names.count(required) != 1:
-            times = "none" if required not in names else "more than one"
-            raise UserError(
-                f"{location}: the header line must have one column {required!r}, got {times}; the columns, separated "
-                f"by tabs, are {', '.join(names)[:200]}"
-            )
+    return location, [name.strip() for name in header.split("\t")], lines
+
+
+def selected_rows(
+    path: Path, names: Sequence[str], lines: Iterator[tuple[str, str]], split: str
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the location and the cells by the names of their columns, of each row of a split.
+
+    Args:
+        path: the table, for messages.
+        names, lines: from `open_table`.
+        split: selects the rows with this value in the column `split`, which must be there; "" selects all rows.
+
+    Raises:
+        UserError: a row has more or fewer cells, or no row has the split.
+    """
     splits: set[str] = set()
-    any_selected = False
     for location, line in lines:
         cells = line.split("\t")
         if len(cells) != len(names):
@@ -201,9 +241,22 @@ def _table_rows(path: Path, split: str) -> _Rows:
             )
         row = dict(zip(names, cells))
         splits.add(row.get("split", ""))
-        if split and row["split"] != split:
-            continue
-        any_selected = True
+        if not split or row["split"] == split:
+            yield location, row
+    if split and splits and split not in splits:
+        raise UserError(f"{path}: no row has the split {split!r}; the splits are {', '.join(sorted(splits))}")
+
+
+def _table_rows(path: Path, split: str) -> _Rows:
+    location, names, lines = open_table(path)
+    for required in ("path", "text", "split") if split else ("path", "text"):
+        if names.count(required) != 1:
+            times = "none" if required not in names else "more than one"
+            raise UserError(
+                f"{location}: the header line must have one column {required!r}, got {times}; the columns, separated "
+                f"by tabs, are {', '.join(names)[:200]}"
+            )
+    for location, row in selected_rows(path, names, lines, split):
         if not row["path"].strip():
             raise UserError(f"{location}: the column 'path' must not be empty")
         yield (
@@ -212,8 +265,6 @@ def _table_rows(path: Path, split: str) -> _Rows:
                 row["path"], _beside(path, row["path"]), row["text"].strip(), speaker=row.get("speaker", "").strip()
             ),
         )
-    if split and splits and not any_selected:
-        raise UserError(f"{path}: no row has the split {split!r}; the splits are {', '.join(sorted(splits))}")
 
 
 # ---- JSON lines -----------------------------------------------------------------------------------------------------

@@ -11,19 +11,15 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from tfseq2seq.data.synthetic.captioned import Language, write_captioned
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder
-from tfseq2seq.progress import tracked
 
 if TYPE_CHECKING:
     import numpy as np
-
-Language = Literal["en", "zh", "both"]
 
 COLORS = {
     "red": ("红色", (220, 40, 40)),
@@ -137,37 +133,14 @@ def write_pictures(
     Raises:
         UserError: a number is out of range, or a file cannot be written.
     """
-    counts = {"train": train, "validation": validation, "test": test}
-    for split, count in counts.items():
-        if count < 1:
-            raise UserError(f"{split}: must have at least 1 picture, got {count}")
     if size < 16:
         raise UserError(f"size: must be at least 16 pixels, got {size}")
-    import tensorflow as tf
+    counts = {"train": train, "validation": validation, "test": test}
 
-    folder, lines = Path(folder), ["split\tpath\ttext\n"]
-    with generated_folder(folder) as aside:
-        names = []
-        drawn = tracked(_drawn(counts, seed, size), "drawing pictures", sum(counts.values()))
-        for number, (split, scene, pixels) in enumerate(drawn, start=1):
-            names.append(f"{split}_{number:05d}.png")
-            (aside / names[-1]).write_bytes(tf.io.encode_png(pixels).numpy())
-            lines += [f"{split}\tpictures/{names[-1]}\t{caption}\n" for caption in scene.captions(language)]
-        (aside / "pictures.tsv").write_text("".join(lines), encoding="utf-8", newline="\n")
-        (folder / "pictures").mkdir(exist_ok=True)
-        table = folder / "pictures.tsv"
-        table.unlink(missing_ok=True)
-        for name in names:
-            (aside / name).replace(folder / "pictures" / name)
-        (aside / table.name).replace(table)
-    return table
+    def content(scene: Scene, generator: np.random.Generator) -> bytes:
+        import tensorflow as tf
 
+        png: bytes = tf.io.encode_png(draw(scene, generator, size)).numpy()
+        return png
 
-def _drawn(counts: dict[str, int], seed: int, size: int) -> Iterator[tuple[str, Scene, np.ndarray]]:
-    import numpy as np
-
-    for place, (split, count) in enumerate(counts.items()):
-        generator, known = np.random.default_rng([seed, place]), scenes(split)
-        for _ in range(count):
-            scene = known[generator.integers(len(known))]
-            yield split, scene, draw(scene, generator, size)
+    return write_captioned(folder, "pictures", ".png", counts, seed, language, scenes, content)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfseq2seq.data.manifests import write_recordings
+from tfseq2seq.data.synthetic.splits import check_sizes
 from tfseq2seq.errors import UserError
 from tfseq2seq.progress import tracked
 
@@ -210,9 +211,7 @@ def write_morse(
         UserError: A split would be empty, a number is out of range, or `folder` cannot be written.
     """
     counts = {"train": train, "validation": validation, "test": test}
-    for split, count in counts.items():
-        if count < 1:
-            raise UserError(f"{split}: must have at least 1 utterance, got {count}")
+    check_sizes(counts, "utterance")
     _check_range("seed", (seed, seed), 0, math.inf)
     _check_range("test_snr", (test_snr, test_snr), *_DECIBELS)
     defaults = MorseStyle(snr=snr)

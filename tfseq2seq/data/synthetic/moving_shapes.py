@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfseq2seq.data.gif_files import gif_bytes
-from tfseq2seq.data.synthetic.colored_shapes import COLORS, SHAPES, SHARES, Language, in_chinese, inside_shape
+from tfseq2seq.data.synthetic.captioned import Language, write_captioned
+from tfseq2seq.data.synthetic.colored_shapes import COLORS, SHAPES, SHARES, in_chinese, inside_shape
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import generated_folder
-from tfseq2seq.progress import tracked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,37 +161,13 @@ def write_clips(
     Raises:
         UserError: a number is out of range, or a file cannot be written.
     """
-    counts = {"train": train, "validation": validation, "test": test}
-    for split, count in counts.items():
-        if count < 1:
-            raise UserError(f"{split}: must have at least 1 clip, got {count}")
     if size < _LEAST_SIZE:
         raise UserError(f"size: must be at least {_LEAST_SIZE} pixels, got {size}")
     if frames < _LEAST_FRAMES or frames % 2:
         raise UserError(f"frames: must be an even number and at least {_LEAST_FRAMES}, got {frames}")
-    folder, lines = Path(folder), ["split\tpath\ttext\n"]
-    with generated_folder(folder) as aside:
-        names = []
-        drawn = tracked(_drawn(counts, seed, size, frames), "drawing clips", sum(counts.values()))
-        for number, (split, motion, content) in enumerate(drawn, start=1):
-            names.append(f"{split}_{number:05d}.gif")
-            (aside / names[-1]).write_bytes(content)
-            lines += [f"{split}\tclips/{names[-1]}\t{caption}\n" for caption in motion.captions(language)]
-        (aside / "clips.tsv").write_text("".join(lines), encoding="utf-8", newline="\n")
-        (folder / "clips").mkdir(exist_ok=True)
-        table = folder / "clips.tsv"
-        table.unlink(missing_ok=True)
-        for name in names:
-            (aside / name).replace(folder / "clips" / name)
-        (aside / table.name).replace(table)
-    return table
+    counts = {"train": train, "validation": validation, "test": test}
 
+    def content(motion: Motion, generator: np.random.Generator) -> bytes:
+        return gif_bytes(*draw(motion, generator, size, frames))
 
-def _drawn(counts: dict[str, int], seed: int, size: int, frames: int) -> Iterator[tuple[str, Motion, bytes]]:
-    import numpy as np
-
-    for place, (split, count) in enumerate(counts.items()):
-        generator, known = np.random.default_rng([seed, place]), motions(split)
-        for _ in range(count):
-            motion = known[generator.integers(len(known))]
-            yield split, motion, gif_bytes(*draw(motion, generator, size, frames))
+    return write_captioned(folder, "clips", ".gif", counts, seed, language, motions, content)

@@ -10,15 +10,16 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.files import generated_folder
 
 
-def check_sizes(counts: Mapping[str, int]) -> None:
+def check_sizes(counts: Mapping[str, int], noun: str = "pair") -> None:
     """Raises `UserError` if a split would be empty.
 
     Args:
-        counts: the number of pairs of each split.
+        counts: the number of examples of each split.
+        noun: what an example is.
     """
     for split, count in counts.items():
         if count < 1:
-            raise UserError(f"{split}: must have at least 1 pair, got {count}")
+            raise UserError(f"{split}: must have at least 1 {noun}, got {count}")
 
 
 def write_splits(folder: str | os.PathLike[str], splits: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Path]:
