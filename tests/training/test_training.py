@@ -381,7 +381,7 @@ def test_an_unknown_monitor_is_refused_before_anything_is_read_or_written(traine
         assert (tmp_path / "run" / path.relative_to(trained_run.folder)).read_bytes() == path.read_bytes()
 
 
-BETTER_WHEN_LOWER = {"ter", "wer", "cer", "wer_any", "token_error_rate", "phoneme_error_rate"}
+BETTER_WHEN_LOWER = {"ter", "wer", "cer", "wer_any", "token_error_rate", "phoneme_error_rate", "top10_share"}
 
 
 @pytest.mark.parametrize("monitor", ["loss", *METRICS])
