@@ -12,10 +12,36 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfseq2seq.files import write_whole
+
+
+class StoredVectors:
+    """The vectors [N, C] float16 of a picture in a file, which is read each time they are used.
+
+    An open or a mapped file for each picture would exceed what a process may have.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError, ValueError, EOFError: the file is not there, or not whole.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        # Only the header is read. The mapping ends with the array.
+        header = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape, self.dtype = header.shape, header.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(np.load(self.path, allow_pickle=False), dtype)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(self)[index]
 
 
 class FeatureCache:
@@ -38,8 +64,8 @@ class FeatureCache:
     ):
         self.folder, self.compute, self.computed = Path(folder) / digest, compute, 0
 
-    def __call__(self, contents: Sequence[bytes]) -> tuple[list[np.ndarray | None], list[str]]:
-        """Returns the vectors [N, C] float16 of each file, read on demand, and messages about files without them."""
+    def __call__(self, contents: Sequence[bytes]) -> tuple[list[StoredVectors | None], list[str]]:
+        """Returns the vectors of each file, and messages about files without them."""
         paths = [self.folder / f"{hashlib.sha256(content).hexdigest()}.npy" for content in contents]
         rows = [_read(path) for path in paths]
         faults = [""] * len(rows)
@@ -58,10 +84,9 @@ class FeatureCache:
         return rows, faults
 
 
-def _read(path: Path) -> np.ndarray | None:
-    """The array in a file, of which pages are read as they are needed; None if there is no whole one."""
+def _read(path: Path) -> StoredVectors | None:
+    """The vectors in a file; None if there is no whole one."""
     try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
+        return StoredVectors(path)
     except (OSError, ValueError, EOFError):
         return None
