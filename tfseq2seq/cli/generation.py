@@ -232,7 +232,7 @@ def _open_model(
     from tfseq2seq.inference.generator import Generator
     from tfseq2seq.runtime.outputs import Output
 
-    generator = Generator(model, batch, workers)
+    generator = Generator(model, batch, workers, checked=True)
     remedy = "; --window cuts it" if "audio" in runs[0].recipe.provides else ""
 
     def ask(window: Inputs) -> Sequence[Output]:
@@ -410,7 +410,7 @@ def score(
     pairs.leave_out(model.target_faults(targets), target or "")
     warn(pairs.named(model.warnings(sources)))
     chosen = [list(side) for side in zip(*pairs.valid, strict=True)] or [[], []]
-    totals, counts = Generator(model, batch, workers).log_probabilities(*chosen)
+    totals, counts = Generator(model, batch, workers, checked=True).log_probabilities(*chosen)
     scored = [f"{total:.6f}\t{count}" for total, count in zip(totals, counts, strict=True)]
     for line in pairs.in_place(scored, ""):
         click.echo(line)

@@ -156,7 +156,7 @@ class ShownExamples(keras.callbacks.Callback):
         super().__init__()
         self.spec, self.position, self.examples, self.lengths = run.recipe.training.watch, position, examples, lengths
         self.folder = run.folder / "logs" / "examples"
-        self.generator = Generator(examples.predictor, workers=1)
+        self.generator = Generator(examples.predictor, workers=1, checked=True)
         self.pictures = self.spec.pictures if examples.predictor.decoding.has_attention else 0
         self.writer: Any = None
         self.began = self.evaluating = self.writing = 0.0
