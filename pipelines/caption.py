@@ -12,16 +12,15 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import tensorflow as tf
 
 from tfseq2seq import Predictor, export_saved_model
 from tfseq2seq.data.batching import shuffled_epochs
 from tfseq2seq.data.caption_manifests import read_pictures
-from tfseq2seq.data.captions import batch_by_captions, raw_examples
-from tfseq2seq.features.image_files import decode_images
+from tfseq2seq.data.captions import raw_examples
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import learn_vocabulary
 from tfseq2seq.models.seq2seq import Seq2Seq
+from tfseq2seq.sources import Filtering
 from tfseq2seq.sources.image import ImageSource
 from tfseq2seq.spec import (
     ConvolutionBackboneSpec,
@@ -78,25 +77,15 @@ objective = build_objective(spec, TrainingSpec())
 
 # tf.data: files -> pixels and ids, one example for each caption -> shuffled epochs -> batches -> what `fit` takes.
 data = DataSpec(max_target_length=32, batch_pairs=64)
-batched = batch_by_captions(data)
+reader = ImageSource(source)
+batched = reader.batch(data)
 
 
 def examples(pictures, name):
-    def read(chunk):
-        pixels, faults = decode_images(chunk["source"], source, source.least_max_input, tf.io.read_file)
-        each = tf.repeat(tf.range(tf.shape(pixels)[0]), chunk["target"].row_lengths())
-        ids = target.ids(chunk["target"].flat_values)
-        good = tf.gather(faults, each) == ""
-        return {"source": tf.boolean_mask(tf.gather(pixels, each), good), "target": tf.ragged.boolean_mask(ids, good)}
-
-    def dense(example):
-        return {**example, "target": tf.ensure_shape(example["target"], [None])}
-
-    pairs = raw_examples(pictures).ragged_batch(32).map(read).unbatch().map(dense)
-    kept = pairs.filter(lambda example: tf.size(example["target"]) <= data.max_target_length).cache()
-    count = sum(1 for _ in kept)
-    print(f"{name}: {count} captions of {len(pictures)} pictures")
-    return kept, count
+    filtering = Filtering(target, data, name, model, objective.aligned, None)
+    kept, report = reader.filter_examples(raw_examples(pictures), filtering)
+    print(f"{name}: {report}")
+    return kept, report.kept
 
 
 training, count = examples(train, "training")
@@ -119,5 +108,5 @@ model.fit(
 )
 
 # Export: the bytes of picture files in, text out, with decoding, resizing and the beam search inside.
-predictor = Predictor([model], ImageSource(source), target, SearchSpec(beam=4, max_length=32))
+predictor = Predictor([model], reader, target, SearchSpec(beam=4, max_length=32))
 print("exported to", export_saved_model(predictor, arguments.export))

@@ -135,3 +135,17 @@ def test_a_corpus_must_be_given(tmp_path, pictures):
         caption_corpora(from_dict(DataSpec, {"holdout": 1}), seed=1)
     with pytest.raises(UserError, match="data.validation: no corpus is given"):
         caption_corpora(from_dict(DataSpec, {"train": {"manifest": manifest(tmp_path, pictures)}}), seed=1)
+
+
+def test_a_picture_that_cannot_be_opened_is_left_out_and_told(pictures, monkeypatch):
+    content = SOURCE._content
+
+    def refused(value):
+        if str(value).endswith("a.png"):
+            raise PermissionError(13, "Permission denied")
+        return content(value)
+
+    monkeypatch.setattr(SOURCE, "_content", refused)
+    table, report, _ = collected(pictures)
+    assert texts(table) == ["six"]
+    assert f"{pictures[0].path}: cannot be read (Permission denied)" in str(report)

@@ -78,16 +78,6 @@ class CaptionReport:
 
 
 @dataclass(frozen=True)
-class PictureLimit:
-    """What takes the place of noted faults: the most megapixels of a picture. Reports alone have the faults."""
-
-    most: int
-
-    def clear(self) -> None:
-        """Does nothing, as nothing is noted."""
-
-
-@dataclass(frozen=True)
 class CaptionCorpora:
     """Pictures to train on and to validate with, as datasets of raw examples.
 

@@ -87,6 +87,7 @@ class Filtering:
         model: tells how many positions a source becomes.
         aligned: whether every token needs a position of its own, as in CTC.
         faults: of examples that could not be read, from `open_corpora`.
+        max_input: the longest input that the model answers, as `Recipe.max_input`; 0 for the least default.
     """
 
     target: TextFeatures
@@ -95,6 +96,7 @@ class Filtering:
     model: Any
     aligned: bool
     faults: Any
+    max_input: int = 0
 
 
 @dataclass(frozen=True)

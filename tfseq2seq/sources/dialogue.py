@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,11 +16,8 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.turns import TURN_END, Context
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.sources.base import Corpora, Filtering, Form, SourceInputs
-from tfseq2seq.sources.text import TextSource, corpora_of, learn_features, some_text
+from tfseq2seq.sources.text import TextSource, corpora_of, some_text
 from tfseq2seq.spec import DataSpec, DialogueSpec, Recipe
-
-# Dialogues whose turns are counted in one call.
-_COUNTED_AT_ONCE = 1024
 
 
 class DialogueSource(TextSource, reads=DialogueSpec):
@@ -59,13 +55,6 @@ class DialogueSource(TextSource, reads=DialogueSpec):
         assert isinstance(recipe.source, DialogueSpec)
         return corpora_of(*dialogue_corpora(recipe.data, recipe.source, recipe.seed))
 
-    @classmethod
-    def learn(cls, recipe: Recipe, texts: Callable[[str], Iterator[bytes]]) -> DialogueSource:
-        sides = ("source", "target") if recipe.share_vocabulary else ("source",)
-        lines = (line for side in sides for line in texts(side))
-        assert isinstance(recipe.source, DialogueSpec)
-        return cls(recipe.source, learn_features("source", recipe.source.text, lines), recipe.data)
-
     def chunks(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
         contexts = self._contexts(filtering.spec)
 
@@ -81,10 +70,6 @@ class DialogueSource(TextSource, reads=DialogueSpec):
         return [Context(text.split(TURN_END)) for text in joined], targets
 
     # ---- predictor --------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def load(cls, spec: Any, folder: Path) -> DialogueSource:
-        return cls(spec, TextSource.load(spec.text, folder).features)
 
     def pack(self, values: Sequence[Any]) -> list[tf.Tensor]:
         rows = self.client_rows(values)
@@ -112,13 +97,6 @@ class DialogueSource(TextSource, reads=DialogueSpec):
 
     def warnings(self, values: Sequence[Any]) -> list[tuple[int, str]]:
         return self._messages(values, lambda turns, count: self.contexts.told(self.contexts.ids(turns, count)[1]))
-
-    def _messages(self, values: Sequence[Any], ask: Callable[..., Any]) -> list[tuple[int, str]]:
-        found = []
-        for begin in range(0, len(values), _COUNTED_AT_ONCE):
-            messages = ask(*self.pack(values[begin : begin + _COUNTED_AT_ONCE])).numpy()
-            found += [(begin + index, one.decode("utf-8")) for index, one in enumerate(messages) if one]
-        return found
 
     def forms(self, most: int) -> Sequence[Form]:
         return (Form("reply", self.signature),)

@@ -18,7 +18,6 @@ from tfseq2seq.data.batching import BatchByLength
 from tfseq2seq.data.caption_manifests import read_pictures
 from tfseq2seq.data.captions import (
     CaptionReport,
-    PictureLimit,
     batch_by_captions,
     caption_collector,
     caption_corpora,
@@ -56,6 +55,8 @@ class ImageSource(Source, reads=ImageSpec):
     prefetch = 4
     # Whether a manifest can list folders of frames.
     clips = False
+    # The tensor of bytes that signatures of exported models take, and a second name of the default one.
+    bytes_name, form_name = "image_bytes", "caption"
     spec: ImageSpec
 
     def __init__(self, spec: ImageSpec, features: Any = None, preset: str = ""):
@@ -94,8 +95,7 @@ class ImageSource(Source, reads=ImageSpec):
         def texts(side: str) -> Iterator[bytes]:
             return found.texts()
 
-        limits = dict.fromkeys(("train", "validation"), PictureLimit(recipe.max_input))
-        return Corpora(found.train, found.validation, texts, limits, found.units, found.texts_told)
+        return Corpora(found.train, found.validation, texts, units=found.units, texts_told=found.texts_told)
 
     def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
         table, report = self.collector(examples, filtering, lambda count: None)()
@@ -106,7 +106,7 @@ class ImageSource(Source, reads=ImageSpec):
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, CaptionReport]]:
-        most = self.spec.least_max_input if filtering.faults is None else filtering.faults.most
+        most = filtering.max_input or self.spec.least_max_input
         return caption_collector(
             examples,
             filtering.target,
@@ -160,7 +160,14 @@ class ImageSource(Source, reads=ImageSpec):
             return vectors(np.stack([pixels for pixels, _ in found])).numpy(), [fault for _, fault in found]
 
         cache = FeatureCache(expanded_path(spec.backbone.cache), preset_digest(self.preset, spec), compute)
-        return lambda paths: cache([self._content(Path(path)) for path in paths])
+
+        def cached(paths: Sequence[str]) -> tuple[Sequence[Any], Sequence[str]]:
+            contents, unreadable = self._contents(dict(enumerate(map(Path, paths))))
+            found = dict(zip(contents, zip(*cache(list(contents.values())), strict=True), strict=True))
+            each = [found.get(index, (None, unreadable.get(index, ""))) for index in range(len(paths))]
+            return [vectors for vectors, _ in each], [fault for _, fault in each]
+
+        return cached
 
     # ---- a run's folder ---------------------------------------------------------------------------------------------
 
@@ -204,11 +211,13 @@ class ImageSource(Source, reads=ImageSpec):
         found: list[Any] = [self._without_bytes(value, most) for value in values]
         files = [index for index, own in enumerate(found) if own is None]
         for begin in range(0, len(files), _CHUNK):
-            indices = files[begin : begin + _CHUNK]
-            contents = tf.constant([self._content(values[index]) for index in indices], tf.string)
-            pixels, faults = self._in_graph(contents, most)
-            for index, picture, fault in zip(indices, pixels.numpy(), faults.numpy(), strict=True):
-                found[index] = picture, fault.decode("utf-8")
+            contents, unreadable = self._contents({index: values[index] for index in files[begin : begin + _CHUNK]})
+            for index, fault in unreadable.items():
+                found[index] = np.zeros(self.shape, "uint8"), fault
+            if contents:
+                pixels, faults = self._in_graph(tf.constant(list(contents.values()), tf.string), most)
+                for index, picture, fault in zip(contents, pixels.numpy(), faults.numpy(), strict=True):
+                    found[index] = picture, fault.decode("utf-8")
         return found
 
     def decode(self, contents: Any, most: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -226,6 +235,16 @@ class ImageSource(Source, reads=ImageSpec):
     def _without_bytes(self, value: Any, most: int) -> tuple[np.ndarray, str] | None:
         """What `_decoded` gives for a value that is not the bytes of a file; None for others."""
         return self._resized(value) if isinstance(value, np.ndarray) else None
+
+    def _contents(self, values: Mapping[int, Any]) -> tuple[dict[int, bytes], dict[int, str]]:
+        """The bytes of files by their index, and messages about those that cannot be read."""
+        contents, unreadable = {}, {}
+        for index, value in values.items():
+            try:
+                contents[index] = self._content(value)
+            except OSError as error:
+                unreadable[index] = unread(error)
+        return contents, unreadable
 
     def _content(self, value: Any) -> bytes:
         """The bytes of a file, given as such or as a path."""
@@ -247,14 +266,14 @@ class ImageSource(Source, reads=ImageSpec):
         return np.asarray(ImageResizing(self.spec)(value)), ""
 
     def served(self, most: int) -> Form:
-        def decoded(image_bytes: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-            pixels, error = self.decode(image_bytes, most)
+        def decoded(contents: Any) -> tuple[Sequence[Any], dict[str, Any]]:
+            pixels, error = self.decode(contents, most)
             return (pixels,), {"error": error}
 
-        return Form("serving_default", [tf.TensorSpec([None], tf.string, name="image_bytes")], decoded)
+        return Form("serving_default", [tf.TensorSpec([None], tf.string, name=self.bytes_name)], decoded)
 
     def forms(self, most: int) -> Sequence[Form]:
-        return (Form("caption", self.served(most).signature),)
+        return (Form(self.form_name, self.served(most).signature),)
 
     # ---- exported models --------------------------------------------------------------------------------------------
 
@@ -280,20 +299,24 @@ class ImageSource(Source, reads=ImageSpec):
         return [_png(shades), _png(shades[::-1])]
 
     def raw_example(self) -> dict[str, tf.Tensor]:
-        return {**super().raw_example(), "image_bytes": tf.constant(self.examples()[:1])}
+        return {self.bytes_name: tf.constant(self.examples()[:1])}
 
     def usual_inputs(self, data: DataSpec, count: int) -> list[Any]:
         corpus = data.validation if data.validation.given else data.train
         contents: list[Any] = []
-        most = self.spec.least_max_input
-        for picture in read_pictures(expanded_path(corpus.manifest), corpus.split):
+        for picture in read_pictures(expanded_path(corpus.manifest), corpus.split, self.clips):
             if len(contents) == count:
                 break
-            with open(picture.path, "rb") as file:
-                content = file.read()
-            if not self.faults(most, [content]):
+            # Folders are no input of a SavedModel.
+            content = b"" if Path(picture.path).is_dir() else Path(picture.path).read_bytes()
+            if not self.faults(self.spec.least_max_input, [content]):
                 contents.append(content)
         return contents
+
+
+def unread(error: OSError) -> str:
+    """The message about a file that cannot be read."""
+    return f"cannot be read ({error.strerror or error})"
 
 
 def preset_digest(preset: str, spec: ImageSpec) -> str:

@@ -83,11 +83,16 @@ class _Strings(Source):
         return (tf.where(tf.equal(error, ""), text, ""),), {"error": error}
 
     def faults(self, most: int, values: Sequence[str]) -> list[tuple[int, str]]:
-        assert self.reader is not None
+        reader = self.reader
+        assert reader is not None
+        return self._messages(values, lambda text: reader.too_long(text, most))
+
+    def _messages(self, values: Sequence[Any], ask: Callable[..., Any]) -> list[tuple[int, str]]:
+        """(index, message) of the values about which `ask` has one, given the tensors of `signature`."""
         found = []
         for begin in range(0, len(values), _COUNTED_AT_ONCE):
-            errors = self.reader.too_long(tf.constant(list(values[begin : begin + _COUNTED_AT_ONCE])), most).numpy()
-            found += [(begin + index, error.decode("utf-8")) for index, error in enumerate(errors) if error]
+            messages = ask(*self.pack(values[begin : begin + _COUNTED_AT_ONCE])).numpy()
+            found += [(begin + index, one.decode("utf-8")) for index, one in enumerate(messages) if one]
         return found
 
     def is_nothing(self, row: Any) -> bool:
@@ -127,7 +132,7 @@ class TextSource(_Strings, reads=TextSpec):
         sides = ("source", "target") if recipe.share_vocabulary else ("source",)
         lines = (line for side in sides for line in texts(side))
         assert isinstance(recipe.source, TextSpec)
-        return cls(recipe.source, learn_features("source", recipe.source, lines))
+        return cls(recipe.source, learn_features("source", recipe.source.text, lines))
 
     def limits(self, spec: DataSpec) -> dict[str, int]:
         return {"source": spec.max_source_length, "target": spec.max_target_length}
@@ -151,10 +156,7 @@ class TextSource(_Strings, reads=TextSpec):
         return clean, {**messages, "warning": self._told(clean[0])} if self.features.longest else messages
 
     def warnings(self, values: Sequence[str]) -> list[tuple[int, str]]:
-        if not self.features.longest:
-            return []
-        told = self._told(tf.constant(list(values), tf.string)).numpy()
-        return [(index, message.decode("utf-8")) for index, message in enumerate(told) if message]
+        return self._messages(values, self._told) if self.features.longest else []
 
     def _told(self, text: Any) -> tf.Tensor:
         """Messages [B] about strings that are cut; "" for others."""
@@ -176,7 +178,8 @@ class TextSource(_Strings, reads=TextSpec):
 
     @classmethod
     def load(cls, spec: TextSpec, folder: Path) -> TextSource:
-        return cls(spec, TextFeatures(spec, load_vocabulary(vocabulary_file(folder, "source", spec), spec)))
+        text = spec.text
+        return cls(spec, TextFeatures(text, load_vocabulary(vocabulary_file(folder, "source", text), text)))
 
     def with_target(self, target: TextFeatures, copies: bool = False) -> None:
         self.copying = Copying(self.features, target, self.spec.extends_copies) if copies else None

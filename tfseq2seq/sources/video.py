@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.caption_manifests import read_pictures
 from tfseq2seq.data.gif_files import gif_bytes
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.clips import frame_files, sampled_frames
 from tfseq2seq.features.image import ImageResizing
 from tfseq2seq.features.image_files import decode_images
 from tfseq2seq.features.video_files import decode_clips
-from tfseq2seq.files import expanded_path
-from tfseq2seq.sources.base import Form
-from tfseq2seq.sources.image import ImageSource
-from tfseq2seq.spec import DataSpec, VideoSpec
+from tfseq2seq.sources.image import ImageSource, unread
+from tfseq2seq.spec import VideoSpec
 from tfseq2seq.spec.limits import NO_FRAMES
 
 
@@ -36,6 +33,7 @@ class VideoSource(ImageSource, reads=VideoSpec):
 
     prefetch = 2
     clips = True
+    bytes_name, form_name = "video_bytes", "describe"
     spec: VideoSpec
 
     @property
@@ -60,7 +58,7 @@ class VideoSource(ImageSource, reads=VideoSpec):
             chosen = [files[index] for index in sampled_frames(len(files), self.spec.frames)] if files else []
             contents = [path.read_bytes() for path in chosen]
         except OSError as error:
-            return nothing, f"cannot be read ({error.strerror or error})"
+            return nothing, unread(error)
         if not contents:
             return nothing, NO_FRAMES
         pixels, faults = decode_images(tf.constant(contents, tf.string), self.spec, most)
@@ -79,16 +77,6 @@ class VideoSource(ImageSource, reads=VideoSpec):
         resize = ImageResizing(self.spec)
         return np.stack([np.asarray(resize(frame)) for frame in frames]), ""
 
-    def served(self, most: int) -> Form:
-        def decoded(video_bytes: Any) -> tuple[Sequence[Any], dict[str, Any]]:
-            pixels, error = self.decode(video_bytes, most)
-            return (pixels,), {"error": error}
-
-        return Form("serving_default", [tf.TensorSpec([None], tf.string, name="video_bytes")], decoded)
-
-    def forms(self, most: int) -> Sequence[Form]:
-        return (Form("describe", self.served(most).signature),)
-
     # ---- exported models --------------------------------------------------------------------------------------------
 
     def client_rows(self, values: Sequence[Any]) -> list[Any]:
@@ -104,18 +92,3 @@ class VideoSource(ImageSource, reads=VideoSpec):
         frames = (np.arange(16) >= 2 * places) & (np.arange(16)[:, np.newaxis] >= places)
         palette = ((255, 255, 255), (200, 40, 40))
         return [gif_bytes(clip.astype("uint8"), palette) for clip in (frames, frames[::-1])]
-
-    def raw_example(self) -> dict[str, tf.Tensor]:
-        return {"video_bytes": tf.constant(self.examples()[:1])}
-
-    def usual_inputs(self, data: DataSpec, count: int) -> list[Any]:
-        corpus = data.validation if data.validation.given else data.train
-        contents: list[Any] = []
-        for clip in read_pictures(expanded_path(corpus.manifest), corpus.split, clips=True):
-            if len(contents) == count:
-                break
-            # Folders are no input of a SavedModel.
-            content = b"" if Path(clip.path).is_dir() else Path(clip.path).read_bytes()
-            if not self.faults(self.spec.least_max_input, [content]):
-                contents.append(content)
-        return contents

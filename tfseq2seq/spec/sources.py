@@ -186,6 +186,11 @@ class TextSpec(SourceBase):
         return self.scheme in ("words", "characters")
 
     @property
+    def text(self) -> TextSpec:
+        """The settings of the texts that a source consists of."""
+        return self
+
+    @property
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
@@ -253,7 +258,6 @@ class DialogueSpec(TextSpec):
 
     @property
     def text(self) -> TextSpec:
-        """The settings of the texts of turns."""
         fields = (field.name for field in dataclasses.fields(TextSpec) if field.name != "kind")
         return TextSpec(**{name: getattr(self, name) for name in fields})
 

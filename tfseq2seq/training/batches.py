@@ -103,7 +103,7 @@ def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, 
     spec = dataclasses.replace(run.recipe.data, shapes="few" if compiles_shapes(run.recipe) else "exact")
     stream = _training_stream(corpora, run, spec, model, objective, log)
     faults = corpora.faults.get("validation")
-    filtering = Filtering(run.target, spec, "data.validation", model, objective.aligned, faults)
+    filtering = Filtering(run.target, spec, "data.validation", model, objective.aligned, faults, run.recipe.max_input)
     kept, report = source.filter_examples(corpora.validation, filtering)
     log(f"validation: {report}")
     batch, shape = source.batch(spec), None
@@ -142,7 +142,7 @@ def _training_stream(
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]
 
-    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted)
+    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted, run.recipe.max_input)
     collect = source.collector(units.examples, filtering, lambda count: shown[-1](count))
     segments = Segments(units, source.most_together(spec) if corpora.units else 0, collect, seed)
     if segments.whole:
@@ -194,7 +194,7 @@ def generated_score(
     examples = corpora.validation.take(spec.generate_pairs) if spec.generate_pairs else corpora.validation
     sources, references = run.source.judged(examples)
     predictor = greedy_predictor(run, model)
-    generator, too_long = Generator(predictor), {index for index, _ in predictor.faults(sources)}
+    generator, too_long = Generator(predictor, checked=True), {index for index, _ in predictor.faults(sources)}
     answered = [source for index, source in enumerate(sources) if index not in too_long]
 
     def score() -> float:
