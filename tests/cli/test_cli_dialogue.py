@@ -234,10 +234,23 @@ def test_evaluate_scores_the_answers_of_a_file_of_dialogues(run, recipe, capsys,
     assert sum(totals) / sum(counts) == pytest.approx(context["own"], abs=1e-4)
 
 
+def test_the_perplexity_of_answers_is_that_of_their_log_probabilities(run, recipe, capsys, eagerly):
+    options = ["--run", str(run.folder), "--dialogues", recipe.data.train.dialogues]
+    main(["evaluate", *options, "--metric", "perplexity", "--bootstrap", "0", "--json"])
+    (found,) = json.loads(capsys.readouterr().out)
+    main(["score", *options])
+    totals, counts = zip(*(map(float, line.split("\t")) for line in capsys.readouterr().out.splitlines()), strict=True)
+    assert found["value"] == pytest.approx(np.exp(-sum(totals) / sum(counts)), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["evaluate", "--swap", "--reference", "x"], "--swap: needs --dialogues"),
+        (
+            ["evaluate", "--swap", "--dialogues", "x", "--metric", "perplexity"],
+            "--swap: cannot be combined with --metric perplexity",
+        ),
         (["evaluate", "--dialogues", "x", "--reference", "y"], "--reference: cannot be combined with --dialogues"),
         (["score", "--dialogues", "x", "--target", "y"], "--target: cannot be combined with --dialogues"),
         (["score"], "--target: must be given, or --dialogues"),

@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from tfseq2seq.cli import commands
-from tfseq2seq.evaluation.summaries import lead, novel_share
+from tfseq2seq.evaluation.rouge import ScriptTokenizer
+from tfseq2seq.evaluation.summaries import lead, novel_share, summary_scores
 
 
 @pytest.mark.parametrize(
@@ -27,11 +28,18 @@ def test_the_lead_is_the_first_sentences(text, count, expected):
 
 
 def test_novel_ngrams_are_those_that_the_source_lacks():
-    outputs, sources = ["The cat sat down", "猫坐下"], ["a cat sat on the mat", "猫在这里坐下"]
+    tokenize = ScriptTokenizer().tokenize
+    outputs = [tokenize(text) for text in ("The cat sat down", "猫坐下")]
+    sources = [tokenize(text) for text in ("a cat sat on the mat", "猫在这里坐下")]
     # Of 7 tokens "down" is new; of 5 bigrams "the cat", "sat down" and 猫坐 are.
     assert novel_share(outputs, sources, 1) == pytest.approx(100 / 7)
     assert novel_share(outputs, sources, 2) == pytest.approx(60.0)
-    assert novel_share(["a"], ["b"], 2) == 0.0
+    assert novel_share([["a"]], [["b"]], 2) == 0.0
+
+
+def test_a_blank_reference_is_missing_in_the_shares_as_in_the_scores():
+    found = summary_scores(["a b"], ["a b"], [[" "], ["c d"]], ["rouge1"], 1, bootstrap=0)
+    assert {one.name: one.value for one in found}["novel 1-grams of first references"] == 100.0
 
 
 @pytest.fixture

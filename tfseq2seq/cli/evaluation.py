@@ -39,6 +39,7 @@ from tfseq2seq.progress import progress_bar
 
 if TYPE_CHECKING:
     from tfseq2seq.inference.predictor import Predictor
+    from tfseq2seq.spec import Recipe
 
 
 @click.command()
@@ -147,11 +148,11 @@ def evaluate(
     answers: Any = [] if both else read_references(references, separator=separator)
     faults: Sequence[tuple[int, str]] = ()
     if by_probability:
-        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst, "--lead": lead}
+        refused = {"--hypotheses": hypotheses, "--output": output, "--worst": worst, "--lead": lead, "--swap": swap}
         check_options(metrics[0], runs, references, {**refused, "--lowercase": lowercase})
         opened = open_runs(runs, overrides)
-        lines = None if manifest else [text or "" for text in answers[0]]
-        request = Request(lines=source, manifest=manifest, split=split, lines_option="--source")
+        lines = None if both else [text or "" for text in answers[0]]
+        request = _request(opened[0].recipe, source, manifest, split, dialogues)
         stream = reference_stream(opened[0].recipe, request, lines, references)
         model = open_predictor(opened, weights, -(-(stream.count() or 0) // batch), workers)
         likelihoods = Settings(resamples=bootstrap)
@@ -173,16 +174,7 @@ def evaluate(
         corpus_scores([""], [[""]], metrics, **settings)
         opened = open_runs(runs, overrides)
         recipe = opened[0].recipe
-        if dialogues:
-            require(recipe, "dialogue", "--dialogues")
-        request = Request(
-            lines=source,
-            manifest=manifest,
-            split=split,
-            lines_option="--source",
-            dialogues=dialogues,
-            history=recipe.data.history,
-        )
+        request = _request(recipe, source, manifest, split, dialogues)
         stream = open_inputs(recipe.source, request).gathered()
         if not both:
             check_parallel(str(source), stream.count() or 0, references[0], len(answers[0]))
@@ -217,6 +209,20 @@ def _manifest_metrics(runs: Sequence[str]) -> tuple[str, ...]:
 
     found: tuple[str, ...] = load_run_recipe(runs[0]).source.manifest_metrics if runs else ("wer", "cer")
     return found
+
+
+def _request(recipe: Recipe, source: str | None, manifest: str | None, split: str, dialogues: str | None) -> Request:
+    """Where the inputs of a model are."""
+    if dialogues:
+        require(recipe, "dialogue", "--dialogues")
+    return Request(
+        lines=source,
+        manifest=manifest,
+        split=split,
+        lines_option="--source",
+        dialogues=dialogues,
+        history=recipe.data.history,
+    )
 
 
 def _swapped(model: Predictor, found: Inputs, batch: int, workers: int, resamples: int) -> list[Any]:

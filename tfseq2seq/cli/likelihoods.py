@@ -118,7 +118,7 @@ def reference_stream(
     Args:
         recipe: of the model.
         request: what names them; a language model needs no prompts.
-        lines: the references; None where a manifest has them.
+        lines: the references; None where they come with the inputs.
         references: the file of the references, for messages.
     """
     if lines is not None and not request.lines and "prompts" in recipe.provides:

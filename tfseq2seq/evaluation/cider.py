@@ -6,6 +6,8 @@ import collections
 import math
 from collections.abc import Sequence
 
+from tfseq2seq.evaluation.rouge import ngrams
+
 _LONGEST = 4
 # Of the Gaussian penalty on the difference of lengths, in tokens.
 _SIGMA = 6.0
@@ -52,9 +54,7 @@ def cider_scores(hypotheses: Sequence[Sequence[str]], accepted: Sequence[Sequenc
 
 def _counts(tokens: Sequence[str]) -> collections.Counter[NGram]:
     """Counts the n-grams of a text, with n from 1 to 4."""
-    return collections.Counter(
-        tuple(tokens[begin : begin + n]) for n in range(1, _LONGEST + 1) for begin in range(len(tokens) - n + 1)
-    )
+    return collections.Counter(gram for n in range(1, _LONGEST + 1) for gram in ngrams(tokens, n))
 
 
 def _similarity(one: Vector, reference: Vector) -> float:

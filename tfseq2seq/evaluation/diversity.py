@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 
-from tfseq2seq.evaluation.rouge import ScriptTokenizer
+from tfseq2seq.evaluation.rouge import ScriptTokenizer, ngrams
 
 MOST_FREQUENT = 10
 
@@ -21,7 +21,7 @@ def distinct_ngrams(outputs: Sequence[str], n: int) -> tuple[int, int]:
     for output in outputs:
         row = tokenize(output)
         tokens += len(row)
-        found.update(zip(*(row[start:] for start in range(n)), strict=False))
+        found.update(ngrams(row, n))
     return len(found), tokens
 
 

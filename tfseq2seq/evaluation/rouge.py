@@ -1,8 +1,9 @@
-"""A tokenizer for ROUGE that supports all scripts."""
+"""A tokenizer for ROUGE that supports all scripts, and n-grams of its tokens."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 # Scripts without spaces. ROUGE counts each of their characters as a token, as usual in Chinese and Japanese
@@ -32,6 +33,11 @@ class ScriptTokenizer:
         """Returns the tokens of `text` in order."""
         # Inserting spaces and splitting once is several times faster than collecting sequences of characters.
         return "".join(map(_spaced, unicodedata.normalize("NFC", text.lower()))).split()
+
+
+def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """Returns the n-grams of tokens in order; none where there are fewer than n tokens."""
+    return list(zip(*(tokens[begin:] for begin in range(n)), strict=False))
 
 
 @lru_cache(maxsize=65536)

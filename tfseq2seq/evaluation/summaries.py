@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.references import ReferenceSets
-from tfseq2seq.evaluation.rouge import ScriptTokenizer
+from tfseq2seq.evaluation.references import ReferenceSets, accepted_references
+from tfseq2seq.evaluation.rouge import ScriptTokenizer, ngrams
 from tfseq2seq.evaluation.scores import Score, corpus_scores
 
 # A sentence ends with a full-width mark, or with an ASCII mark before a space or a Chinese or Japanese character, and
@@ -27,21 +27,19 @@ def lead(text: str, count: int) -> str:
     return text[: ends[count - 1]].strip() if len(ends) >= count else text.strip()
 
 
-def novel_share(outputs: Sequence[str], sources: Sequence[str], size: int) -> float:
+def novel_share(outputs: Sequence[Sequence[str]], sources: Sequence[Sequence[str]], size: int) -> float:
     """Returns the share in percent of n-grams of outputs that their sources do not have (See et al. 2017, figure 6).
 
-    The tokens are those of ROUGE: lower-cased words, and single characters of Chinese and Japanese. An n-gram that
-    occurs twice counts twice. Without any n-gram the share is 0.
+    An n-gram that occurs twice counts twice. Without any n-gram the share is 0.
 
     Args:
-        outputs: one output per example.
-        sources: the source of each example.
+        outputs: the tokens of one output per example.
+        sources: the tokens of the source of each example.
         size: n.
     """
-    tokenizer, novel, total = ScriptTokenizer(), 0, 0
+    novel, total = 0, 0
     for output, source in zip(outputs, sources, strict=True):
-        known = set(_ngrams(tokenizer.tokenize(source), size))
-        own = _ngrams(tokenizer.tokenize(output), size)
+        known, own = set(ngrams(source, size)), ngrams(output, size)
         novel, total = novel + sum(ngram not in known for ngram in own), total + len(own)
     return 100.0 * novel / total if total else 0.0
 
@@ -55,6 +53,9 @@ def summary_scores(
     **settings: Any,
 ) -> list[Score]:
     """Returns the scores of the lead baseline, and the shares of novel n-grams of outputs and references, n = 1 to 4.
+
+    The n-grams are of the tokens of ROUGE: lower-cased words, and single characters of Chinese and Japanese. Of several
+    references the first counts that is not missing.
 
     Args:
         outputs: one output per example.
@@ -74,13 +75,12 @@ def summary_scores(
         dataclasses.replace(one, name=f"lead-{count} {one.name}")
         for one in corpus_scores(leads, references, metrics, **settings)
     ]
-    first = [next((text for text in row if text is not None), "") for row in zip(*references, strict=True)]
+    tokenize = ScriptTokenizer().tokenize
+    source_tokens = [tokenize(text) for text in sources]
+    first = [answers[0] for answers in accepted_references(outputs, references)]
     for name, texts in (("outputs", outputs), ("first references", first)):
+        tokens = [tokenize(text) for text in texts]
         for size in range(1, _LONGEST + 1):
-            share = novel_share(texts, sources, size)
+            share = novel_share(tokens, source_tokens, size)
             found.append(Score(f"novel {size}-grams of {name}", share, None, None, "case:lc|tok:rouge|avg:corpus"))
     return found
-
-
-def _ngrams(tokens: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    return [tuple(tokens[begin : begin + size]) for begin in range(len(tokens) - size + 1)]
