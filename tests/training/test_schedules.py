@@ -123,13 +123,17 @@ def test_after_fifty_steps_training_says_how_long_the_rest_takes(monkeypatch, ca
     assert capsys.readouterr().err == (expected if told else "")
 
 
-def test_a_variable_can_have_a_share_of_the_learning_rate():
+@pytest.mark.parametrize("scaled_loss", [False, True], ids=["float32", "mixed_float16"])
+def test_a_variable_can_have_a_share_of_the_learning_rate(scaled_loss):
     first, second = (keras.Variable([1.0, 1.0]) for _ in range(2))
     second.learning_rate_scale = 0.1
     optimizer = keras.optimizers.Adam(0.01)
+    if scaled_loss:
+        # As `compile` does under mixed_float16.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=8.0)
     optimizer.build([first, second])
     scale_learning_rates(optimizer, [first, second])
-    gradient = keras.ops.convert_to_tensor([3.0, -5.0])
+    gradient = optimizer.scale_loss(keras.ops.convert_to_tensor([3.0, -5.0]))
     optimizer.apply([gradient, gradient])
     np.testing.assert_allclose(np.asarray(first), [0.99, 1.01], atol=1e-6)
     np.testing.assert_allclose(np.asarray(second), [0.999, 1.001], atol=1e-6)

@@ -19,8 +19,9 @@ from tfseq2seq.inference.decoding import build_decoding
 from tfseq2seq.inference.external_scorers import load_external_scorers
 from tfseq2seq.run import Run
 from tfseq2seq.search.beam import Hypotheses
+from tfseq2seq.search.constraints import prompt_lengths
 from tfseq2seq.search.shortlist import load_shortlist
-from tfseq2seq.search.stop_strings import StopStrings, cut_pattern, prompt_lengths
+from tfseq2seq.search.stop_strings import StopStrings, cut_pattern
 from tfseq2seq.sources import AudioSource, NoSource, Source, SourceInputs, TextSource
 from tfseq2seq.spec import INFILLING_TOKENS, PAD, NoSourceSpec, SearchSpec
 from tfseq2seq.spec.limits import too_many_tokens

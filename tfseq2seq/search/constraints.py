@@ -47,9 +47,14 @@ def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, pref
             max_length = tf.minimum(max_length, tf.cast(tf.math.ceil(lengths * spec.max_ratio), tf.int32) + 10)
         min_length = tf.maximum(min_length, tf.cast(tf.math.ceil(lengths * spec.min_ratio), tf.int32))
     if prefix is not None:
-        max_length = tf.maximum(max_length, tf.reduce_sum(tf.cast(tf.not_equal(prefix, PAD), tf.int32), axis=1) + 1)
+        max_length = tf.maximum(max_length, prompt_lengths(prefix) + 1)
     min_length = tf.minimum(min_length, max_length - 1)
     return Limits(min_length, max_length, tf.maximum(tf.reduce_max(max_length), 1))
+
+
+def prompt_lengths(prefix: Any) -> Any:
+    """The number of tokens [B] int32 of padded prefixes [B, P]; None without."""
+    return None if prefix is None else tf.reduce_sum(tf.cast(tf.not_equal(prefix, PAD), tf.int32), axis=1)
 
 
 def continuations(

@@ -39,7 +39,7 @@ def loop_with_growing_cache(
             size *= GROWTH_FACTOR
     variables = first
     for capacity in capacities:
-        variables = tuple(_widened(part, capacity * beam) if _is_cache(part) else part for part in variables)
+        variables = tuple(widened(part, capacity * beam) if _is_cache(part) else part for part in variables)
 
         def condition(index: Any, *others: Any, capacity: Any = capacity) -> tf.Tensor:
             return tf.logical_and(index < capacity, unfinished(index, *others))
@@ -55,7 +55,12 @@ def _is_cache(part: Any) -> bool:
     return isinstance(part, dict) and "history" in part
 
 
-def _widened(cache: dict[str, Any], slots: Any) -> dict[str, Any]:
+def widened(cache: dict[str, Any], slots: Any) -> dict[str, Any]:
+    """Returns a cache {"state": ..., "history": ...} whose history has room for a number of slots, [..., slots, width].
+
+    New slots are zero.
+    """
+
     def widen(entries: Any) -> tf.Tensor:
         leading = [[0, 0]] * (entries.shape.rank - 2)
         # The initial cache may have a larger capacity than the first loop. Nothing is written in it yet.

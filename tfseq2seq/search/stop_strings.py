@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfseq2seq.search.beam import StepFunction
 from tfseq2seq.search.constraints import FORBIDDEN
-from tfseq2seq.spec import EOS, PAD
+from tfseq2seq.spec import EOS
 
 
 class StopStrings(tf.Module):
@@ -69,11 +69,6 @@ class StopStrings(tf.Module):
         """The first cache of the wrapped step function, from that of the step function."""
         states = tf.zeros(tf.stack([batch, beam]), tf.int32)
         return {"state": {"model": cache["state"], "stop": states}, "history": cache["history"]}
-
-
-def prompt_lengths(prefix: Any) -> Any:
-    """The number of tokens [B] of padded prefixes [B, P]; None without."""
-    return None if prefix is None else tf.reduce_sum(tf.cast(tf.not_equal(prefix, PAD), tf.int32), axis=1)
 
 
 def cut_pattern(strings: Sequence[str]) -> str:

@@ -98,9 +98,11 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer, variables: Seque
     Keras has one learning rate for all variables. Scaled gradients would not do, as Adam divides by their size.
 
     Args:
-        optimizer: built with these variables.
+        optimizer: built with these variables; the optimizer of a compiled model, with its loss scale if it has one.
         variables: the trainable variables of the model.
     """
+    # A loss scale (mixed_float16) has the optimizer inside of it update the variables.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     scales = [getattr(variable, "learning_rate_scale", 1.0) for variable in variables]
     if set(scales) <= {1.0}:
         return

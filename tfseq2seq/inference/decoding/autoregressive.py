@@ -27,13 +27,13 @@ from tfseq2seq.inference.decoding.ctc import CTCDecoding
 from tfseq2seq.inference.decoding.token_writer import SingleWriter
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses, StepFunction, beam_search
-from tfseq2seq.search.constraints import length_limits
+from tfseq2seq.search.constraints import length_limits, prompt_lengths
 from tfseq2seq.search.ensemble import ensemble_cache, ensemble_step
 from tfseq2seq.search.fusion import JointScorer
+from tfseq2seq.search.growing_cache import widened
 from tfseq2seq.search.ranking import widened_step
 from tfseq2seq.search.sampling import sample
 from tfseq2seq.search.shortlist import narrowed_fusion, narrowed_step
-from tfseq2seq.search.stop_strings import prompt_lengths
 from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import BOS
 
@@ -225,13 +225,10 @@ class AutoregressiveDecoding(Decoding):
             history = tf.nest.flatten(cache["history"])
             # A state holds all the past there is where nothing is kept per position.
             index = tf.shape(history[0])[2] if history else tf.constant(0)
-            longer = tf.nest.map_structure(
-                lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), cache["history"]
-            )
             visible = tf.ones([tf.shape(token)[0], 1, index + 1], tf.bool)
             everything = {**fixed, "output": network.output_layer.columns()}
-            cache = {"state": cache["state"], "history": longer}
-            logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, cache)
+            longer = widened(cache, index + 1)
+            logits, cache, _ = network.step(token[:, tf.newaxis], index, visible, everything, longer)
             return {"log_probs": log_softmax(logits[:, 0]), **numbered("state", tf.nest.flatten(cache))}
 
         token = tf.TensorSpec([None], tf.int32, name="token")

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from tfseq2seq.inference.decoding.base import Written
 from tfseq2seq.search.beam import StepFunction
-from tfseq2seq.search.constraints import Limits, length_limits
+from tfseq2seq.search.constraints import Limits, length_limits, prompt_lengths
+from tfseq2seq.search.growing_cache import widened
 from tfseq2seq.search.penalties import length_penalty
 from tfseq2seq.search.sampling import next_tokens, random_numbers
-from tfseq2seq.search.stop_strings import StopStrings, prompt_lengths
+from tfseq2seq.search.stop_strings import StopStrings
 from tfseq2seq.sources import Source, SourceInputs
 from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
 
@@ -93,10 +94,7 @@ class SingleWriter:
 
     def advance(self, state: _State) -> _State:
         index = tf.shape(state.ids)[1]
-        history = tf.nest.map_structure(
-            lambda past: tf.pad(past, [[0, 0], [0, 0], [0, 1], [0, 0]]), state.cache["history"]
-        )
-        cache = {"state": state.cache["state"], "history": history}
+        cache = widened(state.cache, index + 1)
         batch = tf.shape(state.done)[0]
         visible = tf.ones(tf.stack([batch, 1, index + 1]), tf.bool)
         fixed = {**state.fixed, "output": self.model.output_layer.columns()}
