@@ -81,6 +81,18 @@ def test_a_manifest_is_captioned_and_scored_against_all_its_captions(tfseq2seq, 
     assert all("nrefs:2" in score["signature"] and score["low"] <= score["value"] for score in scores)
 
 
+def test_the_perplexity_of_captions_needs_one_of_each_picture(tfseq2seq, run, manifest):
+    asked = ("evaluate", "--run", run, "--split", "test", "--metric", "perplexity", "--json", "--manifest")
+    code, _, errors = tfseq2seq(*asked, manifest)
+    assert code == 2 and "--metric perplexity: needs a single reference for each input, got 2" in errors
+    rows = {line.split("\t")[1]: line for line in manifest.read_text().splitlines()}
+    single = manifest.with_name("single.tsv")
+    single.write_text("".join(f"{line}\n" for line in rows.values()))
+    code, output, _ = tfseq2seq(*asked, single)
+    (score,) = json.loads(output)
+    assert code == 0 and score["value"] > 1 and "per:token" in score["signature"]
+
+
 def test_lines_are_refused(tfseq2seq, run):
     code, _, errors = tfseq2seq("generate", "--run", run, "--input", "lines.txt")
     assert (

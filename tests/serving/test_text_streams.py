@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import urllib.request
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
@@ -134,6 +135,21 @@ def test_an_error_of_the_model_ends_the_stream_with_an_event(client, served, mon
     monkeypatch.setattr(servable, "advance_stream", failing)
     with pytest.raises(UserError, match="the model fails: because"):
         list(client.stream("a", seed=4))
+
+
+def test_a_stream_that_fails_is_not_counted_as_answered(client, served, monkeypatch):
+    def failing(state):
+        raise ZeroDivisionError
+
+    def counted(code):
+        lines = urllib.request.urlopen(f"{served[0]}/metrics").read().decode("utf-8").splitlines()
+        return [line for line in lines if "stream_start" in line and f'code="{code}"' in line]
+
+    monkeypatch.setattr(served[1].find("drawing")[1], "advance_stream", failing)
+    answered = counted(200)
+    with pytest.raises(UserError):
+        list(client.stream("a", seed=4))
+    assert counted(500) and counted(200) == answered
 
 
 def test_events_are_read_as_they_are_written():

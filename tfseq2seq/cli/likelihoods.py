@@ -45,7 +45,7 @@ def reference_likelihoods(
         The scores, and the inputs and references that are too long, which are left out.
 
     Raises:
-        UserError: no reference is left.
+        UserError: no reference is left, or a manifest has several for an input.
     """
     from tfseq2seq.evaluation.likelihood import likelihood_scores
     from tfseq2seq.inference.generator import Generator
@@ -59,7 +59,7 @@ def reference_likelihoods(
     with progress_bar("scoring", stream.count()) as advance:
         for window in stream.windows(window_size(batch)):
             end = place + len(window.values)
-            own = list(window.references or ()) if references is None else list(references[place:end])
+            own = _single(window, metrics[0]) if references is None else list(references[place:end])
             place = end
             inputs, targets = _valid(model, window, own)
             found = generator.log_probabilities(inputs, targets)
@@ -69,6 +69,17 @@ def reference_likelihoods(
             faults += window.faults
             advance(len(window.values))
     return likelihood_scores(log_probs, tokens, texts, metrics, settings), faults
+
+
+def _single(window: Inputs, metric: str) -> list[str]:
+    """The reference of each input of a window, of which a manifest of pictures may have several."""
+    found: list[str] = []
+    for reference in window.references or ():
+        texts = [reference] if isinstance(reference, str) else list(reference)
+        if len(texts) != 1:
+            raise UserError(f"--metric {metric}: needs a single reference for each input, got {len(texts)}")
+        found += texts
+    return found
 
 
 def _valid(model: Predictor, window: Inputs, targets: Sequence[str]) -> tuple[list[Any], list[str]]:

@@ -50,3 +50,17 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float]:
     ordered = np.sort(values)
     cut = len(ordered) // 40
     return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
+
+
+def p_value(difference: float, resampled: np.ndarray) -> float:
+    """Returns the two-sided p-value of "there is no difference", (1 + number of r with |d_r - m| >= |d|) / (R + 1).
+
+    Args:
+        difference: d, on the whole test set.
+        resampled: `[R]`, the differences d_1 ... d_R on resampled sets, with the mean m.
+    """
+    import numpy as np
+
+    # The margin keeps differences equal that differ by rounding.
+    by_chance = np.abs(resampled - resampled.mean()) >= abs(difference) - 1e-9
+    return (1 + int(by_chance.sum())) / (len(resampled) + 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.bootstrap import confidence_interval
+from tfseq2seq.evaluation.bootstrap import confidence_interval, p_value
 from tfseq2seq.evaluation.metrics import LOWER_IS_BETTER, Settings, check_metric, count
 from tfseq2seq.evaluation.references import ReferenceSets, accepted_references, check_hypotheses
 from tfseq2seq.evaluation.scores import Score, score
@@ -87,8 +87,6 @@ def compare(
         UserError: The input is empty or has different lengths; the metric or tokenizer is unknown; or there are too few
             resamples.
     """
-    import numpy as np
-
     check_metric(metric)
     if resamples == 0:
         raise UserError("resamples: must be at least 40 for the paired bootstrap, got 0")
@@ -107,8 +105,6 @@ def compare(
     theirs, theirs_sampled = score(count(metric, baseline, accepted, settings), settings)
     difference = ours.value - theirs.value
     differences = ours_sampled - theirs_sampled
-    # The tolerance keeps rounding errors from deciding ties.
-    by_chance = np.abs(differences - differences.mean()) >= abs(difference) - 1e-9
-    p_value = (1 + int(by_chance.sum())) / (resamples + 1)
     low, high = confidence_interval(differences)
-    return Comparison(ours, theirs, difference, low, high, p_value, metric in LOWER_IS_BETTER)
+    by_chance = p_value(difference, differences)
+    return Comparison(ours, theirs, difference, low, high, by_chance, metric in LOWER_IS_BETTER)

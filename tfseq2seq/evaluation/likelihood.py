@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.bootstrap import confidence_interval, resampled_sums
-from tfseq2seq.evaluation.metrics import Settings
-from tfseq2seq.evaluation.scores import Score
+from tfseq2seq.evaluation.metrics import Counted, Settings
+from tfseq2seq.evaluation.scores import Score, score
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,10 @@ def likelihood_scores(
         sizes = [unit.size(text, count) for text, count in zip(texts, tokens, strict=True)]
         statistics = np.stack([-np.asarray(log_probs, "float64"), np.asarray(sizes, "float64")], axis=1)
 
-        def score(sums: np.ndarray, of_cost: Callable[[np.ndarray], np.ndarray] = unit.of_cost) -> np.ndarray:
+        def of_sums(sums: np.ndarray, of_cost: Callable[[np.ndarray], np.ndarray] = unit.of_cost) -> np.ndarray:
             with np.errstate(over="ignore"):
                 return of_cost(sums[:, 0] / sums[:, 1])
 
-        value = float(score(statistics.sum(0, keepdims=True))[0])
-        low = high = None
-        if settings.resamples:
-            low, high = confidence_interval(score(resampled_sums(statistics, settings.resamples, settings.seed)))
-        found.append(Score(unit.name, value, low, high, f"per:{unit.unit}|end:counted|{unit.unit}s:{sum(sizes)}"))
+        signature = f"per:{unit.unit}|end:counted|{unit.unit}s:{sum(sizes)}"
+        found.append(score(Counted(unit.name, signature, statistics, of_sums), settings)[0])
     return found

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.evaluation.bootstrap import confidence_interval, resampled_sums
+from tfseq2seq.evaluation.bootstrap import confidence_interval, p_value, resampled_sums
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,9 +94,7 @@ def swap_test(
 ) -> SwapTest:
     """Compares log-probabilities by paired bootstrap resampling.
 
-    The same resampled sets of answers are scored with both contexts. With d_1 ... d_R their differences, m the mean of
-    these and d the difference on all answers, the p-value is (1 + number of r with |d_r - m| >= |d|) / (R + 1), as in
-    `evaluation.compare`.
+    The same resampled sets of answers are scored with both contexts; see `bootstrap.p_value`.
 
     Args:
         name: what was swapped.
@@ -118,9 +116,7 @@ def swap_test(
     sums = resampled_sums(statistics, resamples, seed)
     differences = (sums[:, 1] - sums[:, 0]) / sums[:, 2]
     difference = (second - first) / count
-    by_chance = np.abs(differences - differences.mean()) >= abs(difference) - 1e-9
     low, high = confidence_interval(differences)
-    p_value = (1 + int(by_chance.sum())) / (resamples + 1)
-    return SwapTest(
-        name, float(first / count), float(second / count), float(difference), low, high, p_value, len(statistics)
-    )
+    by_chance = p_value(difference, differences)
+    own_mean, swapped_mean = float(first / count), float(second / count)
+    return SwapTest(name, own_mean, swapped_mean, float(difference), low, high, by_chance, len(statistics))

@@ -83,8 +83,6 @@ def export_ctranslate2(
         "search": to_dict(model.spec),
         "options": search_options(to_dict(model.spec)),
     }
-    if source.longest:
-        config["truncate_source"] = source.longest
     with folder_aside(folder) as aside:
         spec.save(str(aside))
         if model.shortlist is not None:

@@ -141,9 +141,8 @@ def endpoints(model: Predictor) -> list[Endpoint]:
         found.append(Endpoint("fill_in", _filling(model, cut_off), [*signature, suffix]))
     if model.spec.sample:
         found.append(Endpoint("seeded", seeded, [*signature, SEED]))
-    with contextlib.suppress(
-        UserError
-    ):  # it tells why there is no stream, which `stream_endpoints` tells who asks for it
+    # Who asks for a stream is told why there is none.
+    with contextlib.suppress(UserError):
         found += stream_endpoints(model, form=served)
     if len(model.models) > 1:
         return found

@@ -179,7 +179,7 @@ class Application:
                 raise Refusal(400, f"a stream answers one input, got {max(rows)}")
             if servable.draws:
                 # Below 0, it stands for the seed that the model was exported with.
-                inputs[SEED] = np.array([read_seed(document, -1)], "int32")
+                inputs[SEED] = np.array([read_seed(document)], "int32")
             elif SEED in document:
                 raise Refusal(400, "'seed': must be left out, as this model does not draw (search.sample)")
             return StreamResponse(await self._streams.open(servable, inputs), request, ended)

@@ -62,13 +62,13 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> Arrays:
     return {name: _array(named[name], tensor, name) for name, tensor in signature.inputs.items()}
 
 
-def read_seed(document: Mapping[str, Any], usual: int) -> int:
-    """Returns the seed in a parsed body, or `usual` if it has none.
+def read_seed(document: Mapping[str, Any]) -> int:
+    """Returns the seed in a parsed body; -1 if it has none, for that of the exported model.
 
     Raises:
         Refusal: 400 if it is not an integer in the range of a seed.
     """
-    seed = document.get("seed", usual)
+    seed = document.get("seed", -1)
     if "seed" in document and (type(seed) is not int or not 0 <= seed < 2**31):
         raise Refusal(400, f"'seed': expected an integer from 0 to {2**31 - 1}, got {_kind(seed)}")
     return int(seed)

@@ -84,12 +84,12 @@ class EventStream:
         state: of the stream.
 
     Attributes:
-        outcome: the status code for metrics, once it has been sent.
+        outcome: the status code for metrics: 500 until the response has been sent.
     """
 
     def __init__(self, streams: TextStreams, servable: Servable, state: Any):
         self._streams, self._servable, self._state = streams, servable, state
-        self.outcome = 200
+        self.outcome = 500
 
     async def send_to(self, request: Request, send: Send) -> None:
         """Sends the response, until it is complete or the client disconnects."""
@@ -123,6 +123,7 @@ class EventStream:
                 await send(_body(event({"text": text[len(sent) :].decode("utf-8", "replace")}), more=True))
                 sent = text
         await send(_body(event(_whole(found), "end"), more=False))
+        self.outcome = 200
 
 
 class StreamResponse:
