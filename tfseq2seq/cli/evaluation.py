@@ -278,7 +278,7 @@ def _generated(
     from tfseq2seq.inference.generator import Generator
     from tfseq2seq.runtime.outputs import Output
 
-    generator = Generator(model, batch, workers)
+    generator = Generator(model, batch, workers, checked=True)
     outputs: list[str] = []
     references: list[Any] = []
     faults: list[tuple[int, str]] = []

@@ -50,7 +50,7 @@ def reference_likelihoods(
     from tfseq2seq.evaluation.likelihood import likelihood_scores
     from tfseq2seq.inference.generator import Generator
 
-    generator = Generator(model, batch, workers)
+    generator = Generator(model, batch, workers, checked=True)
     log_probs: list[float] = []
     tokens: list[int] = []
     texts: list[str] = []

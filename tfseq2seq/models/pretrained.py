@@ -47,13 +47,12 @@ def preset_folder(preset: str) -> Path | None:
     return Path(path) if os.path.isdir(path) else None
 
 
-def load_backbone(preset: str, key: str, weights: bool = True) -> Any:
+def load_backbone(preset: str, key: str) -> Any:
     """Returns the backbone of a preset, a Keras model.
 
     Args:
         preset: a folder, or a name.
         key: the setting that has it, such as "model.encoder.preset", for messages.
-        weights: whether it has the pretrained weights; otherwise they are random.
 
     Raises:
         UserError: keras-hub is not installed, or there is no such preset, or it is damaged.
@@ -65,7 +64,7 @@ def load_backbone(preset: str, key: str, weights: bool = True) -> Any:
     if folder is None and _is_path(preset):
         raise UserError(f"{key}: must be a folder that exists or the name of a preset, got {preset!r}")
     try:
-        return keras_hub.models.Backbone.from_preset(str(folder or preset), load_weights=weights)
+        return keras_hub.models.Backbone.from_preset(str(folder or preset))
     except ImportError as error:
         raise UserError(
             f"{key}: {preset!r} cannot be loaded ({first_line(error)}); install what is missing with "
