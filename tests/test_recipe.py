@@ -710,6 +710,7 @@ TOGETHER = {
     "training.distillation": {"training.distillation.teacher": "t"},
     "model.encoder": {"model.encoder.kind": "pyramid"},
     "data.truncate_source": {"data.truncate_source": 2},
+    "data.service": {"data.service": "localhost:5050", "data.train.records": "x"},
     "data.infilling": {"target.reserved": ["<pre>", "<suf>", "<mid>"]},
 }
 

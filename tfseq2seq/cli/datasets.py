@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tfseq2seq.cli.options import ABOVE_ZERO, FROM_ZERO, POSITIVE, Decorator, se
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
 from tfseq2seq.progress import tracked
+from tfseq2seq.spec.data import is_address
 
 
 @click.group()
@@ -24,6 +27,13 @@ def data() -> None:
 def _size_option(split: str, default: int, noun: str) -> Decorator:
     """The option for the number of examples in a split."""
     return click.option(f"--{split}", type=POSITIVE, default=default, show_default=True, help=f"Number of {noun}.")
+
+
+def _port_option(default: int) -> Decorator:
+    """The option for the port of a server."""
+    described = "free one" if not default else str(default)
+    kind = click.IntRange(0, 65535)
+    return click.option("--port", type=kind, default=default, help=f"Port to listen on.  [default: {described}]")
 
 
 _language_option = click.option(
@@ -283,3 +293,58 @@ def data_show(path: str, folder: str | None) -> None:
 
     for line in show_batch(path, Run.open(folder) if folder else None):
         click.echo(one_line(line))
+
+
+@data.group("service")
+def data_service() -> None:
+    """Prepare training batches in other processes, on this machine or on others (a tf.data service).
+
+    Start a dispatcher and workers, and give the address of the dispatcher to trainings as data.service. Whoever reaches
+    the ports can read the data: keep them inside of a trusted network.
+    """
+
+
+@data_service.command("dispatcher")
+@_port_option(5050)
+@click.option("--journal", help="Folder of a journal, from which the dispatcher goes on after a restart.")
+def data_service_dispatcher(port: int, journal: str | None) -> None:
+    """Hand out shards to workers, until it is stopped."""
+    import_tensorflow()
+    from tfseq2seq.data.service import start_dispatcher
+
+    server = start_dispatcher(port, journal)
+    _run_until_stopped(f"dispatcher: listens at {server.target.split('//')[-1]}")
+
+
+@data_service.command("worker")
+@click.argument("dispatcher", metavar="HOST:PORT")
+@_port_option(0)
+@click.option(
+    "--host",
+    help="Name or address of this machine, under which trainings reach it.  [default: its name; localhost for a "
+    "dispatcher there]",
+)
+def data_service_worker(dispatcher: str, port: int, host: str | None) -> None:
+    """Prepare batches for the dispatcher at HOST:PORT, until it is stopped.
+
+    The shards must be at the same paths as where the training runs.
+    """
+    if not is_address(dispatcher):
+        raise UserError(f"HOST:PORT: must be like localhost:5050, got {dispatcher!r}")
+    import_tensorflow()
+    from tfseq2seq.data.service import start_worker
+
+    name = host or ("localhost" if dispatcher.startswith(("localhost:", "127.")) else socket.gethostname())
+    server = start_worker(dispatcher, port, name)
+    _run_until_stopped(f"worker: prepares batches for {dispatcher}")
+    del server
+
+
+def _run_until_stopped(line: str) -> None:
+    """Prints a line, and returns after SIGTERM or SIGINT."""
+    from tfseq2seq.training.signals import Signals
+
+    with Signals() as signals:
+        click.echo(line)
+        while not signals.received:
+            time.sleep(0.2)

@@ -104,12 +104,7 @@ def filter_pairs(
     Raises:
         UserError: no example is left.
     """
-    names, ragged = list(most), _ragged(chunks)
-
-    def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
-        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in ragged}}
-
-    sifted = chunks.map(_sift(most))
+    names, sifted = list(most), chunks.map(_sift(most))
     totals = np.zeros(_COUNTS + len(names), "int64")
     with progress_bar(f"counting {name}") as advance:
         for numbers in sifted.map(lambda _, numbers: numbers).as_numpy_iterator():
@@ -118,8 +113,18 @@ def filter_pairs(
     report = _report(totals, names)
     if not report.kept:
         raise UserError(f"{name}: no example is left to use: {report}")
-    examples = sifted.map(lambda chunk, _: chunk).unbatch().map(dense)
+    examples = kept_pairs(chunks, most)
     return examples.cache() if cache else examples, report
+
+
+def kept_pairs(chunks: tf.data.Dataset, most: Mapping[str, int]) -> tf.data.Dataset:
+    """As `filter_pairs`, without counting what is left out."""
+    ragged = _ragged(chunks)
+
+    def dense(example: dict[str, Any]) -> dict[str, tf.Tensor]:
+        return {**example, **{each: tf.ensure_shape(example[each], [None]) for each in ragged}}
+
+    return chunks.map(_sift(most)).map(lambda chunk, _: chunk).unbatch().map(dense)
 
 
 def pair_collector(

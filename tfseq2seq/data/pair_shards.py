@@ -21,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfseq2seq.data.records import checked_pairs, pairs_without, selected_files, write_records
+from tfseq2seq.data.records import checked_pairs, files_of_units, pairs_without, write_records
 from tfseq2seq.data.segments import Selection, Units
 from tfseq2seq.data.shard_index import INDEX, JOURNAL, Shard, check_shard, write_index
 from tfseq2seq.errors import UserError
@@ -95,10 +95,21 @@ def pair_units(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], each:
                 )
 
     sizes = [shard.examples - len(held.get(number, ())) for number, shard in enumerate(shards)]
-    files, places = [str(shard.path) for shard in shards], [held.get(number, ()) for number in range(len(shards))]
+    # Processes that read them may have other working directories.
+    files = [str(shard.path.absolute()) for shard in shards]
+    places = [held.get(number, ()) for number in range(len(shards))]
+
+    def pairs(units: tf.data.Dataset) -> tf.data.Dataset:
+        return pairs_without(files_of_units(units, files, places), each)
+
+    def opened(units: tf.data.Dataset) -> tf.data.Dataset:
+        # Others read them, and nobody counts what TensorFlow gives of a file that is cut.
+        for shard in shards:
+            check_shard(shard)
+        return pairs(units)
+
     selection = Selection()
-    pairs = pairs_without(selected_files(selection, files, places), each)
-    return Units(sizes, pairs, selection, explain=explain, countable=True)
+    return Units(sizes, pairs(selection.dataset()), selection, explain=explain, countable=True, opened=opened)
 
 
 def sampled_texts(shards: Sequence[Shard], held: Mapping[int, Sequence[int]], most: int, side: str) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfseq2seq.data.segments import Selection
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import written_aside
 
@@ -75,10 +74,10 @@ def _records(file: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(file, tf.where(tf.strings.regex_full_match(file, r"(?s).*\.gz"), "GZIP", ""))
 
 
-def selected_files(selection: Selection, files: Sequence[str], held: Sequence[Sequence[int]]) -> tf.data.Dataset:
-    """The files of the units that are selected, and the places [N] of the records in each that are left out."""
+def files_of_units(units: tf.data.Dataset, files: Sequence[str], held: Sequence[Sequence[int]]) -> tf.data.Dataset:
+    """The files of units, given by their numbers, and the places [N] of the records in each that are left out."""
     names, places = tf.constant(list(files), tf.string), tf.ragged.constant(held, dtype=tf.int64, ragged_rank=1)
-    return selection.dataset().map(lambda unit: (names[unit], places[unit]))
+    return units.map(lambda unit: (names[unit], places[unit]))
 
 
 def _parsed(records: tf.data.Dataset, chunk: int) -> tf.data.Dataset:

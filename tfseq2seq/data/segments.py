@@ -163,6 +163,8 @@ class Units:
         noted: what the dataset notes of examples that it cannot read; it can be cleared.
         explain: raises `UserError` for a fault in the files of some units, if it finds one.
         countable: whether every example of a unit is given or noted. Fewer mean a fault.
+        opened: from a dataset of the numbers of units to their examples, by operations of TensorFlow alone, which
+            other processes can run; None where there is none. It raises `UserError` for a missing or a cut file.
     """
 
     sizes: Sequence[int]
@@ -171,6 +173,7 @@ class Units:
     noted: Any = None
     explain: Callable[[Sequence[int]], None] = lambda units: None
     countable: bool = False
+    opened: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None
 
     def select(self, units: Sequence[int]) -> None:
         """Selects the units that `examples` reads."""
@@ -292,7 +295,7 @@ class BatchStream:
         Raises:
             UserError: the position is not valid, or a file of its segment is missing or damaged.
         """
-        start = dict(_START) if position is None else _checked(position)
+        start = dict(_START) if position is None else checked_position(position)
         self._ends = [(0, start)]
         segments = self.segments.of_epoch(start["epoch"])
         table, _ = self.segments.read(segments[min(start["segment"], len(segments) - 1)])
@@ -351,7 +354,12 @@ class BatchStream:
             self.told(total)
 
 
-def _checked(position: Mapping[str, Any]) -> dict[str, int]:
+def checked_position(position: Mapping[str, Any]) -> dict[str, int]:
+    """The position in a corpus that values from JSON are.
+
+    Raises:
+        UserError: they are none.
+    """
     if set(position) != set(_START) or not all(type(value) is int and value >= 0 for value in position.values()):
         raise UserError(
             f"the position in the training data must have the whole numbers {', '.join(_START)}, got "

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfseq2seq.data.audio_files import Faults, manifest_utterances
 from tfseq2seq.data.corpora import expanded, without_and_with
 from tfseq2seq.data.manifests import Utterance, read_manifest
-from tfseq2seq.data.records import records_without, selected_files
+from tfseq2seq.data.records import files_of_units, records_without
 from tfseq2seq.data.segments import Selection, Units
 from tfseq2seq.data.shard_index import Shard, check_shard
 from tfseq2seq.data.shards import (
@@ -122,5 +122,5 @@ class _OfShards:
                     raise UserError(f"{shard.path}: must have {shard.examples:,} records as before, got {found:,}")
 
         selection = Selection()
-        records = records_without(selected_files(selection, self.files, [sorted(places) for places in own]))
+        records = records_without(files_of_units(selection.dataset(), self.files, [sorted(places) for places in own]))
         return Units(sizes, parsed_utterances(records), selection, Faults(), explain, countable=True)

@@ -193,6 +193,11 @@ class Source:
         """
         raise NotImplementedError
 
+    def kept_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        """As `filter_examples`, by operations of TensorFlow alone, so that other processes can run them, without a
+        report. It is for sources of "pairs"."""
+        raise NotImplementedError
+
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]
     ) -> Callable[[], tuple[Table, Report]]:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfseq2seq.data.batching import BatchByLength, batch_by_tokens, filter_pairs, pair_collector, tokenize
+from tfseq2seq.data.batching import (
+    BatchByLength,
+    batch_by_tokens,
+    filter_pairs,
+    kept_pairs,
+    pair_collector,
+    tokenize,
+)
 from tfseq2seq.data.corpora import TrainingCorpora, iterate_side, line_corpora, most_pairs, training_corpora
 from tfseq2seq.data.infilling import Infilling
 from tfseq2seq.data.segments import Table
@@ -50,6 +57,9 @@ class _Strings(Source):
     def filter_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tuple[tf.data.Dataset, Report]:
         spec = filtering.spec
         return filter_pairs(self.chunks(examples, filtering), self.limits(spec), spec.cache, filtering.name)
+
+    def kept_examples(self, examples: tf.data.Dataset, filtering: Filtering) -> tf.data.Dataset:
+        return kept_pairs(self.chunks(examples, filtering), self.limits(filtering.spec))
 
     def collector(
         self, examples: tf.data.Dataset, filtering: Filtering, advance: Callable[[int], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,12 @@ from tfseq2seq.spec.base import Spec, SpecError, group, setting
 
 # The reserved tokens before the begin, the end and the middle of a text that is filled in.
 INFILLING_TOKENS = ("<pre>", "<suf>", "<mid>")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is like HOST:PORT."""
+    found = re.fullmatch(r"[^\s:/]+:([0-9]{1,5})", text)
+    return bool(found and 0 < int(found[1]) < 2**16)
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,13 @@ class DataSpec(Spec):
         "shapes of batches: exact, padded to the longest example; few, padded to one of about ten lengths, for "
         "compilers that compile each shape; auto is few with training.jit and on the JAX backend, else exact",
     )
+    service: str = setting(
+        "",
+        "HOST:PORT of a dispatcher of `tfseq2seq data service`, whose workers prepare the batches of "
+        "data.train.records; their order then differs from run to run, and a stopped run goes on at the beginning of "
+        "its epoch",
+        needs="pairs",
+    )
     shuffle_pairs: int = setting(
         0,
         "number of examples that are shuffled together (0: the whole corpus if it is kept in memory, else 100,000 "
@@ -148,6 +162,10 @@ class DataSpec(Spec):
     def check(self) -> None:
         if self.holdout and self.validation.given:
             raise SpecError("holdout", f"must be 0 with data.validation, got {self.holdout}; leave one of them out")
+        if self.service and not self.train.records:
+            raise SpecError("service", f"needs data.train.records, which workers read, got {self.service!r} alone")
+        if self.service and not is_address(self.service):
+            raise SpecError("service", f"must be HOST:PORT, such as localhost:5050, got {self.service!r}")
         if self.truncate_source == 1 or self.truncate_source > self.max_source_length:
             raise SpecError(
                 "truncate_source",

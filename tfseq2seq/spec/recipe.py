@@ -56,6 +56,12 @@ class Recipe(Spec):
                 f"{self.training.distillation.teacher!r}",
             )
         self._check_executions()
+        if self.data.service and self.training.strategy == "workers":
+            raise SpecError(
+                "data.service",
+                "must be empty with training.strategy workers, which all need the same batches, got "
+                f"{self.data.service!r}",
+            )
         if not self.name.strip() or self.name in (".", "..") or "/" in self.name or not self.name.isprintable():
             raise SpecError("name", f"must be a valid folder name, got {self.name!r}")
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseq2seq.data.segments import BatchStream, Segments, Units
+from tfseq2seq.data.service import ServiceStream
 from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.scores import corpus_scores
 from tfseq2seq.inference.generator import Generator
@@ -43,7 +44,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        stream: BatchStream,
+        stream: BatchStream | ServiceStream,
         example: Callable[[Any], Any],
         accumulate: int,
         prefetch: int,
@@ -135,9 +136,11 @@ def _shapes_told(batches: tf.data.Dataset) -> str:
 
 def _training_stream(
     corpora: Corpora, run: Run, spec: DataSpec, model: Any, objective: Objective, log: Log
-) -> BatchStream:
+) -> BatchStream | ServiceStream:
     """Reads the training corpus if it is kept in memory, and tells what was left out of it, now or after an epoch."""
     source, seed = run.source, run.recipe.seed
+    if spec.service:
+        return _served_stream(corpora, run, spec, model, objective, log)
     units = corpora.units or Units.whole(corpora.train, corpora.faults.get("train"))
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]
@@ -172,6 +175,32 @@ def _training_stream(
         "data.train",
         told,
         source.rearrangement(run.target, spec),
+    )
+
+
+def _served_stream(
+    corpora: Corpora, run: Run, spec: DataSpec, model: Any, objective: Objective, log: Log
+) -> ServiceStream:
+    """The batches of a service, and a sentence about them."""
+    units, source = corpora.units, run.source
+    if units is None or units.opened is None:
+        raise UserError(
+            "data.service: data.train.records must be shards with an index, as `tfseq2seq data shard` writes them, got "
+            f"{spec.train.records}"
+        )
+    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted, run.recipe.max_input)
+    log(
+        f"training: {sum(units.sizes):,} examples in {len(units.sizes):,} shards, prepared by the workers of "
+        f"{spec.service} in any order; a stopped run goes on at the beginning of its epoch"
+    )
+    return ServiceStream(
+        units,
+        lambda examples: source.kept_examples(examples, filtering),
+        source.batch(spec),
+        source.most_together(spec),
+        spec.service,
+        run.recipe.seed,
+        lambda sentence: log(f"training: {sentence}"),
     )
 
 
