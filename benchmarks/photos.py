@@ -2,7 +2,7 @@
 
     python benchmarks/photos.py --run runs/flickr8k --manifest $TFSEQ2SEQ_DATA/flickr8k/captions.tsv
 
-Writes docs/photos/: a small PNG file for each of the first photos of the split, and README.md, which shows them with the
+Writes docs/photos/: a PNG file for each of the first photos of the split, and README.md, which shows them with the
 caption of the model and those of people. The folder is not in the repository, as the photos are not ours.
 """
 

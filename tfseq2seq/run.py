@@ -8,6 +8,7 @@
     checkpoints/resume.previous.npz      the state before, in case the last one is damaged
     failed_batch.npz                     the batch at which the loss was no longer finite
     model.weights.h5                     weights of the finished model: best checkpoint, or mean of the last ones
+    start.json                           the run whose weights the training began with, and their digest
     metrics.jsonl                        a line per evaluation
     logs/                                TensorBoard logs
     .lock                                held by the process that trains the run
@@ -132,9 +133,15 @@ class Run:
             UserError: the folder has no run, or a file is missing or damaged.
         """
         folder = Path(folder)
-        recipe = load_run_recipe(folder, overrides)
+        return cls.with_vocabularies(folder, load_run_recipe(folder, overrides), folder / "vocabulary")
 
-        vocabularies = folder / "vocabulary"
+    @classmethod
+    def with_vocabularies(cls, folder: str | Path, recipe: Recipe, vocabularies: Path) -> Run:
+        """Returns a run with the vocabularies in a folder, such as those of another run. It is not written.
+
+        Raises:
+            UserError: a vocabulary is missing or damaged.
+        """
         source = source_class(recipe.source).load(recipe.source, vocabularies)
         if recipe.share_vocabulary:
             return cls(folder, recipe, source, shared_target(source, recipe))

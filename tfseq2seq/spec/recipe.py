@@ -56,6 +56,12 @@ class Recipe(Spec):
                 f"{self.training.distillation.teacher!r}",
             )
         self._check_executions()
+        for side in ("source", "target"):
+            if self.training.start_from and (vectors := getattr(self.model, f"{side}_vectors")):
+                raise SpecError(
+                    f"model.{side}_vectors",
+                    f"must be empty with training.start_from, which has embeddings already, got {vectors!r}",
+                )
         if self.data.service and self.training.strategy == "workers":
             raise SpecError(
                 "data.service",

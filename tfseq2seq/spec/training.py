@@ -114,6 +114,14 @@ class TrainingSpec(Spec):
     resume: Literal["never", "auto"] = setting(
         "never", "auto: the same command again continues the run in its folder, as with --resume, until it has ended"
     )
+    start_from: str = setting(
+        "", "folder of a run with the same model, whose weights and vocabularies a new training begins with"
+    )
+    freeze: tuple[str, ...] = setting(
+        (),
+        "weights that the training leaves as they are: patterns of their paths, as of file names, for example "
+        "[encoder/*]",
+    )
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
     schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
     label_smoothing: float = setting(
@@ -190,6 +198,8 @@ class TrainingSpec(Spec):
                 "pruning.steps",
                 f"must let pruning end by training step {self.steps}, the last one, got an end at {self.pruning.end}",
             )
+        if self.pruning.sparsity and self.freeze:
+            raise SpecError("freeze", f"must be empty with pruning, which changes all weights, got {list(self.freeze)}")
         if self.pruning.sparsity and self.schedule.name == "plateau":
             raise SpecError(
                 "schedule.name",

@@ -46,7 +46,7 @@ from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, 
 from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
 from tfseq2seq.training.schedules import build_optimizer, learning_rate, scale_learning_rates
 from tfseq2seq.training.signals import Interrupted, Signals
-from tfseq2seq.training.start import load_vectors
+from tfseq2seq.training.start import freeze, load_start, load_vectors, note_start, open_start
 from tfseq2seq.training.watching import Watching
 from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
 
@@ -117,9 +117,7 @@ def _train(
     if run is None:
         if exists:
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
-        if corpora.texts_told:
-            log(corpora.texts_told)
-        run = Run(folder, recipe, *learn_features(recipe, corpora))
+        run = _new_run(recipe, folder, corpora, log)
     if not distribution.chief:
         run = ObservedRun(run)
     _tell_of_vocabularies(run, corpora, log)
@@ -134,6 +132,8 @@ def _train(
         lock.enter_context(training_lock(folder))
         run.sweep()
         Run.create(folder, recipe, run.source, run.target)
+        if recipe.training.start_from:
+            note_start(run)
     # Out of patience, the process was killed after its last evaluation, and before it wrote the final weights.
     if ended_before or not _is_out_of_patience(run, resumed.progress):
         signals, score = Signals(), None
@@ -151,6 +151,15 @@ def _train(
     return run
 
 
+def _new_run(recipe: Recipe, folder: str | Path, corpora: Corpora, log: Any) -> Run:
+    """Returns a run that is not on disk yet, with the vocabularies of the run it starts from, or with new ones."""
+    if recipe.training.start_from:
+        return Run.with_vocabularies(folder, recipe, open_start(recipe).folder / "vocabulary")
+    if corpora.texts_told:
+        log(corpora.texts_told)
+    return Run(folder, recipe, *learn_features(recipe, corpora))
+
+
 def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> tuple[Any, TrainingBatches]:
     """Returns the compiled model on its devices, and the batches."""
     recipe = run.recipe
@@ -159,6 +168,8 @@ def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> 
         model = run.build_model()
         if recipe.training.rematerialize:
             model.rematerialize()
+        if recipe.training.freeze:
+            freeze(model, recipe.training.freeze, log)
         batches = build_batches(corpora, run, model, objective, log)
         compile_model(model, recipe)
         if recipe.training.distillation.teacher:
@@ -181,7 +192,9 @@ def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log
     if progress and spec.schedule.name == "constant":
         # The saved state has the earlier learning rate, but the recipe can have a new one.
         model.optimizer.learning_rate = spec.optimizer.learning_rate
-    if not progress:
+    if not progress and spec.start_from:
+        load_start(model, run, log)
+    elif not progress:
         load_vectors(model, run, log)
         run.source.prepare(model, batches.dataset(), log)
     log(f"model: {count_parameters(model):,} parameters")

@@ -1,13 +1,120 @@
-"""Initial embeddings from files of word vectors."""
+"""What a new training begins with, the weights of another run or word vectors, and which weights it leaves alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.features.word_vectors import embedding_matrix, read_vectors
-from tfseq2seq.files import expanded_path
-from tfseq2seq.run import Run
+from tfseq2seq.files import expanded_path, write_whole
+from tfseq2seq.models.seq2seq import count_parameters
+from tfseq2seq.recipe import to_dict
+from tfseq2seq.run import Run, load_weights
+from tfseq2seq.spec import Recipe
+
+# Beside the recipe: which run a training began with, and the digest of its weights.
+START = "start.json"
+# The parts of a recipe that decide what a model computes. Of them, what changes only its training may differ.
+_PARTS = ("source", "target", "share_vocabulary", "model")
+_OF_TRAINING = ("augmentation", "scheduled_sampling", "guided_attention", "initializer", "coverage_loss", "trainable")
+
+
+def open_start(recipe: Recipe) -> Run:
+    """Opens the run that `training.start_from` names.
+
+    Raises:
+        UserError: there is no run, it has no weights yet, or its model is another one than that of the recipe.
+    """
+    name = recipe.training.start_from
+    try:
+        base = Run.open(expanded_path(name))
+        base.weights_file()
+    except UserError as error:
+        raise UserError(f"training.start_from: {error}") from None
+    own, other = (dict(_settings({part: to_dict(each)[part] for part in _PARTS})) for each in (recipe, base.recipe))
+    for key in {**own, **other}:
+        found, wanted = own.get(key), other.get(key)
+        if found != wanted:
+            raise UserError(f"{key}: must be {_shown(wanted)}, as in training.start_from ({name}), got {_shown(found)}")
+    return base
+
+
+def _settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the key and the value of each setting that decides what a model computes."""
+    for name, value in values.items():
+        if name in _OF_TRAINING or name.endswith("dropout"):
+            continue
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "left out" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def load_start(model: Any, run: Run, log: Callable[[str], None]) -> None:
+    """Sets the weights to those of `training.start_from`.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    path = open_start(run.recipe).weights_file()
+    load_weights(model, path)
+    log(f"weights: those of {path}")
+
+
+def note_start(run: Run) -> None:
+    """Writes to the folder of a run which weights it began with."""
+    base = open_start(run.recipe)
+    weights = base.weights_file()
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    content = {"run": str(base.folder.absolute()), "weights": weights.name, "sha256": digest}
+    write_whole(run.folder / START, json.dumps(content, indent=1).encode("utf-8"))
+
+
+def freeze(model: Any, patterns: Sequence[str], log: Callable[[str], None]) -> None:
+    """Lets the weights whose paths match a pattern be as they are in the training.
+
+    No gradient is computed for them. A layer of which all weights are frozen works as it does in inference, so that the
+    statistics of a batch normalization stay too.
+
+    Args:
+        model: the model, which is not compiled yet.
+        patterns: as of file names, such as "encoder/*". A path is that of the layers and the weight.
+        log: told the number of parameters that are trained.
+
+    Raises:
+        UserError: a pattern matches no weight, or no weight is left to train.
+    """
+    paths, count = {variable.path: variable for variable in model.weights}, count_parameters(model)
+    frozen: set[str] = set()
+    for pattern in patterns:
+        matching = fnmatch.filter(paths, pattern)
+        if not matching:
+            layers = {f"{path.rsplit('/', depth)[0]}/*" for path in paths for depth in range(1, path.count("/") + 1)}
+            near = difflib.get_close_matches(pattern, sorted(layers | paths.keys()), n=3, cutoff=0.0)
+            raise UserError(
+                f"training.freeze: {pattern!r} must match the path of a weight, and matches none; near are "
+                f"{', '.join(near)}"
+            )
+        frozen.update(matching)
+    for layer in model._flatten_layers(include_self=False):
+        own = {variable.path for variable in layer.variables}
+        if own and own <= frozen:
+            layer.trainable = False
+    for path in frozen:
+        paths[path].trainable = False
+    trained = count_parameters(model)
+    if not trained:
+        raise UserError("training.freeze: must leave a weight to train, and all are frozen")
+    log(f"frozen: {count - trained:,} of {count:,} parameters")
 
 
 def load_vectors(model: Any, run: Run, log: Callable[[str], None] = print) -> None:
