@@ -379,6 +379,10 @@ def test_recordings_are_held_one_window_at_a_time(tfseq2seq, speech_run, morse, 
     scores = ["--bootstrap", "0", "--metric", "cer", "--output", tmp_path / "out"]
     found = [(tfseq2seq("generate", *given), tfseq2seq("evaluate", *given, *scores)[1], (tmp_path / "out").read_text())]
     assert windows == [4, 2] * 2
+    for options in (["--times", "json"], ["--times", "srt", "--output", f"{tmp_path}/subtitles/"]):
+        tfseq2seq("generate", *given, *options)
+    assert windows == [4, 2] * 4
+    del windows[4:]
     # As if each recording filled the memory.
     monkeypatch.setattr("tfseq2seq.cli.inputs._LARGEST_WINDOW", 1)
     found.append(

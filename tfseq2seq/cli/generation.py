@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,10 +26,10 @@ from tfseq2seq.cli.options import (
 )
 from tfseq2seq.cli.piecewise import check_options, write_piecewise
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
+from tfseq2seq.cli.timed import write_timed
 from tfseq2seq.errors import UserError
 
 if TYPE_CHECKING:
-    from tfseq2seq.data.manifests import Utterance
     from tfseq2seq.run import Run
     from tfseq2seq.runtime.outputs import Output
     from tfseq2seq.spec import Recipe
@@ -190,10 +189,9 @@ def generate(
         recipe = opened[0].recipe
         if timed:
             require(recipe, "audio", timed)
-            inputs = read_inputs(recipe.source, request)
-            warn(inputs.warnings)
-            _write_timed(opened, weights, inputs, times, window, overlap, output, batch)
-            report(inputs.faults)
+            recordings = open_inputs(recipe.source, request)
+            if write_timed(opened, weights, recordings, times, window, overlap, output, batch):
+                sys.exit(USAGE_ERROR)
             return
         if prefix:
             require(recipe, "source", "--prefix")
@@ -253,78 +251,6 @@ def _open_model(
         return window.in_place(found, Output.nothing(model.spec.n_best))
 
     return ask
-
-
-def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict[str, str]:
-    """The name of the subtitle file for each audio file, without its ending. Segments of a recording share a file."""
-    names = {one.path: Path(one.path).stem for one in utterances}
-    if len(names) > 1 and not output:
-        raise UserError(f"--output: must name a folder for the subtitles of {len(names)} recordings, got no --output")
-    first: dict[str, str] = {}
-    for path, stem in names.items():
-        if first.setdefault(stem, path) != path:
-            raise UserError(
-                f"{first[stem]} and {path}: their subtitles would have the same name {stem}; transcribe them separately"
-            )
-    return names
-
-
-def _write_timed(
-    runs: Sequence[Run],
-    weights: str | None,
-    inputs: Inputs,
-    times: str | None,
-    window: float | None,
-    overlap: float | None,
-    output: str | None,
-    batch: int,
-) -> None:
-    """Writes transcripts of recordings as lines or with the times of words. A `window` cuts long recordings."""
-    utterances = inputs.utterances
-    names = _subtitle_names(utterances, output) if times in ("srt", "vtt") else {}
-    import numpy as np
-
-    from tfseq2seq.files import names_folder, write_whole
-    from tfseq2seq.inference.long_audio import SECONDS_OF_MAX_LENGTH, transcribe_long, window_search
-    from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
-    from tfseq2seq.inference.word_times import Transcriber
-
-    search = runs[0].recipe.search
-    model = open_predictor(runs, weights, search=window_search(search, window) if window else None)
-    transcriber = Transcriber(model, batch)
-    if window and window > model.spec.max_input:
-        raise UserError(f"--window: must be at most search.max_input ({model.spec.max_input} s), got {window:g}")
-    if not window:
-        inputs.leave_out(model.faults(inputs.values), remedy="; --window cuts it")
-        # Of a recording without samples, the transcript is empty.
-        inputs.values = inputs.in_place(inputs.valid, np.zeros(0, "float32"))
-    if window:
-        found = transcribe_long(transcriber, inputs.values, window, window / 6 if overlap is None else overlap)
-    else:
-        found = transcriber.transcribe(inputs.values)
-    found = [moved(one, utterance.start) for one, utterance in zip(found, utterances)]
-    if times in ("srt", "vtt"):
-        words: dict[str, list[Any]] = {path: [] for path in names}
-        # A recording that is given twice has one set of subtitles.
-        for utterance, one in dict(zip(utterances, found)).items():
-            words[utterance.path] += one.words
-        in_order = (sorted(each, key=lambda word: word.start) for each in words.values())
-        contents = [as_subtitles(each, times, transcriber) for each in in_order]
-    elif times == "json":
-        contents = ["".join(as_json_line(one.path, each) + "\n" for one, each in zip(utterances, found))]
-    else:
-        contents = ["".join(one_line(one.text) + "\n" for one in found)]
-    if output and names and (len(contents) > 1 or names_folder(output)):
-        for name, content in zip(names.values(), contents):
-            write_whole(Path(output, f"{name}.{times}"), content.encode("utf-8"))
-    elif output:
-        write_whole(output, contents[0].encode("utf-8"))
-    else:
-        click.echo("".join(contents), nl=False)
-    cut = [part for one in found for part in one.cut]
-    # What a user sets is the limit of a short window.
-    each = f" for every {SECONDS_OF_MAX_LENGTH:g} s" if window and window > SECONDS_OF_MAX_LENGTH else ""
-    warn_of_cut(cut, search, "windows" if window else "outputs", each)
 
 
 @click.command()

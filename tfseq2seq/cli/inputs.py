@@ -150,7 +150,10 @@ class InputStream:
 
     Attributes:
         first: the number of inputs in the first window.
+        items: of a stream that is `gathered`, what its inputs are made of.
     """
+
+    items: Sequence[Any] = ()
 
     def __init__(
         self,
@@ -224,7 +227,9 @@ class InputStream:
     def gathered(self) -> InputStream:
         """A stream that knows its count, because all items, such as lines or the names of recordings, are read."""
         items = [item for item in self._items if item is not None]
-        return InputStream(items, self._read, self._size, len(items), begin=self._begin)
+        stream = InputStream(items, self._read, self._size, len(items), begin=self._begin)
+        stream.items = items
+        return stream
 
     def part(self, index: int, of: int) -> InputStream:
         """A stream of one of several contiguous parts of the inputs; see `shard_bounds`.
