@@ -34,6 +34,8 @@ EXTRAS_REQUIRE = {
     "client": ["tensorflow-serving-api", "grpcio"],
     # Pretrained backbones, and the weights of Hugging Face folders.
     "hub": ["keras-hub>=0.31", "safetensors"],
+    # Models of Hugging Face folders as runs.
+    "import": ["safetensors"],
     # Settings of recipes chosen by trials.
     "sweep": ["optuna"],
 }

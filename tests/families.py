@@ -20,12 +20,13 @@ PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
 # Where another one of two layers shows that layers follow each other, one layer is enough.
 SHALLOW = {**TRANSFORMER, "layers": 1}
 
+NORMED = {"embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"}
 ENCODERS = {
     "transformer": TRANSFORMER,
     "transformer-post-rotary-swiglu": {**SHALLOW, "norm": "post", "positions": "rotary", "activation": "swiglu"},
     "transformer-relative-grouped": {**SHALLOW, "positions": "relative", "kv_heads": 1, "relative_distance": 3},
     "transformer-learned-gelu": {**SHALLOW, "positions": "learned", "activation": "gelu"},
-    "transformer-normed": {**SHALLOW, "norm": "post", "embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"},
+    "transformer-normed": {**SHALLOW, "norm": "post", **NORMED},
     "lstm-both-ways": {**RECURRENT, "cell": "lstm"},
     "gru-one-way": {**RECURRENT, "cell": "gru", "bidirectional": False, "units": 16},
     "simple": {**RECURRENT, "cell": "simple", "layers": 1},
@@ -52,7 +53,7 @@ DECODERS = {
     "transformer-grouped-learned": {**TRANSFORMER, "positions": "learned", "kv_heads": 1, "activation": "gelu"},
     "transformer-grouped-rotary": {**TRANSFORMER, "positions": "rotary", "kv_heads": 1},
     "transformer-no-positions": {**TRANSFORMER, "positions": "none"},
-    "transformer-normed": {**TRANSFORMER, "embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"},
+    "transformer-normed": {**TRANSFORMER, **NORMED},
     "fixed-lstm": _attention("none"),
     "fixed-gru": _attention("none", "gru"),
     "additive": _attention("additive"),

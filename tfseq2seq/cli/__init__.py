@@ -18,6 +18,7 @@ from tfseq2seq.cli.evaluation import compare, evaluate
 from tfseq2seq.cli.exit import INTERRUPTED, USAGE_ERROR, Stopped, fail
 from tfseq2seq.cli.exporting import export, verify
 from tfseq2seq.cli.generation import generate, score, stream
+from tfseq2seq.cli.importing import import_command
 from tfseq2seq.cli.inspection import attention, embeddings
 from tfseq2seq.cli.joining import join_outputs
 from tfseq2seq.cli.language import ngram, shortlist
@@ -52,6 +53,7 @@ for _command in [
     compare,
     attention,
     embeddings,
+    import_command,
     export,
     verify,
     serve,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
 
 
 @click.command()
-@click.argument("model", type=click.Path())
+@click.argument("model", type=click.Path(), required=False)
 @run_options()
 @click.option("--input", "lines", type=click.Path(), help="File with one input per line.")
 @click.option("--manifest", type=click.Path(), help="Manifest of recordings.")
@@ -149,8 +149,14 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
     show_default=True,
     help="For quantized models: largest loss of log-probability under the run, in nats per token on average.",
 )
+@click.option(
+    "--against",
+    type=click.Path(),
+    help="Folder of Hugging Face that the run was imported from, in place of MODEL: compare the run with it.",
+)
+@click.option("--reference", metavar="PYTHON", help="For --against: a Python that has transformers and torch.")
 def verify(
-    model: str,
+    model: str | None,
     runs: tuple[str, ...],
     weights: str | None,
     overrides: tuple[str, ...],
@@ -160,15 +166,25 @@ def verify(
     batches: tuple[int, ...],
     tolerance: float,
     drop: float,
+    against: str | None,
+    reference: str | None,
 ) -> None:
-    """Compare the answers of an exported model with those of its run.
+    """Compare the answers of an exported model with those of its run, or an imported run with its original.
 
     MODEL is the folder of a SavedModel, a TFLite model or a CTranslate2 model. It answers in a process without this
     package. The texts must be equal, and the scores must differ by at most the tolerance. The texts of a quantized
     model may differ, but the run must find them almost as probable as its own. If this does not hold, the exit code is
     1.
     """
+    if bool(model) == bool(against):
+        raise UserError(f"verify: needs either MODEL or --against, got {'both' if model else 'neither'}")
     opened = open_runs(runs, overrides)
+    if against:
+        _verify_import(opened, against, reference, lines)
+        return
+    if reference:
+        raise UserError("--reference: needs --against")
+    assert model is not None
     inputs = read_inputs(opened[0].recipe.source, Request(lines=lines, manifest=manifest, split=split))
     warn(inputs.warnings)
     live = open_predictor(opened, weights)
@@ -183,4 +199,20 @@ def verify(
             click.echo(f"  input {number}: run {own!r}, exported model {other!r}")
     warn_of_cut(verdicts[0].cut if verdicts else (), opened[0].recipe.search)
     if not all(verdict.passed for verdict in verdicts):
+        sys.exit(1)
+
+
+def _verify_import(runs: Sequence[Run], folder: str, python: str | None, lines: str | None) -> None:
+    """Compares an imported run with its original, and ends the program if they are not the same model."""
+    from tfseq2seq.files import iterate_lines
+    from tfseq2seq.interop.proof import has_transformers, prove
+
+    if len(runs) > 1:
+        raise UserError(f"--against: needs a single --run, got {len(runs)}")
+    if not python and not has_transformers():
+        raise UserError("--reference: must name a Python that has transformers and torch, which are not installed here")
+    texts = [line.decode("utf-8") for line in iterate_lines(lines)] if lines else []
+    proof = prove(runs[0], folder, python or sys.executable, texts)
+    click.echo(str(proof))
+    if not proof.passed:
         sys.exit(1)

@@ -1,0 +1,213 @@
+"""Compares an imported run with the model that it came from, which transformers runs in a process of its own.
+
+Logits are compared for random inputs, the ids of texts for those that are given, and what greedy search and beam search
+write for all of these. Ids are compared by the table that the run keeps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfseq2seq.errors import UserError
+from tfseq2seq.files import read_file
+from tfseq2seq.inference.predictor import Predictor
+from tfseq2seq.run import Run
+from tfseq2seq.spec import BOS, EOS
+
+# Which id of the other model each id of the run is.
+TABLE = "foreign_ids.json"
+TOLERANCE = 1e-4
+_LARGEST_TABLE = 1 << 28
+_RANDOM_INPUTS, _SHORTEST, _LONGEST, _TARGET = 8, 3, 20, 7
+_OUTPUT = 40
+
+# Runs where transformers is installed: reads a request from standard input, and writes what the model gives to a file.
+_REFERENCE = """
+import json, sys
+import numpy as np
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+request = json.load(sys.stdin)
+model = AutoModelForSeq2SeqLM.from_pretrained(request["folder"], dtype=torch.float32).eval()
+texts = request["texts"]
+ids = [AutoTokenizer.from_pretrained(request["folder"])(text)["input_ids"] for text in texts] if texts else []
+found = {"ids": ids, "greedy": [], "beam": []}
+logits = {}
+with torch.no_grad():
+    for place, target in enumerate(request["targets"]):
+        source = torch.tensor([request["sources"][place]])
+        begun = torch.tensor([[model.config.decoder_start_token_id, *target]])
+        logits[f"logits_{place}"] = model(input_ids=source, decoder_input_ids=begun).logits[0].numpy()
+    for source in request["sources"] + ids:
+        for name, beams in (("greedy", 1), ("beam", request["beam"])):
+            written = model.generate(
+                torch.tensor([source]), num_beams=beams, do_sample=False, early_stopping=False,
+                max_length=request["max_length"] + 1, length_penalty=request["alpha"],
+            )
+            found[name].append(written[0].tolist())
+np.savez(request["output"], found=json.dumps(found), **logits)
+"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How an imported run compares with its model.
+
+    Attributes:
+        difference: the largest one of two logits.
+        inputs: the number of random inputs and of texts.
+        texts: the number of texts.
+        same_ids: how many of the texts have the same ids.
+        greedy, beam: of how many inputs greedy search and beam search write the same tokens.
+    """
+
+    difference: float
+    inputs: int
+    texts: int
+    same_ids: int
+    greedy: int
+    beam: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether logits and ids are those of the other model."""
+        return self.difference <= TOLERANCE and self.same_ids == self.texts
+
+    def __str__(self) -> str:
+        ids = f"ids of {self.same_ids} of {self.texts} texts equal, " if self.texts else ""
+        return (
+            f"logits within {self.difference:.1e}, {ids}outputs of {self.greedy} (greedy) and {self.beam} (beam) of "
+            f"{self.inputs} inputs equal: {'proved' if self.passed else 'NOT the same model'}"
+        )
+
+
+def has_transformers() -> bool:
+    """Whether this Python can run the other model."""
+    return all(importlib.util.find_spec(name) for name in ("transformers", "torch"))
+
+
+def prove(
+    run: Run, folder: str | Path, python: str = sys.executable, texts: Sequence[str] = (), seed: int = 1
+) -> Proof:
+    """Compares a run with the model in a folder of Hugging Face.
+
+    Args:
+        run: the imported run.
+        folder: of the model.
+        python: a Python that has transformers and torch.
+        texts: source texts, beside random inputs.
+        seed: of the random inputs.
+
+    Raises:
+        UserError: the run was not imported, or the other Python cannot run the model.
+    """
+    table = _table(run)
+    draw = np.random.default_rng(seed)
+    first = {side: features.spec.first_ordinary_id for side, features in _sides(run).items()}
+    sources = [
+        [*draw.integers(first["source"], run.source.size, draw.integers(_SHORTEST, _LONGEST)).tolist(), EOS]
+        for _ in range(_RANDOM_INPUTS)
+    ]
+    ordinary = [index for index in range(first["target"], run.target.size) if table["written"][index]]
+    targets = [draw.choice(ordinary, _TARGET).tolist() for _ in sources]
+    search = dataclasses.replace(run.recipe.search, max_length=min(_OUTPUT, run.recipe.search.max_length), n_best=1)
+    request: dict[str, Any] = {
+        "folder": str(Path(folder).absolute()),
+        "texts": list(texts),
+        "sources": [[table["source"][index] for index in ids] for ids in sources],
+        "targets": [[table["target"][index] for index in ids] for ids in targets],
+        "beam": max(2, search.beam),
+        "alpha": search.alpha,
+        "max_length": search.max_length,
+    }
+    found, logits = _reference(python, request)
+    model = run.load_model()
+    difference = 0.0
+    for ids, target, theirs in zip(sources, targets, logits, strict=True):
+        given = {"source": np.array([ids]), "target": np.array([[BOS, *target]])}
+        ours = np.asarray(model(given), "float32")[0]
+        columns = [index for index, written in enumerate(table["written"]) if written]
+        others = theirs[:, [table["target"][index] for index in columns]]
+        difference = max(difference, float(np.abs(ours[:, columns] - others).max()))
+    given_texts = _ids(run, texts)
+    same = [[table["source"][index] for index in ids] == other for ids, other in zip(given_texts, found["ids"])]
+    equal = {}
+    for name, beam in (("greedy", 1), ("beam", request["beam"])):
+        predictor = Predictor([model], run.source, run.target, dataclasses.replace(search, beam=beam))
+        equal[name] = sum(
+            _written(predictor, ids, table["target"]) == _without_ends(other, table["target"])
+            for ids, other in zip([*sources, *given_texts], found[name], strict=True)
+        )
+    return Proof(difference, len(sources) + len(texts), len(texts), sum(same), equal["greedy"], equal["beam"])
+
+
+def _table(run: Run) -> Mapping[str, Any]:
+    path = run.folder / TABLE
+    try:
+        found: dict[str, Any] = json.loads(read_file(path, _LARGEST_TABLE))
+    except FileNotFoundError:
+        raise UserError(f"{run.folder}: was not imported, as it has no {TABLE}") from None
+    except (OSError, ValueError):
+        raise UserError(f"{path}: damaged; import the model again") from None
+    return found
+
+
+def _sides(run: Run) -> dict[str, Any]:
+    return {"source": run.source.features, "target": run.target}
+
+
+def _ids(run: Run, texts: Sequence[str]) -> list[list[int]]:
+    import tensorflow as tf
+
+    features = run.source.features
+    assert features is not None
+    found: list[list[int]] = features.ids(tf.constant(list(texts), tf.string)).to_list()
+    return found
+
+
+def _written(model: Predictor, ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
+    """The tokens that a model writes, as ids of the other one without those that begin and end."""
+    import tensorflow as tf
+
+    found = model.search(model.source.from_features(tf.constant([list(ids)])))
+    return _without_ends([foreign[index] for index in found.ids[0, 0].numpy().tolist()], foreign)
+
+
+def _without_ends(ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
+    ends = set(foreign[: EOS + 1]) - {foreign[1]}
+    return [index for index in ids if index not in ends]
+
+
+def _reference(python: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What the other model gives.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "reference.npz"
+        content = json.dumps({**request, "output": str(output)})
+        try:
+            done = subprocess.run(
+                [python, "-c", _REFERENCE], input=content, capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise UserError(f"--reference: {python} cannot be started: {error.strerror}") from None
+        if done.returncode or not output.exists():
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UserError(f"--reference: {python} cannot run {request['folder']} with transformers: {reason}")
+        with np.load(output, allow_pickle=False) as arrays:
+            logits = [arrays[f"logits_{place}"] for place in range(len(request["targets"]))]
+            found: dict[str, Any] = json.loads(str(arrays["found"]))
+    return found, logits
