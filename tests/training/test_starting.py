@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 
@@ -52,6 +53,7 @@ def test_a_training_begins_with_the_weights_and_vocabularies_of_another_run(
         "run": str(trained_run.folder),
         "weights": "model.weights.h5",
         "sha256": hashlib.sha256(trained_run.weights_file().read_bytes()).hexdigest(),
+        "beside": os.path.relpath(trained_run.folder, run.folder),
     }
 
 
