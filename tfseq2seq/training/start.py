@@ -21,9 +21,10 @@ from tfseq2seq.recipe import to_dict
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
 
-# The parts of a recipe that decide what a model computes. Of them, what changes only its training may differ.
+# The parts of a recipe that decide what a model computes. Of them, what changes only its training may differ. Scheduled
+# sampling and guided attention may not: their shares are weights of the model.
 _PARTS = ("source", "target", "share_vocabulary", "model")
-_OF_TRAINING = ("augmentation", "scheduled_sampling", "guided_attention", "initializer", "coverage_loss", "trainable")
+_OF_TRAINING = ("augmentation", "initializer", "coverage_loss", "trainable")
 # The settings of the training that cannot change when a run is resumed.
 _FIXED = ("start_from", "freeze", "lora")
 
