@@ -98,11 +98,11 @@ def test_a_file_of_strings_answers_as_live(family, tmp_path):
     model, inputs = of_strings(family)
     folder = export_tflite(model, tmp_path / "lite", strings=True)
     config = json.loads((folder / "config.json").read_text())
-    assert config["outputs"] == ["log_prob", "score", "text"] and config["search"]["n_best"] == 1
+    assert config["outputs"] == ["cut", "log_prob", "score", "text"] and config["search"]["n_best"] == 1
     expected = Generator(model, 2, 1).generate(inputs)
     assert len({output.texts[0] for output in expected}) > 1
     for one, other in zip(TFLiteModel(folder).generate(inputs), expected, strict=True):
-        assert one.texts == other.texts[:1]
+        assert (one.texts, one.cut) == (other.texts[:1], other.cut)
         assert one.scores == pytest.approx(other.scores[:1], rel=1e-4, abs=1e-3)
     (verdict,) = verify(folder, model, inputs)
     assert verdict.passed and verdict.batch == 1

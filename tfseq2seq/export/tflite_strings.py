@@ -23,11 +23,12 @@ from tfseq2seq.sources import SourceInputs
 from tfseq2seq.spec import PAD, SPECIAL_TOKENS, UNK
 
 # In the order of their names, as TensorFlow flattens a dictionary.
-STRING_OUTPUTS = ("log_prob", "score", "text")
+STRING_OUTPUTS = ("cut", "log_prob", "score", "text")
 
 
 def string_endpoint(model: Predictor) -> Endpoint:
-    """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1] and "log_prob" [1].
+    """One string [1], or samples [1, N] and their number [1], to "text" [1], "score" [1], "log_prob" [1]
+    and "cut" [1], whether the text may have been cut off at the length that the search allows.
 
     Raises:
         UserError: a side's scheme is not unigram, the source has no such form, or there are stop strings.
@@ -89,7 +90,8 @@ def _answer(model: Predictor, given: SourceInputs, written: Any) -> dict[str, An
     ids = tf.gather(ids, tf.where(shown)[:, 0])
     text = written.detokenize(tf.RaggedTensor.from_row_splits(ids, tf.stack([0, tf.shape(ids)[0]]), validate=False))
     scores = {"score": found.scores[:, 0], "log_prob": found.log_probs[:, 0]}
-    return {"text": text, **{name: tf.where(empty, 0.0, value) for name, value in scores.items()}}
+    cut = tf.logical_and(tf.logical_not(empty), model.may_be_cut(found)[:, 0])
+    return {"text": text, "cut": cut, **{name: tf.where(empty, 0.0, value) for name, value in scores.items()}}
 
 
 def _reader(features: TextFeatures) -> Any:

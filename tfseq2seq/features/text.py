@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfseq2seq.features.byte_level_graph import ByteLevelTokenizer
 from tfseq2seq.features.normalization import compose, normalize
 from tfseq2seq.features.vocabulary import Vocabulary, surfaces, word_space
 from tfseq2seq.recipe import from_dict, to_dict
@@ -40,9 +41,9 @@ class TextFeatures(keras.layers.Layer):
     same, which is how callers know that a text is empty.
 
     Detokenization gives the normalized text, composed again where the spec has `compose`, exactly for unigram, bpe,
-    characters and bytes (as far as every character is in the vocabulary), and with single spaces (or `join`) for words
-    and wordpiece. Text that spells a special or reserved token is text. The one character SentencePiece cannot keep is
-    its own mark of a space, U+2581: it comes back as a space.
+    byte_bpe, characters and bytes (as far as every character is in the vocabulary), and with single spaces (or `join`)
+    for words and wordpiece. Text that spells a special or reserved token is text. The one character SentencePiece
+    cannot keep is its own mark of a space, U+2581: it comes back as a space.
 
     Args:
         spec: scheme, normalization, case, reserved tokens.
@@ -76,6 +77,8 @@ class TextFeatures(keras.layers.Layer):
                 unknown_token=f"{vocabulary.tokens[UNK]} ",
                 no_pretokenization=True,
             )
+        elif spec.scheme == "byte_bpe":
+            self._tokenizer = ByteLevelTokenizer(vocabulary.tokens, vocabulary.merges)
         elif spec.scheme != "bytes":
             self._table = _lookup(vocabulary.tokens, first)
         self.built = True
@@ -88,7 +91,9 @@ class TextFeatures(keras.layers.Layer):
         """Strings [B] to ids [B, (tokens)] of nothing but their text: no begin token, <bos> or <eos>; see `ids`."""
         text = self.normalize(text)
         scheme = self.spec.scheme
-        if scheme in ("unigram", "bpe"):
+        if self.spec.prefix_space:
+            text = tf.where(tf.equal(text, ""), "", tf.strings.join([" ", text]))
+        if scheme in ("unigram", "bpe", "byte_bpe"):
             return self._tokenizer.tokenize(text)
         if scheme == "wordpiece":
             return self._tokenizer.tokenize(tf.strings.split(text)).merge_dims(1, 2)
@@ -272,15 +277,18 @@ class TextFeatures(keras.layers.Layer):
         return TextFeatures(dataclasses.replace(self.spec, begin=begin), self.vocabulary)
 
     def get_config(self) -> dict[str, Any]:
-        model = base64.b64encode(self.vocabulary.model).decode("ascii")
-        vocabulary = {"tokens": list(self.vocabulary.tokens), "model": model}
+        model, merges = (
+            base64.b64encode(one).decode("ascii") for one in (self.vocabulary.model, self.vocabulary.merges)
+        )
+        vocabulary = {"tokens": list(self.vocabulary.tokens), "model": model, "merges": merges}
         own = {"spec": to_dict(self.spec), "vocabulary": vocabulary, "longest": self.longest}
         return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TextFeatures:
         saved = config["vocabulary"]
-        vocabulary = Vocabulary(tuple(saved["tokens"]), base64.b64decode(saved["model"]))
+        model, merges = base64.b64decode(saved["model"]), base64.b64decode(saved.get("merges", ""))
+        vocabulary = Vocabulary(tuple(saved["tokens"]), model, merges)
         kept = {key: value for key, value in config.items() if key not in ("spec", "vocabulary", "trainable")}
         return cls(from_dict(TextSpec, config["spec"]), vocabulary, **kept)
 

@@ -1,7 +1,8 @@
 """Vocabularies: learned from text, kept as files in the run's folder.
 
 Ids 0 to 3 are <pad>, <unk>, <bos>, <eos> in every scheme, and the reserved tokens of a `TextSpec` have the ids after
-them. A vocabulary is a text file with a token on each line, and for SentencePiece schemes its model beside it.
+them. A vocabulary is a text file with a token on each line, and beside it the model of SentencePiece schemes, or the
+merges of byte-level BPE.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Literal
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.bert_text import words_in_python
+from tfseq2seq.features.byte_level import LETTERS, byte_ids, parse_merges, spelled
+from tfseq2seq.features.tokenizer_files import read_byte_level
 from tfseq2seq.files import iterate_lines, open_file, write_whole
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
 
@@ -35,10 +38,11 @@ _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id, and the serialized SentencePiece model (empty for other schemes)."""
+    """Tokens by id, the serialized SentencePiece model, and the merges of byte-level BPE (empty for other schemes)."""
 
     tokens: tuple[str, ...]
     model: bytes = b""
+    merges: bytes = b""
 
 
 def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary:
@@ -49,6 +53,8 @@ def learn_vocabulary(lines: Iterable[bytes | str], spec: TextSpec) -> Vocabulary
     """
     if spec.scheme == "bytes":
         return Vocabulary(spec.leading_tokens + _BYTES)
+    if spec.scheme == "byte_bpe":
+        raise UserError("byte_bpe: is not learned; set vocabulary to a tokenizer.json, or to the folder that has it")
     normalized = _normalized(lines, spec)
     if spec.scheme in ("unigram", "bpe"):
         return _learn_sentencepiece(normalized, spec)
@@ -80,18 +86,19 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
 
     A token file may leave out the four special tokens, and the reserved tokens with them; they then come first. With
     `spec.pretokenization` bert it can be vocab.txt of a BERT, or a folder with it. Its own special tokens are left out
-    then; `foreign_ids` tells which ids they and all others have in that model.
+    then; `foreign_ids` tells which ids they and all others have in that model. For byte_bpe, it is tokenizer.json of
+    Hugging Face, or a folder with that file or with vocab.json and merges.txt, or what `save_vocabulary` wrote.
 
     Raises:
         UserError: no such file, not readable, an empty line, a token twice, other reserved tokens than those of the
             spec, or a SentencePiece model with other special ids.
     """
     path = _file_in(Path(path), spec)
-    try:
-        with open_file(path, _LARGEST_FILE) as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"{path}: the vocabulary cannot be read: {error.strerror}") from None
+    if spec.scheme == "byte_bpe" and (path.is_dir() or path.suffix == ".json"):
+        found = read_byte_level(path, spec)
+        tokens = [token for token in found.tokens if token not in {*found.special, *spec.leading_tokens}]
+        return _byte_level(_checked_tokens(tokens, str(path), spec), found.merges, str(path))
+    content = _content(path)
     if spec.scheme in ("unigram", "bpe"):
         return _from_model(content, str(path), spec)
     most = max(_MOST_TOKENS, spec.vocabulary_size)
@@ -109,7 +116,27 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
         raise UserError(f"{path}, line {tokens.index('') + 1}: empty; a vocabulary has one token a line")
     if spec.pretokenization == "bert" and set(tokens) >= set(BERT_SPECIAL):
         tokens = [token for token in tokens if token not in _BERT_CONTROL]
-    return Vocabulary(_checked_tokens(tokens, str(path), spec))
+    checked = _checked_tokens(tokens, str(path), spec)
+    return (
+        _byte_level(checked, _content(_merges_file(path)), str(path))
+        if spec.scheme == "byte_bpe"
+        else Vocabulary(checked)
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with open_file(path, _LARGEST_FILE) as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path}: the vocabulary cannot be read: {error.strerror}") from None
+
+
+def _byte_level(tokens: tuple[str, ...], merges: bytes, name: str) -> Vocabulary:
+    """A vocabulary of byte-level BPE, whose bytes and merges are checked."""
+    byte_ids(tokens, name)
+    parse_merges(merges, tokens, f"{name}: merges")
+    return Vocabulary(tokens, merges=merges)
 
 
 def _file_in(path: Path, spec: TextSpec) -> Path:
@@ -178,6 +205,8 @@ def _fault(token: str, scheme: str) -> str:
     """Returns why tokenization can never give a token, or an empty string."""
     if scheme == "characters":
         return "must be a single character" if len(token) > 1 else ""
+    if scheme == "byte_bpe":
+        return "" if set(token) <= set(LETTERS.values()) else "must be of the characters that stand for bytes"
     if scheme in ("words", "wordpiece"):
         # What `tf.strings.split` splits at.
         if any(letter in token for letter in " \t\v\f\r"):
@@ -200,7 +229,7 @@ def unicode_form(text: str, spec: TextSpec) -> str:
 
 def unreachable_tokens(vocabulary: Vocabulary, spec: TextSpec) -> list[str]:
     """Returns the tokens that normalization or lowercasing changes, so that text never gives them."""
-    if vocabulary.model or spec.scheme == "bytes":
+    if vocabulary.model or spec.scheme in ("bytes", "byte_bpe"):
         return []
     found = []
     for token in vocabulary.tokens[spec.first_ordinary_id :]:
@@ -215,11 +244,17 @@ def _quoted(tokens: Iterable[str]) -> str:
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
-    """Writes `path` with a token on each line, and the SentencePiece model to `path` with suffix .model."""
+    """Writes `path` with a token on each line, and beside it the SentencePiece model (.model) or merges (.merges)."""
     path = Path(path)
     write_whole(path, ("\n".join(vocabulary.tokens) + "\n").encode("utf-8"))
     if vocabulary.model:
         write_whole(path.with_suffix(".model"), vocabulary.model)
+    if vocabulary.merges:
+        write_whole(_merges_file(path), vocabulary.merges)
+
+
+def _merges_file(path: Path) -> Path:
+    return path.with_suffix(".merges")
 
 
 def vocabulary_file(folder: str | Path, side: str, spec: TextSpec) -> Path:
@@ -398,6 +433,8 @@ def _surface(token: str, spec: TextSpec) -> bytes:
     scheme = spec.scheme
     if scheme == "bytes":
         return _byte(token)
+    if scheme == "byte_bpe":
+        return spelled(token)
     if scheme == "words":
         return (token if spec.join == "none" else f" {token}").encode()
     if scheme == "wordpiece":

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tfseq2seq.features.byte_level import PlainByteLevel
 from tfseq2seq.features.vocabulary import (
     Vocabulary,
     load_vocabulary,
@@ -90,6 +91,8 @@ class PlainText:
         scheme = self.spec.scheme
         if scheme in ("unigram", "bpe"):
             return self._processor.encode(text)
+        if scheme == "byte_bpe":
+            return self._byte_level.encode(f" {text}" if text and self.spec.prefix_space else text)
         if scheme == "bytes":
             return [byte + self.spec.first_ordinary_id for byte in text.encode("utf-8")]
         words = self._split(text)
@@ -129,6 +132,10 @@ class PlainText:
     def _spelled(self, ids: Sequence[int], words: Sequence[str] = ()) -> str:
         written = [*self._surfaces, *((word_space(self.spec) + word).encode() for word in words)]
         return b"".join(written[index] for index in ids).decode("utf-8", "replace")
+
+    @cached_property
+    def _byte_level(self) -> PlainByteLevel:
+        return PlainByteLevel(self.vocabulary.tokens, self.vocabulary.merges)
 
     @cached_property
     def _processor(self) -> Any:

@@ -88,7 +88,9 @@ class TFLiteModel(Limited):
         if not given:
             return Output.nothing(1)
         found = self._ask(**given)
-        return Output([found["text"][0].decode("utf-8")], found["score"].tolist(), found["log_prob"].tolist())
+        # Files of earlier versions do not tell.
+        cut = bool(found["cut"][0]) if "cut" in found else False
+        return Output([found["text"][0].decode("utf-8")], found["score"].tolist(), found["log_prob"].tolist(), cut)
 
 
 def _interpreter(content: bytes, threads: int) -> Any:

@@ -23,7 +23,7 @@ from tfseq2seq.spec.data import INFILLING_TOKENS
 # By default a model answers inputs that are so many times as long as the longest ones of its training.
 _TIMES_OF_TRAINING = 4
 
-Scheme = Literal["unigram", "bpe", "wordpiece", "words", "characters", "bytes"]
+Scheme = Literal["unigram", "bpe", "byte_bpe", "wordpiece", "words", "characters", "bytes"]
 
 
 class SourceBase(Spec):
@@ -128,7 +128,10 @@ class TextSpec(SourceBase):
     least_max_input: ClassVar[int] = 1024
 
     kind: Literal["text"] = setting("text", "kind of source or target")
-    scheme: Scheme = setting("unigram", "tokenization scheme; SentencePiece learns unigram and bpe vocabularies")
+    scheme: Scheme = setting(
+        "unigram",
+        "tokenization scheme; SentencePiece learns unigram and bpe vocabularies; byte_bpe, of GPT-2, is not learned",
+    )
     vocabulary_size: int = setting(8000, "maximum vocabulary size, with special and reserved tokens", low=5)
     min_count: int = setting(1, "minimum count of a word or character in the corpus; rarer ones become <unk>", low=1)
     normalization: Literal["none", "nfc", "nfd", "nfkc", "nfkd"] = setting(
@@ -144,6 +147,9 @@ class TextSpec(SourceBase):
         "space", "what is between the words of output text, for words; none writes Chinese as it is written"
     )
     begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
+    prefix_space: bool = setting(
+        False, "put a space before every text, for byte_bpe: as tokenizers do that have add_prefix_space"
+    )
     pretokenization: Literal["space", "bert"] = setting(
         "space",
         "words that wordpiece splits: those between spaces, or those of BERT (Devlin et al. 2019), which also splits "
@@ -153,6 +159,14 @@ class TextSpec(SourceBase):
     def check(self) -> None:
         if self.pretokenization != "space" and self.scheme != "wordpiece":
             raise SpecError("pretokenization", f"must be space unless scheme is wordpiece, got {self.pretokenization}")
+        if self.prefix_space and self.scheme != "byte_bpe":
+            raise SpecError("prefix_space", f"must be false unless scheme is byte_bpe, got true for {self.scheme}")
+        if self.scheme == "byte_bpe" and not self.vocabulary:
+            raise SpecError(
+                "vocabulary",
+                "must be set for scheme byte_bpe, which is not learned: to a tokenizer.json, or to a folder with it or "
+                "with vocab.json and merges.txt",
+            )
         for index, token in enumerate(self.reserved):
             fault = _reserved_fault(token, self.scheme)
             if not fault and token in self.reserved[:index]:
