@@ -5,8 +5,10 @@ import re
 import shutil
 
 import h5py
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from trainings import changed
 
 from tfseq2seq.cli import main
@@ -16,6 +18,7 @@ from tfseq2seq.recipe import from_dict
 from tfseq2seq.run import Run, merge_run
 from tfseq2seq.spec import Recipe
 from tfseq2seq.training.fit import train
+from tfseq2seq.training.start import freeze
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -41,8 +44,6 @@ def names_in(path):
 @pytest.fixture(scope="module")
 def adapted_run(small_recipe, trained_run, tmp_path_factory):
     """A finished run of adapters; tests must not change it."""
-    import tensorflow as tf
-
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
@@ -147,10 +148,8 @@ def test_a_student_of_a_teacher_can_have_adapters_and_the_megabytes_are_told(sma
 
 
 def test_adapters_are_trained_in_bfloat16_too(small_recipe, trained_run, tmp_path):
-    import keras
-
     try:
-        recipe = adapted(small_recipe, trained_run.folder, precision="mixed_bfloat16")
+        recipe = adapted(small_recipe, trained_run.folder, precision="mixed_bfloat16", rematerialize=True)
         run = train(recipe, tmp_path / "run")
     finally:
         keras.config.set_dtype_policy("float32")
@@ -190,3 +189,22 @@ def test_a_damaged_file_of_adapters_is_told(adapted_run, tmp_path):
 def test_settings_that_contradict_each_other_are_refused(training, message):
     with pytest.raises(UserError, match=re.escape(message)):
         from_dict(Recipe, {"training": training})
+
+
+def test_blocks_that_are_computed_twice_have_the_same_gradients_beside_weights_that_stay(trained_run):
+    found = []
+    for twice in (False, True):
+        model = trained_run.load_model()
+        freeze(model, ["*norm*", "encoder/block_0/feed_forward/*", "*bias"], lambda line: None)
+        if twice:
+            model.rematerialize()
+        inputs = {name: tf.constant([[4, 5, 6, 7], [5, 6, 0, 0]]) for name in ("source", "target")}
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(inputs, training=True) ** 2)
+        found.append(tape.gradient(loss, [variable.value for variable in model.trainable_variables]))
+    for one, other in zip(*found, strict=True):
+        one, other = (tf.convert_to_tensor(each) for each in (one, other))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
