@@ -196,7 +196,8 @@ def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log
     elif not progress:
         load_vectors(model, run, log)
         run.source.prepare(model, batches.dataset(), log)
-    log(f"model: {count_parameters(model):,} parameters")
+    if not run.adapts:  # what is trained of it was told with the adapters
+        log(f"model: {count_parameters(model):,} parameters")
     if progress and "data" not in resumed.training:
         log("the training data begin anew: the state of an earlier version has no position in them")
 
