@@ -29,6 +29,7 @@ KINDS = {
     "rotary": {"positions": "rotary", "activation": "swiglu"},
     "relative": {"positions": "relative", "relative_distance": 3},
     "none": {"positions": "none"},
+    "normed": {"norm": "post", "embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"},
 }
 
 

@@ -231,6 +231,10 @@ def test_summary_and_plot_show_the_parts(capsys):
 def test_shared_and_tied_embeddings_are_one_matrix():
     tied, apart = (build("simple", "additive", options={"tie_output": tie}).count_params() for tie in (True, False))
     assert apart - tied == 16 * TARGET_SIZE + TARGET_SIZE
+    biased = build("simple", "additive", options={"output_bias": True})
+    assert biased.count_params() - tied == TARGET_SIZE
+    biased.output_layer.bias.assign(np.full(TARGET_SIZE, 3.0))
+    assert float(biased.output_layer(np.zeros((1, 1, 16), "float32"))[0, 0, 0]) == 3.0
     shared, own = (
         Seq2Seq(model_spec("simple", "additive", share_embeddings=share), TARGET_SIZE, TARGET_SIZE).count_params()
         for share in (True, False)

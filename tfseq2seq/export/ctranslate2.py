@@ -117,7 +117,7 @@ def transformer_spec(model: Predictor) -> Any:
     spec.decoder.projection.weight = _array(columns["matrix"]).T
     if "bias" in columns:
         spec.decoder.projection.bias = _array(columns["bias"])
-    spec.config.layer_norm_epsilon = 1e-6
+    spec.config.layer_norm_epsilon = encoder.norm_epsilon
     for name, index in (("unk_token", UNK), ("bos_token", BOS), ("eos_token", EOS), ("decoder_start_token", BOS)):
         setattr(spec.config, name, SPECIAL_TOKENS[index])
     spec.register_source_vocabulary(list(model.source.features.vocabulary.tokens))  # type: ignore[union-attr]
@@ -149,6 +149,11 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
     for side, part in (("encoder", encoder), ("decoder", decoder)):
         if part.kv_heads not in (0, part.heads):
             raise UserError(f"model.{side}.kv_heads: CTranslate2 has as many key heads as heads in such a model")
+    if encoder.norm_epsilon != decoder.norm_epsilon:
+        raise UserError(
+            f"model.decoder.norm_epsilon: CTranslate2 has one for both sides, {encoder.norm_epsilon}, got "
+            f"{decoder.norm_epsilon}"
+        )
     defaults = SearchSpec()
     for name in vars(defaults):
         if name not in (*_SEARCH, *_OURS) and getattr(model.spec, name) != getattr(defaults, name):
@@ -161,12 +166,13 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
 
 
 def _kinds(spec: Any, specs: Any) -> dict[str, Any]:
-    activations = {"relu": "RELU", "gelu": "GELU", "swiglu": "SWISH"}
+    activations = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "swiglu": "SWISH"}
     found: dict[str, Any] = {
         "pre_norm": spec.norm == "pre",
         "activation": getattr(specs.Activation, activations[spec.activation]),
         "ffn_glu": spec.activation == "swiglu",
         "relative_position": spec.positions == "relative",
+        "layernorm_embedding": spec.embedding_norm,
     }
     if spec.positions == "rotary":
         # 0: all of a head's columns, each turned with the one half a head further.
@@ -184,6 +190,8 @@ def _fill_side(side: Any, stack: Any, positions: str, table: Any) -> None:
         side.position_encodings.encodings = _array(sinusoids(np.arange(_MOST_POSITIONS), stack.width))
     elif positions == "none":
         side.position_encodings.encodings = np.zeros((_MOST_POSITIONS, stack.width), "float32")
+    if stack.embedding.norm is not None:
+        _fill_norm(side.layernorm_embedding, stack.embedding.norm)
     for layer, block in zip(side.layer, stack.blocks, strict=True):
         _fill_attention(layer.self_attention, block.self_attention, block.self_norm, ["query_key_value_dense"])
         if positions == "relative":

@@ -14,7 +14,7 @@ from keras import ops
 
 
 class PositionedEmbedding(keras.layers.Layer):
-    """Scales token vectors by the square root of their width, adds absolute positions and applies dropout.
+    """Scales token vectors by the square root of their width, adds absolute positions, and applies a norm and dropout.
 
     Because of the scale one matrix can serve as embedding and as output layer (Vaswani et al. 2017, section 3.4). Its
     initial standard deviation is D^-0.5, which suits logits. The scaled vectors have standard deviation 1.
@@ -24,12 +24,22 @@ class PositionedEmbedding(keras.layers.Layer):
         positions: "sinusoidal" (fixed) or "learned". With other values no positions are added here.
         max_positions: the number of learned positions.
         dropout: the dropout rate on the sum.
+        norm_epsilon: the epsilon of a layer normalization of the sum; 0 for no normalization.
     """
 
     def __init__(
-        self, width: int, positions: str = "none", max_positions: int = 1024, dropout: float = 0.0, **kwargs: Any
+        self,
+        width: int,
+        positions: str = "none",
+        max_positions: int = 1024,
+        dropout: float = 0.0,
+        norm_epsilon: float = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.norm_epsilon, self.norm = norm_epsilon, None
+        if norm_epsilon:
+            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, name="norm", dtype=self.dtype_policy)
         self.width, self.positions, self.max_positions, self.dropout_rate = width, positions, max_positions, dropout
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
@@ -40,6 +50,8 @@ class PositionedEmbedding(keras.layers.Layer):
                 initializer=keras.initializers.RandomNormal(stddev=0.02),
                 name="positions",
             )
+        if self.norm is not None:
+            self.norm.build((None, None, self.width))
 
     def call(self, inputs: Any, start: Any = None, training: bool | None = None) -> Any:
         """Returns [B, T, D] for token vectors [B, T, D].
@@ -56,6 +68,8 @@ class PositionedEmbedding(keras.layers.Layer):
             # Positions after the end of the table use its last row, because `take` must not read out of bounds.
             indices = ops.minimum(self._indices(inputs, start), self.max_positions - 1)
             outputs = outputs + ops.expand_dims(ops.take(ops.cast(self.table, inputs.dtype), indices, axis=0), 0)
+        if self.norm is not None:
+            outputs = self.norm(outputs)
         return self.dropout(outputs, training=training)
 
     @staticmethod
@@ -71,6 +85,7 @@ class PositionedEmbedding(keras.layers.Layer):
             "positions": self.positions,
             "max_positions": self.max_positions,
             "dropout": self.dropout_rate,
+            "norm_epsilon": self.norm_epsilon,
         }
 
 

@@ -22,7 +22,7 @@ class FeedForward(keras.layers.Layer):
     Args:
         width: D, the width of input and output.
         inner: the inner width.
-        activation: "swiglu", or the name of a Keras activation such as "relu" or "gelu".
+        activation: "swiglu", or the name of a Keras activation such as "relu", "gelu" (exact) or "silu".
         dropout: the dropout rate on the inner activations.
         initializer: the initializer of the weight matrices.
     """
@@ -58,6 +58,11 @@ class FeedForward(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.settings}
+
+
+def layer_norm(spec: TransformerSpec, name: str, dtype: Any = None) -> keras.layers.LayerNormalization:
+    """Returns a layer normalization of an encoder or decoder."""
+    return keras.layers.LayerNormalization(epsilon=spec.norm_epsilon, name=name, dtype=dtype)
 
 
 class TransformerBlock(Rematerializable, keras.layers.Layer):
@@ -112,11 +117,9 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         self.feed_forward = FeedForward(
             width, spec.ffn, spec.activation, spec.ffn_dropout, initializer, name="feed_forward", dtype=policy
         )
-        self.self_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="self_norm", dtype=policy)
-        self.cross_attention_norm = (
-            keras.layers.LayerNormalization(epsilon=1e-6, name="memory_norm", dtype=policy) if memory_width else None
-        )
-        self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm", dtype=policy)
+        self.self_norm = layer_norm(spec, "self_norm", policy)
+        self.cross_attention_norm = layer_norm(spec, "memory_norm", policy) if memory_width else None
+        self.feed_forward_norm = layer_norm(spec, "feed_forward_norm", policy)
         self.dropout = keras.layers.Dropout(spec.dropout, dtype=policy)
 
     def build(self, input_shape: Any) -> None:

@@ -11,35 +11,44 @@ from keras import ops
 class Output(keras.layers.Layer):
     """Maps hidden vectors [B, T, D] to logits [B, T, V].
 
-    The matrix is the transposed embedding (tied weights, Press & Wolf 2017). If `embedding` is None, the layer has a
-    separate matrix and a bias.
+    The matrix is the transposed embedding (tied weights, Press & Wolf 2017), with a bias if `biased`. If `embedding` is
+    None, the layer has a separate matrix and a bias.
     """
 
     def __init__(
-        self, width: int, size: int, initializer: str, embedding: keras.layers.ReversibleEmbedding | None, **kwargs: Any
+        self,
+        width: int,
+        size: int,
+        initializer: str,
+        embedding: keras.layers.ReversibleEmbedding | None,
+        biased: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.width, self.size, self.initializer, self.embedding = width, size, initializer, embedding
+        self.biased, self.bias = biased or embedding is None, None
 
     def build(self, input_shape: Any) -> None:
         if self.embedding is not None:
             self.embedding.build(None)
-            return
-        self.kernel = self.add_weight(shape=(self.width, self.size), initializer=self.initializer, name="kernel")
-        self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
+        else:
+            self.kernel = self.add_weight(shape=(self.width, self.size), initializer=self.initializer, name="kernel")
+        if self.biased:
+            self.bias = self.add_weight(shape=(self.size,), initializer="zeros", name="bias")
 
     def columns(self, tokens: Any = None) -> dict[str, Any]:
         """Returns the "matrix" [D, V] and the "bias" [V], if there is one, of all tokens or of `tokens` [V'].
 
         Loops over time call this once. Transposing the embedding takes as much time as the product of a step.
         """
-        if self.embedding is not None:
-            rows = self.embedding.embeddings
-            rows = rows if tokens is None else ops.take(rows, tokens, axis=0)
-            return {"matrix": ops.cast(ops.transpose(rows), self.compute_dtype)}
-        parts = {"matrix": self.kernel, "bias": self.bias}
+        parts = {} if self.bias is None else {"bias": self.bias}
+        if self.embedding is None:
+            parts["matrix"] = self.kernel
         if tokens is not None:
             parts = {name: ops.take(part, tokens, axis=-1) for name, part in parts.items()}
+        if self.embedding is not None:
+            rows = self.embedding.embeddings
+            parts["matrix"] = ops.transpose(rows if tokens is None else ops.take(rows, tokens, axis=0))
         return {name: ops.cast(part, self.compute_dtype) for name, part in parts.items()}
 
     def call(self, inputs: Any, columns: dict[str, Any] | None = None) -> Any:

@@ -63,7 +63,7 @@ class Seq2Seq(Trainable):
             spec.decoder, spec.width, encoder.memory_width, encoder.summary_width, spec.initializer, stepwise=sampled
         )
         tied = target_embedding if spec.tie_output else None
-        output = Output(spec.width, target_size, spec.initializer, tied, name="output")
+        output = Output(spec.width, target_size, spec.initializer, tied, spec.output_bias, name="output")
         copying = build_copying(spec, source, target_size)
         embed = target_embedding if copying is None else copying.embedder(target_embedding)
         ctc = None

@@ -26,7 +26,11 @@ class TransformerSpec(Spec):
     )
     ffn: int = setting(2048, "inner width of the feed-forward layers", low=1)
     norm: Literal["pre", "post"] = setting("pre", "layer normalization before or after each sublayer")
-    activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "activation of the feed-forward layers")
+    norm_epsilon: float = setting(
+        1e-6, "number that layer normalization adds to variances; other toolkits have 1e-5", low=1e-12, high=0.1
+    )
+    embedding_norm: bool = setting(False, "layer normalization of embeddings with positions, as in BART")
+    activation: Literal["relu", "gelu", "silu", "swiglu"] = setting("relu", "activation of the feed-forward layers")
     positions: Positions = setting("sinusoidal", "position encoding")
     max_positions: int = setting(1024, "number of learned positions; inputs and outputs have no more", low=1)
     relative_distance: int = setting(16, "largest distance of relative positions; larger ones are clipped", low=1)

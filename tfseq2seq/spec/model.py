@@ -61,6 +61,11 @@ class ModelSpec(Spec):
         needs=("audio", "autoregressive"),
     )
     tie_output: bool = setting(True, "use the weights of the target embedding in the output layer")
+    output_bias: bool = setting(
+        False,
+        "add a bias to the logits of a tied output layer; an output layer of its own always has one",
+        needs="autoregressive",
+    )
     share_embeddings: bool = setting(
         False, "use one embedding for source and target; needs share_vocabulary", needs="vocabulary"
     )
@@ -81,6 +86,10 @@ class ModelSpec(Spec):
     )
 
     def check(self) -> None:
+        if self.output_bias and not self.tie_output:
+            raise SpecError(
+                "output_bias", "must be false unless tie_output is true, as the bias is there anyway, got true"
+            )
         for name in ("encoder", "decoder"):
             with prefixed(name):
                 getattr(self, name).check_width(self.width)
