@@ -68,7 +68,7 @@ def test_a_run_keeps_adapters_alone_and_is_opened_merged(trained_run, adapted_ru
 
 
 def test_a_resumed_training_ends_as_one_that_was_not_stopped(small_recipe, trained_run, tmp_path):
-    optimizer = {"ema": 0.9, "accumulate": 2}
+    optimizer = {"ema": 0.9}
     recipe = adapted(small_recipe, trained_run.folder, evaluate_every=1, optimizer=optimizer)
     whole = train(recipe, tmp_path / "whole")
     train(recipe, tmp_path / "run", until=1)
