@@ -8,6 +8,7 @@
     checkpoints/resume.previous.npz      the state before, in case the last one is damaged
     failed_batch.npz                     the batch at which the loss was no longer finite
     model.weights.h5                     weights of the finished model: best checkpoint, or mean of the last ones
+    adapters.weights.h5                  instead of these, if only adapters of another run's weights were trained
     start.json                           the run whose weights the training began with, and their digest
     metrics.jsonl                        a line per evaluation
     logs/                                TensorBoard logs
@@ -19,6 +20,7 @@ Each file is written under a temporary name and then renamed. If a run is interr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -34,16 +36,22 @@ import h5py
 import keras
 import numpy as np
 
+from tfseq2seq.adapter_files import read_adapters, write_adapters
 from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.vocabulary import load_vocabulary, save_vocabulary, vocabulary_file
 from tfseq2seq.files import append_line, exclusive, open_file, read_file, sweep, write_whole
+from tfseq2seq.layers.freezing import is_left
+from tfseq2seq.models.adapters import adapter_shapes, adapters, merge_adapters
 from tfseq2seq.models.build import build_model
 from tfseq2seq.models.pretrained import adapter_weights
+from tfseq2seq.origin import START, Origin, read_origin
 from tfseq2seq.recipe import dump_recipe, load_run_recipe
 from tfseq2seq.sources import Source, source_class
-from tfseq2seq.spec import Recipe
+from tfseq2seq.spec import LoraSpec, Recipe
 from tfseq2seq.state_files import (
+    ADAPTERS,
+    FINAL,
     METRIC,
     PROGRESS_LIMIT,
     State,
@@ -53,8 +61,6 @@ from tfseq2seq.state_files import (
     recorded_progress,
     write_state,
 )
-
-FINAL = "model.weights.h5"
 
 # The largest metrics.jsonl, in bytes.
 _METRICS_LIMIT = 1 << 30
@@ -97,27 +103,35 @@ class Run:
         recipe: the recipe of the run.
         source: the source of the model, with its vocabulary if it has one.
         target: the text features of the target.
+        origin: the run that the training starts from, or None.
     """
 
-    def __init__(self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures):
+    def __init__(
+        self, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures, origin: Origin | None = None
+    ):
         self.folder, self.recipe, self.source, self.target = Path(folder), recipe, source, target
+        self.origin = origin
         source.with_data(recipe.data)
         source.with_target(target, recipe.model.decoder.copies)
 
     @classmethod
-    def create(cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures) -> Run:
-        """Creates the folder and writes the recipe and the vocabularies.
+    def create(
+        cls, folder: str | Path, recipe: Recipe, source: Source, target: TextFeatures, origin: Origin | None = None
+    ) -> Run:
+        """Creates the folder and writes the recipe, the vocabularies and the origin if there is one.
 
         Raises:
             UserError: the folder has a run already.
         """
-        run = cls(folder, recipe, source, target)
+        run = cls(folder, recipe, source, target, origin)
         if (run.folder / "recipe.yaml").exists():
             raise UserError(f"{folder}: has a run already; continue it with --resume, or give another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         source.save(run.folder / "vocabulary")
         if not recipe.share_vocabulary:
             save_vocabulary(target.vocabulary, run.folder / "vocabulary" / "target.txt")
+        if origin is not None:
+            write_whole(run.folder / START, origin.content())
         write_whole(run.folder / "recipe.yaml", dump_recipe(recipe).encode("utf-8"))
         return run
 
@@ -133,7 +147,9 @@ class Run:
             UserError: the folder has no run, or a file is missing or damaged.
         """
         folder = Path(folder)
-        return cls.with_vocabularies(folder, load_run_recipe(folder, overrides), folder / "vocabulary")
+        run = cls.with_vocabularies(folder, load_run_recipe(folder, overrides), folder / "vocabulary")
+        run.origin = read_origin(folder)
+        return run
 
     @classmethod
     def with_vocabularies(cls, folder: str | Path, recipe: Recipe, vocabularies: Path) -> Run:
@@ -159,7 +175,7 @@ class Run:
         return build_model(self.recipe.model, self.recipe.source, *sizes, name=_identifier(self.recipe.name))
 
     def load_model(self, weights: str | Path | None = None) -> Any:
-        """Returns the trained model.
+        """Returns the trained model. Adapters are merged into the weights that they adapt.
 
         Args:
             weights: the weights file. By default, the weights of the finished model, or else of the best checkpoint.
@@ -168,13 +184,41 @@ class Run:
             UserError: there are no weights yet, or the file is damaged or belongs to another model.
         """
         model = self.build_model()
-        load_weights(model, Path(weights) if weights else self.weights_file())
+        self.load_into(model, Path(weights) if weights else self.weights_file())
         return model
+
+    def load_into(self, model: Any, weights: Path) -> None:
+        """As `load_model`, for a model that is there: one of this recipe, without adapters."""
+        if not self.adapts:
+            return load_weights(model, weights)
+        self.load_origin(model)
+        lora = self.recipe.training.lora
+        merge_adapters(model, read_adapters(weights, adapter_shapes(model, lora)), lora)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the run consists of adapters, and its other weights are those of another run."""
+        return self.recipe.training.lora.rank > 0
+
+    def load_origin(self, model: Any) -> None:
+        """Loads the weights that the adapters of this run adapt.
+
+        Raises:
+            UserError: the other run is not where it was, or has other weights now.
+        """
+        if self.origin is None:
+            raise UserError(f"{self.folder / START}: missing; put it back, as it names the weights that the run adapts")
+        load_weights(model, self.origin.find(self.folder))
+
+    @property
+    def final_file(self) -> Path:
+        """The path of the weights of the finished model, or of its adapters."""
+        return self.folder / (ADAPTERS if self.adapts else FINAL)
 
     def weights_file(self) -> Path:
         """Returns the path of the finished model's weights, or else of the best checkpoint."""
-        if (self.folder / FINAL).exists():
-            return self.folder / FINAL
+        if self.final_file.exists():
+            return self.final_file
         best = self.progress().get("best")
         if not best:
             raise UserError(f"{self.folder}: has no checkpoint yet; continue the training until its first evaluation")
@@ -200,7 +244,7 @@ class Run:
 
     def save_checkpoint(self, model: keras.Model, step: int) -> None:
         """Writes the weights of the model as the checkpoint of `step`."""
-        save_weights(model, self.checkpoint_file(step))
+        save_trained(model, self.checkpoint_file(step))
 
     def save_progress(self, progress: Mapping[str, Any]) -> None:
         """Writes the progress, and deletes checkpoints that neither it nor a state to continue from mentions."""
@@ -348,6 +392,33 @@ def shared_target(source: Source, recipe: Recipe) -> TextFeatures:
     return features if same else features.with_begin(recipe.target.begin)
 
 
+def merge_run(run: Run, folder: str | Path) -> Run:
+    """Writes a run of adapters as one with weights of its own: the sums of matrices and products of adapters.
+
+    Args:
+        run: the run of adapters.
+        folder: the folder of the new run.
+
+    Raises:
+        UserError: the run has no adapters, or the folder has a run already.
+    """
+    if not run.adapts:
+        raise UserError(f"{run.folder}: must have adapters (training.lora), got a run with weights of its own")
+    check_writable(folder)
+    model = run.load_model()
+    training = dataclasses.replace(run.recipe.training, lora=LoraSpec())
+    recipe = dataclasses.replace(run.recipe, training=training)
+    merged = Run.create(folder, recipe, run.source, run.target, run.origin)
+    save_weights(model, merged.final_file)
+    for row in run.metrics():
+        merged.log(row)
+    if progress := run.progress():
+        # The checkpoints stay where they are: they are adapters.
+        step = progress["step"]
+        merged.save_progress({**progress, "best": None, "best_kept": [], "kept": [], "final": step})
+    return merged
+
+
 def finite_state(model: keras.Model) -> dict[str, Any]:
     """Returns the values of `training_state`.
 
@@ -363,9 +434,40 @@ def finite_state(model: keras.Model) -> dict[str, Any]:
 
 
 def training_state(model: keras.Model) -> dict[str, Any]:
-    """Returns all variables that training changes, with random states. Their names are the same in each process."""
-    named = {f"model_{i}": variable for i, variable in enumerate(model.variables)}
+    """Returns all variables that training changes, with random states. Their names are the same in each process.
+
+    Frozen weights are among them, unless they are those of another run, which the adapters of this one adapt.
+    """
+    adapted = getattr(model, "adapted", False)
+    kept = [variable for variable in model.variables if not (adapted and is_left(variable))]
+    named = {f"model_{i}": variable for i, variable in enumerate(kept)}
     return named | {f"optimizer_{i}": variable for i, variable in enumerate(model.optimizer.variables)}
+
+
+def save_trained(model: Any, path: Path) -> None:
+    """Writes the weights of a model, or its adapters alone if only these were trained.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if getattr(model, "adapted", False):
+        write_adapters(adapters(model), path)
+    else:
+        save_weights(model, path)
+
+
+def load_trained(model: Any, path: Path) -> None:
+    """Loads what `save_trained` has written of such a model.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or belongs to another model.
+    """
+    if not getattr(model, "adapted", False):
+        return load_weights(model, path)
+    variables = adapters(model)
+    values = read_adapters(path, {name: tuple(variable.shape) for name, variable in variables.items()})
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
 class _InMemory(io.BytesIO):

@@ -23,6 +23,8 @@ from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.files import open_file, written_aside
 
 NEWEST, PREVIOUS = "resume.npz", "resume.previous.npz"
+# The weights of a finished run: all of them, or adapters alone.
+FINAL, ADAPTERS = "model.weights.h5", "adapters.weights.h5"
 
 # The largest progress.json, in bytes, and the most numbers of metrics in a state.
 PROGRESS_LIMIT, _METRIC_LIMIT = 1 << 20, 1 << 20

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from families import build, inputs
 
-from tfseq2seq.spec import EOS, PAD, OptimizerSpec, TrainingSpec
+from tfseq2seq.models.adapters import adapters, add_adapters
+from tfseq2seq.spec import EOS, PAD, LoraSpec, OptimizerSpec, TrainingSpec
 from tfseq2seq.training.distribution import Distribution
 from tfseq2seq.training.global_batch import globally_weighted
 from tfseq2seq.training.keras_distribution import distributed_fit, sum_gradients_first
@@ -37,6 +38,7 @@ CASES = {
         {"accumulate": 2, "clip_norm": 0.05, "momentum": 0.9, "ema": 0.5},
     ),
     "guided attention, coverage, scheduled sampling": ("simple", "coverage", "text", SAMPLED, {}),
+    "adapters": ("transformer", "transformer", "text", {}, {"accumulate": 2, "ema": 0.5}),
     "distillation": ("simple", "additive", "text", {}, {}),
     "ctc": ("simple", "ctc", "audio", {}, {}),
     "transducer": ("simple", "transducer", "audio", {}, {}),
@@ -72,6 +74,13 @@ def teach(model):
     model.distillation_loss = loss_of
 
 
+def fill(model):
+    """Gives the adapters of a model values, which are otherwise drawn anew for each model."""
+    random = np.random.default_rng(1)
+    for variable in adapters(model).values():
+        variable.assign(random.normal(0, 0.3, variable.shape))
+
+
 @functools.cache
 def strategy_of(replicas):
     """One strategy for all cases: the collective operations of two would get in each other's way."""
@@ -89,6 +98,9 @@ def updated(case, replicas):
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
+        if case == "adapters":
+            add_adapters(model, LoraSpec(rank=2))
+            fill(model)
         objective = build_objective(model.spec, TrainingSpec(label_smoothing=0.1))
         spec = OptimizerSpec(name="sgd", **optimizer)
         # Large steps, so that the rounding of weights does not hide what changes.

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 
@@ -14,7 +15,7 @@ from trainings import changed
 from tfseq2seq.errors import UserError
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.run import Run
-from tfseq2seq.spec import Recipe, SpecError
+from tfseq2seq.spec import GuidedAttentionSpec, Recipe, SpecError
 from tfseq2seq.training.fit import train
 from tfseq2seq.training.start import freeze
 
@@ -52,6 +53,7 @@ def test_a_training_begins_with_the_weights_and_vocabularies_of_another_run(
         "run": str(trained_run.folder),
         "weights": "model.weights.h5",
         "sha256": hashlib.sha256(trained_run.weights_file().read_bytes()).hexdigest(),
+        "beside": os.path.relpath(trained_run.folder, run.folder),
     }
 
 
@@ -73,6 +75,10 @@ def test_a_run_continues_without_the_run_it_began_with(small_recipe, trained_run
         (
             lambda model: dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, layers=2)),
             "model.encoder.layers: must be 1, as in training.start_from",
+        ),
+        (
+            lambda model: dataclasses.replace(model, guided_attention=GuidedAttentionSpec(weight=0.5)),
+            "model.guided_attention.weight: must be 0.0, as in training.start_from",
         ),
     ],
 )
@@ -97,6 +103,14 @@ def test_a_run_that_is_missing_or_has_no_weights_is_refused(small_recipe, traine
     with pytest.raises(UserError, match=r"^training.start_from: .*has no checkpoint yet"):
         train(changed(small_recipe, start_from=str(tmp_path / "begun")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "other"), [("start_from", ""), ("freeze", ["encoder/*"])])
+def test_another_start_is_refused_when_a_run_is_resumed(small_recipe, trained_run, tmp_path, name, other):
+    recipe = started(small_recipe, trained_run)
+    Run.create(tmp_path / "run", recipe, trained_run.source, trained_run.target)
+    with pytest.raises(UserError, match=rf"^training.{name}: must be .*, with which .* was trained, got .*"):
+        train(changed(recipe, **{name: other}), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("optimizer", [{}, {"ema": 0.9}, {"accumulate": 2}])

@@ -28,7 +28,7 @@ from tfseq2seq.cli.runs import NO_LOG
 from tfseq2seq.cli.serving import serve
 from tfseq2seq.cli.sweeping import run_sweep
 from tfseq2seq.cli.terminal import check_arguments, prepare_streams, use_utf8
-from tfseq2seq.cli.training import average, recipe, train
+from tfseq2seq.cli.training import average, merge, recipe, train
 from tfseq2seq.errors import UserError
 
 
@@ -42,6 +42,7 @@ for _command in [
     train,
     launch,
     average,
+    merge,
     recipe,
     list_runs,
     run_sweep,

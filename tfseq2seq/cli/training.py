@@ -63,11 +63,13 @@ def train(recipe: str, folder: str, overrides: tuple[str, ...], resume: bool, un
 def average(folder: str, last: int, best: int | None, output: str | None) -> None:
     """Average the weights of the last or of the best checkpoints of a run."""
     import_tensorflow()
-    from tfseq2seq.run import FINAL, Run, save_weights
+    from tfseq2seq.run import Run, save_weights
     from tfseq2seq.training.fit import averaged_steps, set_average
 
     run = Run.open(folder)
-    path = Path(output) if output else run.folder / FINAL
+    if run.adapts:
+        raise UserError(f"average: needs a run with weights of its own, got adapters in {folder}; merge it first")
+    path = Path(output) if output else run.final_file
     if not path.name.endswith(".weights.h5"):
         raise UserError(f"--output: must end in .weights.h5, got {path}")
     option, count, of, noun = ("--best", best, "best", "best ") if best else ("--last", last, "latest", "")
@@ -80,6 +82,21 @@ def average(folder: str, last: int, best: int | None, output: str | None) -> Non
     set_average(model, run, steps)
     save_weights(model, path)
     click.echo(f"{path}: mean of steps {', '.join(map(str, steps))}")
+
+
+@click.command()
+@click.argument("run")
+@click.argument("output")
+def merge(run: str, output: str) -> None:
+    """Write the run RUN, which has adapters, to the folder OUTPUT as a run with weights of its own.
+
+    OUTPUT needs no other run, and answers as RUN does.
+    """
+    import_tensorflow()
+    from tfseq2seq.run import Run, merge_run
+
+    merged = merge_run(Run.open(run), output)
+    click.echo(f"{output}: {merged.final_file.stat().st_size / 1e6:.2f} MB of weights, with the adapters of {run}")
 
 
 @click.command()

@@ -14,7 +14,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.metrics import lower_is_better
 from tfseq2seq.files import is_held, read_file
 from tfseq2seq.recipe import load_run_recipe
-from tfseq2seq.state_files import PROGRESS_LIMIT, is_number
+from tfseq2seq.state_files import ADAPTERS, FINAL, PROGRESS_LIMIT, is_number
 
 # The largest metrics.jsonl, in bytes.
 _METRICS_LIMIT = 1 << 30
@@ -87,9 +87,8 @@ def summarize(folder: str) -> RunSummary:
     if isinstance(last, dict) and all(row.get("step") != last.get("step") for row in rows):
         rows.append(last)
     # Where the progress tells of which step the final weights are, later steps have none yet.
-    final = Path(folder, "model.weights.h5").exists() and progress.get("final", progress.get("step")) == progress.get(
-        "step"
-    )
+    written = Path(folder, ADAPTERS if recipe.training.lora.rank else FINAL).exists()
+    final = written and progress.get("final", progress.get("step")) == progress.get("step")
     state = "finished" if final else "stopped"
     rates = [row["tokens_per_second"] for row in rows if is_number(row.get("tokens_per_second"))]
     losses = [row["loss"] for row in rows if is_number(row.get("loss"))]

@@ -56,7 +56,9 @@ class MultiHeadAttention(keras.layers.Layer):
         def dense(*heads: int, name: str) -> SequenceDense:
             widths = [part * self.head_width for part in heads]
             kernels = side_by_side(initializer, widths)
-            return SequenceDense(sum(widths), kernel_initializer=kernels, name=name, dtype=self.dtype_policy)
+            return SequenceDense(
+                sum(widths), parts=widths, kernel_initializer=kernels, name=name, dtype=self.dtype_policy
+            )
 
         if memory_width:
             self.query_dense = dense(heads, name="query")

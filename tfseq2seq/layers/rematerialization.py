@@ -13,6 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfseq2seq.layers.freezing import is_left
+
 
 class Rematerializable:
     """Base class of the blocks that can compute their activations twice. They call `recomputed` in training.
@@ -34,7 +36,7 @@ def recomputed(layer: Any, function: Callable[..., Any], *tensors: Any) -> Any:
             have no gradients.
     """
     weights = [variable for variable in layer.variables if variable.trainable]
-    states = [variable for variable in layer.variables if not variable.trainable]
+    states = [variable for variable in layer.variables if not variable.trainable and not is_left(variable)]
     # Copies, because a variable itself would be read only when it has changed.
     before = [ops.copy(state) for state in states]
     count = len(weights)

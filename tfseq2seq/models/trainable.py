@@ -25,12 +25,14 @@ class Trainable(keras.Model):
         ctc: the CTC output layer, or None.
         distillation_loss: None, or a function that returns the loss with distillation. Its arguments are the loss of
             the labels, the inputs, the outputs and the sample weights.
+        adapted: whether the model has adapters, which alone are its own: all other weights are those of another run.
     """
 
     sampling: Any = None
     guidance: Any = None
     ctc: Any = None
     distillation_loss: Any = None
+    adapted: bool = False
 
     def configure(self, spec: ModelSpec, source: SourceSpec, source_size: int, target_size: int) -> None:
         """Sets the attributes of the config. Subclasses call it at the end of their constructor."""

@@ -46,6 +46,7 @@ from tfseq2seq.spec.encoders import (
     RecurrentEncoderSpec,
     TransformerEncoderSpec,
 )
+from tfseq2seq.spec.low_rank import LoraSpec
 from tfseq2seq.spec.model import GuidedAttentionSpec, Initializer, ModelSpec, ScheduledSamplingSpec
 from tfseq2seq.spec.recipe import Recipe
 from tfseq2seq.spec.search import FusionSpec, RulesSpec, SearchSpec
@@ -103,6 +104,7 @@ __all__ = [
     "OptimizerSpec",
     "PatchBackboneSpec",
     "Positions",
+    "LoraSpec",
     "PruningSpec",
     "PyramidEncoderSpec",
     "Recipe",

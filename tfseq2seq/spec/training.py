@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfseq2seq.spec.base import Spec, SpecError, group, setting
+from tfseq2seq.spec.low_rank import LoraSpec
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class TrainingSpec(Spec):
         "weights that the training leaves as they are: patterns of their paths, as of file names, for example "
         "[encoder/*]",
     )
+    lora: LoraSpec = group(LoraSpec, "low-rank adapters, which are trained instead of the weights of start_from")
     optimizer: OptimizerSpec = group(OptimizerSpec, "optimizer")
     schedule: ScheduleSpec = group(ScheduleSpec, "learning rate schedule")
     label_smoothing: float = setting(
@@ -211,6 +213,7 @@ class TrainingSpec(Spec):
             if getattr(self, name) != "auto" and self.strategy != "workers":
                 raise SpecError(name, f"must be auto unless strategy is workers, got {getattr(self, name)}")
         self._check_executions()
+        self._check_adapters()
         name, most = ("keep", self.keep) if self.average_of == "latest" else ("keep_best", self.keep_best)
         if self.average > most:
             raise SpecError("average", f"must be at most {name} ({most}), got {self.average}")
@@ -223,6 +226,24 @@ class TrainingSpec(Spec):
                 "profile",
                 f"must be two training steps [first, last], the last at most {self.steps} (training.steps), got "
                 f"{list(self.profile)}",
+            )
+
+    def _check_adapters(self) -> None:
+        """Raises `SpecError` if something else of the training does not go together with adapters."""
+        rank = self.lora.rank
+        if not rank:
+            return
+        if not self.start_from:
+            raise SpecError("lora.rank", f"must be 0 without training.start_from, whose weights it adapts, got {rank}")
+        if self.freeze:
+            raise SpecError("freeze", f"must be empty with lora, which trains adapters alone, got {list(self.freeze)}")
+        if self.pruning.sparsity:
+            raise SpecError(
+                "pruning.sparsity", f"must be 0 with lora, which changes no weight, got {self.pruning.sparsity}"
+            )
+        if self.average > 1:
+            raise SpecError(
+                "average", f"must be 1 with lora, as no mean of adapters is that of their products, got {self.average}"
             )
 
     def _check_executions(self) -> None:

@@ -19,13 +19,12 @@ from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.files import full_disk
 from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.run import (
-    FINAL,
     Resumed,
     Run,
     average_weights,
     check_writable,
-    load_weights,
-    save_weights,
+    load_trained,
+    save_trained,
     shared_target,
     training_lock,
 )
@@ -46,7 +45,7 @@ from tfseq2seq.training.pruning import Pruning, check_resumed, prune, sparsity, 
 from tfseq2seq.training.resuming import Ended, InterruptedEvaluation, Stateful, States, build_metrics
 from tfseq2seq.training.schedules import build_optimizer, learning_rate, scale_learning_rates
 from tfseq2seq.training.signals import Interrupted, Signals
-from tfseq2seq.training.start import freeze, load_start, load_vectors, note_start, open_start
+from tfseq2seq.training.start import adapt, check_same_start, freeze, load_start, load_vectors, new_run
 from tfseq2seq.training.watching import Watching
 from tfseq2seq.training.workers import ObservedRun, Together, load_shared_state
 
@@ -131,9 +130,7 @@ def _train(
         Path(folder).mkdir(parents=True, exist_ok=True)
         lock.enter_context(training_lock(folder))
         run.sweep()
-        Run.create(folder, recipe, run.source, run.target)
-        if recipe.training.start_from:
-            note_start(run)
+        Run.create(folder, recipe, run.source, run.target, run.origin)
     # Out of patience, the process was killed after its last evaluation, and before it wrote the final weights.
     if ended_before or not _is_out_of_patience(run, resumed.progress):
         signals, score = Signals(), None
@@ -154,7 +151,7 @@ def _train(
 def _new_run(recipe: Recipe, folder: str | Path, corpora: Corpora, log: Any) -> Run:
     """Returns a run that is not on disk yet, with the vocabularies of the run it starts from, or with new ones."""
     if recipe.training.start_from:
-        return Run.with_vocabularies(folder, recipe, open_start(recipe).folder / "vocabulary")
+        return new_run(recipe, folder)
     if corpora.texts_told:
         log(corpora.texts_told)
     return Run(folder, recipe, *learn_features(recipe, corpora))
@@ -170,6 +167,8 @@ def _build(run: Run, corpora: Corpora, log: Any, distribution: Distribution) -> 
             model.rematerialize()
         if recipe.training.freeze:
             freeze(model, recipe.training.freeze, log)
+        if run.adapts:
+            adapt(model, run, log)
         batches = build_batches(corpora, run, model, objective, log)
         compile_model(model, recipe)
         if recipe.training.distillation.teacher:
@@ -197,7 +196,8 @@ def _begin(model: Any, run: Run, batches: TrainingBatches, resumed: Resumed, log
     elif not progress:
         load_vectors(model, run, log)
         run.source.prepare(model, batches.dataset(), log)
-    log(f"model: {count_parameters(model):,} parameters")
+    if not run.adapts:  # what is trained of it was told with the adapters
+        log(f"model: {count_parameters(model):,} parameters")
     if progress and "data" not in resumed.training:
         log("the training data begin anew: the state of an earlier version has no position in them")
 
@@ -448,6 +448,7 @@ def _explain_full_disk(run: Run) -> Iterator[None]:
 
 def _resumed(recipe: Recipe, folder: str | Path) -> Run:
     run = Run.open(folder)
+    check_same_start(recipe, run)
     if dataclasses.replace(run.recipe, training=recipe.training) != recipe:
         raise UserError(f"{folder}: was trained from another recipe; only training.* may change when a run is resumed")
     run.recipe = recipe
@@ -464,14 +465,17 @@ def finish(model: Any, run: Run, log: Any = print) -> None:
         set_average(model, run, last)
         log(f"final weights: mean of the checkpoints at steps {', '.join(map(str, last))}")
     else:
-        load_weights(model, run.checkpoint_file(progress["best"]))
+        load_trained(model, run.checkpoint_file(progress["best"]))
         best = f"step {progress['best']}, {progress['monitor']} {progress['best_score']:.4f}"
         log(f"final weights: best checkpoint, {best}")
     if spec.pruning.sparsity:
         log(f"pruned: {zeros(model):.1%} of the numbers in weight matrices are zero")
         if progress["step"] < spec.pruning.end:
             log(f"training ended at step {progress['step']}, before the end of pruning at step {spec.pruning.end}")
-    save_weights(model, run.folder / FINAL)
+    save_trained(model, run.final_file)
+    if run.adapts:
+        size = run.final_file.stat().st_size / 1e6
+        log(f"{run.final_file}: {size:.2f} MB of adapters, for the weights of {spec.start_from}")
     run.save_progress({**progress, "final": progress["step"]})
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.word_vectors import embedding_matrix, read_vectors
-from tfseq2seq.files import expanded_path, write_whole
+from tfseq2seq.files import expanded_path
+from tfseq2seq.layers.freezing import leave
+from tfseq2seq.models.adapters import adapters, add_adapters
 from tfseq2seq.models.seq2seq import count_parameters
+from tfseq2seq.origin import Origin
 from tfseq2seq.recipe import to_dict
-from tfseq2seq.run import Run, load_weights
+from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
 
-# Beside the recipe: which run a training began with, and the digest of its weights.
-START = "start.json"
-# The parts of a recipe that decide what a model computes. Of them, what changes only its training may differ.
+# The parts of a recipe that decide what a model computes. Of them, what changes only its training may differ. Scheduled
+# sampling and guided attention may not: their shares are weights of the model.
 _PARTS = ("source", "target", "share_vocabulary", "model")
-_OF_TRAINING = ("augmentation", "scheduled_sampling", "guided_attention", "initializer", "coverage_loss", "trainable")
+_OF_TRAINING = ("augmentation", "initializer", "coverage_loss", "trainable")
+# The settings of the training that cannot change when a run is resumed.
+_FIXED = ("start_from", "freeze", "lora")
 
 
 def open_start(recipe: Recipe) -> Run:
@@ -41,7 +46,24 @@ def open_start(recipe: Recipe) -> Run:
         found, wanted = own.get(key), other.get(key)
         if found != wanted:
             raise UserError(f"{key}: must be {_shown(wanted)}, as in training.start_from ({name}), got {_shown(found)}")
+    if base.adapts and recipe.training.lora.rank:
+        raise UserError(
+            f"training.start_from: must be a run with weights of its own for lora, got {name}, which has adapters; "
+            f"`tfseq2seq merge {name} OUT` writes such a run"
+        )
     return base
+
+
+def new_run(recipe: Recipe, folder: str | Path) -> Run:
+    """Returns a run that is not on disk yet, with the vocabularies of the run that `training.start_from` names.
+
+    Raises:
+        UserError: as `open_start`.
+    """
+    base = open_start(recipe)
+    run = Run.with_vocabularies(folder, recipe, base.folder / "vocabulary")
+    run.origin = Origin.of(base.weights_file(), base.folder, Path(folder))
+    return run
 
 
 def _settings(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -65,18 +87,48 @@ def load_start(model: Any, run: Run, log: Callable[[str], None]) -> None:
     Raises:
         UserError: they cannot be read.
     """
-    path = open_start(run.recipe).weights_file()
-    load_weights(model, path)
+    base = open_start(run.recipe)
+    path = base.weights_file()
+    if not run.adapts:  # `adapt` has loaded them already
+        base.load_into(model, path)
     log(f"weights: those of {path}")
 
 
-def note_start(run: Run) -> None:
-    """Writes to the folder of a run which weights it began with."""
-    base = open_start(run.recipe)
-    weights = base.weights_file()
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    content = {"run": str(base.folder.absolute()), "weights": weights.name, "sha256": digest}
-    write_whole(run.folder / START, json.dumps(content, indent=1).encode("utf-8"))
+def adapt(model: Any, run: Run, log: Callable[[str], None]) -> None:
+    """Loads the weights that the adapters of a run adapt, and adds new adapters. All else is frozen.
+
+    Args:
+        model: the model, which is not compiled yet.
+        run: the run of adapters.
+        log: told the number of parameters that are trained.
+
+    Raises:
+        UserError: the weights are not there, or a pattern matches no layer that can have adapters.
+    """
+    count = sum(math.prod(weight.shape) for weight in model.weights)
+    run.load_origin(model)
+    add_adapters(model, run.recipe.training.lora)
+    trained = sum(math.prod(variable.shape) for variable in adapters(model).values())
+    log(f"adapters: {trained:,} parameters are trained; frozen: {count:,}")
+
+
+def check_same_start(recipe: Recipe, run: Run) -> None:
+    """Checks that a resumed run trains what it has trained before.
+
+    Args:
+        recipe: what the training continues with.
+        run: the run, with the recipe it has had.
+
+    Raises:
+        UserError: a setting differs that cannot change.
+    """
+    own, before = (to_dict(each)["training"] for each in (recipe, run.recipe))
+    for name in _FIXED:
+        if own[name] != before[name]:
+            raise UserError(
+                f"training.{name}: must be {_shown(before[name])}, with which {run.folder} was trained, got "
+                f"{_shown(own[name])}; train in a new folder to change it"
+            )
 
 
 def freeze(model: Any, patterns: Sequence[str], log: Callable[[str], None]) -> None:
@@ -110,7 +162,7 @@ def freeze(model: Any, patterns: Sequence[str], log: Callable[[str], None]) -> N
         if own and own <= frozen:
             layer.trainable = False
     for path in frozen:
-        paths[path].trainable = False
+        leave(paths[path])
     trained = count_parameters(model)
     if not trained:
         raise UserError("training.freeze: must leave a weight to train, and all are frozen")

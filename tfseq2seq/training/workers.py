@@ -25,7 +25,7 @@ class ObservedRun(Run):
     """A run in a process that is not the chief. It writes nothing."""
 
     def __init__(self, run: Run):
-        super().__init__(run.folder, run.recipe, run.source, run.target)
+        super().__init__(run.folder, run.recipe, run.source, run.target, run.origin)
 
     def save_checkpoint(self, model: keras.Model, step: int) -> None:
         pass
