@@ -83,7 +83,7 @@ def test_weights_with_adapters_are_kept_as_one_matrix(preset, tmp_path):
     }
     expected = np.asarray(backbone(inputs)["sequence_output"])
     save_weights(backbone, tmp_path / "saved.weights.h5")
-    other = load_backbone(preset, KEY, weights=False)
+    other = keras_hub.models.Backbone.from_preset(preset, load_weights=False)
     set_trainable(other, "lora", 2, "model.encoder.trainable")
     load_weights(other, tmp_path / "saved.weights.h5")
     np.testing.assert_allclose(np.asarray(other(inputs)["sequence_output"]), expected, atol=1e-5)

@@ -29,7 +29,7 @@ def import_command(folder: str, run: str, reference: str | None, lines: str | No
     """
     import_tensorflow()
     from tfseq2seq.files import iterate_lines
-    from tfseq2seq.interop.importing import import_model
+    from tfseq2seq.interop.architectures import import_model
     from tfseq2seq.interop.proof import has_transformers, prove
     from tfseq2seq.run import Run
 

@@ -33,7 +33,8 @@ def rebuild(
     """Gives the pieces of a model the ids that this package needs, without a change of how it splits text.
 
     Pieces that the list of ids lacks become <unk>, and tokens of the list that are no pieces can be written and are
-    never found in text, as with the other toolkit.
+    never found in text. (Marian's tokenizer looks up characters that the model lacks, and finds them where the list has
+    them for the other side.)
 
     Args:
         content: the model.
