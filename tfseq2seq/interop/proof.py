@@ -145,10 +145,9 @@ def prove(
     equal = {}
     for name, beam in (("greedy", 1), ("beam", request["beam"])):
         predictor = Predictor([model], run.source, run.target, dataclasses.replace(search, beam=beam))
-        equal[name] = sum(
-            _written(predictor, ids, table["target"]) == _without_ends(other, table["target"])
-            for ids, other in zip([*sources, *given_texts], found[name], strict=True)
-        )
+        written = _written(predictor, [*sources, *given_texts], table["target"])
+        theirs_written = [_without_ends(ids, table["target"]) for ids in found[name]]
+        equal[name] = sum(map(list.__eq__, written, theirs_written))
     return Proof(difference, len(sources) + len(texts), len(texts), sum(same), equal["greedy"], equal["beam"])
 
 
@@ -176,12 +175,16 @@ def _ids(run: Run, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def _written(model: Predictor, ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
-    """The tokens that a model writes, as ids of the other one without those that begin and end."""
+def _written(model: Predictor, inputs: Sequence[Sequence[int]], foreign: Sequence[int]) -> list[list[int]]:
+    """The tokens that a model writes for each input, as ids of the other one without those that begin and end."""
     import tensorflow as tf
 
-    found = model.search(model.source.from_features(tf.constant([list(ids)])))
-    return _without_ends([foreign[index] for index in found.ids[0, 0].numpy().tolist()], foreign)
+    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)])
+    def search(ids: Any) -> Any:
+        return model.search(model.source.from_features(ids)).ids[0, 0]
+
+    found = (search(tf.constant([list(ids)])).numpy().tolist() for ids in inputs)
+    return [_without_ends([foreign[index] for index in ids], foreign) for ids in found]
 
 
 def _without_ends(ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
