@@ -211,6 +211,16 @@ def test_a_changed_weight_is_no_proof(folder, run, tmp_path, monkeypatch):
     assert not found.passed and "NOT the same model" in str(found)
 
 
+def test_logits_that_are_not_finite_are_no_proof(folder, run, monkeypatch):
+    def spoiled(python, request):
+        found, logits = reference(folder)(python, request)
+        logits[3][2, 5] = np.nan
+        return found, logits
+
+    monkeypatch.setattr(proof, "_reference", spoiled)
+    assert not prove(run, folder).passed
+
+
 def test_commands_import_and_compare(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(proof, "_reference", reference(folder))
     (tmp_path / "lines").write_text("ein haus\n")

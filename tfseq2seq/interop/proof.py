@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.files import read_file
@@ -40,8 +41,10 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 request = json.load(sys.stdin)
 model = AutoModelForSeq2SeqLM.from_pretrained(request["folder"], dtype=torch.float32).eval()
-texts = request["texts"]
-ids = [AutoTokenizer.from_pretrained(request["folder"])(text)["input_ids"] for text in texts] if texts else []
+ids = []
+if request["texts"]:
+    tokenizer = AutoTokenizer.from_pretrained(request["folder"])
+    ids = [tokenizer(text)["input_ids"] for text in request["texts"]]
 found = {"ids": ids, "greedy": [], "beam": []}
 logits = {}
 with torch.no_grad():
@@ -114,12 +117,15 @@ def prove(
     """
     table = _table(run)
     draw = np.random.default_rng(seed)
-    first = {side: features.spec.first_ordinary_id for side, features in _sides(run).items()}
+    reader = run.source.features
+    assert reader is not None
+    first = reader.spec.first_ordinary_id
     sources = [
-        [*draw.integers(first["source"], run.source.size, draw.integers(_SHORTEST, _LONGEST)).tolist(), EOS]
+        [*draw.integers(first, run.source.size, draw.integers(_SHORTEST, _LONGEST)).tolist(), EOS]
         for _ in range(_RANDOM_INPUTS)
     ]
-    ordinary = [index for index in range(first["target"], run.target.size) if table["written"][index]]
+    first = run.target.spec.first_ordinary_id
+    ordinary = [index for index in range(first, run.target.size) if table["written"][index]]
     targets = [draw.choice(ordinary, _TARGET).tolist() for _ in sources]
     search = dataclasses.replace(run.recipe.search, max_length=min(_OUTPUT, run.recipe.search.max_length), n_best=1)
     request: dict[str, Any] = {
@@ -133,14 +139,14 @@ def prove(
     }
     found, logits = _reference(python, request)
     model = run.load_model()
-    difference = 0.0
+    columns = [index for index, written in enumerate(table["written"]) if written]
+    their_columns = [table["target"][index] for index in columns]
+    differences = []
     for ids, target, theirs in zip(sources, targets, logits, strict=True):
         given = {"source": np.array([ids]), "target": np.array([[BOS, *target]])}
         ours = np.asarray(model(given), "float32")[0]
-        columns = [index for index, written in enumerate(table["written"]) if written]
-        others = theirs[:, [table["target"][index] for index in columns]]
-        difference = max(difference, float(np.abs(ours[:, columns] - others).max()))
-    given_texts = _ids(run, texts)
+        differences.append(np.abs(ours[:, columns] - theirs[:, their_columns]).max())
+    given_texts = reader.ids(tf.constant(list(texts), tf.string)).to_list()
     same = [[table["source"][index] for index in ids] == other for ids, other in zip(given_texts, found["ids"])]
     equal = {}
     for name, beam in (("greedy", 1), ("beam", request["beam"])):
@@ -148,7 +154,10 @@ def prove(
         written = _written(predictor, [*sources, *given_texts], table["target"])
         theirs_written = [_without_ends(ids, table["target"]) for ids in found[name]]
         equal[name] = sum(map(list.__eq__, written, theirs_written))
-    return Proof(difference, len(sources) + len(texts), len(texts), sum(same), equal["greedy"], equal["beam"])
+    # NumPy's maximum is not finite if one of them is not, and then nothing is proved.
+    return Proof(
+        float(np.max(differences)), len(sources) + len(texts), len(texts), sum(same), equal["greedy"], equal["beam"]
+    )
 
 
 def _table(run: Run) -> Mapping[str, Any]:
@@ -162,22 +171,8 @@ def _table(run: Run) -> Mapping[str, Any]:
     return found
 
 
-def _sides(run: Run) -> dict[str, Any]:
-    return {"source": run.source.features, "target": run.target}
-
-
-def _ids(run: Run, texts: Sequence[str]) -> list[list[int]]:
-    import tensorflow as tf
-
-    features = run.source.features
-    assert features is not None
-    found: list[list[int]] = features.ids(tf.constant(list(texts), tf.string)).to_list()
-    return found
-
-
 def _written(model: Predictor, inputs: Sequence[Sequence[int]], foreign: Sequence[int]) -> list[list[int]]:
     """The tokens that a model writes for each input, as ids of the other one without those that begin and end."""
-    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)])
     def search(ids: Any) -> Any:
