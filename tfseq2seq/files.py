@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import errno
 import gzip
+import json
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ import wave
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from tfseq2seq.errors import UserError
 
@@ -82,6 +83,25 @@ def read_file(path: str | Path, limit: int) -> bytes:
     """Returns the content of a regular file of at most `limit` bytes; errors are those of `open_file`."""
     with open_file(path, limit) as file:
         return file.read()
+
+
+def parse_object(content: bytes, path: str | Path) -> dict[str, Any]:
+    """Returns the keys and values of a JSON file of someone else.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: it is no JSON, or something else than keys and values.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: must be JSON, and is not") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: must have keys and values, got {json.dumps(found)[:40]}")
+    return found
 
 
 def _is_standard_input(status: os.stat_result) -> bool:

@@ -286,6 +286,12 @@ FC1 = "model.encoder.layers.0.fc1.weight"
         (changed_config(activation_function="mish"), "activation_function must be one of swish, silu, relu, gelu"),
         (changed_config(d_model="16"), "d_model must be of kind int, got '16'"),
         (changed_config(encoder_layers=None), "encoder_layers must be of kind int, got None"),
+        (changed_config(num_beams="x"), "num_beams must be of kind int, got 'x'"),
+        (changed_config(length_penalty=[1]), "length_penalty must be of kind float, got [1]"),
+        (
+            lambda path: (path / "vocab.json").write_text('{"</s>": 0, "<unk>": "x"}'),
+            "must have ids from 0 on",
+        ),
         (changed_config(vocab_size=3), "must have ids from 0 on, at most 3 (vocab_size)"),
         (changed_tensors(lambda t: t.pop(FC1)), f"must have the tensor {FC1}, and lacks it"),
         (

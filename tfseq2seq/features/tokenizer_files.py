@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.files import read_file
+from tfseq2seq.files import parse_object, read_file
 from tfseq2seq.spec import TextSpec
 
 _LARGEST_FILE = 1 << 26
@@ -99,7 +99,7 @@ def _check(name: str, found: Any, wanted: Any, file: str) -> None:
 def _group(content: Any, name: str, file: Path) -> dict[str, Any]:
     group = content.get(name)
     if not isinstance(group, dict):
-        raise UserError(f"{file}: must have keys and values under {name!r}, got {_shown(group)}")
+        raise UserError(f"{file}: must have keys and values under {name!r}, got {json.dumps(group)[:40]}")
     return group
 
 
@@ -111,13 +111,7 @@ def _read(file: Path) -> bytes:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_read(file))
-    except (ValueError, RecursionError):
-        raise UserError(f"{file}: must be JSON, and is not") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: must have keys and values, got {_shown(content)}")
-    return content
+    return parse_object(_read(file), file)
 
 
 def _by_id(ids: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -133,7 +127,3 @@ def _by_id(ids: Mapping[str, Any], name: str) -> tuple[str, ...]:
         if place != index:
             raise UserError(f"{name}: no token has the id {place}, and {tokens[index]!r} has {index}")
     return tuple(tokens[index] for index in range(len(tokens)))
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)[:40]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfseq2seq.errors import UserError, first_line
-from tfseq2seq.files import read_file
+from tfseq2seq.files import parse_object, read_file
 
 _LARGEST_JSON = 1 << 26
 _WEIGHTS, _INDEX, _PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -71,13 +71,7 @@ class HuggingFaceFolder:
         Raises:
             UserError: as `content`, or it is none.
         """
-        try:
-            found = json.loads(self.content(name))
-        except (ValueError, RecursionError):
-            raise UserError(f"{self.path(name)}: must be JSON, and is not") from None
-        if not isinstance(found, dict):
-            raise UserError(f"{self.path(name)}: must have keys and values, got {json.dumps(found)[:40]}")
-        return found
+        return parse_object(self.content(name), self.path(name))
 
     def setting(self, name: str, kind: type, default: Any = None) -> Any:
         """A value of config.json.
@@ -85,7 +79,18 @@ class HuggingFaceFolder:
         Raises:
             UserError: it is missing and has no default, or is of another kind.
         """
-        value = self.config.get(name, default)
+        return self._of_kind(self.config.get(name, default), name, kind)
+
+    def search_setting(self, name: str, kind: type, default: Any) -> Any:
+        """A value of how the model generates; the default where it is missing or null.
+
+        Raises:
+            UserError: it is of another kind.
+        """
+        value = self.generation.get(name)
+        return self._of_kind(default if value is None else value, name, kind)
+
+    def _of_kind(self, value: Any, name: str, kind: type) -> Any:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:

@@ -39,7 +39,8 @@ def imported(folder: HuggingFaceFolder) -> Imported:
     )
     ids = folder.json(_VOCABULARY)
     size, width = folder.setting("vocab_size", int), folder.setting("d_model", int)
-    if sorted(ids.values()) != list(range(len(ids))) or len(ids) > size:
+    whole = all(type(index) is int for index in ids.values())
+    if not whole or sorted(ids.values()) != list(range(len(ids))) or len(ids) > size:
         raise UserError(f"{folder.path(_VOCABULARY)}: must have ids from 0 on, at most {size} (vocab_size)")
     places = {index: token for token, index in ids.items()}
     named = {name: folder.setting(f"{name}_token_id", int) for name in ("pad", "eos", "decoder_start")}
@@ -97,7 +98,7 @@ def _values(folder: HuggingFaceFolder, source: Rebuilt, target: Rebuilt, reserve
             "reserved": reserved,
         }
 
-    generation = folder.generation
+    longest = folder.search_setting("max_length", int, positions)
     return {
         "name": folder.folder.resolve().name,
         "data": {"max_source_length": min(positions, 512), "max_target_length": min(positions, 512)},
@@ -110,11 +111,11 @@ def _values(folder: HuggingFaceFolder, source: Rebuilt, target: Rebuilt, reserve
             "output_bias": True,
         },
         "search": {
-            "beam": int(generation.get("num_beams") or 1),
+            "beam": folder.search_setting("num_beams", int, 1),
             # Theirs counts the token that the decoder begins with.
-            "max_length": min(int(generation.get("max_length") or positions) - 1, positions),
+            "max_length": min(longest - 1, positions),
             "length_penalty": "average",
-            "alpha": float(generation.get("length_penalty", 1.0)),
+            "alpha": folder.search_setting("length_penalty", float, 1.0),
             "max_input": positions,
         },
     }
