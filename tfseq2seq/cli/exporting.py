@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tfseq2seq.cli.exit import report, warn, warn_of_cut
+from tfseq2seq.cli.importing import verify_import
 from tfseq2seq.cli.inputs import Request, read_inputs
-from tfseq2seq.cli.options import FINITE, POSITIVE, run_options, split_option
+from tfseq2seq.cli.options import FINITE, POSITIVE, refuse_given, run_options, split_option
 from tfseq2seq.cli.runs import open_predictor, open_runs, require
 from tfseq2seq.errors import UserError
 from tfseq2seq.export.formats import ExportOptions, formats
@@ -120,6 +121,10 @@ def _checked_by(run: Run, model: Predictor) -> Callable[[Path], None]:
     return check
 
 
+# Options of `verify` that are about exported models.
+_OF_EXPORTS = ("weights", "manifest", "split", "batches", "tolerance", "drop")
+
+
 @click.command()
 @click.argument("model", type=click.Path(), required=False)
 @run_options()
@@ -180,7 +185,11 @@ def verify(
         raise UserError(f"verify: needs either MODEL or --against, got {'both' if model else 'neither'}")
     opened = open_runs(runs, overrides)
     if against:
-        _verify_import(opened, against, reference, lines)
+        refuse_given(_OF_EXPORTS, "cannot be combined with --against, which compares the weights of the run")
+        if len(opened) > 1:
+            raise UserError(f"--against: needs a single --run, got {len(opened)}")
+        if not verify_import(opened[0], against, reference, lines):
+            sys.exit(1)
         return
     if reference:
         raise UserError("--reference: needs --against")
@@ -199,20 +208,4 @@ def verify(
             click.echo(f"  input {number}: run {own!r}, exported model {other!r}")
     warn_of_cut(verdicts[0].cut if verdicts else (), opened[0].recipe.search)
     if not all(verdict.passed for verdict in verdicts):
-        sys.exit(1)
-
-
-def _verify_import(runs: Sequence[Run], folder: str, python: str | None, lines: str | None) -> None:
-    """Compares an imported run with its original, and ends the program if they are not the same model."""
-    from tfseq2seq.files import iterate_lines
-    from tfseq2seq.interop.proof import has_transformers, prove
-
-    if len(runs) > 1:
-        raise UserError(f"--against: needs a single --run, got {len(runs)}")
-    if not python and not has_transformers():
-        raise UserError("--reference: must name a Python that has transformers and torch, which are not installed here")
-    texts = [line.decode("utf-8") for line in iterate_lines(lines)] if lines else []
-    proof = prove(runs[0], folder, python or sys.executable, texts)
-    click.echo(str(proof))
-    if not proof.passed:
         sys.exit(1)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from tfseq2seq.cli.runs import import_tensorflow
 from tfseq2seq.errors import UserError
+
+if TYPE_CHECKING:
+    from tfseq2seq.run import Run
 
 
 @click.command("import")
@@ -28,13 +32,10 @@ def import_command(folder: str, run: str, reference: str | None, lines: str | No
     logits differ by more than 1e-4, or ids of texts differ, nothing is written and the exit code is 1.
     """
     import_tensorflow()
-    from tfseq2seq.files import iterate_lines
     from tfseq2seq.interop.architectures import import_model
-    from tfseq2seq.interop.proof import has_transformers, prove
-    from tfseq2seq.run import Run
+    from tfseq2seq.interop.proof import prove
 
-    texts = [line.decode("utf-8") for line in iterate_lines(lines)] if lines else []
-    python = reference or (sys.executable if has_transformers() else None)
+    python, texts = _python(reference), _texts(lines)
     if texts and not python:
         raise UserError("--input: needs --reference, as transformers and torch are not installed here")
 
@@ -55,3 +56,38 @@ def import_command(folder: str, run: str, reference: str | None, lines: str | No
             err=True,
         )
     click.echo(run)
+
+
+def verify_import(run: Run, folder: str, reference: str | None, lines: str | None) -> bool:
+    """Compares an imported run with its original, prints how they compare, and returns whether they are the same.
+
+    Args:
+        run: the imported run.
+        folder: of the original.
+        reference: a Python that has transformers and torch; None for this one.
+        lines: a file of texts; None for random inputs alone.
+
+    Raises:
+        UserError: there is no such Python, or it cannot run the original, or the run was not imported.
+    """
+    from tfseq2seq.interop.proof import prove
+
+    python = _python(reference)
+    if not python:
+        raise UserError("--reference: must name a Python that has transformers and torch, which are not installed here")
+    proof = prove(run, folder, python, _texts(lines))
+    click.echo(str(proof))
+    return proof.passed
+
+
+def _python(reference: str | None) -> str | None:
+    """The Python that runs the original; None if there is none."""
+    from tfseq2seq.interop.proof import has_transformers
+
+    return reference or (sys.executable if has_transformers() else None)
+
+
+def _texts(lines: str | None) -> list[str]:
+    from tfseq2seq.files import iterate_lines
+
+    return [line.decode("utf-8") for line in iterate_lines(lines)] if lines else []

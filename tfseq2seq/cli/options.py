@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from tfseq2seq.errors import UserError
 from tfseq2seq.evaluation.score_normalization import NORMALIZATIONS
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -118,3 +120,20 @@ def run_options(required: bool = True) -> Decorator:
         return function
 
     return decorate
+
+
+def refuse_given(names: Iterable[str], reason: str) -> None:
+    """Refuses options of the current command that do not go with another one.
+
+    Args:
+        names: of the parameters of the command.
+        reason: the end of the message about one.
+
+    Raises:
+        UserError: the command line has one of them.
+    """
+    context = click.get_current_context()
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UserError(f"{options[name]}: {reason}")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from tfseq2seq.cli.exit import one_line, tell, warn, warn_of_cut
 from tfseq2seq.cli.inputs import InputStream
+from tfseq2seq.cli.options import refuse_given
 from tfseq2seq.cli.runs import open_predictor
 from tfseq2seq.errors import UserError
 
@@ -40,11 +40,7 @@ def check_options(runs: Sequence[str]) -> None:
     Raises:
         UserError: one was given.
     """
-    context = click.get_current_context()
-    for name in _OF_WHOLE_OUTPUTS:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = "model" if name == "folder" else name
-            raise UserError(f"--{option}: cannot be combined with --stream, which writes one output after the other")
+    refuse_given(_OF_WHOLE_OUTPUTS, "cannot be combined with --stream, which writes one output after the other")
     if len(runs) > 1:
         raise UserError(f"--stream: needs a single --run, got {len(runs)}")
 
