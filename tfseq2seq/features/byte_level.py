@@ -27,6 +27,11 @@ _SPACES = "\t\n\v\f\r\u0085"
 ENDINGS = ("re", "ve", "ll", "s", "t", "m", "d")
 
 
+def is_spelled(token: str) -> bool:
+    """Whether each character of a token stands for a byte."""
+    return _BYTES.keys() >= set(token)
+
+
 def spelled(token: str) -> bytes:
     """The bytes that a token is written for.
 
@@ -157,6 +162,7 @@ def _run_end(kinds: list[int], begin: int) -> int:
 
 @functools.lru_cache(1 << 14)
 def kind_of(letter: str) -> int:
+    """Whether a character is a letter, a digit, white space or something else, as a number."""
     category = unicodedata.category(letter)[0]
     if category in "LN":
         return _LETTER if category == "L" else _DIGIT

@@ -20,7 +20,7 @@ from typing import Literal
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.bert_text import words_in_python
-from tfseq2seq.features.byte_level import LETTERS, byte_ids, parse_merges, spelled
+from tfseq2seq.features.byte_level import byte_ids, is_spelled, parse_merges, spelled
 from tfseq2seq.features.tokenizer_files import read_byte_level
 from tfseq2seq.files import iterate_lines, open_file, write_whole
 from tfseq2seq.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, TextSpec
@@ -96,7 +96,8 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     path = _file_in(Path(path), spec)
     if spec.scheme == "byte_bpe" and (path.is_dir() or path.suffix == ".json"):
         found = read_byte_level(path, spec)
-        tokens = [token for token in found.tokens if token not in {*found.special, *spec.leading_tokens}]
+        others = {*found.special, *spec.leading_tokens}
+        tokens = [token for token in found.tokens if token not in others]
         return _byte_level(_checked_tokens(tokens, str(path), spec), found.merges, str(path))
     content = _content(path)
     if spec.scheme in ("unigram", "bpe"):
@@ -117,11 +118,9 @@ def load_vocabulary(path: str | Path, spec: TextSpec) -> Vocabulary:
     if spec.pretokenization == "bert" and set(tokens) >= set(BERT_SPECIAL):
         tokens = [token for token in tokens if token not in _BERT_CONTROL]
     checked = _checked_tokens(tokens, str(path), spec)
-    return (
-        _byte_level(checked, _content(_merges_file(path)), str(path))
-        if spec.scheme == "byte_bpe"
-        else Vocabulary(checked)
-    )
+    if spec.scheme == "byte_bpe":
+        return _byte_level(checked, _content(_merges_file(path)), str(path))
+    return Vocabulary(checked)
 
 
 def _content(path: Path) -> bytes:
@@ -206,7 +205,7 @@ def _fault(token: str, scheme: str) -> str:
     if scheme == "characters":
         return "must be a single character" if len(token) > 1 else ""
     if scheme == "byte_bpe":
-        return "" if set(token) <= set(LETTERS.values()) else "must be of the characters that stand for bytes"
+        return "" if is_spelled(token) else "must be of the characters that stand for bytes"
     if scheme in ("words", "wordpiece"):
         # What `tf.strings.split` splits at.
         if any(letter in token for letter in " \t\v\f\r"):
