@@ -11,6 +11,7 @@ from keras import ops
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.local_attention import LocalAttention
+from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import TransformerSpec
@@ -63,6 +64,12 @@ class FeedForward(keras.layers.Layer):
 def layer_norm(spec: TransformerSpec, name: str, dtype: Any = None) -> keras.layers.LayerNormalization:
     """Returns a layer normalization of an encoder or decoder."""
     return keras.layers.LayerNormalization(epsilon=spec.norm_epsilon, name=name, dtype=dtype)
+
+
+def positioned_embedding(spec: TransformerSpec, width: int) -> PositionedEmbedding:
+    """Returns the layer that prepares the embeddings of an encoder or decoder."""
+    norm_epsilon = spec.norm_epsilon if spec.embedding_norm else 0.0
+    return PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, norm_epsilon, name="positions")
 
 
 class TransformerBlock(Rematerializable, keras.layers.Layer):

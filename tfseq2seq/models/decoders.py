@@ -26,7 +26,7 @@ from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
 from tfseq2seq.layers.recurrent_attention import RecurrentAttention
-from tfseq2seq.layers.transformer import TransformerBlock, cache_rows, layer_norm
+from tfseq2seq.layers.transformer import TransformerBlock, cache_rows, layer_norm, positioned_embedding
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec, lookup
 
@@ -54,10 +54,7 @@ class TransformerDecoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
-        norm_epsilon = spec.norm_epsilon if spec.embedding_norm else 0.0
-        self.embedding = PositionedEmbedding(
-            width, spec.positions, spec.max_positions, spec.dropout, norm_epsilon, name="positions"
-        )
+        self.embedding = positioned_embedding(spec, width)
         self.blocks = [
             TransformerBlock(spec, width, memory_width, initializer, name=f"block_{i}") for i in range(spec.layers)
         ]

@@ -23,7 +23,7 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, chunk_mask, masked_mean
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import LAYERS, STATES
-from tfseq2seq.layers.transformer import TransformerBlock, layer_norm
+from tfseq2seq.layers.transformer import TransformerBlock, layer_norm, positioned_embedding
 from tfseq2seq.models.pretrained import load_backbone, set_trainable
 from tfseq2seq.spec import (
     ConformerEncoderSpec,
@@ -74,10 +74,7 @@ class TransformerEncoder(Encoder):
     def __init__(self, spec: TransformerEncoderSpec, width: int, initializer: str, **kwargs: Any):
         super().__init__(**kwargs)
         self.width = self.memory_width = self.summary_width = width
-        norm_epsilon = spec.norm_epsilon if spec.embedding_norm else 0.0
-        self.embedding = PositionedEmbedding(
-            width, spec.positions, spec.max_positions, spec.dropout, norm_epsilon, name="positions"
-        )
+        self.embedding = positioned_embedding(spec, width)
         windows = spec.attention_window, spec.global_positions
         self.blocks = [
             TransformerBlock(spec, width, 0, initializer, *windows, name=f"block_{i}") for i in range(spec.layers)
