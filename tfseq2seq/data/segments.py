@@ -300,14 +300,7 @@ class BatchStream:
         segments = self.segments.of_epoch(start["epoch"])
         table, _ = self.segments.read(segments[min(start["segment"], len(segments) - 1)])
 
-        def batches() -> Iterator[dict[str, np.ndarray]]:
-            try:
-                yield from self._batches(start)
-            except UserError as error:
-                self.fault = error
-                raise
-
-        return tf.data.Dataset.from_generator(batches, output_signature=table.batch_signature())
+        return generated_batches(self, lambda: self._batches(start), table.batch_signature())
 
     def position(self, count: int) -> dict[str, int]:
         """Returns the position after `count` batches of the dataset that was opened last, as values for JSON."""
@@ -352,6 +345,27 @@ class BatchStream:
         if not self._has_told:
             self._has_told = True
             self.told(total)
+
+
+def generated_batches(
+    stream: Any, batches: Callable[[], Iterator[dict[str, np.ndarray]]], signature: Any
+) -> tf.data.Dataset:
+    """Returns a dataset of the batches of a stream, which keeps an error of the user that ends it as its `fault`.
+
+    Args:
+        stream: has the attribute `fault`. TensorFlow passes on no more than the text of an error.
+        batches: begins the batches, each time anew.
+        signature: of a batch.
+    """
+
+    def noted() -> Iterator[dict[str, np.ndarray]]:
+        try:
+            yield from batches()
+        except UserError as error:
+            stream.fault = error
+            raise
+
+    return tf.data.Dataset.from_generator(noted, output_signature=signature)
 
 
 def checked_position(position: Mapping[str, Any]) -> dict[str, int]:

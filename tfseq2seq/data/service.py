@@ -22,7 +22,7 @@ import tensorflow_text  # noqa: F401  (registers the kernels that workers need)
 
 from tfseq2seq.data.batching import BatchByLength
 from tfseq2seq.data.records import reason_of
-from tfseq2seq.data.segments import Units, checked_position
+from tfseq2seq.data.segments import Units, checked_position, generated_batches
 from tfseq2seq.errors import UserError
 
 _CONNECT_SECONDS = 10.0
@@ -44,7 +44,7 @@ class ServiceStream:
         told: called with a sentence about how many examples an epoch has had, where it is news.
 
     Attributes:
-        fault: the error of a user that ended the last dataset.
+        fault: the error of a user that ended the last dataset. TensorFlow passes on no more than its text.
     """
 
     def __init__(
@@ -73,15 +73,8 @@ class ServiceStream:
         self._ends = [(0, start)]
         check_service(self.address)
 
-        def batches() -> Iterator[dict[str, np.ndarray]]:
-            try:
-                yield from self._batches(start)
-            except UserError as error:
-                self.fault = error
-                raise
-
-        signature = self._batched(start).element_spec
-        return tf.data.Dataset.from_generator(batches, output_signature=signature)
+        first = self._batched(start)
+        return generated_batches(self, lambda: self._batches(start, first), first.element_spec)
 
     def position(self, count: int) -> dict[str, int]:
         """Returns the beginning of the epoch of the batch after `count` batches of the dataset that was opened last."""
@@ -105,13 +98,14 @@ class ServiceStream:
         units = tf.data.Dataset.from_tensor_slices(order)
         return self.batch(units.interleave(shuffled, cycle, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False))
 
-    def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, start: int, batched: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the batches from the epoch `start` on, of which the dataset is there already."""
         # Each iterator notes ends of its own. The last one counts.
         ends = self._ends = [(0, start)]
         drawn, epoch = 0, start
         policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
         while True:
-            served = self._batched(epoch).apply(tf.data.experimental.service.distribute(policy, self.address))
+            served = batched.apply(tf.data.experimental.service.distribute(policy, self.address))
             kept = 0
             try:
                 for batch in served.as_numpy_iterator():
@@ -134,6 +128,7 @@ class ServiceStream:
             self._used = kept
             epoch += 1
             ends.append((drawn, epoch))
+            batched = self._batched(epoch)
 
 
 def check_service(address: str, seconds: float = _ANSWER_SECONDS) -> None:
