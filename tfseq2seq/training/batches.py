@@ -104,7 +104,7 @@ def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, 
     spec = dataclasses.replace(run.recipe.data, shapes="few" if compiles_shapes(run.recipe) else "exact")
     stream = _training_stream(corpora, run, spec, model, objective, log)
     faults = corpora.faults.get("validation")
-    filtering = Filtering(run.target, spec, "data.validation", model, objective.aligned, faults, run.recipe.max_input)
+    filtering = _filtering(run, spec, "data.validation", model, objective, faults)
     kept, report = source.filter_examples(corpora.validation, filtering)
     log(f"validation: {report}")
     batch, shape = source.batch(spec), None
@@ -117,6 +117,10 @@ def build_batches(corpora: Corpora, run: Run, model: Any, objective: Objective, 
     if shape:
         log(_shapes_told(batches.dataset()))
     return batches
+
+
+def _filtering(run: Run, spec: DataSpec, name: str, model: Any, objective: Objective, faults: Any) -> Filtering:
+    return Filtering(run.target, spec, name, model, objective.aligned, faults, run.recipe.max_input)
 
 
 def _shapes_told(batches: tf.data.Dataset) -> str:
@@ -145,7 +149,7 @@ def _training_stream(
     # A segment that is read during the training shows no bar: the training has one.
     shown: list[Callable[[int], None]] = [lambda count: None]
 
-    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted, run.recipe.max_input)
+    filtering = _filtering(run, spec, "data.train", model, objective, units.noted)
     collect = source.collector(units.examples, filtering, lambda count: shown[-1](count))
     segments = Segments(units, source.most_together(spec) if corpora.units else 0, collect, seed)
     if segments.whole:
@@ -188,7 +192,7 @@ def _served_stream(
             "data.service: data.train.records must be shards with an index, as `tfseq2seq data shard` writes them, got "
             f"{spec.train.records}"
         )
-    filtering = Filtering(run.target, spec, "data.train", model, objective.aligned, units.noted, run.recipe.max_input)
+    filtering = _filtering(run, spec, "data.train", model, objective, units.noted)
     log(
         f"training: {sum(units.sizes):,} examples in {len(units.sizes):,} shards, prepared by the workers of "
         f"{spec.service} in any order; a stopped run goes on at the beginning of its epoch"
