@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ def write_timed(
     names = _subtitle_names(stream.items, output) if times in ("srt", "vtt") else {}
     import numpy as np
 
-    from tfseq2seq.files import names_folder, write_whole
+    from tfseq2seq.files import write_whole
     from tfseq2seq.inference.long_audio import SECONDS_OF_MAX_LENGTH, transcribe_long, window_search
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.inference.word_times import Transcriber
@@ -93,20 +93,12 @@ def write_timed(
                 for line in lines:
                     click.echo(line)
                 lines = []
-    contents = ["".join(f"{line}\n" for line in lines)]
     if names:
-        of_files: dict[str, list[Any]] = {path: [] for path in names}
-        for utterance, own in words.items():
-            of_files[utterance.path] += own
-        in_order = (sorted(each, key=lambda word: word.start) for each in of_files.values())
+        in_order = _words_of_files(words, names)
         contents = [as_subtitles(each, str(times), transcriber) for each in in_order]
-    if output and names and (len(contents) > 1 or names_folder(output)):
-        for name, content in zip(names.values(), contents, strict=True):
-            write_whole(Path(output, f"{name}.{times}"), content.encode("utf-8"))
+        _write_subtitles([f"{name}.{times}" for name in names.values()], contents, output)
     elif output:
-        write_whole(output, contents[0].encode("utf-8"))
-    else:
-        click.echo("".join(contents), nl=False)
+        write_whole(output, "".join(f"{line}\n" for line in lines).encode("utf-8"))
     # What a user sets is the limit of a short window.
     each = f" for every {SECONDS_OF_MAX_LENGTH:g} s" if window and window > SECONDS_OF_MAX_LENGTH else ""
     warn_of_cut(cut, search, "windows" if window else "outputs", each)
@@ -125,3 +117,24 @@ def _subtitle_names(utterances: Sequence[Utterance], output: str | None) -> dict
                 f"{first[stem]} and {path}: their subtitles would have the same name {stem}; transcribe them separately"
             )
     return names
+
+
+def _words_of_files(words: Mapping[Utterance, list[Any]], paths: Iterable[str]) -> list[list[Any]]:
+    """The words of each audio file, in the order of time. Those of its segments are together."""
+    found: dict[str, list[Any]] = {path: [] for path in paths}
+    for utterance, own in words.items():
+        found[utterance.path] += own
+    return [sorted(each, key=lambda word: word.start) for each in found.values()]
+
+
+def _write_subtitles(names: Sequence[str], contents: Sequence[str], output: str | None) -> None:
+    """Writes subtitles to files of these names in the folder `output`, or the only ones to this file or as output."""
+    from tfseq2seq.files import names_folder, write_whole
+
+    if output and (len(contents) > 1 or names_folder(output)):
+        for name, content in zip(names, contents, strict=True):
+            write_whole(Path(output, name), content.encode("utf-8"))
+    elif output:
+        write_whole(output, contents[0].encode("utf-8"))
+    else:
+        click.echo("".join(contents), nl=False)
