@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -12,6 +10,7 @@ import numpy as np
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.layers.freezing import is_left, leave
+from tfseq2seq.path_patterns import matches, near_patterns, path_groups
 from tfseq2seq.spec import LoraSpec
 
 # The matrix of a layer that adapters are added to, by the prefix of their names.
@@ -35,7 +34,7 @@ def add_adapters(model: Any, spec: LoraSpec) -> None:
         _check_pattern(f"training.lora.layers[{index}]", pattern, layers, "layer with a matrix that can have adapters")
     for weight in model.weights:
         leave(weight)
-    adapted = {path: layer for path, layer in layers.items() if _matches(path, spec.layers)}
+    adapted = {path: layer for path, layer in layers.items() if matches(path, spec.layers)}
     for layer in model._flatten_layers(include_self=False):
         # Not of layers with layers inside, which may have adapters. As in inference, statistics stay as they are.
         inner = list(layer._flatten_layers(include_self=False))
@@ -60,7 +59,7 @@ def adapter_shapes(model: keras.Model, spec: LoraSpec) -> dict[str, tuple[int, .
     """Returns the shapes of the adapters that `add_adapters` would add to a model, by their paths."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path, layer in _matrices(model):
-        if not layer.lora_enabled and _matches(path, spec.layers):
+        if not layer.lora_enabled and matches(path, spec.layers):
             prefix, matrix = _matrix(layer)
             parts = max(len(getattr(layer, "parts", ())), 1)
             shapes[f"{path}/{prefix}_a"] = (*matrix.shape[:-1], parts * spec.rank)
@@ -77,7 +76,7 @@ def merge_adapters(model: keras.Model, values: Mapping[str, np.ndarray], spec: L
         spec: rank, alpha and layers of the adapters.
     """
     for path, layer in _matrices(model):
-        if not layer.lora_enabled and _matches(path, spec.layers):
+        if not layer.lora_enabled and matches(path, spec.layers):
             prefix, matrix = _matrix(layer)
             a, b = (keras.ops.convert_to_tensor(values[f"{path}/{prefix}_{side}"], "float32") for side in "ab")
             product = layer.adapter_product(a, b) if hasattr(layer, "adapter_product") else keras.ops.matmul(a, b)
@@ -97,16 +96,11 @@ def _matrix(layer: Any) -> tuple[str, Any]:
     return next((prefix, getattr(layer, name)) for prefix, name in _ADAPTED.items() if hasattr(layer, name))
 
 
-def _matches(path: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
-
-
-def _check_pattern(key: str, pattern: str, paths: Iterable[str], what: str) -> None:
+def _check_pattern(key: str, pattern: str, paths: Collection[str], what: str) -> None:
     """Raises `UserError` if a pattern matches none of the paths. The message has those that are the nearest."""
-    paths = list(paths)
-    if any(_matches(path, [pattern]) for path in paths):
+    if any(matches(path, [pattern]) for path in paths):
         return
-    groups = {f"{path.rsplit('/', depth)[0]}/*" for path in paths for depth in range(1, path.count("/") + 1)}
-    near = difflib.get_close_matches(pattern, sorted({*paths, *groups}), n=3, cutoff=0.5)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(groups, key=len)[:4])}"
+    near = near_patterns(pattern, paths, 0.5)
+    groups = sorted(path_groups(paths), key=len)[:4]
+    advice = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(groups)}"
     raise UserError(f"{key}: must match a {what}, got {pattern!r}; {advice}")

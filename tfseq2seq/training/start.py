@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from tfseq2seq.layers.freezing import leave
 from tfseq2seq.models.adapters import adapters, add_adapters
 from tfseq2seq.models.seq2seq import count_parameters
 from tfseq2seq.origin import Origin
+from tfseq2seq.path_patterns import matches, near_patterns
 from tfseq2seq.recipe import to_dict
 from tfseq2seq.run import Run
 from tfseq2seq.spec import Recipe
@@ -148,13 +147,11 @@ def freeze(model: Any, patterns: Sequence[str], log: Callable[[str], None]) -> N
     paths, count = {variable.path: variable for variable in model.weights}, count_parameters(model)
     frozen: set[str] = set()
     for pattern in patterns:
-        matching = fnmatch.filter(paths, pattern)
+        matching = [path for path in paths if matches(path, [pattern])]
         if not matching:
-            layers = {f"{path.rsplit('/', depth)[0]}/*" for path in paths for depth in range(1, path.count("/") + 1)}
-            near = difflib.get_close_matches(pattern, sorted(layers | paths.keys()), n=3, cutoff=0.0)
             raise UserError(
                 f"training.freeze: {pattern!r} must match the path of a weight, and matches none; near are "
-                f"{', '.join(near)}"
+                f"{', '.join(near_patterns(pattern, paths))}"
             )
         frozen.update(matching)
     for layer in model._flatten_layers(include_self=False):
