@@ -21,12 +21,22 @@ PYRAMID = {"kind": "pyramid", "layers": 2, "joins": 1, "units": 8}
 SHALLOW = {**TRANSFORMER, "layers": 1}
 
 NORMED = {"embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"}
+T5 = {
+    "positions": "bucketed",
+    "position_buckets": 8,
+    "relative_distance": 6,
+    "norm_kind": "rms",
+    "activation": "geglu",
+    "head_width": 6,
+    "embedding_scale": False,
+}
 ENCODERS = {
     "transformer": TRANSFORMER,
     "transformer-post-rotary-swiglu": {**SHALLOW, "norm": "post", "positions": "rotary", "activation": "swiglu"},
     "transformer-relative-grouped": {**SHALLOW, "positions": "relative", "kv_heads": 1, "relative_distance": 3},
     "transformer-learned-gelu": {**SHALLOW, "positions": "learned", "activation": "gelu"},
     "transformer-normed": {**SHALLOW, "norm": "post", **NORMED},
+    "transformer-t5": {**SHALLOW, **T5},
     "lstm-both-ways": {**RECURRENT, "cell": "lstm"},
     "gru-one-way": {**RECURRENT, "cell": "gru", "bidirectional": False, "units": 16},
     "simple": {**RECURRENT, "cell": "simple", "layers": 1},
@@ -54,6 +64,7 @@ DECODERS = {
     "transformer-grouped-rotary": {**TRANSFORMER, "positions": "rotary", "kv_heads": 1},
     "transformer-no-positions": {**TRANSFORMER, "positions": "none"},
     "transformer-normed": {**TRANSFORMER, **NORMED},
+    "transformer-t5": {**TRANSFORMER, **T5},
     "fixed-lstm": _attention("none"),
     "fixed-gru": _attention("none", "gru"),
     "additive": _attention("additive"),
@@ -88,6 +99,18 @@ SOURCES = {
         "sample_rate": RATE,
         "bins": 12,
         "subsampling": 2,
+        "augmentation": {"frequency_masks": 0, "time_masks": 0},
+    },
+    # As in Whisper.
+    "audio-padded": {
+        "kind": "audio",
+        "sample_rate": RATE,
+        "bins": 12,
+        "subsampling": 2,
+        "convention": "whisper",
+        "normalization": "none",
+        "input_layer": "conv1d",
+        "pad_seconds": 1,
         "augmentation": {"frequency_masks": 0, "time_masks": 0},
     },
     "none": {"kind": "none"},
@@ -149,7 +172,8 @@ IMAGE_FAMILIES = [
     Family("convolution-pooled", "additive", "image-convolution"),
 ]
 VIDEO_FAMILIES = [Family("lstm-both-ways", "additive", "video"), Family("transformer", "transformer", "video-grid")]
-FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES, *VIDEO_FAMILIES]
+PADDED_FAMILIES = [Family("transformer", "transformer-normed", "audio-padded")]
+FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *PADDED_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES, *VIDEO_FAMILIES]
 
 
 def model_spec(encoder="transformer", decoder="transformer", **options):
@@ -162,7 +186,7 @@ def model_spec(encoder="transformer", decoder="transformer", **options):
 
 def source_spec(source, encoder="", **options):
     """The spec of a named source, for a model with the named encoder."""
-    if source == "audio" and ENCODERS.get(encoder, {}).get("chunk"):
+    if source.startswith("audio") and ENCODERS.get(encoder, {}).get("chunk"):
         # A stream is not normalized over the whole of a recording.
         options = {"normalization": "none", **options}
     return source_from_dict({**SOURCES[source], **options})
@@ -192,7 +216,9 @@ def sizes(source):
     """Tokens or samples of each example of `inputs`, or pixels in a row."""
     if source.startswith(("image", "video")):
         return (SIDE, SIDE, SIDE)
-    return {"text": TOKENS, "audio": SAMPLES, "none": (0, 0, 0)}[source]
+    if source.startswith("audio"):
+        return SAMPLES
+    return {"text": TOKENS, "none": (0, 0, 0)}[source]
 
 
 def inputs(source):
@@ -208,7 +234,7 @@ def inputs(source):
         first = (batch["source"][:, :, None] == batch["source"][:, None]).argmax(2)
         unknown = batch["source"] % 3 == 2
         batch["copy_ids"] = np.where(unknown, TARGET_SIZE + first, batch["source"]).astype("int32")
-    if source == "audio":
+    if source.startswith("audio"):
         samples = random.normal(size=(3, max(SAMPLES))).astype("float32") * 0.1
         batch |= {"source": _padded(samples, SAMPLES), "source_length": np.array(SAMPLES, "int32")}
     if source.startswith("image"):

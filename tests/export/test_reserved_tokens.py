@@ -61,7 +61,39 @@ def test_targets_begin_with_theirs_when_they_are_scored(model):
     labels = model.target(tf.constant(["to be", ""])).numpy()
     assert labels[0, 0] == model.target.spec.reserved_id("<2fr>") and labels[1, 0] == EOS
     totals, counts = Generator(model).log_probabilities(["a cat", "a cat"], ["to be", ""])
-    assert counts.tolist() == [(labels[0] != PAD).sum(), 1] and np.isfinite(totals).all()
+    # The begin token is given, and does not count.
+    assert counts.tolist() == [(labels[0] != PAD).sum() - 1, 1] and np.isfinite(totals).all()
+
+
+def test_outputs_begin_with_the_begin_token_of_the_target_at_no_cost(model, live):
+    found = model.search(model.source.inputs(tf.constant(INPUTS)))
+    ids, begin = found.ids.numpy()[:, 0], model.target.spec.reserved_id("<2fr>")
+    assert (ids[:, 0] == begin).all()
+    # The score of an output is the log-probability of what follows the begin token.
+    for index in (0, 1, 5):
+        given = {name: value[index : index + 1] for name, value in model.source.inputs(tf.constant(INPUTS)).inputs.items()}
+        total, count = model.decoding.log_probabilities(given, ids[index : index + 1][:, ids[index] != PAD])
+        np.testing.assert_allclose(total, found.log_probs.numpy()[index, :1], atol=1e-4)
+        assert int(count[0]) == (ids[index] != PAD).sum() - 1
+
+
+def test_prefixes_follow_the_begin_token(model):
+    generator = Generator(model)
+    outputs = generator.generate(["a cat", "a cat", "no man"], prefixes=["to be", "", "the"])
+    assert outputs[0].texts[0].startswith("to be") and outputs[2].texts[0].startswith("the")
+    assert outputs[1] == generator.generate(["a cat"])[0]
+
+
+def test_a_greedy_stream_begins_with_the_token_too(model):
+    greedy = TextToText(model.models, model.source.features, model.target, SearchSpec(beam=1, max_length=12))
+    begin = model.target.spec.reserved_id("<2fr>")
+    writer, given = greedy.decoding.token_writer(), greedy.given(tf.constant(INPUTS[:2]))
+    state = writer.start(given)
+    for _ in range(12):
+        state = writer.advance(state)
+    written, found = writer.written(state), greedy.search(given)
+    assert (written.ids.numpy()[:, 0] == begin).all()
+    np.testing.assert_allclose(written.log_probs, found.log_probs[:, 0], atol=1e-4)
 
 
 def test_outputs_hold_reserved_tokens_and_texts_do_not_show_them(model, live):

@@ -27,10 +27,10 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.guided_attention import GuidedAttention
 from tfseq2seq.layers.local_attention import LocalAttention
 from tfseq2seq.layers.masks import attention_bias, causal_mask, chunk_mask
-from tfseq2seq.layers.positions import PositionedEmbedding
+from tfseq2seq.layers.positions import BucketedPositions, PositionedEmbedding
 from tfseq2seq.layers.recurrent import GRU, LSTM, CellStack, SimpleRNN
 from tfseq2seq.layers.recurrent_attention import RecurrentAttention
-from tfseq2seq.layers.subsampling import ConvolutionSubsampling
+from tfseq2seq.layers.subsampling import ConvolutionSubsampling, TimeConvolutionSubsampling
 from tfseq2seq.layers.transducer import JointNetwork, PredictionNetwork
 from tfseq2seq.layers.transformer import FeedForward, TransformerBlock, cache_rows
 from tfseq2seq.spec import (
@@ -292,9 +292,9 @@ def feed_forward(weights, numbers, activation):
     }
 
 
-def subsampling(weights, numbers, lengths, **options):
+def subsampling(weights, numbers, lengths, cls=ConvolutionSubsampling, **options):
     return {
-        "cls": ConvolutionSubsampling,
+        "cls": cls,
         "arguments": {"width": WIDTH, "frame_width": 5, "initializer": INITIALIZER, **options},
         "inputs": {"frames": normal(ROWS, 9, 5), "lengths": np.array([9, 6, 0], "int32")},
         "call": lambda layer, x: dict(zip(("output", "lengths"), layer(*x.values()), strict=True)),
@@ -546,6 +546,7 @@ CASES = {
     "self-attention": self_attention(4, 288),
     "self-attention, grouped and rotary": self_attention(4, 216, kv_heads=1, positions="rotary"),
     "self-attention, relative": self_attention(6, 328, positions="relative", relative_distance=2),
+    "self-attention, wide heads": self_attention(4, 428, head_width=6),
     "cross-attention": CROSS_ATTENTION,
     "recurrent attention, additive": recurrent_attention("additive", 4, 126),
     "recurrent attention, dot": recurrent_attention("dot", 0, 0, units=MEMORY_WIDTH),
@@ -565,6 +566,7 @@ CASES = {
     "convolution part, causal": convolution_part(True),
     "feed-forward": feed_forward(4, 212, "gelu"),
     "feed-forward, gated": feed_forward(6, 320, "swiglu"),
+    "feed-forward, gated by the approximate GELU": feed_forward(6, 320, "geglu"),
     "gated convolution": {
         "cls": GatedConvolution,
         "arguments": {"filters": WIDTH, "kernel": 3, "dropout": 0.1, "initializer": INITIALIZER},
@@ -576,8 +578,18 @@ CASES = {
     "subsampling, none": subsampling(4, 64, (9, 6, 0), factor=1, causal=False),
     "subsampling by 4": subsampling(8, 816, (3, 2, 0), factor=4, causal=False),
     "subsampling by 2, causal": subsampling(6, 296, (5, 3, 0), factor=2, causal=True),
+    "subsampling over time, none": subsampling(2, 128, (9, 6, 0), TimeConvolutionSubsampling, factor=1, causal=True),
+    "subsampling over time, by 4": subsampling(6, 528, (3, 2, 0), TimeConvolutionSubsampling, factor=4, causal=False),
     "positions, sinusoidal": positioned(0, 0, "sinusoidal"),
     "positions, learned": positioned(1, 32, "learned"),
+    "positions, bucketed": {
+        "cls": BucketedPositions,
+        "arguments": {"heads": HEADS, "buckets": 8, "distance": 20, "causal": False},
+        "inputs": {"queries": np.arange(4, dtype="int32"), "keys": np.arange(6, dtype="int32")},
+        "weights": 1,
+        "numbers": 16,
+        "without": {"padding": "positions have no padding", "batch": "all rows have the same positions"},
+    },
     "dense": {
         "cls": SequenceDense,
         "arguments": {"units": 5, "activation": "tanh"},

@@ -127,7 +127,7 @@ def _padded(batch, source):
     longer = {**batch, "target": np.pad(batch["target"], ((0, 0), (0, 2)))}
     if source == "text":
         longer |= {name: np.pad(batch[name], ((0, 0), (0, 3))) for name in ("source", "copy_ids")}
-    if source == "audio":
+    if source.startswith("audio"):
         longer["source"] = np.pad(batch["source"], ((0, 0), (0, 333)))
         behind = np.arange(longer["source"].shape[1]) >= batch["source_length"][:, np.newaxis]
         longer["source"][behind] = 7.0

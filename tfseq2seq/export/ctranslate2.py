@@ -81,7 +81,7 @@ def export_ctranslate2(
         **{name: value for name, value in model.source.config().items() if name != "inputs"},
         "target": to_dict(model.target.spec),
         "search": to_dict(model.spec),
-        "options": search_options(to_dict(model.spec)),
+        "options": search_options(to_dict(model.spec), model.target.spec.begin_tokens),
     }
     with folder_aside(folder) as aside:
         spec.save(str(aside))
@@ -166,14 +166,18 @@ def _checked(model: Predictor) -> tuple[TransformerEncoderSpec, TransformerDecod
 
 
 def _kinds(spec: Any, specs: Any) -> dict[str, Any]:
-    activations = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "swiglu": "SWISH"}
+    activations = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "swiglu": "SWISH", "geglu": "GELUTanh"}
     found: dict[str, Any] = {
         "pre_norm": spec.norm == "pre",
         "activation": getattr(specs.Activation, activations[spec.activation]),
-        "ffn_glu": spec.activation == "swiglu",
+        "ffn_glu": spec.activation in ("swiglu", "geglu"),
+        "rms_norm": spec.norm_kind == "rms",
         "relative_position": spec.positions == "relative",
+        "relative_attention_bias": spec.positions == "bucketed",
         "layernorm_embedding": spec.embedding_norm,
     }
+    if spec.head_width:
+        found["head_dim"] = spec.head_width
     if spec.positions == "rotary":
         # 0: all of a head's columns, each turned with the one half a head further.
         found |= {"rotary_dim": 0, "rotary_interleave": False}
@@ -184,6 +188,7 @@ def _fill_side(side: Any, stack: Any, positions: str, table: Any) -> None:
     """Encoder or decoder: embeddings, positions, blocks and the norm at the end."""
     embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
     embeddings.weight = _array(table.embeddings)
+    side.scale_embeddings = stack.embedding.scaled
     if positions == "learned":
         side.position_encodings.encodings = _array(stack.embedding.table)
     elif positions == "sinusoidal":
@@ -197,6 +202,9 @@ def _fill_side(side: Any, stack: Any, positions: str, table: Any) -> None:
         if positions == "relative":
             layer.self_attention.relative_position_keys = _array(block.self_attention.relative_keys)
             layer.self_attention.relative_position_values = _array(block.self_attention.relative_values)
+        elif positions == "bucketed":
+            layer.self_attention.relative_attention_bias = _array(stack.position_bias.table)
+            layer.self_attention.relative_attention_max_distance = np.int32(stack.position_bias.distance)
         if block.cross_attention is not None:
             _fill_attention(
                 layer.attention, block.cross_attention, block.cross_attention_norm, ["query_dense", "key_value_dense"]
@@ -222,7 +230,10 @@ def _fill_dense(spec: Any, dense: Any) -> None:
 
 
 def _fill_norm(spec: Any, norm: Any) -> None:
-    spec.gamma, spec.beta = _array(norm.gamma), _array(norm.beta)
+    if hasattr(norm, "gamma"):
+        spec.gamma, spec.beta = _array(norm.gamma), _array(norm.beta)
+    else:
+        spec.gamma = _array(norm.scale)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -49,13 +49,14 @@ def string_endpoint(model: Predictor) -> Endpoint:
         return Endpoint("strings", lambda *raw: _answer(model, source.from_features(*raw), written), one)
     assert source.reader is not None
     read, spec = _reader(source.reader), source.reader.spec
-    begin = source.reader.reserved_id(spec.begin) if spec.begin else 0
+    begin = spec.begin_ids
 
     def answer(text: Any) -> dict[str, Any]:
         ids = tf.reshape(read.tokenize(text).flat_values, [1, -1])
         if begin:
-            # An empty text has no begin token either.
-            ids = tf.concat([tf.fill([1, tf.minimum(tf.shape(ids)[1], 1)], begin), ids], axis=1)
+            # An empty text has no begin tokens either.
+            some = tf.minimum(tf.shape(ids)[1], 1)
+            ids = tf.concat([tf.constant([begin], tf.int32)[:, : some * len(begin)], ids], axis=1)
         ids = source.ended(ids)
         return _answer(model, source.from_features(ids), written)
 

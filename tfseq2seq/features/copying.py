@@ -32,9 +32,9 @@ class Copying:
         known = {token: index for index, token in enumerate(target.vocabulary.tokens)}
         table = [known.get(token, UNK) for token in source.vocabulary.tokens]
         table[: len(SPECIAL_TOKENS)] = range(len(SPECIAL_TOKENS))
-        if source.spec.begin:
+        for index in source.spec.begin_ids:
             # No output has it, and text cannot spell it.
-            table[source.reserved_id(source.spec.begin)] = UNK
+            table[index] = UNK
         self._table = np.array(table, "int32")
 
     def encode(self, source: Any, target: Any) -> dict[str, tf.RaggedTensor]:

@@ -37,7 +37,7 @@ _COMPOSABLE = r"(?s).[\p{M}\x{1161}-\x{1175}\x{11A8}-\x{11C2}]*$"
 class TextFeatures(keras.layers.Layer):
     """Strings [B] to ids [B, S] that end with <eos>, padded with <pad>; `detokenize` goes back.
 
-    Where the spec has a `begin` token, ids begin with it. Those of a string without any token are <eos> alone all the
+    Where the spec has `begin` tokens, ids begin with them. Those of a string without any token are <eos> alone all the
     same, which is how callers know that a text is empty.
 
     Detokenization gives the normalized text, composed again where the spec has `compose`, exactly for unigram, bpe,
@@ -56,7 +56,7 @@ class TextFeatures(keras.layers.Layer):
         self.spec, self.vocabulary, self.longest = spec, vocabulary, longest
         self.size = len(vocabulary.tokens)
         # Looked up here: tf.data would convert the lookup into a graph.
-        self._begin_id = spec.reserved_id(spec.begin) if spec.begin else 0
+        self.begin_ids = spec.begin_ids
         # What each token contributes to text, the space before a word included.
         self.surfaces = surfaces(vocabulary, spec)
         self._surfaces = tf.constant(self.surfaces)
@@ -88,7 +88,7 @@ class TextFeatures(keras.layers.Layer):
         return normalize(text, self.spec)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:
-        """Strings [B] to ids [B, (tokens)] of nothing but their text: no begin token, <bos> or <eos>; see `ids`."""
+        """Strings [B] to ids [B, (tokens)] of nothing but their text: no begin tokens, <bos> or <eos>; see `ids`."""
         text = self.normalize(text)
         scheme = self.spec.scheme
         if self.spec.prefix_space:
@@ -112,22 +112,22 @@ class TextFeatures(keras.layers.Layer):
         return self._table.lookup(words)
 
     def words(self, text: Any) -> tf.RaggedTensor:
-        """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of the begin token and of
+        """Strings [B] to the word or character of each id of `ids`, strings [B, (tokens)]; "" of begin tokens and of
         <eos>. It is for schemes with whole words."""
-        return self._cut(self._framed(self._split(self.normalize(text)), "", ""))
+        return self._cut(self._framed(self._split(self.normalize(text)), [""] * len(self.begin_ids), ""))
 
     def ids(self, text: Any, end: bool = True) -> tf.RaggedTensor:
-        """Strings [B] to ids [B, (tokens)] as a model reads or writes them: the begin token where the spec has one, the
+        """Strings [B] to ids [B, (tokens)] as a model reads or writes them: begin tokens where the spec has them, the
         text, and <eos> unless `end` is false. `call` gives the same, padded.
 
-        A string without any token has no begin token either.
+        A string without any token has no begin tokens either.
         """
-        ids = self._framed(self.tokenize(text), self._begin_id, EOS if end else None)
+        ids = self._framed(self.tokenize(text), self.begin_ids, EOS if end else None)
         return self._cut(ids) if end else ids
 
     def surplus(self, text: Any) -> tf.Tensor:
         """How many ids of strings [B] are cut, [B] int32."""
-        lengths = tf.cast(self._framed(self.tokenize(text), self._begin_id, EOS).row_lengths(), tf.int32)
+        lengths = tf.cast(self._framed(self.tokenize(text), self.begin_ids, EOS).row_lengths(), tf.int32)
         return tf.maximum(lengths - self.longest, 0) if self.longest else tf.zeros_like(lengths)
 
     def _cut(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -136,13 +136,14 @@ class TextFeatures(keras.layers.Layer):
             return tokens
         return tf.concat([tokens[:, : self.longest - 1], tokens[:, self.longest - 1 :][:, -1:]], axis=1)
 
-    def _framed(self, tokens: tf.RaggedTensor, begin: Any, end: Any) -> tf.RaggedTensor:
-        """Tokens [B, (tokens)] with `begin` before each row that has any, where the spec has a begin token, and `end`
-        behind each row unless it is None."""
-        if self._begin_id:
+    def _framed(self, tokens: tf.RaggedTensor, begin: Sequence[Any], end: Any) -> tf.RaggedTensor:
+        """Tokens [B, (tokens)] with `begin` before each row that has any, and `end` behind each row unless it is
+        None."""
+        if len(begin):
             counts = tf.cast(tokens.row_lengths() > 0, tokens.row_splits.dtype)
-            begins = tf.fill([tf.reduce_sum(counts)], begin)
-            tokens = tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), tokens], axis=1)
+            begins = tf.tile(tf.constant(begin), [tf.reduce_sum(counts)])
+            lengths = counts * len(begin)
+            tokens = tf.concat([tf.RaggedTensor.from_row_lengths(begins, lengths, validate=False), tokens], axis=1)
         if end is None:
             return tokens
         return tf.concat([tokens, tf.fill(tf.stack([tokens.nrows(out_type=tf.int32), 1]), end)], axis=1)
@@ -159,7 +160,7 @@ class TextFeatures(keras.layers.Layer):
         huge = size > BYTES_PER_TOKEN * most
         # A text of megabytes is not split: that takes time, and memory for as long as the process lives.
         count = tf.cast(
-            self._framed(self.tokenize(tf.where(huge, "", text)), self._begin_id, EOS).row_lengths(), tf.int32
+            self._framed(self.tokenize(tf.where(huge, "", text)), self.begin_ids, EOS).row_lengths(), tf.int32
         )
         counted = around(too_many_tokens(most, setting), count)
         return tf.where(huge, around(too_many_bytes(most, setting), size), tf.where(count > most, counted, ""))
@@ -267,7 +268,7 @@ class TextFeatures(keras.layers.Layer):
         return self if longest == self.longest else TextFeatures(self.spec, self.vocabulary, longest)
 
     def with_begin(self, begin: str) -> TextFeatures:
-        """These features with another begin token, or none: for the other side of a shared vocabulary.
+        """These features with other begin tokens, or none: for the other side of a shared vocabulary.
 
         Raises:
             UserError: there is no such reserved token.

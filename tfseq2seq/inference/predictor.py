@@ -22,6 +22,7 @@ from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.constraints import prompt_lengths
 from tfseq2seq.search.shortlist import load_shortlist
 from tfseq2seq.search.stop_strings import StopStrings, cut_pattern
+from tfseq2seq.search.suppression import Suppression
 from tfseq2seq.sources import AudioSource, NoSource, Source, SourceInputs, TextSource
 from tfseq2seq.spec import INFILLING_TOKENS, PAD, NoSourceSpec, SearchSpec
 from tfseq2seq.spec.limits import too_many_tokens
@@ -80,7 +81,18 @@ class Predictor(tf.Module):
             allowed = {*self.external.wanted, *range(target.spec.first_ordinary_id)}
             self.shortlist = load_shortlist(search, tokens, target.vocabulary.tokens, allowed)
         self.stops = _stop_strings(search, target)
-        self.decoding = build_decoding(self.models, source, search, self.external, self.shortlist, self.stops)
+        # What is written behind a prompt has no begin of its own.
+        self.begin = () if "prompts" in source.spec.provides else target.begin_ids
+        self.decoding = build_decoding(
+            self.models,
+            source,
+            search,
+            self.external,
+            self.shortlist,
+            self.stops,
+            _suppression(search, target),
+            len(self.begin),
+        )
         self.signature = list(source.signature)
 
     @classmethod
@@ -165,7 +177,7 @@ class Predictor(tf.Module):
 
     def search(self, given: SourceInputs, with_attention: bool = False) -> Hypotheses:
         """Finds the `n_best` best hypotheses for sources, after all external scorers."""
-        return self.external.rank(self.decoding.search(given, with_attention), self.spec.n_best)
+        return self.external.rank(self.decoding.search(self._begun(given), with_attention), self.spec.n_best)
 
     def texts(self, *raw: Any, prefix: Any = None, seeds: Any = None, suffix: Any = None) -> dict[str, tf.Tensor]:
         """Raw tensors to the best outputs: "text" [B, N], "score" [B, N] (what they are ranked by) and "log_prob".
@@ -221,12 +233,18 @@ class Predictor(tf.Module):
             return self.source.with_suffix(prompts, suffix)._replace(seeds=seeds)
         given = self.source.inputs(*raw)._replace(seeds=seeds)
         if prefix is None:
-            return given
+            return self._begun(given)
         if not self.decoding.takes_prefix:
             raise UserError("--prefix: needs a decoder that writes token by token; this search has none")
         if given.prefix is not None:
             raise UserError("--prefix: must be left out, as the inputs of a language model are prompts")
         return given._replace(prefix=self.prefix_ids(prefix, given))
+
+    def _begun(self, given: SourceInputs) -> SourceInputs:
+        """What the search is given, with the begin tokens of the target where outputs have no other prefix."""
+        if not self.begin or given.prefix is not None or not self.decoding.takes_prefix:
+            return given
+        return given._replace(prefix=tf.repeat(tf.constant([self.begin]), tf.shape(given.empty)[0], axis=0))
 
     def seed_pairs(self, seed: Any) -> tf.Tensor:
         """Seeds [B], below 0 for that of the search, as `texts` takes them, [B, 2]."""
@@ -252,11 +270,21 @@ class Predictor(tf.Module):
         return count >= limits
 
     def prefix_ids(self, prefix: Any, given: SourceInputs) -> tf.Tensor:
-        """Strings [B] that outputs for sources begin with to ids [B, P] without <eos>, padded."""
-        return self.source.target_ids(self.target, prefix, given, end=False).to_tensor(PAD)
+        """Strings [B] that outputs for sources begin with to ids [B, P] without <eos>, padded.
+
+        Those of an empty string are the begin tokens of the target, if it has any.
+        """
+        ids = self.source.target_ids(self.target, prefix, given, end=False)
+        if not self.begin:
+            return ids.to_tensor(PAD)
+        counts = tf.where(ids.row_lengths() > 0, tf.constant(0, tf.int64), len(self.begin))
+        begins = tf.tile(tf.constant(self.begin), [tf.reduce_sum(counts) // len(self.begin)])
+        return tf.concat([tf.RaggedTensor.from_row_lengths(begins, counts, validate=False), ids], axis=1).to_tensor(PAD)
 
     def log_probabilities(self, *raw_and_target: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Log-probabilities in nats of target strings [B] given raw sources, [B], and the tokens they count, [B].
+
+        Begin tokens of the target are given, and do not count.
 
         Args:
             raw_and_target: the tensors of `signature`, and strings [B].
@@ -288,6 +316,23 @@ def _stop_strings(search: SearchSpec, target: TextFeatures) -> StopStrings | Non
             reason = f"the target vocabulary has no {odd!r}" if odd else "target text is normalized otherwise"
             raise UserError(f"search.stop_strings[{number}]: {reason}, so {text!r} is never written; give another text")
     return StopStrings(written, target.surfaces)
+
+
+def _suppression(search: SearchSpec, target: TextFeatures) -> Suppression | None:
+    """The tokens that a search does not write.
+
+    Raises:
+        UserError: the vocabulary lacks one.
+    """
+    ids = {token: index for index, token in enumerate(target.vocabulary.tokens)}
+    found: list[list[int]] = []
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        tokens = getattr(search, name)
+        for number, token in enumerate(tokens):
+            if token not in ids:
+                raise UserError(f"search.{name}[{number}]: must be a token of the target vocabulary, got {token!r}")
+        found.append([ids[token] for token in tokens])
+    return Suppression(*found, target.size) if any(found) else None
 
 
 class TextToText(Predictor):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfseq2seq.interop.hugging_face import HuggingFaceFolder
+from tfseq2seq.interop.model_folder import ModelFolder
 
 # In a layer of the encoder or decoder, under the name of an attention: the parts of a packed projection.
 _SELF = ("self_attn", "self_attention", (("query_key_value_dense", ("q_proj", "k_proj", "v_proj")),))
@@ -23,13 +24,14 @@ _NORMS = {
 }
 
 
-def fill_stack(folder: HuggingFaceFolder, side: str, stack: Any) -> None:
+def fill_stack(folder: ModelFolder, side: str, stack: Any, without_bias: Sequence[str] = ()) -> None:
     """Sets the blocks and norms of an encoder or decoder.
 
     Args:
         folder: of the other model.
         side: "encoder" or "decoder".
         stack: of this package.
+        without_bias: the projections that may have no bias in the other model.
 
     Raises:
         UserError: a tensor is missing or has another shape.
@@ -41,7 +43,8 @@ def fill_stack(folder: HuggingFaceFolder, side: str, stack: Any) -> None:
             if attention is None:
                 continue
             for packed, parts in projections:
-                fill_dense(folder, [f"{name}.{theirs}.{part}" for part in parts], getattr(attention, packed))
+                names = [f"{name}.{theirs}.{part}" for part in parts]
+                fill_dense(folder, names, getattr(attention, packed), without_bias)
             fill_dense(folder, [f"{name}.{theirs}.out_proj"], attention.output_dense)
         fill_dense(folder, [f"{name}.fc1"], block.feed_forward.inner_dense)
         fill_dense(folder, [f"{name}.fc2"], block.feed_forward.outer_dense)
@@ -54,15 +57,22 @@ def fill_stack(folder: HuggingFaceFolder, side: str, stack: Any) -> None:
         fill_norm(folder, f"model.{side}.layernorm_embedding", stack.embedding.norm)
 
 
-def fill_dense(folder: HuggingFaceFolder, names: list[str], dense: Any) -> None:
-    """Sets a dense layer to those of the other model, side by side. These have matrices [out, in]."""
+def fill_dense(folder: ModelFolder, names: list[str], dense: Any, without_bias: Sequence[str] = ()) -> None:
+    """Sets a dense layer to those of the other model, side by side. These have matrices [out, in].
+
+    A bias that may be missing is zero then; see `fill_stack`.
+    """
     inner, outer = dense.kernel.shape
     shape = outer // len(names), inner
     dense.kernel.assign(np.concatenate([folder.tensor(f"{name}.weight", shape).T for name in names], axis=1))
-    dense.bias.assign(np.concatenate([folder.tensor(f"{name}.bias", shape[:1]) for name in names]))
+    biases = []
+    for name in names:
+        missing = name.rpartition(".")[2] in without_bias and not folder.has_tensor(f"{name}.bias")
+        biases.append(np.zeros(shape[0], "float32") if missing else folder.tensor(f"{name}.bias", shape[:1]))
+    dense.bias.assign(np.concatenate(biases))
 
 
-def fill_norm(folder: HuggingFaceFolder, name: str, norm: Any) -> None:
+def fill_norm(folder: ModelFolder, name: str, norm: Any) -> None:
     """Sets a layer normalization."""
     norm.gamma.assign(folder.tensor(f"{name}.weight", norm.gamma.shape))
     norm.beta.assign(folder.tensor(f"{name}.bias", norm.beta.shape))

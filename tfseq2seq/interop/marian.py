@@ -12,23 +12,16 @@ from typing import Any
 import numpy as np
 
 from tfseq2seq.errors import UserError
-from tfseq2seq.features.text import TextFeatures
-from tfseq2seq.interop.encoder_decoder_weights import fill_stack
-from tfseq2seq.interop.hugging_face import HuggingFaceFolder
+from tfseq2seq.interop.encoder_decoder import fill_model, imported_text_model, recipe_of, stack_values, text_values
+from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.imported import Imported
-from tfseq2seq.interop.sentencepiece_models import Rebuilt, rebuild
-from tfseq2seq.recipe import from_dict
-from tfseq2seq.sources.text import TextSource
-from tfseq2seq.spec import Recipe, TextSpec
+from tfseq2seq.interop.sentencepiece_models import rebuild
 
 _VOCABULARY, _SOURCE, _TARGET = "vocab.json", "source.spm", "target.spm"
-_ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu", "gelu": "gelu"}
-# What no output has, in nats. Float16 has numbers as large.
-_NEVER = -1e4
 _LANGUAGE = re.compile(r">>.+<<")
 
 
-def imported(folder: HuggingFaceFolder) -> Imported:
+def imported(folder: ModelFolder) -> Imported:
     """Reads a model.
 
     Raises:
@@ -51,94 +44,26 @@ def imported(folder: HuggingFaceFolder) -> Imported:
     source, target = (
         rebuild(folder.content(name), ids, special, reserved, str(folder.path(name))) for name in (_SOURCE, _TARGET)
     )
-    recipe = from_dict(Recipe, _values(folder, source, target, reserved))
-
-    def fill(model: Any) -> None:
-        _fill(folder, model, source, target, (size, width))
-
-    text, told = recipe.source, []
-    assert isinstance(text, TextSpec)
-    reader, writer = TextFeatures(text, source.vocabulary), TextFeatures(recipe.target, target.vocabulary)
-    if reserved:
-        told.append(f"set source.begin to the language that is to be written, one of {', '.join(reserved[:8])}")
-    foreign = {"source": source.foreign, "target": target.foreign, "written": target.written}
-    return Imported(recipe, TextSource(text, reader), writer, fill, foreign, told)
-
-
-def _values(folder: HuggingFaceFolder, source: Rebuilt, target: Rebuilt, reserved: list[str]) -> dict[str, Any]:
-    """The recipe, as keys and values."""
-    positions = folder.setting("max_position_embeddings", int)
-    activation = folder.setting("activation_function", str)
-    if activation not in _ACTIVATIONS:
-        raise UserError(
-            f"{folder.path('config.json')}: activation_function must be one of {', '.join(_ACTIVATIONS)}, got "
-            f"{activation!r}"
-        )
-
-    def side(name: str) -> dict[str, Any]:
-        return {
-            "kind": "transformer",
-            "layers": folder.setting(f"{name}_layers", int),
-            "heads": folder.setting(f"{name}_attention_heads", int),
-            "ffn": folder.setting(f"{name}_ffn_dim", int),
-            "norm": "post",
-            "norm_epsilon": 1e-5,
-            "activation": _ACTIVATIONS[activation],
-            "positions": "learned",
-            "max_positions": positions,
-            "dropout": folder.setting("dropout", float, 0.1),
-        }
-
-    def text(rebuilt: Rebuilt) -> dict[str, Any]:
-        return {
-            "scheme": rebuilt.scheme,
-            "vocabulary_size": len(rebuilt.vocabulary.tokens),
-            # The model of SentencePiece normalizes.
-            "normalization": "none",
-            "reserved": reserved,
-        }
-
-    longest = folder.search_setting("max_length", int, positions)
-    return {
-        "name": folder.folder.resolve().name,
-        "data": {"max_source_length": min(positions, 512), "max_target_length": min(positions, 512)},
-        "source": text(source),
-        "target": text(target),
-        "model": {
-            "width": folder.setting("d_model", int),
-            "encoder": side("encoder"),
-            "decoder": side("decoder"),
+    recipe = recipe_of(
+        folder,
+        folder.setting("max_position_embeddings", int),
+        source=text_values(source, reserved),
+        target=text_values(target, reserved),
+        model={
+            "width": width,
+            "encoder": stack_values(folder, "encoder", norm="post"),
+            "decoder": stack_values(folder, "decoder", norm="post"),
             "output_bias": True,
         },
-        "search": {
-            "beam": folder.search_setting("num_beams", int, 1),
-            # Theirs counts the token that the decoder begins with.
-            "max_length": min(longest - 1, positions),
-            "length_penalty": "average",
-            "alpha": folder.search_setting("length_penalty", float, 1.0),
-            "max_input": positions,
-        },
-    }
+    )
 
+    def fill(model: Any) -> None:
+        fill_model(folder, model, source, target, (size, width), 0, _sinusoids)
 
-def _fill(folder: HuggingFaceFolder, model: Any, source: Rebuilt, target: Rebuilt, shape: tuple[int, int]) -> None:
-    shared = folder.tensor("model.shared.weight", shape)
-    model.source_embedding.embeddings.assign(shared[list(source.foreign)])
-    model.target_embedding.embeddings.assign(shared[list(target.foreign)])
-    bias = folder.tensor("final_logits_bias", (1, shape[0]))[0][list(target.foreign)]
-    model.output_layer.bias.assign(np.where(target.written, bias, _NEVER))
-    for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-        name = f"model.{side}.embed_positions.weight"
-        table = stack.embedding.table
-        stored = folder.tensor(name, table.shape) if folder.has_tensor(name) else _sinusoids(*table.shape)
-        table.assign(stored)
-        fill_stack(folder, side, stack)
-    # Copies of what was read.
-    for name in ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"):
-        if folder.has_tensor(name):
-            folder.tensor(name, shape)
-    if left := folder.unused():
-        raise UserError(f"{folder.folder}: the tensor {left[0]} has no place in a Marian model")
+    told = []
+    if reserved:
+        told.append(f"set source.begin to the language that is to be written, one of {', '.join(reserved[:8])}")
+    return imported_text_model(recipe, source, target, fill, told)
 
 
 def _sinusoids(count: int, width: int) -> np.ndarray:

@@ -55,8 +55,9 @@ with torch.no_grad():
     for source in request["sources"] + ids:
         for name, beams in (("greedy", 1), ("beam", request["beam"])):
             written = model.generate(
-                torch.tensor([source]), num_beams=beams, do_sample=False, early_stopping=False,
+                torch.tensor([source]), num_beams=beams, do_sample=False, early_stopping=request["early_stopping"],
                 max_length=request["max_length"] + 1, length_penalty=request["alpha"],
+                forced_bos_token_id=request["forced"],
             )
             found[name].append(written[0].tolist())
 np.savez(request["output"], found=json.dumps(found), **logits)
@@ -121,12 +122,12 @@ def prove(
     assert reader is not None
     first = reader.spec.first_ordinary_id
     sources = [
-        [*draw.integers(first, run.source.size, draw.integers(_SHORTEST, _LONGEST)).tolist(), EOS]
+        [*reader.begin_ids, *draw.integers(first, run.source.size, draw.integers(_SHORTEST, _LONGEST)).tolist(), EOS]
         for _ in range(_RANDOM_INPUTS)
     ]
     first = run.target.spec.first_ordinary_id
     ordinary = [index for index in range(first, run.target.size) if table["written"][index]]
-    targets = [draw.choice(ordinary, _TARGET).tolist() for _ in sources]
+    targets = [[*run.target.begin_ids, *draw.choice(ordinary, _TARGET).tolist()] for _ in sources]
     search = dataclasses.replace(run.recipe.search, max_length=min(_OUTPUT, run.recipe.search.max_length), n_best=1)
     request: dict[str, Any] = {
         "folder": str(Path(folder).absolute()),
@@ -136,6 +137,9 @@ def prove(
         "beam": max(2, search.beam),
         "alpha": search.alpha,
         "max_length": search.max_length,
+        # What both count as the end of a search.
+        "early_stopping": True if search.stop == "full" else "never",
+        "forced": table["target"][begin[0]] if (begin := run.target.begin_ids) else None,
     }
     found, logits = _reference(python, request)
     model = run.load_model()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.vocabulary import Vocabulary
@@ -47,22 +48,15 @@ def rebuild(
     Raises:
         UserError: it is no SentencePiece model of unigrams or BPE, or the list lacks a token.
     """
-    from google.protobuf.message import DecodeError
-    from sentencepiece import sentencepiece_model_pb2
-
     if missing := [token for token in (*special, *reserved) if token not in ids]:
         raise UserError(f"{name}: the vocabulary must have {missing[0]!r}, and lacks it")
-    try:
-        model = sentencepiece_model_pb2.ModelProto.FromString(content)
-    except DecodeError:
-        raise UserError(f"{name}: not a SentencePiece model") from None
+    model = _parsed(content, name)
     kinds, trainer = model.SentencePiece, model.trainer_spec
     schemes = {trainer.UNIGRAM: "unigram", trainer.BPE: "bpe"}
     if trainer.model_type not in schemes or not model.pieces:
         raise UserError(f"{name}: must be a SentencePiece model of kind unigram or bpe")
-    if trainer.byte_fallback:
-        raise UserError(f"{name}: spells unknown characters in bytes (byte_fallback), which cannot be represented")
-    pieces = {piece.piece: piece for piece in model.pieces if piece.type in (kinds.NORMAL, kinds.USER_DEFINED)}
+    known = kinds.NORMAL, kinds.USER_DEFINED, kinds.BYTE
+    pieces = {piece.piece: piece for piece in model.pieces if piece.type in known}
     leading = {*special, *reserved}
     ordinary = sorted((token for token in ids if token not in leading), key=ids.__getitem__)
     lost = [piece for piece in pieces if piece not in ids]
@@ -85,8 +79,39 @@ def rebuild(
         setattr(trainer, f"{side}_piece", SPECIAL_TOKENS[index])
     trainer.vocab_size = len(model.pieces)
     foreign = [*(ids[token] for token in (*special, *reserved, *ordinary)), *[ids[special[UNK]]] * len(lost)]
-    # <bos> is there to begin with, and what is lost has no logit of its own.
-    written = [index != BOS for index in range(len(foreign) - len(lost))] + [False] * len(lost)
     tokens = tuple(token for token, _, _ in made)
     vocabulary = Vocabulary(tokens, model.SerializeToString(deterministic=True))
-    return Rebuilt(vocabulary, schemes[trainer.model_type], foreign, written)
+    return Rebuilt(vocabulary, schemes[trainer.model_type], foreign, written_tokens(foreign))
+
+
+def pieces_of(content: bytes, name: str) -> list[str]:
+    """The pieces of a model by id.
+
+    Raises:
+        UserError: it is no SentencePiece model.
+    """
+    return [piece.piece for piece in _parsed(content, name).pieces]
+
+
+def written_tokens(foreign: Sequence[int]) -> list[bool]:
+    """Whether the other model can write the token of each id, given the other id of each.
+
+    Of ids that are the same there, one has the logit: that of <eos> before all others. <bos> is there to begin with.
+    """
+    seen = {foreign[EOS]}
+    found = [index == EOS for index in range(len(foreign))]
+    for index, other in enumerate(foreign):
+        if index not in (BOS, EOS) and other not in seen:
+            found[index] = True
+            seen.add(other)
+    return found
+
+
+def _parsed(content: bytes, name: str) -> Any:
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    try:
+        return sentencepiece_model_pb2.ModelProto.FromString(content)
+    except DecodeError:
+        raise UserError(f"{name}: not a SentencePiece model") from None

@@ -23,7 +23,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Args:
         width: D, the width of queries and output.
-        heads: H, the number of heads. A head has width d = D / H.
+        heads: H, the number of heads.
         kv_heads: G, the number of key and value heads. H / G query heads share one (Ainslie et al. 2023). 0 means H.
         memory_width: the width of the memory, for cross-attention. 0 means self-attention, which projects queries, keys
             and values with one matrix.
@@ -33,6 +33,7 @@ class MultiHeadAttention(keras.layers.Layer):
         relative_distance: the maximum distance. Larger distances are clipped.
         dropout: the dropout rate on attention weights.
         initializer: the initializer of the weight matrices.
+        head_width: d, the width of a head. 0 means D / H.
     """
 
     def __init__(
@@ -45,27 +46,28 @@ class MultiHeadAttention(keras.layers.Layer):
         relative_distance: int = 16,
         dropout: float = 0.0,
         initializer: str = "glorot_uniform",
+        head_width: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.width, self.heads, self.groups = width, heads, kv_heads or heads
-        self.memory_width, self.head_width = memory_width, width // heads
+        self.memory_width, self.head_width = memory_width, head_width or width // heads
         self.positions, self.relative_distance = positions, relative_distance
         self.dropout_rate, self.initializer = dropout, initializer
 
-        def dense(*heads: int, name: str) -> SequenceDense:
-            widths = [part * self.head_width for part in heads]
+        def dense(*widths: int, name: str) -> SequenceDense:
             kernels = side_by_side(initializer, widths)
             return SequenceDense(
                 sum(widths), parts=widths, kernel_initializer=kernels, name=name, dtype=self.dtype_policy
             )
 
+        queries, keys = heads * self.head_width, self.groups * self.head_width
         if memory_width:
-            self.query_dense = dense(heads, name="query")
-            self.key_value_dense = dense(self.groups, self.groups, name="key_value")
+            self.query_dense = dense(queries, name="query")
+            self.key_value_dense = dense(keys, keys, name="key_value")
         else:
-            self.query_key_value_dense = dense(heads, self.groups, self.groups, name="query_key_value")
-        self.output_dense = dense(heads, name="output")
+            self.query_key_value_dense = dense(queries, keys, keys, name="query_key_value")
+        self.output_dense = dense(width, name="output")
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Any) -> None:
@@ -74,7 +76,7 @@ class MultiHeadAttention(keras.layers.Layer):
             self.key_value_dense.build((None, None, self.memory_width))
         else:
             self.query_key_value_dense.build((None, None, self.width))
-        self.output_dense.build((None, None, self.width))
+        self.output_dense.build((None, None, self.heads * self.head_width))
         if self.positions == "relative":
             shape = (2 * self.relative_distance + 1, self.head_width)
             self.relative_keys = self.add_weight(shape=shape, initializer="glorot_uniform", name="relative_keys")
@@ -111,7 +113,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """Attends from queries [B, H, Q, d] to keys and values [B, G, S, d].
 
         Args:
-            bias: [B or 1, Q or 1, S], from `attention_bias`; it is added to the scores.
+            bias: [B or 1, Q or 1, S], from `attention_bias`, or [B or 1, H, Q, S]; it is added to the scores.
             query_positions: [Q] int, for relative attention.
             key_positions: [S] int, for relative attention.
 
@@ -126,7 +128,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if self.positions == "relative":
             indices = self._relative(query_positions, key_positions)
             scores = scores + ops.einsum("bhqd,qsd->bhqs", scaled, ops.take(self._table("keys"), indices, axis=0))
-        scores = scores + ops.cast(ops.expand_dims(bias, 1), scores.dtype)
+        scores = scores + ops.cast(bias if len(bias.shape) == 4 else ops.expand_dims(bias, 1), scores.dtype)
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
         dropped = self.dropout(weights, training=training)
         grouped = ops.reshape(dropped, (-1, self.groups, (self.heads // self.groups) * rows, ops.shape(keys)[2]))
@@ -135,7 +137,7 @@ class MultiHeadAttention(keras.layers.Layer):
             context = context + ops.einsum("bhqs,qsd->bhqd", dropped, ops.take(self._table("values"), indices, axis=0))
         if context.shape[2] != 1:
             context = ops.transpose(context, (0, 2, 1, 3))
-        return self.output_dense(ops.reshape(context, (-1, rows, self.width))), weights
+        return self.output_dense(ops.reshape(context, (-1, rows, self.heads * self.head_width))), weights
 
     def _split(self, inputs: Any, heads: int) -> Any:
         """Splits [B, T, heads * d] into heads [B, heads, T, d]."""
@@ -167,4 +169,5 @@ class MultiHeadAttention(keras.layers.Layer):
             "relative_distance": self.relative_distance,
             "dropout": self.dropout_rate,
             "initializer": self.initializer,
+            "head_width": self.head_width,
         }

@@ -64,7 +64,7 @@ class LocalAttention(MultiHeadAttention):
             scores = ops.matmul(first, ops.swapaxes(keys, -1, -2))
             weights = self._weights([(scores, real)], training)[0]
             context = ops.concatenate([ops.matmul(weights, values), context[:, :, self.global_positions :]], axis=2)
-        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, length, self.width))
+        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, length, self.heads * self.head_width))
         return self.output_dense(merged), None
 
     def _in_windows(self, queries: Any, keys: Any, values: Any, real: Any, length: Any, training: bool | None) -> Any:

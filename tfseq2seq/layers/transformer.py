@@ -11,19 +11,29 @@ from keras import ops
 from tfseq2seq.layers.attention import MultiHeadAttention
 from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.local_attention import LocalAttention
-from tfseq2seq.layers.positions import PositionedEmbedding
+from tfseq2seq.layers.positions import BucketedPositions, PositionedEmbedding
 from tfseq2seq.layers.rematerialization import Rematerializable, recomputed
 from tfseq2seq.recipe import from_dict, to_dict
 from tfseq2seq.spec import TransformerSpec
 
 
+@keras.saving.register_keras_serializable("tfseq2seq")
+def approximate_gelu(inputs: Any) -> Any:
+    """GELU with a tanh in place of the error function (Hendrycks & Gimpel 2016)."""
+    return keras.activations.gelu(inputs, approximate=True)
+
+
+# What gated activations apply to the half that is not linear.
+_GATES: dict[str, Any] = {"swiglu": "silu", "geglu": approximate_gelu}
+
+
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation between them, which can be gated (SwiGLU, Shazeer 2020).
+    """Two dense layers with an activation between them, which can be gated (SwiGLU and GEGLU, Shazeer 2020).
 
     Args:
         width: D, the width of input and output.
         inner: the inner width.
-        activation: "swiglu", or the name of a Keras activation such as "relu", "gelu" (exact) or "silu".
+        activation: "swiglu" or "geglu", or the name of a Keras activation such as "relu", "gelu" (exact) or "silu".
         dropout: the dropout rate on the inner activations.
         initializer: the initializer of the weight matrices.
     """
@@ -37,9 +47,9 @@ class FeedForward(keras.layers.Layer):
             "dropout": dropout,
             "initializer": initializer,
         }
-        self.gated = activation == "swiglu"
+        self.gated = activation in _GATES
         shared: dict[str, Any] = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
-        self.inner_dense = SequenceDense(inner, activation="silu" if self.gated else activation, name="inner", **shared)
+        self.inner_dense = SequenceDense(inner, activation=_GATES.get(activation, activation), name="inner", **shared)
         self.gate = SequenceDense(inner, name="gate", **shared) if self.gated else None
         self.outer_dense = SequenceDense(width, name="outer", **shared)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -61,15 +71,39 @@ class FeedForward(keras.layers.Layer):
         return {**super().get_config(), **self.settings}
 
 
-def layer_norm(spec: TransformerSpec, name: str, dtype: Any = None) -> keras.layers.LayerNormalization:
-    """Returns a layer normalization of an encoder or decoder."""
+def layer_norm(spec: TransformerSpec, name: str, dtype: Any = None) -> Any:
+    """Returns a normalization of an encoder or decoder."""
+    if spec.norm_kind == "rms":
+        return keras.layers.RMSNormalization(epsilon=spec.norm_epsilon, name=name, dtype=dtype)
     return keras.layers.LayerNormalization(epsilon=spec.norm_epsilon, name=name, dtype=dtype)
 
 
 def positioned_embedding(spec: TransformerSpec, width: int) -> PositionedEmbedding:
     """Returns the layer that prepares the embeddings of an encoder or decoder."""
     norm_epsilon = spec.norm_epsilon if spec.embedding_norm else 0.0
-    return PositionedEmbedding(width, spec.positions, spec.max_positions, spec.dropout, norm_epsilon, name="positions")
+    return PositionedEmbedding(
+        width,
+        spec.positions,
+        spec.max_positions,
+        spec.dropout,
+        norm_epsilon,
+        spec.embedding_scale,
+        name="positions",
+    )
+
+
+def bucketed_positions(spec: TransformerSpec, causal: bool) -> BucketedPositions | None:
+    """Returns the layer that all blocks of an encoder or decoder have in common; None with other positions."""
+    if spec.positions != "bucketed":
+        return None
+    return BucketedPositions(spec.heads, spec.position_buckets, spec.relative_distance, causal, name="position_bias")
+
+
+def with_positions(bias: Any, layer: BucketedPositions | None, query_positions: Any, key_positions: Any) -> Any:
+    """Returns the bias of self-attention [B or 1, Q or 1, S], with that of positions [B or 1, H, Q, S]."""
+    if layer is None:
+        return bias
+    return ops.expand_dims(bias, 1) + layer(query_positions, key_positions)
 
 
 class TransformerBlock(Rematerializable, keras.layers.Layer):
@@ -103,7 +137,12 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         self.spec, self.width, self.pre = spec, width, spec.norm == "pre"
         self.memory_width, self.initializer = memory_width, initializer
         policy = self.dtype_policy
-        shared: dict[str, Any] = {"dropout": spec.attention_dropout, "initializer": initializer, "dtype": policy}
+        shared: dict[str, Any] = {
+            "dropout": spec.attention_dropout,
+            "initializer": initializer,
+            "head_width": spec.head_width,
+            "dtype": policy,
+        }
         own: dict[str, Any] = {
             "kv_heads": spec.kv_heads,
             "positions": spec.positions,
@@ -152,7 +191,7 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         """Computes the block for inputs [B, Q, D].
 
         Args:
-            bias: [B or 1, Q or 1, S], the bias of self-attention.
+            bias: [B or 1, Q or 1, S] or [B or 1, H, Q, S], the bias of self-attention.
             positions: [Q] int, the positions of the inputs.
             memory: the keys and values from `cross_attention.keys_values`.
             memory_bias: [B, 1, S'], the bias of cross-attention.
@@ -166,12 +205,15 @@ class TransformerBlock(Rematerializable, keras.layers.Layer):
         """
         if training and self.rematerialize and cache is None:
             context = () if memory is None else tuple(memory)
+            # The bias of positions is learned. That of a mask is not, and needs no gradients.
+            learned = [bias] if len(bias.shape) == 4 else []
 
-            def compute(x: Any, *context: Any) -> list[Any]:
-                output, weights, _ = self._compute(x, bias, positions, context, memory_bias, training=True)
+            def compute(x: Any, *given: Any) -> list[Any]:
+                own, context = (given[0], given[1:]) if learned else (bias, given)
+                output, weights, _ = self._compute(x, own, positions, context, memory_bias, training=True)
                 return [output] if weights is None else [output, weights]
 
-            output, *weights = recomputed(self, compute, inputs, *context)
+            output, *weights = recomputed(self, compute, inputs, *learned, *context)
             return output, weights[0] if weights else None, None
         return self._compute(inputs, bias, positions, memory, memory_bias, cache, rows, key_positions, training)
 

@@ -26,7 +26,14 @@ from tfseq2seq.layers.masks import attention_bias, causal_mask
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import CellStack, over_time, time_major
 from tfseq2seq.layers.recurrent_attention import RecurrentAttention
-from tfseq2seq.layers.transformer import TransformerBlock, cache_rows, layer_norm, positioned_embedding
+from tfseq2seq.layers.transformer import (
+    TransformerBlock,
+    bucketed_positions,
+    cache_rows,
+    layer_norm,
+    positioned_embedding,
+    with_positions,
+)
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoderSpec, lookup
 
@@ -55,13 +62,14 @@ class TransformerDecoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.spec, self.width = spec, width
         self.embedding = positioned_embedding(spec, width)
+        self.position_bias = bucketed_positions(spec, causal=True)
         self.blocks = [
             TransformerBlock(spec, width, memory_width, initializer, name=f"block_{i}") for i in range(spec.layers)
         ]
         self.norm = layer_norm(spec, "norm") if spec.norm == "pre" else None
 
     def build(self, input_shape: Any) -> None:
-        for layer in (self.embedding, *self.blocks, self.norm):
+        for layer in (self.embedding, self.position_bias, *self.blocks, self.norm):
             if layer is not None:
                 layer.build((None, None, self.width))
 
@@ -78,7 +86,7 @@ class TransformerDecoder(keras.layers.Layer):
         positions = ops.arange(length, dtype="int32")
         # A bias for each row, though all are equal: with one for all, oneDNN's fused product takes 200 times as long.
         mask = ops.broadcast_to(causal_mask(length), (batch, length, length))
-        bias = attention_bias(mask, self.compute_dtype)
+        bias = with_positions(attention_bias(mask, self.compute_dtype), self.position_bias, positions, positions)
         x = self.embedding(embedded, training=training)
         weights = None
         for block, keys_values in zip(self.blocks, fixed["memory"], strict=True):
@@ -104,6 +112,7 @@ class TransformerDecoder(keras.layers.Layer):
         positions = ops.broadcast_to(ops.reshape(index, (1,)), (beam,))
         key_positions = ops.arange(ops.shape(visible)[2], dtype="int32") // beam
         bias = attention_bias(visible, self.compute_dtype)
+        bias = with_positions(bias, self.position_bias, positions, key_positions)
         x = self.embedding(embedded, start=index, training=False)
         rows = cache_rows(ops.shape(cache["history"][0][0]), index * beam, beam)
         weights, history = None, []

@@ -23,7 +23,13 @@ from tfseq2seq.layers.dense import SequenceDense
 from tfseq2seq.layers.masks import attention_bias, chunk_mask, masked_mean
 from tfseq2seq.layers.positions import PositionedEmbedding
 from tfseq2seq.layers.recurrent import LAYERS, STATES
-from tfseq2seq.layers.transformer import TransformerBlock, layer_norm, positioned_embedding
+from tfseq2seq.layers.transformer import (
+    TransformerBlock,
+    bucketed_positions,
+    layer_norm,
+    positioned_embedding,
+    with_positions,
+)
 from tfseq2seq.models.pretrained import load_backbone, set_trainable
 from tfseq2seq.spec import (
     ConformerEncoderSpec,
@@ -75,6 +81,7 @@ class TransformerEncoder(Encoder):
         super().__init__(**kwargs)
         self.width = self.memory_width = self.summary_width = width
         self.embedding = positioned_embedding(spec, width)
+        self.position_bias = bucketed_positions(spec, causal=False)
         windows = spec.attention_window, spec.global_positions
         self.blocks = [
             TransformerBlock(spec, width, 0, initializer, *windows, name=f"block_{i}") for i in range(spec.layers)
@@ -82,14 +89,15 @@ class TransformerEncoder(Encoder):
         self.norm = layer_norm(spec, "norm") if spec.norm == "pre" else None
 
     def build(self, input_shape: Any) -> None:
-        for layer in (self.embedding, *self.blocks, self.norm):
+        for layer in (self.embedding, self.position_bias, *self.blocks, self.norm):
             if layer is not None:
                 layer.build((None, None, self.width))
 
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> tuple[Any, Any, Any]:
         x = self.embedding(inputs, training=training)
-        bias = ops.expand_dims(attention_bias(mask, self.compute_dtype), 1)
         positions = ops.arange(ops.shape(inputs)[1], dtype="int32")
+        bias = ops.expand_dims(attention_bias(mask, self.compute_dtype), 1)
+        bias = with_positions(bias, self.position_bias, positions, positions)
         for block in self.blocks:
             x, _, _ = block(x, bias, positions, training=training)
         if self.norm is not None:

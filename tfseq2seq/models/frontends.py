@@ -26,7 +26,7 @@ from tfseq2seq.features.image import ImageNormalization
 from tfseq2seq.features.vocabulary import foreign_ids
 from tfseq2seq.layers.backbones import FrameEmbedding, GridEmbedding
 from tfseq2seq.layers.masks import length_mask, padding_mask
-from tfseq2seq.layers.subsampling import ConvolutionSubsampling, subsampled
+from tfseq2seq.layers.subsampling import INPUT_LAYERS, subsampled
 from tfseq2seq.models.embedding import token_embedding
 from tfseq2seq.models.encoders import NoEncoder, build_encoder
 from tfseq2seq.models.hub_backbone import build_backbone
@@ -176,9 +176,11 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
         self.waves = WaveAugmentation(spec.augmentation, name="waves", dtype="float32")
         self.features = AudioFeatures(spec, name="features", dtype="float32")
         self.masks = SpecAugment(spec.augmentation, name="masks", dtype="float32")
-        self.subsampling = ConvolutionSubsampling(
+        self.subsampling = INPUT_LAYERS[spec.input_layer](
             spec.subsampling, width, spec.frame_width, causal, initializer, name="subsampling"
         )
+        # Recordings have at least so many samples.
+        self.padded = spec.pad_seconds * spec.sample_rate
 
     @classmethod
     def create(cls, spec: ModelSpec, source: AudioSpec, size: int, target_embedding: Any) -> AudioFrontend:
@@ -198,6 +200,8 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
         samples, lengths = self.waves(inputs["source"], inputs["source_length"], training=training)
+        if self.padded:
+            samples, lengths = _in_silence(samples, lengths, self.padded)
         frames, lengths = self.features(samples, lengths)
         frames = self.masks(frames, lengths, training=training)
         embedded, lengths = self.subsampling(ops.cast(frames, self.compute_dtype), lengths)
@@ -214,7 +218,17 @@ class AudioFrontend(keras.layers.Layer, _Encoded):
 
     def positions(self, samples: Any) -> Any:
         """Returns the number of positions for a number of samples, which can be a tensor, without augmentation."""
+        if self.padded:
+            samples = samples * 0 + self.padded
         return subsampled(self.features.frames_of(samples), self.spec.subsampling)
+
+
+def _in_silence(samples: Any, lengths: Any, size: int) -> tuple[Any, Any]:
+    """Returns samples [B, size] with zeros after the lengths [B], and lengths that are all `size`."""
+    width = ops.shape(samples)[1]
+    samples = ops.where(length_mask(lengths, width), samples, 0.0)
+    samples = ops.pad(samples, ((0, 0), (0, ops.maximum(size - width, 0))))[:, :size]
+    return ops.reshape(samples, (-1, size)), ops.full_like(lengths, size)
 
 
 class GridFrontend(keras.layers.Layer, _Encoded):

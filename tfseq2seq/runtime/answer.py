@@ -73,10 +73,11 @@ def ctranslate2(folder: str) -> Ask:
 
     with open(os.path.join(folder, "tfseq2seq.json"), encoding="utf-8") as file:
         options = json.load(file)["options"]
+    begin = options.pop("target_prefix", None)
     translator = ctranslate2.Translator(folder, device="cpu", intra_threads=cores())
 
     def ask(rows: Sequence[Any]) -> Answers:
-        found = translator.translate_batch(rows, **options)
+        found = translator.translate_batch(rows, target_prefix=begin and [begin] * len(rows), **options)
         return [result.hypotheses[0] for result in found], [result.scores[0] for result in found]
 
     return ask

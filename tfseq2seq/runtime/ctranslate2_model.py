@@ -59,6 +59,8 @@ class CTranslate2Model(Limited):
         indices = [index for index, row in enumerate(rows) if not self.source.is_nothing(row)]
         options = {"max_batch_size": self.batch_size, **self.config["options"]}
         given = [[tokens[token] for token in rows[index]] for index in indices]
+        if begin := options.get("target_prefix"):
+            options["target_prefix"] = [begin] * len(given)
         results = self._translator.translate_batch(given, **options)
         for index, result in zip(indices, results, strict=True):
             texts = [self.target.decode([self._places[token] for token in found]) for found in result.hypotheses]
@@ -74,8 +76,10 @@ class CTranslate2Model(Limited):
         return [score * length ** options["length_penalty"] for score, length in zip(scores, lengths, strict=True)]
 
 
-def search_options(search: dict[str, Any]) -> dict[str, Any]:
+def search_options(search: dict[str, Any], begin: Sequence[str]) -> dict[str, Any]:
     """Search settings as `ctranslate2.Translator.translate_batch` takes them.
+
+    "target_prefix" has the tokens that each output begins with, `begin`. The engine takes a list of them for each input.
 
     Ours never say <pad> or <bos>. Barring them here would share out their probability among the other tokens and change
     every score; a model that has been trained does not say them anyway.
@@ -84,6 +88,7 @@ def search_options(search: dict[str, Any]) -> dict[str, Any]:
     shortlist = {"use_vmap": True, "max_batch_size": 1} if search["shortlist"] else {}
     return {
         **shortlist,
+        **({"target_prefix": list(begin)} if begin else {}),
         "beam_size": search["beam"],
         "num_hypotheses": search["n_best"],
         "length_penalty": search["alpha"] if search["length_penalty"] == "average" else 0.0,

@@ -52,9 +52,9 @@ class PlainText:
         return text[begin:end]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text: the begin token where the spec has one, the text, <eos>. An empty text has <eos> alone."""
+        """Ids of a text: begin tokens where the spec has them, the text, <eos>. An empty text has <eos> alone."""
         ids = self._tokenize(self.normalize(text))
-        begin = [self.reserved_id(self.spec.begin)] if ids and self.spec.begin else []
+        begin = self.spec.begin_ids if ids else ()
         return self._cut([*begin, *ids, EOS])
 
     def surplus(self, text: str) -> int:
@@ -66,10 +66,10 @@ class PlainText:
         return [*tokens[: self.longest - 1], tokens[-1]] if 0 < self.longest < len(tokens) else tokens
 
     def words(self, text: str) -> list[str]:
-        """The word or character of each id of `encode`; "" of the begin token and of <eos>. It is for schemes with
+        """The word or character of each id of `encode`; "" of begin tokens and of <eos>. It is for schemes with
         whole words."""
         words = self._split(self.normalize(text))
-        return self._cut([*([""] if words and self.spec.begin else []), *words, ""])
+        return self._cut([*([""] * len(self.spec.begin_tokens) if words else []), *words, ""])
 
     def copy_ids(self, words: Sequence[str]) -> list[int]:
         """The target ids of source words from `words`, as `features.copying.Copying.copy_ids` gives them. These are the

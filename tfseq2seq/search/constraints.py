@@ -23,14 +23,18 @@ class Limits(NamedTuple):
         min_length: [B], the minimum number of tokens before <eos>.
         max_length: [B], the maximum number of tokens including <eos>.
         longest: scalar, the largest `max_length` of the batch.
+        begun: the number of first tokens that are given, and have the probability 1.
     """
 
     min_length: tf.Tensor
     max_length: tf.Tensor
     longest: tf.Tensor
+    begun: int = 0
 
 
-def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, prefix: Any = None) -> Limits:
+def length_limits(
+    spec: SearchSpec, batch: Any, source_lengths: Any = None, prefix: Any = None, begun: int = 0
+) -> Limits:
     """Computes the limits of the output lengths.
 
     Args:
@@ -38,6 +42,7 @@ def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, pref
         batch: the number of examples, B.
         source_lengths: [B], used for `max_ratio` and `min_ratio`.
         prefix: [B, P] padded ids. The maximum length is raised where the prefix and <eos> would not fit.
+        begun: the number of its first tokens that have the probability 1.
     """
     min_length = tf.fill([batch], spec.min_length)
     max_length = tf.fill([batch], spec.max_length)
@@ -49,7 +54,7 @@ def length_limits(spec: SearchSpec, batch: Any, source_lengths: Any = None, pref
     if prefix is not None:
         max_length = tf.maximum(max_length, prompt_lengths(prefix) + 1)
     min_length = tf.minimum(min_length, max_length - 1)
-    return Limits(min_length, max_length, tf.maximum(tf.reduce_max(max_length), 1))
+    return Limits(min_length, max_length, tf.maximum(tf.reduce_max(max_length), 1), begun)
 
 
 def prompt_lengths(prefix: Any) -> Any:
@@ -79,10 +84,13 @@ def continuations(
     """
     if normalized:
         return top_k(constrain(logits, ids, index, limits, spec, prefix), at_most(count + 1, logits))
-    if prefix is not None or spec.no_repeat_ngram or spec.max_run:
+    if spec.no_repeat_ngram or spec.max_run:
         values, tokens = top_k(constrain(logits, ids, index, limits, spec, prefix), at_most(count + 1, logits))
         largest = tf.argmax(logits, axis=2, output_type=tf.int32)
-        return values - log_normalizer(logits, tf.expand_dims(largest, 2)), tokens
+        values -= log_normalizer(logits, tf.expand_dims(largest, 2))
+        if limits.begun:
+            values = tf.where(tf.logical_and(index < limits.begun, values > FORBIDDEN / 2), 0.0, values)
+        return values, tokens
     # Only <pad>, <bos> and <eos> can be forbidden before the maximum length. Three additional candidates make up for
     # them, which avoids a pass over the whole vocabulary. <eos> is always added as a separate candidate.
     values, tokens = top_k(logits, at_most(count + 3, logits))
@@ -93,7 +101,19 @@ def continuations(
     values = tf.where(tf.logical_or(special, must_end), FORBIDDEN, values - normalizer)
     # A gather instead of a slice: if the size of the vocabulary is unknown, TensorFlow assumes a slice may be empty.
     ends = tf.where(too_short, FORBIDDEN, tf.gather(logits, [EOS], axis=2) - normalizer)
-    return tf.concat([values, ends], axis=2), tf.concat([tokens, tf.fill(tf.shape(ends), EOS)], axis=2)
+    values, tokens = tf.concat([values, ends], axis=2), tf.concat([tokens, tf.fill(tf.shape(ends), EOS)], axis=2)
+    if prefix is None:
+        return values, tokens
+    # Inside of a prefix its token is the only candidate.
+    forced, inside = _prefix_token(index, prefix)
+    beam = tf.shape(logits)[1]
+    own = tf.repeat(forced[:, tf.newaxis], beam, axis=1)
+    own_values = tf.gather(logits, own, batch_dims=2) - normalizer
+    if limits.begun:
+        own_values = tf.where(index < limits.begun, 0.0, own_values)
+    inside = tf.expand_dims(inside, 1)
+    values = tf.concat([tf.where(inside, FORBIDDEN, values), tf.where(inside, own_values, FORBIDDEN)], axis=2)
+    return values, tf.concat([tokens, own], axis=2)
 
 
 def constrain(logits: Any, ids: Any, index: Any, limits: Limits, spec: SearchSpec, prefix: Any = None) -> tf.Tensor:

@@ -110,7 +110,8 @@ def next_tokens(
         tokens = _drawn(_sharpen(allowed, spec), numbers)
     else:
         tokens = tf.argmax(allowed, axis=2, output_type=tf.int32)
-    return tokens, tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
+    log_probs = tf.gather(tf.nn.log_softmax(logits), tokens, batch_dims=2)
+    return tokens, tf.where(index < limits.begun, 0.0, log_probs) if limits.begun else log_probs
 
 
 def _penalized(logits: Any, ids: Any, spec: SearchSpec) -> tf.Tensor:

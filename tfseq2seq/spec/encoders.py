@@ -68,9 +68,10 @@ class TransformerEncoderSpec(TransformerSpec, EncoderBase):
                 "global_positions",
                 f"must be 0 without attention_window, as all positions attend to all, got {self.global_positions}",
             )
-        if self.attention_window and self.positions == "relative":
+        if self.attention_window and self.positions in ("relative", "bucketed"):
             raise SpecError(
-                "positions", "must be sinusoidal, learned, rotary or none with attention_window, got relative"
+                "positions",
+                f"must be sinusoidal, learned, rotary or none with attention_window, got {self.positions}",
             )
 
     def memory_width(self, width: int) -> int:

@@ -38,14 +38,10 @@ class Recipe(Spec):
         self._check_output_positions()
         if self.model.share_embeddings and not self.share_vocabulary:
             raise SpecError("model.share_embeddings", "must be false unless share_vocabulary is true, got true")
-        if (
-            self.share_vocabulary
-            and self.target.begin
-            and self.target.begin not in getattr(self.source, "reserved", ())
-        ):
+        known = getattr(self.source, "reserved", ())
+        if self.share_vocabulary and (other := [token for token in self.target.begin_tokens if token not in known]):
             raise SpecError(
-                "target.begin",
-                f"must be one of source.reserved, as the vocabulary is shared, got {self.target.begin!r}",
+                "target.begin", f"must be of source.reserved, as the vocabulary is shared, got {other[0]!r}"
             )
         if self.model.decoder.copies:
             self._check_copying()

@@ -126,6 +126,14 @@ class SearchSpec(Spec):
         "texts that end an output: it stops before the first of them that is written after the prompt",
         needs="autoregressive",
     )
+    suppress_tokens: tuple[str, ...] = setting(
+        (), "tokens of the target vocabulary that no output has after its prompt", needs="autoregressive"
+    )
+    begin_suppress_tokens: tuple[str, ...] = setting(
+        (),
+        "tokens of the target vocabulary, such as <eos>, that no output has as the first one after its prompt",
+        needs="autoregressive",
+    )
     seed: int = setting(1, "random seed for sampling", low=0, high=2**31 - 1)
     ctc_weight: float = setting(
         0.3,
@@ -154,6 +162,9 @@ class SearchSpec(Spec):
         if self.max_ratio and self.min_ratio > self.max_ratio:
             raise SpecError("min_ratio", f"must be at most max_ratio ({self.max_ratio}), got {self.min_ratio}")
         self._check_stop_strings()
+        for name in ("suppress_tokens", "begin_suppress_tokens"):
+            if self.shortlist and getattr(self, name):
+                raise SpecError("shortlist", f"must be empty with {name}, got {self.shortlist!r}")
         if self.sample and self.shortlist:
             raise SpecError(
                 "shortlist", f"must be empty with sample, which draws from all tokens, got {self.shortlist!r}"

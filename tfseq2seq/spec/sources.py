@@ -146,7 +146,11 @@ class TextSpec(SourceBase):
     join: Literal["space", "none"] = setting(
         "space", "what is between the words of output text, for words; none writes Chinese as it is written"
     )
-    begin: str = setting("", "reserved token to put before every text, such as a language or task tag")
+    begin: str = setting(
+        "",
+        "reserved tokens, with spaces between them, that every text begins with, such as a language or task tag; that "
+        "of the target begins every output",
+    )
     prefix_space: bool = setting(
         False, "put a space before every text, for byte_bpe: as tokenizers do that have add_prefix_space"
     )
@@ -184,8 +188,9 @@ class TextSpec(SourceBase):
                 f"must be at least {least}, one more than {len(SPECIAL_TOKENS)} special and {len(self.reserved)} "
                 f"reserved tokens, got {self.vocabulary_size}",
             )
-        if self.begin and self.begin not in self.reserved:
-            raise SpecError("begin", f"must be one of the tokens in reserved, got {self._unknown(self.begin)}")
+        for token in self.begin_tokens:
+            if token not in self.reserved:
+                raise SpecError("begin", f"must be one of the tokens in reserved, got {self._unknown(token)}")
 
     def training_positions(self, recipe: Any) -> tuple[int, str]:
         length = recipe.data.max_source_length
@@ -208,6 +213,16 @@ class TextSpec(SourceBase):
     def leading_tokens(self) -> tuple[str, ...]:
         """The special and reserved tokens, which have the first ids. Tokenization of text never gives them."""
         return (*SPECIAL_TOKENS, *self.reserved)
+
+    @property
+    def begin_tokens(self) -> tuple[str, ...]:
+        """The reserved tokens that every text begins with."""
+        return tuple(self.begin.split())
+
+    @property
+    def begin_ids(self) -> tuple[int, ...]:
+        """The ids of `begin_tokens`."""
+        return tuple(map(self.reserved_id, self.begin_tokens))
 
     @property
     def first_ordinary_id(self) -> int:
@@ -360,6 +375,14 @@ class AudioSpec(SourceBase):
     subsampling: int = setting(
         4, "number of frames that strided convolutions join into one: 1, 2, 4 or 8", low=1, high=8
     )
+    input_layer: Literal["conv2d", "conv1d"] = setting(
+        "conv2d",
+        "convolutions of the subsampling: conv2d over time and frequency, conv1d over time alone, with GELU (Radford "
+        "et al. 2022)",
+    )
+    pad_seconds: int = setting(
+        0, "length in seconds that recordings are padded to with silence; longer ones are not answered (0: off)", low=0
+    )
     augmentation: AugmentationSpec = group(AugmentationSpec, "augmentation of recordings in training")
 
     def check(self) -> None:
@@ -379,21 +402,33 @@ class AudioSpec(SourceBase):
             raise SpecError("subsampling", f"must be 1, 2, 4 or 8, got {self.subsampling}")
         if self.features == "mfcc" and self.coefficients > self.bins:
             raise SpecError("coefficients", f"must be at most bins ({self.bins}), got {self.coefficients}")
+        if self.pad_seconds and self.trim:
+            raise SpecError("trim", f"must be 0 with pad_seconds, as the padding is silence, got {self.trim:g}")
         if self.convention == "whisper" and (self.denoise or self.features == "mfcc"):
             raise SpecError("convention", "must not be whisper with mfcc features or denoise, got whisper; try slaney")
 
     def training_positions(self, recipe: Any) -> tuple[int, str]:
+        if self.pad_seconds:
+            return self._positions(self.pad_seconds), f"source.pad_seconds ({self.pad_seconds})"
         seconds = recipe.data.max_seconds
-        return math.ceil(seconds / (self.hop * self.subsampling)), f"data.max_seconds ({seconds:g})"
+        return self._positions(seconds), f"data.max_seconds ({seconds:g})"
+
+    def _positions(self, seconds: float) -> int:
+        """The number of positions of a recording, rounded up but for errors of the last digit."""
+        return math.ceil(seconds / (self.hop * self.subsampling) - 1e-6)
 
     def input_of(self, positions: int) -> int:
         return int(positions * self.hop * self.subsampling)
 
     def default_max_input(self, recipe: Any) -> int:
+        if self.pad_seconds:
+            return self.pad_seconds
         return self._usual_max_input(recipe, recipe.data.max_seconds)
 
     def check_recipe(self, recipe: Any) -> None:
         super().check_recipe(recipe)
+        if self.pad_seconds:
+            self._check_padding(recipe)
         if not recipe.model.encoder.streams:
             return
         if self.normalization == "utterance" or self.convention == "whisper" or self.trim or self.denoise:
@@ -406,6 +441,18 @@ class AudioSpec(SourceBase):
         if self.deltas:
             raise SpecError(
                 "source.deltas", "must be false with model.encoder.chunk, as deltas need later frames, got true"
+            )
+
+    def _check_padding(self, recipe: Any) -> None:
+        """Raises `SpecError` if recordings can be longer than what they are padded to, or are read before their end."""
+        most = f"must be at most source.pad_seconds ({self.pad_seconds})"
+        if recipe.data.max_seconds > self.pad_seconds:
+            raise SpecError("data.max_seconds", f"{most}, got {recipe.data.max_seconds:g}")
+        if recipe.search.max_input > self.pad_seconds:
+            raise SpecError("search.max_input", f"{most}, got {recipe.search.max_input}")
+        if recipe.model.encoder.streams:
+            raise SpecError(
+                "source.pad_seconds", f"must be 0 with an encoder that streams, got {self.pad_seconds}"
             )
 
     @property

@@ -11,6 +11,7 @@ from tfseq2seq.inference.decoding.ctc import CTCDecoding
 from tfseq2seq.inference.decoding.transducer import TransducerDecoding
 from tfseq2seq.inference.external_scorers import ExternalScorers
 from tfseq2seq.search.stop_strings import StopStrings
+from tfseq2seq.search.suppression import Suppression
 from tfseq2seq.sources import Source
 from tfseq2seq.spec import (
     AutoregressiveDecoderBase,
@@ -34,13 +35,16 @@ def build_decoding(
     external: ExternalScorers,
     shortlist: Any = None,
     stops: StopStrings | None = None,
+    suppression: Suppression | None = None,
+    begun: int = 0,
 ) -> Decoding:
     """The decoding of trained models.
 
     Raises:
         UserError: the family cannot do what is asked for.
     """
-    return lookup(DECODINGS, models[0].spec.decoder)(models, source, search, external, shortlist, stops)
+    decoding = lookup(DECODINGS, models[0].spec.decoder)
+    return decoding(models, source, search, external, shortlist, stops, suppression, begun)
 
 
 __all__ = ["DECODINGS", "Decoding", "Endpoint", "StreamSearch", "build_decoding"]

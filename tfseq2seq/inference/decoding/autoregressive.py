@@ -64,6 +64,11 @@ class AutoregressiveDecoding(Decoding):
                 "search.shortlist: must be empty with model.decoder.copy, which also writes tokens outside of a "
                 f"shortlist, got {self.spec.shortlist!r}"
             )
+        if self._extended and self.suppression is not None:
+            raise UserError(
+                "search.suppress_tokens, search.begin_suppress_tokens: must be left out with model.decoder.copy and "
+                "whole words as tokens, as the source has its words all the same"
+            )
         if self._extended and self.stops is not None:
             raise UserError(
                 "search.stop_strings: must be left out with model.decoder.copy and whole words as tokens, as copied "
@@ -97,7 +102,7 @@ class AutoregressiveDecoding(Decoding):
             prefix = None if prefix is None else tf.gather(candidates.indices, prefix)
         lengths = self.source.output_lengths(given, memories[0])
         batch = tf.shape(lengths)[0]
-        limits = length_limits(self.spec, batch, lengths, prefix)
+        limits = length_limits(self.spec, batch, lengths, prefix, self.begun)
         step, fixed, cache = self._start(memories, candidates, given.prefix)
         first, mask = tf.fill([batch], BOS), memories[0].mask
         if self.spec.sample:
@@ -124,6 +129,8 @@ class AutoregressiveDecoding(Decoding):
         cache = ensemble_cache([cache for _, cache in starts])
         if len(steps) == 1:
             step, fixed, cache = steps[0], fixed[0], starts[0][1]
+        if self.suppression is not None:
+            step = self.suppression.step(step, prompt_lengths(prefix))
         if self.stops is None:
             return step, fixed, cache
         batch = tf.shape(memories[0].mask)[0]
@@ -147,7 +154,7 @@ class AutoregressiveDecoding(Decoding):
             outputs = model({name: given[name] for name in model.input}, training=False)
             logs.append(log_softmax(outputs["attention"] if isinstance(outputs, dict) else outputs))
         mean = tf.reduce_logsumexp(tf.stack(logs), axis=0) - tf.math.log(float(len(logs)))
-        return summed_log_probs(mean, labels)
+        return summed_log_probs(mean, labels, self.begun)
 
     @property
     def takes_prefix(self) -> bool:
@@ -193,7 +200,7 @@ class AutoregressiveDecoding(Decoding):
         for reason, applies in reasons.items():
             if applies:
                 raise UserError(reason)
-        return SingleWriter(self.model, self.source, spec, self.stops)
+        return SingleWriter(self.model, self.source, spec, self.stops, self.suppression, self.begun)
 
     def stream(self) -> StreamSearch:
         if self._joint and self.spec.ctc_weight == 1.0:

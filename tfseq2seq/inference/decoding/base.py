@@ -25,8 +25,9 @@ from tfseq2seq.inference.external_scorers import ExternalScorers
 from tfseq2seq.models.memory import Memory
 from tfseq2seq.search.beam import Hypotheses
 from tfseq2seq.search.stop_strings import StopStrings
+from tfseq2seq.search.suppression import Suppression
 from tfseq2seq.sources import Source, SourceInputs
-from tfseq2seq.spec import PAD, SearchSpec
+from tfseq2seq.spec import EOS, PAD, SearchSpec
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class Decoding:
         external: what ranks hypotheses beside the models.
         shortlist: a function from source ids to the candidates of a search, or None.
         stops: the stop strings of the search, or None.
+        suppression: the tokens that the search does not write, or None.
+        begun: the number of tokens that outputs and targets begin with. They are given, and have the probability 1.
 
     Raises:
         UserError: several models, which this family does not average.
@@ -121,9 +124,11 @@ class Decoding:
         external: ExternalScorers,
         shortlist: Any = None,
         stops: StopStrings | None = None,
+        suppression: Suppression | None = None,
+        begun: int = 0,
     ):
         self.models, self.model, self.source, self.spec, self.external = list(models), models[0], source, spec, external
-        self.shortlist, self.stops = shortlist, stops
+        self.shortlist, self.stops, self.suppression, self.begun = shortlist, stops, suppression, begun
         # External scorers that come after the search rank the whole beam.
         self.kept = spec.beam if external.come_after else spec.n_best
         self.check()
@@ -200,9 +205,15 @@ class Decoding:
         raise NotImplementedError
 
 
-def summed_log_probs(log_probs: Any, labels: Any) -> tuple[Any, Any]:
-    """Log-probabilities [B, T, V] and padded labels [B, T] to the sum over each row's labels, [B], and their number."""
+def summed_log_probs(log_probs: Any, labels: Any, begun: int = 0) -> tuple[Any, Any]:
+    """Log-probabilities [B, T, V] and padded labels [B, T] to the sum over each row's labels, [B], and their number.
+
+    The first `begun` labels do not count. A row without text has <eos> alone, which counts.
+    """
     real = tf.not_equal(labels, PAD)
+    if begun:
+        chosen = tf.logical_or(tf.range(tf.shape(labels)[1]) >= begun, tf.equal(labels, EOS))
+        real = tf.logical_and(real, chosen)
     each = tf.where(real, tf.gather(log_probs, labels, batch_dims=2), 0.0)
     return tf.reduce_sum(each, axis=1), tf.reduce_sum(tf.cast(real, tf.int32), axis=1)
 

@@ -17,6 +17,7 @@ from tfseq2seq.search.growing_cache import widened
 from tfseq2seq.search.penalties import length_penalty
 from tfseq2seq.search.sampling import next_tokens, random_numbers
 from tfseq2seq.search.stop_strings import StopStrings
+from tfseq2seq.search.suppression import Suppression
 from tfseq2seq.sources import Source, SourceInputs
 from tfseq2seq.spec import BOS, EOS, PAD, SearchSpec
 
@@ -43,10 +44,21 @@ class SingleWriter:
         source: what it reads.
         spec: the options of the search, with one output for each input and no beam.
         stops: the stop strings, or None.
+        suppression: the tokens that are not written, or None.
+        begun: the number of first tokens that have the probability 1.
     """
 
-    def __init__(self, model: Any, source: Source, spec: SearchSpec, stops: StopStrings | None):
+    def __init__(
+        self,
+        model: Any,
+        source: Source,
+        spec: SearchSpec,
+        stops: StopStrings | None,
+        suppression: Suppression | None = None,
+        begun: int = 0,
+    ):
         self.model, self.source, self.spec, self.stops = model, source, spec, stops
+        self.suppression, self.begun = suppression, begun
 
     def start(self, given: SourceInputs) -> _State:
         memory = self.model.encode(given.inputs)
@@ -100,7 +112,7 @@ class SingleWriter:
         fixed = {**state.fixed, "output": self.model.output_layer.columns()}
         begun = tf.concat([tf.fill(tf.stack([batch, 1]), BOS), state.ids], axis=1)
         logits, cache, _ = self._step(state)(begun[:, -1:], index, visible, fixed, cache)
-        limits = Limits(state.min_length, state.max_length, tf.reduce_max(state.max_length))
+        limits = Limits(state.min_length, state.max_length, tf.reduce_max(state.max_length), self.begun)
         # Constraints look at one position more than is written.
         ids = tf.expand_dims(tf.pad(state.ids, [[0, 0], [0, 1]], constant_values=PAD), 1)
         place = tf.minimum(index, tf.maximum(tf.shape(state.numbers)[1] - 1, 0))
@@ -116,6 +128,8 @@ class SingleWriter:
 
     def _step(self, state: _State) -> StepFunction:
         step: StepFunction = self.model.step
+        if self.suppression is not None:
+            step = self.suppression.step(step, prompt_lengths(state.prefix))
         return step if self.stops is None else self.stops.step(step, prompt_lengths(state.prefix))
 
     def written(self, state: _State) -> Written:
