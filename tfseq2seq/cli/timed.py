@@ -58,8 +58,9 @@ def write_timed(
     from tfseq2seq.inference.transcripts import as_json_line, as_subtitles, moved
     from tfseq2seq.inference.word_times import Transcriber
 
-    search = runs[0].recipe.search
-    model = open_predictor(runs, weights, search=window_search(search, window) if window else None)
+    recipe = runs[0].recipe
+    searched = window_search(recipe.search, window, recipe.model.decoder.position_limit) if window else None
+    model = open_predictor(runs, weights, search=searched)
     transcriber = Transcriber(model, batch)
     if window and window > model.spec.max_input:
         raise UserError(f"--window: must be at most search.max_input ({model.spec.max_input} s), got {window:g}")
@@ -101,7 +102,7 @@ def write_timed(
         write_whole(output, "".join(f"{line}\n" for line in lines).encode("utf-8"))
     # What a user sets is the limit of a short window.
     each = f" for every {SECONDS_OF_MAX_LENGTH:g} s" if window and window > SECONDS_OF_MAX_LENGTH else ""
-    warn_of_cut(cut, search, "windows" if window else "outputs", each)
+    warn_of_cut(cut, recipe.search, "windows" if window else "outputs", each)
     return faults
 
 

@@ -17,14 +17,15 @@ from tfseq2seq.spec import SearchSpec
 SECONDS_OF_MAX_LENGTH = 5.0
 
 
-def window_search(search: SearchSpec, window: float) -> SearchSpec:
-    """The search in windows of so many seconds: `max_length` grows with the window.
+def window_search(search: SearchSpec, window: float, positions: int = 0) -> SearchSpec:
+    """The search in windows of so many seconds: `max_length` grows with the window, up to the positions of the decoder.
 
     The limit is set for recordings as long as those of the corpus, and keeps a decoder that repeats itself from going
     on forever. In a window that is several times as long, several times as much is said.
     """
     times = max(window / SECONDS_OF_MAX_LENGTH, 1.0)
-    return dataclasses.replace(search, max_length=math.ceil(search.max_length * times))
+    longest = math.ceil(search.max_length * times)
+    return dataclasses.replace(search, max_length=min(longest, positions) if positions else longest)
 
 
 def transcribe_long(

@@ -90,16 +90,17 @@ def search_values(folder: ModelFolder, positions: int) -> dict[str, Any]:
     """
     most = positions or _MOST_WRITTEN
     longest = folder.search_setting("max_length", int, most)
-    early = folder.generation.get("early_stopping")
+    beam = folder.search_setting("num_beams", int, 1)
+    full = beam == 1 or folder.generation.get("early_stopping") is True
     return {
-        "beam": folder.search_setting("num_beams", int, 1),
+        "beam": beam,
         # Theirs counts the token that the decoder begins with.
         "max_length": max(2, min(longest - 1, most)),
         "min_length": max(0, folder.search_setting("min_length", int, 0) - 1),
         "no_repeat_ngram": folder.search_setting("no_repeat_ngram_size", int, 0),
         "length_penalty": "average",
         "alpha": max(0.0, folder.search_setting("length_penalty", float, 1.0)),
-        "stop": "full" if early is True else "exact",
+        "stop": "full" if full else "exact",
         "max_input": positions,
     }
 

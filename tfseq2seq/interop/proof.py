@@ -24,7 +24,7 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.files import read_file
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.run import Run
-from tfseq2seq.spec import BOS, EOS
+from tfseq2seq.spec import BOS, EOS, PAD
 
 # Which id of the other model each id of the run is.
 TABLE = "foreign_ids.json"
@@ -74,6 +74,7 @@ class Proof:
         texts: the number of texts.
         same_ids: how many of the texts have the same ids.
         greedy, beam: of how many inputs greedy search and beam search write the same tokens.
+        tolerance: the largest difference of logits that is one of rounding.
     """
 
     difference: float
@@ -82,11 +83,12 @@ class Proof:
     same_ids: int
     greedy: int
     beam: int
+    tolerance: float
 
     @property
     def passed(self) -> bool:
         """Whether logits and ids are those of the other model."""
-        return self.difference <= TOLERANCE and self.same_ids == self.texts
+        return self.difference <= self.tolerance and self.same_ids == self.texts
 
     def __str__(self) -> str:
         ids = f"ids of {self.same_ids} of {self.texts} texts equal, " if self.texts else ""
@@ -116,7 +118,7 @@ def prove(
     Raises:
         UserError: the run was not imported, or the other Python cannot run the model.
     """
-    table = _table(run)
+    table = foreign_table(run)
     draw = np.random.default_rng(seed)
     reader = run.source.features
     assert reader is not None
@@ -154,17 +156,31 @@ def prove(
     same = [[table["source"][index] for index in ids] == other for ids, other in zip(given_texts, found["ids"])]
     equal = {}
     for name, beam in (("greedy", 1), ("beam", request["beam"])):
-        predictor = Predictor([model], run.source, run.target, dataclasses.replace(search, beam=beam))
+        # Greedy search ends with the first end that it writes.
+        stop = search.stop if beam > 1 else "full"
+        asked = dataclasses.replace(search, beam=beam, stop=stop)
+        predictor = Predictor([model], run.source, run.target, asked)
         written = _written(predictor, [*sources, *given_texts], table["target"])
-        theirs_written = [_without_ends(ids, table["target"]) for ids in found[name]]
+        theirs_written = [without_ends(ids, table["target"]) for ids in found[name]]
         equal[name] = sum(map(list.__eq__, written, theirs_written))
     # NumPy's maximum is not finite if one of them is not, and then nothing is proved.
     return Proof(
-        float(np.max(differences)), len(sources) + len(texts), len(texts), sum(same), equal["greedy"], equal["beam"]
+        float(np.max(differences)),
+        len(sources) + len(texts),
+        len(texts),
+        sum(same),
+        equal["greedy"],
+        equal["beam"],
+        TOLERANCE,
     )
 
 
-def _table(run: Run) -> Mapping[str, Any]:
+def foreign_table(run: Run) -> Mapping[str, Any]:
+    """The table of ids that an imported run has.
+
+    Raises:
+        UserError: it has none, so it was not imported.
+    """
     path = run.folder / TABLE
     try:
         found: dict[str, Any] = json.loads(read_file(path, _LARGEST_TABLE))
@@ -183,11 +199,17 @@ def _written(model: Predictor, inputs: Sequence[Sequence[int]], foreign: Sequenc
         return model.search(model.source.from_features(ids)).ids[0, 0]
 
     found = (search(tf.constant([list(ids)])).numpy().tolist() for ids in inputs)
-    return [_without_ends([foreign[index] for index in ids], foreign) for ids in found]
+    return [without_ends([foreign[index] for index in ids], foreign) for ids in found]
 
 
-def _without_ends(ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
-    ends = set(foreign[: EOS + 1]) - {foreign[1]}
+def without_ends(ids: Sequence[int], foreign: Sequence[int]) -> list[int]:
+    """Ids of the other model without those of special tokens.
+
+    Args:
+        ids: the ids.
+        foreign: of each id of the run, that of the other model.
+    """
+    ends = {foreign[index] for index in (PAD, BOS, EOS)}
     return [index for index in ids if index not in ends]
 
 
@@ -207,9 +229,14 @@ def _reference(python: str, request: Mapping[str, Any]) -> tuple[dict[str, Any],
         except OSError as error:
             raise UserError(f"--reference: {python} cannot be started: {error.strerror}") from None
         if done.returncode or not output.exists():
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"--reference: {python} cannot run {request['folder']} with transformers: {reason}")
+            raise reference_failed(python, request["folder"], done.stderr)
         with np.load(output, allow_pickle=False) as arrays:
             logits = [arrays[f"logits_{place}"] for place in range(len(request["targets"]))]
             found: dict[str, Any] = json.loads(str(arrays["found"]))
     return found, logits
+
+
+def reference_failed(python: str, folder: str, errors: str) -> UserError:
+    """The error that another Python cannot run the other model, given what it wrote to standard error."""
+    reason = (errors.strip().splitlines() or ["no reason given"])[-1]
+    return UserError(f"--reference: {python} cannot run {folder} with transformers: {reason}")
