@@ -1,11 +1,11 @@
 """Imported models beside their originals: random models of Hugging Face in several shapes, imported and compared.
 
-    python -m venv hf && hf/bin/pip install torch==2.13.0 transformers sentencepiece safetensors
+    python -m venv hf && hf/bin/pip install torch==2.13.0 transformers sentencepiece safetensors protobuf
     python benchmarks/foreign_models.py --reference hf/bin/python --source test.zh --target test.en
 
 The Python of --reference makes the models, with random weights, from tokenizers that are trained on the two files. Each
-is imported, which compares logits, ids of texts, and greedy and beam outputs with transformers. --kind takes one
-architecture.
+is imported, which compares logits, ids of texts, and greedy and beam outputs with transformers. Speech models are
+asked about random recordings. --kind takes one architecture.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import sentencepiece
 
+from tfseq2seq.features.byte_level import LETTERS
 from tfseq2seq.files import iterate_lines
 from tfseq2seq.interop.architectures import import_model
 from tfseq2seq.interop.proof import prove
+from tfseq2seq.interop.speech_proof import prove_recordings
 
 Sides = list[list[str]]
 Shape = dict[str, Any]
@@ -68,6 +70,15 @@ for name, parameter in model.named_parameters():
         parameter.data += torch.randn(parameter.shape) * 0.1
     elif "relative_attention_bias" in name:
         parameter.data.copy_(torch.randn(parameter.shape))
+# Random models hardly ever end an output: these do so more often.
+table = model.get_output_embeddings().weight.data
+end = model.config.eos_token_id
+more = 3.0 * table.std() * table.shape[1] ** 0.5
+norm = getattr(getattr(getattr(model, "model", model), "decoder", None), "layer_norm", None)
+if hasattr(model, "final_logits_bias"):
+    model.final_logits_bias[0, end] += more
+elif norm is not None:
+    norm.bias.data += more * table[end] / (table[end] @ table[end])
 for name, value in settings["generation"].items():
     setattr(model.generation_config, name, value)
 model.save_pretrained(folder)
@@ -169,8 +180,8 @@ def m2m_100(folder: Path, python: str, shape: Shape, sides: Sides) -> None:
 
 def nllb(folder: Path, python: str, shape: Shape, sides: Sides) -> None:
     size = len(pieces([*sides[0], *sides[1]], shape["sizes"][0], folder / "sentencepiece.bpe.model", model_type="bpe"))
-    config = common(shape, size + 210, scale_embedding=True)
-    _multilingual(folder, python, "M2M100", "NllbTokenizer", config, "eng_Latn", "zho_Hans", "eng_Latn")
+    config, tokens = common(shape, size + 12, scale_embedding=True), {"extra_special_tokens": ["eng_Latn", "zho_Hans"]}
+    _multilingual(folder, python, "M2M100", "NllbTokenizer", config, "eng_Latn", "zho_Hans", "eng_Latn", **tokens)
 
 
 def _multilingual(
@@ -182,6 +193,7 @@ def _multilingual(
     forced: str,
     source: str = "zh_CN",
     target: str = "en_XX",
+    **others: Any,
 ) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": tokenizer}))
     make(
@@ -191,7 +203,7 @@ def _multilingual(
         configuration=f"{name}Config",
         config={**config, "decoder_start_token_id": 2},
         tokenizer=tokenizer,
-        languages={"src_lang": source, "tgt_lang": target},
+        languages={"src_lang": source, "tgt_lang": target, **others},
         forced=forced,
     )
 
@@ -228,8 +240,37 @@ def mt5(folder: Path, python: str, shape: Shape, sides: Sides) -> None:
     t5(folder, python, shape, sides, "MT5")
 
 
+def whisper(folder: Path, python: str, shape: Shape, sides: Sides) -> None:
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|translate|>", "<|transcribe|>"]
+    special.append("<|notimestamps|>")
+    ids = {token: index for index, token in enumerate([*LETTERS.values(), *special])}
+    tokenizer = {
+        "model": {"type": "BPE", "vocab": {token: ids[token] for token in LETTERS.values()}, "merges": []},
+        "added_tokens": [{"id": ids[token], "content": token, "special": True} for token in special],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    seconds = shape["encoder"]
+    positions = {"max_source_positions": 50 * seconds, "max_target_positions": 100, "num_mel_bins": 80}
+    tokens = {"pad_token_id": ids[special[0]], "bos_token_id": ids[special[0]], "eos_token_id": ids[special[0]]}
+    config = {
+        **common(shape, len(ids) + 50 * seconds + 1, activation_function="gelu"),
+        **positions,
+        **tokens,
+        "decoder_start_token_id": ids[special[1]],
+    }
+    make(
+        folder,
+        python,
+        model="WhisperForConditionalGeneration",
+        configuration="WhisperConfig",
+        config=config,
+        generation={"is_multilingual": True},
+    )
+
+
 KINDS: dict[str, Callable[[Path, str, Shape, Sides], None]] = {
-    one.__name__: one for one in (marian, bart, mbart, m2m_100, nllb, t5, mt5)
+    one.__name__: one for one in (marian, bart, mbart, m2m_100, nllb, t5, mt5, whisper)
 }
 
 
@@ -242,7 +283,12 @@ def main(python: str, source: str, target: str, kinds: list[str]) -> None:
                 folder.mkdir()
                 KINDS[kind](folder, python, shape, sides)
                 run = import_model(folder, Path(name) / "run", log=print)
-                print(f"{kind}, shape {number}: {prove(run, folder, python, sides[0][:_TEXTS])}", flush=True)
+                found = (
+                    prove(run, folder, python, sides[0][:_TEXTS])
+                    if run.source.features is not None
+                    else prove_recordings(run, folder, python, [])
+                )
+                print(f"{kind}, shape {number}: {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from tfseq2seq.recipe import schema
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README.md", "docs/distribution.md")
+PAGES = ("docs/distribution.md", "docs/hugging_face.md", "docs/hugging_face.zh.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README.md", *PAGES)
 
 
 def parsed(name):

@@ -71,7 +71,9 @@ def test_outputs_begin_with_the_begin_token_of_the_target_at_no_cost(model, live
     assert (ids[:, 0] == begin).all()
     # The score of an output is the log-probability of what follows the begin token.
     for index in (0, 1, 5):
-        given = {name: value[index : index + 1] for name, value in model.source.inputs(tf.constant(INPUTS)).inputs.items()}
+        given = {
+            name: value[index : index + 1] for name, value in model.source.inputs(tf.constant(INPUTS)).inputs.items()
+        }
         total, count = model.decoding.log_probabilities(given, ids[index : index + 1][:, ids[index] != PAD])
         np.testing.assert_allclose(total, found.log_probs.numpy()[index, :1], atol=1e-4)
         assert int(count[0]) == (ids[index] != PAD).sum() - 1

@@ -77,7 +77,9 @@ class Reference:
     """
 
     def __init__(self, folder, pre, activation, scale, positions, embedding_norm=False):
-        self.weights = {name: value.astype("float64") for name, value in load_file(folder / "model.safetensors").items()}
+        self.weights = {
+            name: value.astype("float64") for name, value in load_file(folder / "model.safetensors").items()
+        }
         self.pre, self.activation, self.scale = pre, activation, scale
         self.positions, self.embedding_norm = positions, embedding_norm
         self.table = "model.shared.weight"

@@ -23,7 +23,7 @@ from reference_models import (
     silu,
     write_json,
 )
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.byte_level import LETTERS, PlainByteLevel
@@ -78,7 +78,7 @@ def sentencepiece_tokenizer(path, kind):
 
 
 def make(path, kind, **changed):
-    """A model of one and two layers with random weights, and a function from text to ids, the forced id and ids never written."""
+    """A model with random weights: a function from text to ids, the id that is forced, and ids that are not written."""
     ids, ids_of = byte_tokenizer(path) if kind == "bart" else sentencepiece_tokenizer(path, kind)
     size = len(ids) + 3
     forced = {"bart": 0, "mbart": ids.get("en_XX"), "m2m_100": ids.get("__en__")}[kind]
@@ -162,6 +162,18 @@ def test_the_run_begins_texts_as_the_model_does(model):
     assert not any(token in outputs[0].texts[0] for token in begins)
 
 
+def test_languages_that_no_file_lists_are_those_of_m2m_100(tmp_path):
+    make(tmp_path, "m2m_100", vocab_size=200)
+    (tmp_path / "special_tokens_map.json").unlink()
+    tensors = load_file(tmp_path / "model.safetensors")
+    shared = tensors["model.shared.weight"]
+    tensors["model.shared.weight"] = np.pad(shared, ((0, 200 - len(shared)), (0, 0)))
+    save_file(tensors, tmp_path / "model.safetensors")
+    run = import_model(tmp_path, tmp_path / "run", log=lambda line: None)
+    assert run.recipe.source.reserved[1:3] == ("__af__", "__am__") and run.recipe.source.begin == "__de__"
+    assert len(run.recipe.source.reserved) == 101
+
+
 def test_languages_that_must_be_chosen_are_told(tmp_path):
     make(tmp_path, "m2m_100")
     (tmp_path / "generation_config.json").unlink()
@@ -169,7 +181,9 @@ def test_languages_that_must_be_chosen_are_told(tmp_path):
     told = []
     run = import_model(tmp_path, tmp_path / "run", log=told.append)
     assert run.recipe.target.begin == ""
-    assert told == [f"set {side}.begin to the language of the {side}, one of __de__, __en__, ..." for side in ("source", "target")]
+    assert told == [
+        f"set {side}.begin to the language of the {side}, one of __de__, __en__, ..." for side in ("source", "target")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +209,13 @@ def test_what_cannot_be_represented_is_refused(kind, change, message, tmp_path):
         ("bart", "merges.txt", "a\n", "merges, line 1: must have two tokens"),
         ("bart", "vocab.json", json.dumps({"<s>": 0}), "must have '<unk>', and lacks it"),
         ("bart", "vocab.json", json.dumps({"<s>": 0, "a": 0}), "two tokens have the same id"),
-        ("mbart", "tokenizer_config.json", json.dumps({"tokenizer_class": "MBartTokenizer"}), "must be MBart50Tokenizer"),
+        (
+            "mbart",
+            "tokenizer_config.json",
+            json.dumps({"tokenizer_class": "MBartTokenizer"}),
+            "must be MBart50Tokenizer",
+        ),
+        ("m2m_100", "tokenizer_config.json", json.dumps({"legacy_behaviour": True}), "legacy_behaviour must be false"),
         ("m2m_100", "sentencepiece.bpe.model", "x", "not a SentencePiece model"),
     ],
 )

@@ -33,10 +33,17 @@ from tfseq2seq.run import Run
 from tfseq2seq.spec import BOS
 
 POSITIONS = 40
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of one and two layers with random weights."""
     path = tmp_path_factory.mktemp("marian")
+    make(path)
+    return path
+
+
+def make(path):
+    """A model of one and two layers with random weights."""
     tokens = {"</s>": 0, "<unk>": 1}
     own, other = pieces_of(SOURCE, path / "source.spm"), pieces_of(TARGET, path / "target.spm")
     # One piece of the source is not in the list, as some are not in real ones.
@@ -72,7 +79,6 @@ def folder(tmp_path_factory):
     for index in range(2):
         tensors |= layer(f"model.decoder.layers.{index}", ["self_attn", "encoder_attn"], draw)
     save_file(tensors, path / "model.safetensors")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +219,10 @@ FC1 = "model.encoder.layers.0.fc1.weight"
             changed_tensors(lambda t: t.update({FC1: t[FC1].T.copy()})),
             f"the tensor {FC1} must have the shape [24, 16], got [16, 24]",
         ),
-        (changed_tensors(lambda t: t.update(extra=np.zeros(1))), "the tensor extra has no place in a model of type marian"),
+        (
+            changed_tensors(lambda t: t.update(extra=np.zeros(1))),
+            "the tensor extra has no place in a model of type marian",
+        ),
         (pickled, "pickled weights can run any code and are not read"),
         (cut, "model.safetensors: damaged"),
         (with_index, "must name files in the folder, got '../../secret.safetensors'"),

@@ -56,7 +56,9 @@ def test_tokens_suppressed_at_the_begin_may_follow_later(search):
     outputs = [written(predictor(begin_suppress_tokens=tuple(letters), **search)) for letters in ("ab", "cd")]
     letters = [[LETTERS.vocabulary.tokens[row[0]] for row in output] for output in outputs]
     assert not set(letters[0]) & set("ab") and not set(letters[1]) & set("cd")
-    assert any(np.isin(output[:, 1:], [token(one) for one in pair]).any() for output, pair in zip(outputs, ("ab", "cd")))
+    assert any(
+        np.isin(output[:, 1:], [token(one) for one in pair]).any() for output, pair in zip(outputs, ("ab", "cd"))
+    )
 
 
 def test_an_output_need_not_end_at_once():
@@ -74,7 +76,9 @@ def test_a_prompt_may_have_suppressed_tokens():
 
 
 def test_a_token_that_the_vocabulary_lacks_is_refused():
-    with pytest.raises(UserError, match=r"^search.suppress_tokens\[1\]: must be a token of the target vocabulary, got 'x'"):
+    with pytest.raises(
+        UserError, match=r"^search.suppress_tokens\[1\]: must be a token of the target vocabulary, got 'x'"
+    ):
         predictor(suppress_tokens=("a", "x"))
     with pytest.raises(UserError, match="^shortlist: must be empty with suppress_tokens"):
         from_dict(SearchSpec, {"suppress_tokens": ["a"], "shortlist": "file"})

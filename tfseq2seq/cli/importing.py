@@ -36,10 +36,10 @@ def import_command(folder: str, run: str, reference: str | None, lines: str | No
     """Import the model in FOLDER, of Hugging Face or CTranslate2, as a run.
 
     FOLDER has config.json, model.safetensors and the files of the tokenizer. The architectures are bart, m2m_100 (also
-    of NLLB), marian, mbart (50 languages), mt5, t5 and whisper; of CTranslate2, whose weights are in model.bin, it is
-    whisper. The run can be used as any other. At the end it is compared with the model, which transformers or CTranslate2
-    runs. If logits differ by more than 1e-4 (CTranslate2: 1e-3), or ids of texts differ, nothing is written and the exit
-    code is 1.
+    of NLLB), marian, mbart (50 languages), mt5, t5 and whisper; of CTranslate2, whose weights are in model.bin, whisper
+    alone. The run can be used as any other. At the end it is compared with the model, which transformers or CTranslate2
+    runs. If logits differ by more than 1e-4 (CTranslate2: 1e-3), or ids of texts differ, nothing is written and the
+    exit code is 1.
     """
     import_tensorflow()
     from tfseq2seq.interop.architectures import import_model

@@ -332,7 +332,8 @@ def _suppression(search: SearchSpec, target: TextFeatures) -> Suppression | None
             if token not in ids:
                 raise UserError(f"search.{name}[{number}]: must be a token of the target vocabulary, got {token!r}")
         found.append([ids[token] for token in tokens])
-    return Suppression(*found, target.size) if any(found) else None
+    never, at_begin = found
+    return Suppression(never, at_begin, target.size) if never or at_begin else None
 
 
 class TextToText(Predictor):

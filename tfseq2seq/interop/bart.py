@@ -2,13 +2,13 @@
 
 Both have learned positions, and a norm of the embeddings. BART has norms after its sublayers, and byte-level BPE. mBART
 has norms before them and one at the end, a SentencePiece model, and tokens for languages: a source begins with that of
-its language, and an output with that of the language that is written. The decoder begins with the token that ends texts.
+its language, and an output with that of the language that is written. The decoder begins with the token for the end.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfseq2seq.errors import UserError
@@ -21,8 +21,8 @@ from tfseq2seq.interop.encoder_decoder import (
     stack_values,
     text_values,
 )
-from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.imported import Imported
+from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.sentencepiece_models import Rebuilt, rebuild
 from tfseq2seq.interop.tokenizers import added_special_tokens, byte_level, token_ids
 from tfseq2seq.recipe import from_dict
@@ -71,7 +71,7 @@ def mbart(folder: ModelFolder) -> Imported:
 
 
 def with_languages(
-    folder: ModelFolder, ids: Mapping[str, int], special: tuple[str, ...]
+    folder: ModelFolder, ids: Mapping[str, int], special: tuple[str, ...], languages: Sequence[str] = ()
 ) -> tuple[Rebuilt, tuple[dict[str, Any], dict[str, Any]], list[str]]:
     """The vocabulary of a model whose texts begin with their languages, and the recipe of source and target.
 
@@ -79,26 +79,32 @@ def with_languages(
         folder: of the model.
         ids: of all tokens.
         special: the tokens for padding, unknown pieces, the begin and the end.
+        languages: as for `token_ids`.
 
     Returns:
         The vocabulary of both sides, the recipes of their texts, and what a user must be told.
 
     Raises:
-        UserError: the vocabulary is damaged.
+        UserError: the vocabulary is damaged, or texts end with their languages.
     """
-    added = (token for token in added_special_tokens(folder, ids) if token not in special)
+    added = (token for token in added_special_tokens(folder, ids, languages) if token not in special)
     reserved = list(dict.fromkeys((*(token for token in (_BEGIN,) if token in ids and token not in special), *added)))
     rebuilt = rebuild(folder.content(_MODEL), ids, special, reserved, str(folder.path(_MODEL)))
     config = folder.json("tokenizer_config.json") if folder.has("tokenizer_config.json") else {}
+    if config.get("legacy_behaviour"):
+        raise UserError(
+            f"{folder.path('tokenizer_config.json')}: legacy_behaviour must be false, as texts that end with their "
+            "language cannot be represented, got true"
+        )
     forced = folder.generation.get("forced_bos_token_id")
     written = next((token for token in reserved if ids[token] == forced), None)
     chosen = {
         "source": _language(config.get("src_lang"), reserved),
         "target": written or _language(config.get("tgt_lang"), reserved),
     }
-    languages = [token for token in reserved if token not in (_BEGIN, _MASK)]
-    told = [
-        f"set {side}.begin to the language of the {side}, one of {', '.join(languages[:8])}, ..."
+    known = [token for token in reserved if token not in (_BEGIN, _MASK)]
+    told = known and [
+        f"set {side}.begin to the language of the {side}, one of {', '.join(known[:8])}, ..."
         for side, token in chosen.items()
         if not token
     ]

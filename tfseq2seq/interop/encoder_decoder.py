@@ -10,8 +10,8 @@ import numpy as np
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.interop.encoder_decoder_weights import fill_stack
-from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.imported import Imported
+from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.sentencepiece_models import Rebuilt
 from tfseq2seq.recipe import from_dict
 from tfseq2seq.sources.text import TextSource
@@ -61,9 +61,7 @@ def activation_of(folder: ModelFolder, name: str, known: Mapping[str, str]) -> s
     """
     activation = folder.setting(name, str)
     if activation not in known:
-        raise UserError(
-            f"{folder.path('config.json')}: {name} must be one of {', '.join(known)}, got {activation!r}"
-        )
+        raise UserError(f"{folder.path('config.json')}: {name} must be one of {', '.join(known)}, got {activation!r}")
     return known[activation]
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from tfseq2seq.errors import UserError
 from tfseq2seq.interop.encoder_decoder import fill_model, imported_text_model, recipe_of, stack_values, text_values
-from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.imported import Imported
+from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.sentencepiece_models import rebuild
 
 _VOCABULARY, _SOURCE, _TARGET = "vocab.json", "source.spm", "target.spm"

@@ -73,7 +73,10 @@ class Proof:
         inputs: the number of random inputs and of texts.
         texts: the number of texts.
         same_ids: how many of the texts have the same ids.
-        greedy, beam: of how many inputs greedy search and beam search write the same tokens.
+        greedy: of how many inputs greedy search writes the same tokens.
+        beam: of how many of the `ended` inputs beam search writes the same tokens.
+        ended: the number of inputs whose outputs of beam search are not both as long as the search lets them be. Other
+            toolkits rank hypotheses in another way that are cut off there.
         tolerance: the largest difference of logits that is one of rounding.
     """
 
@@ -83,6 +86,7 @@ class Proof:
     same_ids: int
     greedy: int
     beam: int
+    ended: int
     tolerance: float
 
     @property
@@ -93,8 +97,9 @@ class Proof:
     def __str__(self) -> str:
         ids = f"ids of {self.same_ids} of {self.texts} texts equal, " if self.texts else ""
         return (
-            f"logits within {self.difference:.1e}, {ids}outputs of {self.greedy} (greedy) and {self.beam} (beam) of "
-            f"{self.inputs} inputs equal: {'proved' if self.passed else 'NOT the same model'}"
+            f"logits within {self.difference:.1e}, {ids}outputs of {self.greedy} of {self.inputs} inputs equal by "
+            f"greedy search, and of {self.beam} of {self.ended} that end by beam search: "
+            f"{'proved' if self.passed else 'NOT the same model'}"
         )
 
 
@@ -154,25 +159,36 @@ def prove(
         differences.append(np.abs(ours[:, columns] - theirs[:, their_columns]).max())
     given_texts = reader.ids(tf.constant(list(texts), tf.string)).to_list()
     same = [[table["source"][index] for index in ids] == other for ids, other in zip(given_texts, found["ids"])]
-    equal = {}
+    outputs = {}
     for name, beam in (("greedy", 1), ("beam", request["beam"])):
         # Greedy search ends with the first end that it writes.
         stop = search.stop if beam > 1 else "full"
         asked = dataclasses.replace(search, beam=beam, stop=stop)
         predictor = Predictor([model], run.source, run.target, asked)
         written = _written(predictor, [*sources, *given_texts], table["target"])
-        theirs_written = [without_ends(ids, table["target"]) for ids in found[name]]
-        equal[name] = sum(map(list.__eq__, written, theirs_written))
+        outputs[name] = [*zip(written, (without_ends(ids, table["target"]) for ids in found[name]), strict=True)]
     # NumPy's maximum is not finite if one of them is not, and then nothing is proved.
     return Proof(
         float(np.max(differences)),
         len(sources) + len(texts),
         len(texts),
         sum(same),
-        equal["greedy"],
-        equal["beam"],
+        *compared(outputs["greedy"], outputs["beam"], search.max_length - 1),
         TOLERANCE,
     )
+
+
+def compared(
+    greedy: Sequence[tuple[list[int], list[int]]], beam: Sequence[tuple[list[int], list[int]]], most: int
+) -> tuple[int, int, int]:
+    """How many pairs of outputs of greedy search are equal, how many of beam search, and of how many that end.
+
+    Args:
+        greedy, beam: outputs of the run and of the other model.
+        most: the length of outputs that are cut off.
+    """
+    ended = [pair for pair in beam if min(map(len, pair)) < most]
+    return sum(one == other for one, other in greedy), sum(one == other for one, other in ended), len(ended)
 
 
 def foreign_table(run: Run) -> Mapping[str, Any]:

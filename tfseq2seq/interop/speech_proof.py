@@ -1,7 +1,7 @@
 """Compares an imported run over recordings with the model that it came from.
 
 A model of CTranslate2 is asked in this process, given the features of the run. One of Hugging Face is asked by
-transformers in a process of its own, with features of its own. Logits are compared along the tokens that the other model
+transformers in a process of its own, with features of its own. Logits are compared along the tokens that the other one
 writes by greedy search, and then what greedy search and beam search write.
 """
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfseq2seq.errors import UserError
 from tfseq2seq.inference.predictor import Predictor
 from tfseq2seq.interop.ctranslate2_folder import MODEL
-from tfseq2seq.interop.proof import TOLERANCE, Proof, foreign_table, reference_failed, without_ends
+from tfseq2seq.interop.proof import TOLERANCE, Proof, compared, foreign_table, reference_failed, without_ends
 from tfseq2seq.run import Run
 from tfseq2seq.spec import BOS, AudioSpec
 
@@ -64,9 +64,9 @@ np.savez(request["output"], found=json.dumps(found), **logits)
 class _Answers(NamedTuple):
     """What the other model gives for each recording: logits [L, V] at the ids of greedy search, and ids."""
 
-    logits: Sequence[np.ndarray]
-    greedy: Sequence[Sequence[int]]
-    beam: Sequence[Sequence[int]]
+    logits: list[np.ndarray]
+    greedy: list[list[int]]
+    beam: list[list[int]]
 
 
 def prove_recordings(run: Run, folder: str | Path, python: str | None, recordings: Sequence[np.ndarray]) -> Proof:
@@ -96,7 +96,8 @@ def prove_recordings(run: Run, folder: str | Path, python: str | None, recording
         "seconds": source.pad_seconds,
         "prompt": [table["target"][index] for index in begin],
         "beam": search.beam,
-        "max_length": _OUTPUT - len(run.target.begin_ids),
+        # That of the run counts the tokens that outputs begin with, and the last one, which then ends the output.
+        "max_length": _OUTPUT - len(run.target.begin_ids) - 1,
         "early_stopping": True if search.stop == "full" else "never",
         "never": [table["target"][ids[token]] for token in search.suppress_tokens],
         "first": [table["target"][ids[token]] for token in search.begin_suppress_tokens],
@@ -125,17 +126,16 @@ def prove_recordings(run: Run, folder: str | Path, python: str | None, recording
         ended = (without_ends(row, table["target"]) for row in rows)
         return [[index for index in row if index not in prompt] for row in ended]
 
-    equal = {}
+    outputs = {}
     for name, beam in (("greedy", 1), ("beam", search.beam)):
         stop = search.stop if beam > 1 else "full"
         asked = dataclasses.replace(search, beam=beam, stop=stop)
         predictor = Predictor([model], run.source, run.target, asked)
         written = behind_prompt(_written(predictor, samples, table["target"]))
-        equal[name] = sum(map(list.__eq__, written, behind_prompt(getattr(answers, name))))
+        outputs[name] = [*zip(written, behind_prompt(getattr(answers, name)), strict=True)]
     tolerance = CTRANSLATE2_TOLERANCE if by_ctranslate2 else TOLERANCE
-    return Proof(
-        float(np.max(differences)), len(samples), 0, 0, equal["greedy"], equal["beam"], tolerance
-    )
+    equal = compared(outputs["greedy"], outputs["beam"], request["max_length"])
+    return Proof(float(np.max(differences)), len(samples), 0, 0, *equal, tolerance)
 
 
 def _random_recordings(rate: int, seconds: int) -> list[np.ndarray]:
@@ -217,4 +217,6 @@ def _of_transformers(python: str, request: Mapping[str, Any], samples: Sequence[
             raise reference_failed(python, request["folder"], done.stderr)
         with np.load(output, allow_pickle=False) as arrays:
             found = json.loads(str(arrays["found"]))
-            return _Answers([arrays[f"logits_{place}"] for place in range(len(samples))], found["greedy"], found["beam"])
+            return _Answers(
+                [arrays[f"logits_{place}"] for place in range(len(samples))], found["greedy"], found["beam"]
+            )

@@ -24,8 +24,8 @@ from tfseq2seq.interop.encoder_decoder import (
     special_token,
     text_values,
 )
-from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.imported import Imported
+from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.sentencepiece_models import Rebuilt, pieces_of, rebuild
 from tfseq2seq.interop.tokenizers import token_ids
 
@@ -33,8 +33,9 @@ _MODEL = "spiece.model"
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 _ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu"}
 # Of a block: our attention, and the parts of its packed projections.
-_SELF = ("self_attention", (("query_key_value_dense", "qkv"),))
-_CROSS = ("cross_attention", (("query_dense", "q"), ("key_value_dense", "kv")))
+_Parts = tuple[str, tuple[tuple[str, str], ...]]
+_SELF: _Parts = ("self_attention", (("query_key_value_dense", "qkv"),))
+_CROSS: _Parts = ("cross_attention", (("query_dense", "q"), ("key_value_dense", "kv")))
 
 
 def imported(folder: ModelFolder) -> Imported:
@@ -119,9 +120,7 @@ def _stack_values(folder: ModelFolder, layers: str, scaled: bool) -> dict[str, A
     }
 
 
-def _fill(
-    folder: ModelFolder, model: Any, rebuilt: Rebuilt, shape: tuple[int, int], tied: bool, factor: float
-) -> None:
+def _fill(folder: ModelFolder, model: Any, rebuilt: Rebuilt, shape: tuple[int, int], tied: bool, factor: float) -> None:
     shared, rows = folder.tensor("shared.weight", shape), list(rebuilt.foreign)
     model.source_embedding.embeddings.assign(shared[rows] * np.float32(factor if tied else 1.0))
     model.output_layer.bias.assign(np.where(rebuilt.written, np.float32(0), np.float32(NEVER)))

@@ -20,7 +20,7 @@ _CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 _FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
 
 
-def token_ids(folder: ModelFolder, model: str = "") -> dict[str, int]:
+def token_ids(folder: ModelFolder, model: str = "", languages: Sequence[str] = ()) -> dict[str, int]:
     """The id of each token of a tokenizer, with the special ones.
 
     They are in tokenizer.json, or else in vocab.json, or else those of fairseq for the pieces of a SentencePiece model.
@@ -29,6 +29,7 @@ def token_ids(folder: ModelFolder, model: str = "") -> dict[str, int]:
     Args:
         folder: of the model.
         model: the file of the SentencePiece model, if there is one.
+        languages: the special tokens of a tokenizer whose files have none.
 
     Raises:
         UserError: a file is missing or damaged, or two tokens have the same id.
@@ -44,7 +45,7 @@ def token_ids(folder: ModelFolder, model: str = "") -> dict[str, int]:
         name = _VOCABULARY
         found = folder.json(_VOCABULARY)
     found |= _added(folder)
-    for token in special_tokens(folder):
+    for token in special_tokens(folder) or languages:
         found.setdefault(token, max(found.values(), default=-1) + 1)
     if not all(type(index) is int and index >= 0 for index in found.values()):
         raise UserError(f"{folder.path(name)}: ids must be whole numbers from 0 on")
@@ -69,13 +70,13 @@ def special_tokens(folder: ModelFolder) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def added_special_tokens(folder: ModelFolder, ids: Mapping[str, int]) -> list[str]:
-    """All tokens that are special for a tokenizer, in the order of their ids.
+def added_special_tokens(folder: ModelFolder, ids: Mapping[str, int], languages: Sequence[str] = ()) -> list[str]:
+    """All tokens that are special for a tokenizer, in the order of their ids; `languages` as for `token_ids`.
 
     Raises:
         UserError: a file is damaged.
     """
-    found = {*special_tokens(folder), *_added(folder)}
+    found = {*(special_tokens(folder) or languages), *_added(folder)}
     if folder.has(_TOKENIZER):
         found |= {
             str(one.get("content")) for one in _dictionaries(folder, _TOKENIZER, "added_tokens") if one.get("special")

@@ -102,7 +102,7 @@ def _imported(
         raise UserError(f"{folder.folder}: max_source_positions must be those of whole seconds, got {positions}")
     rebuilt, reserved = _rebuilt(folder, tokens)
     begin = _begin(folder, size)
-    names = {foreign: token for foreign, token in zip(rebuilt.foreign, rebuilt.vocabulary.tokens, strict=True)}
+    names = dict(zip(rebuilt.foreign, rebuilt.vocabulary.tokens, strict=True))
     names[tokens.index(_END)] = "<eos>"
     never, first = ([names[index] for index in indices if index in names] for indices in suppressed)
     shared = {"norm": "pre", "dropout": folder.setting("dropout", float, 0.0)}

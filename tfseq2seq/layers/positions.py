@@ -16,8 +16,9 @@ from keras import ops
 class PositionedEmbedding(keras.layers.Layer):
     """Scales token vectors by the square root of their width, adds absolute positions, and applies a norm and dropout.
 
-    Because of the scale, which can be off, one matrix can serve as embedding and as output layer (Vaswani et al. 2017, section 3.4). Its
-    initial standard deviation is D^-0.5, which suits logits. The scaled vectors have standard deviation 1.
+    Because of the scale, which can be off, one matrix can serve as embedding and as output layer (Vaswani et al. 2017,
+    section 3.4). Its initial standard deviation is D^-0.5, which suits logits. The scaled vectors have standard
+    deviation 1.
 
     Args:
         width: D.
@@ -96,8 +97,8 @@ class PositionedEmbedding(keras.layers.Layer):
 class BucketedPositions(keras.layers.Layer):
     """A learned bias of attention scores for each head and bucket of distances (Raffel et al. 2020, section 2.1).
 
-    Half of the buckets of a direction have one distance each. The others have ranges that grow with the logarithm of the
-    distance.
+    Half of the buckets of a direction have one distance each. The others have ranges that grow with the logarithm of
+    the distance.
 
     Args:
         heads: H, the number of heads.

@@ -79,7 +79,7 @@ class CTranslate2Model(Limited):
 def search_options(search: dict[str, Any], begin: Sequence[str]) -> dict[str, Any]:
     """Search settings as `ctranslate2.Translator.translate_batch` takes them.
 
-    "target_prefix" has the tokens that each output begins with, `begin`. The engine takes a list of them for each input.
+    "target_prefix" has the tokens that each output begins with, `begin`. The engine takes such a list for each input.
 
     Ours never say <pad> or <bos>. Barring them here would share out their probability among the other tokens and change
     every score; a model that has been trained does not say them anyway.

@@ -451,9 +451,7 @@ class AudioSpec(SourceBase):
         if recipe.search.max_input > self.pad_seconds:
             raise SpecError("search.max_input", f"{most}, got {recipe.search.max_input}")
         if recipe.model.encoder.streams:
-            raise SpecError(
-                "source.pad_seconds", f"must be 0 with an encoder that streams, got {self.pad_seconds}"
-            )
+            raise SpecError("source.pad_seconds", f"must be 0 with an encoder that streams, got {self.pad_seconds}")
 
     @property
     def frame_width(self) -> int:
