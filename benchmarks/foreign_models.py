@@ -218,13 +218,14 @@ def t5(folder: Path, python: str, shape: Shape, sides: Sides, name: str = "T5") 
         "d_kv": shape["width"] // shape["heads"] + (4 if gated else 0),
         "d_ff": shape["inner"],
         "num_layers": shape["encoder"],
-        "num_decoder_layers": shape["decoder"],
+        # transformers cannot generate with more layers in the decoder.
+        "num_decoder_layers": min(shape["encoder"], shape["decoder"]),
         "num_heads": shape["heads"],
         "feed_forward_proj": "gated-gelu" if gated else "relu",
         "relative_attention_num_buckets": 8 if shape["heads"] == 8 else 32,
         "relative_attention_max_distance": 20 if shape["heads"] == 8 else 128,
         "decoder_start_token_id": 0,
-        "initializer_factor": 2.0,
+        "initializer_factor": 0.7,
     }
     make(
         folder,
@@ -233,6 +234,7 @@ def t5(folder: Path, python: str, shape: Shape, sides: Sides, name: str = "T5") 
         configuration=f"{name}Config",
         config=config,
         tokenizer="T5Tokenizer",
+        generation={"bad_words_ids": [[0]]},
     )
 
 

@@ -29,6 +29,15 @@ KINDS = {
     "rotary": {"positions": "rotary", "activation": "swiglu"},
     "relative": {"positions": "relative", "relative_distance": 3},
     "none": {"positions": "none"},
+    "t5": {
+        "positions": "bucketed",
+        "position_buckets": 8,
+        "relative_distance": 12,
+        "norm_kind": "rms",
+        "activation": "geglu",
+        "head_width": 6,
+        "embedding_scale": False,
+    },
     "normed": {"norm": "post", "embedding_norm": True, "norm_epsilon": 1e-3, "activation": "silu"},
 }
 

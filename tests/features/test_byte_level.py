@@ -114,6 +114,17 @@ def test_a_vocabulary_is_the_same_from_all_files(tmp_path):
     assert TextFeatures.from_config(features.get_config()).vocabulary == vocabulary
 
 
+def test_a_vocabulary_without_merges_has_a_token_for_each_byte(tmp_path):
+    made = Tokenizer(models.BPE(vocab={letter: byte for byte, letter in LETTERS.items()}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    spec, vocabulary = opened(made, tmp_path / "tokenizer.json")
+    save_vocabulary(vocabulary, tmp_path / "source.txt")
+    again = load_vocabulary(vocabulary_file(tmp_path, "source", spec), spec)
+    features = TextFeatures(spec, again)
+    ids = features.ids(["hé", ""])
+    assert ids.row_lengths().numpy().tolist() == [4, 1] and features.detokenize(ids.to_tensor())[0] == "hé".encode()
+
+
 def damaged(change):
     content = json.loads(tokenizer().to_str())
     change(content)

@@ -36,6 +36,8 @@ class ByteLevelTokenizer(tf.Module):
         found = np.array(parse_merges(merges, tokens, "merges"), "int64").reshape(-1, 3)
         # A pair's value has its rank before the id of what it is merged to, so that the least value has the least rank.
         keys, values = found[:, 0] * _PAIR + found[:, 1], np.arange(len(found)) * _PAIR + found[:, 2]
+        # A table must not be empty, as that of a vocabulary of bytes alone would be. No pair has this key.
+        keys, values = np.append(keys, -1), np.append(values, _NEVER)
         self._pairs = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(keys, values, tf.int64, tf.int64), default_value=_NEVER
         )

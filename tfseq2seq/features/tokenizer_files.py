@@ -73,7 +73,8 @@ def read_byte_level(path: Path, spec: TextSpec) -> ByteLevelFiles:
         ids = {**model["vocab"], **special}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{name}: damaged: {type(error).__name__} {error}") from None
-    return ByteLevelFiles(_by_id(ids, name), frozenset(special), merges.encode("utf-8"))
+    # A vocabulary of bytes alone has a file of merges too, which is never empty.
+    return ByteLevelFiles(_by_id(ids, name), frozenset(special), merges.encode("utf-8") or b"\n")
 
 
 def _check_steps(content: Mapping[str, Any], spec: TextSpec, file: Path) -> None:

@@ -75,8 +75,8 @@ class Proof:
         same_ids: how many of the texts have the same ids.
         greedy: of how many inputs greedy search writes the same tokens.
         beam: of how many of the `ended` inputs beam search writes the same tokens.
-        ended: the number of inputs whose outputs of beam search are not both as long as the search lets them be. Other
-            toolkits rank hypotheses in another way that are cut off there.
+        ended: the number of inputs whose outputs of beam search both end before they are as long as the search lets
+            them be. Other toolkits rank hypotheses that are cut off in another way.
         tolerance: the largest difference of logits that is one of rounding.
     """
 
@@ -183,12 +183,16 @@ def compared(
 ) -> tuple[int, int, int]:
     """How many pairs of outputs of greedy search are equal, how many of beam search, and of how many that end.
 
+    Outputs of greedy search are compared up to `most` tokens, since the last one may be the end here and another one
+    there. Those of beam search are compared where both end.
+
     Args:
         greedy, beam: outputs of the run and of the other model.
         most: the length of outputs that are cut off.
     """
-    ended = [pair for pair in beam if min(map(len, pair)) < most]
-    return sum(one == other for one, other in greedy), sum(one == other for one, other in ended), len(ended)
+    ended = [pair for pair in beam if max(map(len, pair)) < most]
+    same = sum(one[:most] == other[:most] for one, other in greedy)
+    return same, sum(one == other for one, other in ended), len(ended)
 
 
 def foreign_table(run: Run) -> Mapping[str, Any]:
