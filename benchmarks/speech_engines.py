@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import numpy as np
 import tensorflow as tf
@@ -89,6 +88,8 @@ def measured(ask: Ask, recordings: list[np.ndarray], rate: int) -> tuple[list[st
 
 
 def main(options: argparse.Namespace) -> None:
+    # One core, before anything makes threads.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     run = Run.open(options.run)
     source: Any = run.recipe.source
     paths = Path(options.input).read_text(encoding="utf-8").split("\n")
