@@ -65,6 +65,7 @@ DECODERS = {
     "transformer-no-positions": {**TRANSFORMER, "positions": "none"},
     "transformer-normed": {**TRANSFORMER, **NORMED},
     "transformer-t5": {**TRANSFORMER, **T5},
+    "transformer-aligned": {**TRANSFORMER, "positions": "learned", "alignment_heads": ["0.1", "1.0"]},
     "fixed-lstm": _attention("none"),
     "fixed-gru": _attention("none", "gru"),
     "additive": _attention("additive"),
@@ -172,7 +173,7 @@ IMAGE_FAMILIES = [
     Family("convolution-pooled", "additive", "image-convolution"),
 ]
 VIDEO_FAMILIES = [Family("lstm-both-ways", "additive", "video"), Family("transformer", "transformer", "video-grid")]
-PADDED_FAMILIES = [Family("transformer", "transformer-normed", "audio-padded")]
+PADDED_FAMILIES = [Family("transformer", "transformer-aligned", "audio-padded")]
 FAMILIES = [*TEXT_FAMILIES, *AUDIO_FAMILIES, *PADDED_FAMILIES, *NO_SOURCE_FAMILIES, *IMAGE_FAMILIES, *VIDEO_FAMILIES]
 
 

@@ -64,6 +64,7 @@ def make(path, **changed):
         "is_multilingual": True,
         "suppress_tokens": SUPPRESSED,
         "begin_suppress_tokens": AT_BEGIN,
+        "alignment_heads": [[0, 1], [1, 0]],
         "num_beams": 2,
     }
     write_json(path / "config.json", {**config, **changed})
@@ -167,6 +168,7 @@ def test_the_recipe_has_the_settings_of_the_model(run):
     # The token that a decoder begins with is never written anyway.
     assert search.suppress_tokens == ("(", "<bos>") and search.begin_suppress_tokens == ("Ġ", "<eos>")
     assert "<|0.02|>" in target.reserved
+    assert run.recipe.model.decoder.aligned == ((0, 1), (1, 0))
 
 
 def test_outputs_have_no_special_tokens_and_long_recordings_are_refused(run):
@@ -282,6 +284,8 @@ def without(name):
         (without("vocabulary.json"), "must have vocabulary.json or vocabulary.txt, and lacks both"),
         (lambda path: write_json(path / "vocabulary.json", ["a"]), "the vocabulary must have"),
         (lambda path: write_json(path / "config.json", {"suppress_ids": "x"}), "must be a list of ids, got 'x'"),
+        (lambda path: write_json(path / "config.json", {"alignment_heads": [[2]]}), "must be a list of pairs"),
+        (lambda path: write_json(path / "config.json", {"alignment_heads": [[2, 0]]}), "must be a block below 2"),
     ],
 )
 def test_a_damaged_folder_of_ctranslate2_is_refused_in_one_line(change, message, tmp_path):

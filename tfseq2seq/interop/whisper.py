@@ -86,6 +86,7 @@ def whisper_of_ctranslate2(folder: CTranslate2Folder) -> Imported:
         folder.config[f"{side}_layers"] = folder.count_layers(side)
         folder.config[f"{side}_attention_heads"] = heads[side]
         folder.config[f"{side}_ffn_dim"] = folder.shape(f"{side}/layer_0/ffn/linear_0/bias")[0]
+    folder.generation = {"alignment_heads": config.get("alignment_heads")}
     suppressed = [_numbers(folder, config.get(name)) for name in ("suppress_ids", "suppress_ids_begin")]
     # The beam that its users have by default.
     return _imported(folder, tokens, suppressed, {"beam": 5, "stop": "full"})
@@ -127,7 +128,14 @@ def _imported(
             "width": width,
             # The convolutions have the factor that the scale of embeddings takes off.
             "encoder": stack_values(folder, "encoder", max_positions=positions, embedding_scale=True, **shared),
-            "decoder": stack_values(folder, "decoder", max_positions=longest, embedding_scale=False, **shared),
+            "decoder": stack_values(
+                folder,
+                "decoder",
+                max_positions=longest,
+                embedding_scale=False,
+                alignment_heads=_alignment_heads(folder),
+                **shared,
+            ),
             "output_bias": True,
         },
         search={
@@ -172,6 +180,14 @@ def _rebuilt(folder: ModelFolder, tokens: list[str]) -> tuple[Rebuilt, list[str]
     merges = read_byte_level(path, spec).merges
     files = ByteLevelFiles(tuple(tokens), frozenset(), merges)
     return byte_level(files, (_END, _END, _START, _END), reserved, str(folder.folder)), reserved
+
+
+def _alignment_heads(folder: ModelFolder) -> list[str]:
+    """The heads that words get their times from."""
+    pairs = folder.generation.get("alignment_heads") or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise UserError(f"{folder.folder}: alignment_heads must be a list of pairs, got {pairs!r}")
+    return [f"{block}.{head}" for block, head in pairs]
 
 
 def _begin(folder: ModelFolder, size: int) -> str:

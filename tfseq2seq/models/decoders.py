@@ -39,7 +39,8 @@ from tfseq2seq.spec import DecoderSpec, RecurrentDecoderSpec, TransformerDecoder
 
 
 class TransformerDecoder(keras.layers.Layer):
-    """Stack of Transformer blocks. The attention weights are those of the last block, averaged over heads.
+    """Stack of Transformer blocks. The attention weights are those of the last block, averaged over heads, or those of
+    `alignment_heads`.
 
     In a decoder that copies they are those of its first head, which learns to point (Gehrmann et al. 2018). The mean
     would be clear only if all heads pointed at the same word.
@@ -88,9 +89,10 @@ class TransformerDecoder(keras.layers.Layer):
         mask = ops.broadcast_to(causal_mask(length), (batch, length, length))
         bias = with_positions(attention_bias(mask, self.compute_dtype), self.position_bias, positions, positions)
         x = self.embedding(embedded, training=training)
-        weights = None
+        weights = []
         for block, keys_values in zip(self.blocks, fixed["memory"], strict=True):
-            x, weights, _ = block(x, bias, positions, keys_values, fixed["bias"], training=training)
+            x, own, _ = block(x, bias, positions, keys_values, fixed["bias"], training=training)
+            weights.append(own)
         return self._finish(x, weights, fixed["bias"])
 
     def start(self, memory: Memory, beam: int, length: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -115,11 +117,12 @@ class TransformerDecoder(keras.layers.Layer):
         bias = with_positions(bias, self.position_bias, positions, key_positions)
         x = self.embedding(embedded, start=index, training=False)
         rows = cache_rows(ops.shape(cache["history"][0][0]), index * beam, beam)
-        weights, history = None, []
+        weights, history = [], []
         for block, keys_values, old in zip(self.blocks, fixed["memory"], cache["history"], strict=True):
-            x, weights, new = block(
+            x, own, new = block(
                 x, bias, positions, keys_values, fixed["bias"], old, rows, key_positions, training=False
             )
+            weights.append(own)
             history.append(new)
         hidden, attention = self._finish(x, weights, fixed["bias"])
         return hidden, {"state": {}, "history": history}, attention
@@ -134,11 +137,14 @@ class TransformerDecoder(keras.layers.Layer):
         ]
         return {"memory": keys_values, "bias": bias}
 
-    def _finish(self, x: Any, weights: Any, bias: Any) -> tuple[Any, Any]:
+    def _finish(self, x: Any, weights: list[Any], bias: Any) -> tuple[Any, Any]:
         hidden = x if self.norm is None else self.norm(x)
-        if weights is None:
+        last = weights[-1]
+        if last is None:
             return hidden, ops.repeat(bias, ops.shape(x)[1], axis=1)
-        return hidden, weights[:, 0] if self.spec.copies else ops.mean(weights, axis=1)
+        if self.spec.aligned:
+            return hidden, ops.mean(ops.stack([weights[block][:, head] for block, head in self.spec.aligned]), axis=0)
+        return hidden, last[:, 0] if self.spec.copies else ops.mean(last, axis=1)
 
 
 class RecurrentDecoder(keras.layers.Layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -55,6 +56,30 @@ class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
     provides: ClassVar[frozenset[str]] = frozenset({"autoregressive", "attention", "blocks"})
 
     copy: bool = copy_setting("the first head of the cross-attention in the last block (Gehrmann et al. 2018)")
+    alignment_heads: tuple[str, ...] = setting(
+        (),
+        "heads whose mean is the attention that is shown and that words get their times from, such as 2.0 for the first "
+        "head of the third block; empty for all heads of the last block",
+    )
+
+    def check(self) -> None:
+        super().check()
+        for number, name in enumerate(self.alignment_heads):
+            found = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", name)
+            if not found or int(found[1]) >= self.layers or int(found[2]) >= self.heads:
+                raise SpecError(
+                    f"alignment_heads[{number}]",
+                    f"must be a block below {self.layers} and a head below {self.heads} with a point between them, got "
+                    f"{name!r}",
+                )
+        if self.alignment_heads and self.copy:
+            raise SpecError("alignment_heads", "must be empty with copy, whose attention is that of one head")
+
+    @property
+    def aligned(self) -> tuple[tuple[int, int], ...]:
+        """The block and the head of each of `alignment_heads`."""
+        pairs = (name.split(".") for name in self.alignment_heads)
+        return tuple((int(block), int(head)) for block, head in pairs)
 
     @property
     def copies(self) -> bool:
