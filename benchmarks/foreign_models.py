@@ -77,7 +77,7 @@ more = 3.0 * table.std() * table.shape[1] ** 0.5
 norm = getattr(getattr(getattr(model, "model", model), "decoder", None), "layer_norm", None)
 if hasattr(model, "final_logits_bias"):
     model.final_logits_bias[0, end] += more
-elif norm is not None:
+elif norm is not None and table[end].any():
     norm.bias.data += more * table[end] / (table[end] @ table[end])
 for name, value in settings["generation"].items():
     setattr(model.generation_config, name, value)
