@@ -160,6 +160,17 @@ def test_a_run_gives_the_logits_and_outputs_of_the_model(folder, run, monkeypatc
     assert found.greedy == 7 and found.passed
 
 
+def test_logits_that_are_not_finite_are_no_proof(folder, run, monkeypatch):
+    def spoiled(python, request, samples):
+        found = answers(run, folder)(python, request, samples)
+        found.logits[1][0, 5] = np.nan
+        return found
+
+    monkeypatch.setattr(speech_proof, "_OUTPUT", LONGEST - 4)
+    monkeypatch.setattr(speech_proof, "_of_transformers", spoiled)
+    assert not prove_recordings(run, folder, "python", []).passed
+
+
 def test_the_recipe_has_the_settings_of_the_model(run):
     source, target, search = run.recipe.source, run.recipe.target, run.recipe.search
     assert (source.pad_seconds, source.input_layer, source.convention, source.bins) == (1, "conv1d", "whisper", BINS)

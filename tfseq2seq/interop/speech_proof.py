@@ -109,17 +109,6 @@ def prove_recordings(run: Run, folder: str | Path, python: str | None, recording
         if python is None:
             raise UserError("--reference: must name a Python that has transformers and torch")
         answers = _of_transformers(python, request, samples)
-    own = {foreign: index for index, foreign in reversed(list(enumerate(table["target"])))}
-    columns = [index for index, written in enumerate(table["written"]) if written]
-    their_columns = [table["target"][index] for index in columns]
-    differences = [0.0]
-    for one, theirs, greedy in zip(samples, answers.logits, answers.greedy, strict=True):
-        target = np.array([[*begin, *(own[index] for index in greedy)]])[:, : len(begin) + len(theirs) - 1]
-        given = {"source": one[np.newaxis], "source_length": np.array([len(one)]), "target": target}
-        ours = np.asarray(model(given), "float32")[0, len(begin) - 1 :]
-        # Logits of suppressed tokens are no longer those of the model.
-        there = theirs[:, their_columns]
-        differences.append(np.abs(np.where(there > _LOWEST, ours[:, columns] - there, 0.0)).max())
     prompt = set(request["prompt"])
 
     def behind_prompt(rows: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -135,7 +124,34 @@ def prove_recordings(run: Run, folder: str | Path, python: str | None, recording
         outputs[name] = [*zip(written, behind_prompt(getattr(answers, name)), strict=True)]
     tolerance = CTRANSLATE2_TOLERANCE if by_ctranslate2 else TOLERANCE
     equal = compared(outputs["greedy"], outputs["beam"], request["max_length"])
-    return Proof(float(np.max(differences)), len(samples), 0, 0, *equal, tolerance)
+    difference = _largest_difference(model, begin, samples, answers, table)
+    return Proof(difference, len(samples), 0, 0, *equal, tolerance)
+
+
+def _largest_difference(
+    model: Any, begin: Sequence[int], samples: Sequence[np.ndarray], answers: _Answers, table: Mapping[str, Any]
+) -> float:
+    """The largest difference of two logits along the tokens that the other model writes; not finite if one is not.
+
+    Args:
+        model: of the run.
+        begin: the ids that a target begins with.
+        samples: of each recording.
+        answers: of the other model.
+        table: of the ids of both.
+    """
+    own = {foreign: index for index, foreign in reversed(list(enumerate(table["target"])))}
+    columns = [index for index, written in enumerate(table["written"]) if written]
+    their_columns = [table["target"][index] for index in columns]
+    found = []
+    for one, theirs, greedy in zip(samples, answers.logits, answers.greedy, strict=True):
+        target = np.array([[*begin, *(own[index] for index in greedy)]])[:, : len(begin) + len(theirs) - 1]
+        given = {"source": one[np.newaxis], "source_length": np.array([len(one)]), "target": target}
+        ours = np.asarray(model(given), "float32")[0, len(begin) - 1 :]
+        # Logits of suppressed tokens are no longer those of the model.
+        there = theirs[:, their_columns]
+        found.append(np.abs(np.where(there < _LOWEST, 0.0, ours[:, columns] - there)).max())
+    return float(np.max(found))
 
 
 def _random_recordings(rate: int, seconds: int) -> list[np.ndarray]:
