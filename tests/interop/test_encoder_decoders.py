@@ -191,6 +191,8 @@ def test_languages_that_must_be_chosen_are_told(tmp_path):
     [
         ("bart", {"normalize_before": True}, "normalize_before must be false, which alone can be represented"),
         ("mbart", {"tie_word_embeddings": False}, "tie_word_embeddings must be true"),
+        ("bart", {"vocab_size": 20}, "vocab_size must be above 266, the largest id of a token, got 20"),
+        ("m2m_100", {"vocab_size": 20}, "the largest id of a token, got 20"),
         ("bart", {"eos_token_id": 9999}, "eos_token_id must be the id of a token, got 9999"),
         ("m2m_100", {"encoder_layers": 2}, "must have the tensor model.encoder.layers.1.self_attn.q_proj.weight"),
         ("bart", {"encoder_layers": 0}, "encoder.layers: must be at least 1"),
@@ -209,6 +211,9 @@ def test_what_cannot_be_represented_is_refused(kind, change, message, tmp_path):
         ("bart", "merges.txt", "a\n", "merges, line 1: must have two tokens"),
         ("bart", "vocab.json", json.dumps({"<s>": 0}), "must have '<unk>', and lacks it"),
         ("bart", "vocab.json", json.dumps({"<s>": 0, "a": 0}), "two tokens have the same id"),
+        ("m2m_100", "vocab.json", json.dumps({"<s>": 0, "a": "x"}), "ids must be whole numbers from 0 on"),
+        ("bart", "tokenizer.json", json.dumps({"model": []}), "must have the tokens under 'model' and 'vocab'"),
+        ("bart", "added_tokens.json", json.dumps({"<x>": [1]}), "ids must be whole numbers from 0 on"),
         (
             "mbart",
             "tokenizer_config.json",

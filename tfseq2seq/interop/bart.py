@@ -14,6 +14,7 @@ from typing import Any
 from tfseq2seq.errors import UserError
 from tfseq2seq.features.tokenizer_files import read_byte_level
 from tfseq2seq.interop.encoder_decoder import (
+    check_ids,
     fill_model,
     imported_text_model,
     recipe_of,
@@ -135,6 +136,7 @@ def _imported(
 ) -> Imported:
     folder.require(is_encoder_decoder=True, tie_word_embeddings=True, normalize_embedding=True, extra_pos_embeddings=2)
     size, width = folder.setting("vocab_size", int), folder.setting("d_model", int)
+    check_ids(folder, rebuilt.foreign, size)
     recipe = recipe_of(
         folder,
         folder.setting("max_position_embeddings", int),

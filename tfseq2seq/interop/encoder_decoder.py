@@ -204,6 +204,18 @@ def check_all_used(folder: ModelFolder) -> None:
         raise UserError(f"{folder.folder}: the tensor {left[0]} has no place in a model of type {kind}")
 
 
+def check_ids(folder: ModelFolder, foreign: Sequence[int], size: int) -> None:
+    """Checks that the embeddings of a model have a row for each id of its tokenizer.
+
+    Raises:
+        UserError: they lack one.
+    """
+    if (largest := max(foreign)) >= size:
+        raise UserError(
+            f"{folder.path('config.json')}: vocab_size must be above {largest}, the largest id of a token, got {size}"
+        )
+
+
 def special_token(folder: ModelFolder, ids: Mapping[str, int], name: str, default: Any = None) -> str:
     """The token of an id of config.json or generation_config.json, such as that of "eos".
 

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from tfseq2seq.interop.bart import with_languages
-from tfseq2seq.interop.encoder_decoder import fill_model, imported_text_model, recipe_of, special_token, stack_values
+from tfseq2seq.interop.encoder_decoder import (
+    check_ids,
+    fill_model,
+    imported_text_model,
+    recipe_of,
+    special_token,
+    stack_values,
+)
 from tfseq2seq.interop.imported import Imported
 from tfseq2seq.interop.model_folder import ModelFolder
 from tfseq2seq.interop.tokenizers import token_ids
@@ -44,6 +51,7 @@ def imported(folder: ModelFolder) -> Imported:
     padding, begin, end = (special_token(folder, ids, name, default) for name, default in names)
     rebuilt, (source, target), told = with_languages(folder, ids, (padding, "<unk>", begin, end), languages)
     size, width = folder.setting("vocab_size", int), folder.setting("d_model", int)
+    check_ids(folder, rebuilt.foreign, size)
     recipe = recipe_of(
         folder,
         folder.setting("max_position_embeddings", int),

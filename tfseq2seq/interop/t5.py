@@ -19,6 +19,7 @@ from tfseq2seq.interop.encoder_decoder import (
     NEVER,
     activation_of,
     check_all_used,
+    check_ids,
     imported_text_model,
     recipe_of,
     special_token,
@@ -52,6 +53,7 @@ def imported(folder: ModelFolder) -> Imported:
     reserved = sorted((one for one in ids if _SENTINEL.fullmatch(one)), key=lambda one: int(one[10:-1]))
     rebuilt = rebuild(folder.content(_MODEL), ids, special, reserved, str(folder.path(_MODEL)))
     size, width = folder.setting("vocab_size", int), folder.setting("d_model", int)
+    check_ids(folder, rebuilt.foreign, size)
     tied, scaled = not folder.has_tensor("lm_head.weight"), _scales_output(folder)
     text = text_values(rebuilt, reserved)
     recipe = recipe_of(

@@ -45,10 +45,10 @@ def token_ids(folder: ModelFolder, model: str = "", languages: Sequence[str] = (
         name = _VOCABULARY
         found = folder.json(_VOCABULARY)
     found |= _added(folder)
-    for token in special_tokens(folder) or languages:
-        found.setdefault(token, max(found.values(), default=-1) + 1)
     if not all(type(index) is int and index >= 0 for index in found.values()):
         raise UserError(f"{folder.path(name)}: ids must be whole numbers from 0 on")
+    for token in special_tokens(folder) or languages:
+        found.setdefault(token, max(found.values(), default=-1) + 1)
     if len(set(found.values())) < len(found):
         raise UserError(f"{folder.path(name)}: two tokens have the same id")
     return found

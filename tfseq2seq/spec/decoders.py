@@ -58,8 +58,8 @@ class TransformerDecoderSpec(TransformerSpec, AutoregressiveDecoderBase):
     copy: bool = copy_setting("the first head of the cross-attention in the last block (Gehrmann et al. 2018)")
     alignment_heads: tuple[str, ...] = setting(
         (),
-        "heads whose mean is the attention that is shown and that words get their times from, such as 2.0 for the first "
-        "head of the third block; empty for all heads of the last block",
+        "heads whose mean is the attention that is shown and that words get their times from, such as 2.0 for the "
+        "first head of the third block; empty for all heads of the last block",
     )
 
     def check(self) -> None:
