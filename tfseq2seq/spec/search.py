@@ -43,7 +43,7 @@ class RulesSpec(Spec):
 class SearchSpec(Spec):
     """How a trained model generates output."""
 
-    beam: int = setting(4, "beam width: number of hypotheses kept (1: greedy search)", low=1)
+    beam: int = setting(4, "beam width: number of hypotheses kept (1: greedy search, with stop full)", low=1)
     n_best: int = setting(1, "number of hypotheses returned", low=1)
     length_penalty: Literal["none", "average", "gnmt"] = setting(
         "gnmt",
