@@ -146,13 +146,33 @@ def fill_tables(
         shape: of the matrix.
         name: of the matrix.
     """
-    shared = folder.tensor(name, shape)
-    model.source_embedding.embeddings.assign(shared[list(source.foreign)])
-    model.target_embedding.embeddings.assign(shared[list(target.foreign)])
+    fill_embeddings(folder, name, shape, ((model.source_embedding, source), (model.target_embedding, target)))
     bias = np.zeros(shape[0], "float32")
     if folder.has_tensor("final_logits_bias"):
         bias = folder.tensor("final_logits_bias", (1, shape[0]))[0]
     model.output_layer.bias.assign(np.where(target.written, bias[list(target.foreign)], NEVER))
+
+
+def fill_embeddings(
+    folder: ModelFolder, name: str, shape: tuple[int, int], tables: Sequence[tuple[Any, Rebuilt]], factor: float = 1.0
+) -> None:
+    """Sets embeddings to rows of one matrix, of which a part at a time is in memory.
+
+    Args:
+        folder: of the model.
+        name, shape: of the matrix.
+        tables: embeddings with their vocabularies.
+        factor: of the rows.
+    """
+    import tensorflow as tf
+
+    # Both sides may have one table.
+    by_table = {id(embedding): (embedding, np.array(rebuilt.foreign)) for embedding, rebuilt in tables}
+    for first, block in folder.blocks(name, shape):
+        for embedding, foreign in by_table.values():
+            places = np.flatnonzero((foreign >= first) & (foreign < first + len(block)))
+            rows = block[foreign[places] - first] * np.float32(factor)
+            embedding.embeddings.value.scatter_update(tf.IndexedSlices(rows, places))
 
 
 def fill_model(

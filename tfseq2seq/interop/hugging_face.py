@@ -1,12 +1,14 @@
 """Folders of models of Hugging Face: config.json, generation_config.json and safetensors, without PyTorch.
 
-Tensors are read one at a time from files that are mapped into memory. Nothing in the folder is run.
+Tensors are read one at a time, and large ones in blocks, from files that are mapped into memory. Nothing in the folder
+is run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 from tfseq2seq.errors import UserError, first_line
 from tfseq2seq.interop.model_folder import ModelFolder
 
+# Bytes of a large tensor that are read at a time.
+_BLOCK = 1 << 25
 _WEIGHTS, _INDEX, _PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 
@@ -40,18 +44,36 @@ class HuggingFaceFolder(ModelFolder):
         self.config = self.json("config.json")
         own = self.json("generation_config.json") if self.has("generation_config.json") else {}
         self.generation = {**self.config, **own}
-        self._files = self._opened()
+        self._files = self._files_of_tensors()
         self._used: set[str] = set()
 
     def tensor(self, name: str, shape: Sequence[int]) -> np.ndarray:
+        with self._reading(name) as file:
+            return self.shaped(name, file.get_tensor(name), shape)
+
+    def blocks(self, name: str, shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        with self._reading(name) as file:
+            self.check_shape(name, file.get_slice(name).get_shape(), shape)
+        rows = max(1, _BLOCK // (4 * int(np.prod(shape[1:]))))
+        for first in range(0, shape[0], rows):
+            # Opened again each time: pages that a mapping has read stay in memory as long as it is there.
+            with self._reading(name) as file:
+                block = np.asarray(file.get_slice(name)[first : min(first + rows, shape[0])], "float32")
+            yield first, block
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        """The open file of a tensor. What goes wrong in reading becomes a `UserError`."""
         if name not in self._files:
             raise UserError(f"{self.folder}: must have the tensor {name}, and lacks it")
         self._used.add(name)
+        file = self._open(self._files[name])
         try:
-            found = self._files[name].get_tensor(name)
+            yield file
+        except UserError:
+            raise
         except Exception as error:  # safetensors raises an error of its own, which is a plain Exception
             raise UserError(f"{self.folder}: the tensor {name} cannot be read: {first_line(error)}") from None
-        return self.shaped(name, found, shape)
 
     def has_tensor(self, name: str) -> bool:
         return name in self._files
@@ -59,18 +81,17 @@ class HuggingFaceFolder(ModelFolder):
     def unused(self) -> list[str]:
         return sorted(self._files.keys() - self._used)
 
-    def _opened(self) -> Mapping[str, Any]:
-        """The open file of each tensor."""
+    def _files_of_tensors(self) -> Mapping[str, str]:
+        """The file of each tensor."""
         if self.has(_INDEX):
             parts = self.json(_INDEX).get("weight_map")
             if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
                 raise UserError(f"{self.path(_INDEX)}: must have the file of each tensor under 'weight_map'")
-            files = {part: self._open(part) for part in sorted(set(parts.values()))}
-            there = {part: set(file.keys()) for part, file in files.items()}
+            there = {part: set(self._open(part).keys()) for part in sorted(set(parts.values()))}
             for name, part in parts.items():
                 if name not in there[part]:
                     raise UserError(f"{self.folder}: {part} must have the tensor {name}, and lacks it")
-            return {name: files[part] for name, part in parts.items()}
+            return dict(parts)
         if not self.has(_WEIGHTS):
             if self.has(_PICKLED):
                 raise UserError(
@@ -78,8 +99,7 @@ class HuggingFaceFolder(ModelFolder):
                     f"transformers to {_WEIGHTS}"
                 )
             raise UserError(f"{self.folder}: must have {_WEIGHTS}, and lacks it")
-        file = self._open(_WEIGHTS)
-        return dict.fromkeys(file.keys(), file)
+        return dict.fromkeys(self._open(_WEIGHTS).keys(), _WEIGHTS)
 
     def _open(self, name: str) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,14 @@ class ModelFolder:
         """
         raise NotImplementedError
 
+    def blocks(self, name: str, shape: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """The rows of a tensor in float32 some thousands at a time, each time with the index of the first one.
+
+        Raises:
+            UserError: as `tensor`.
+        """
+        yield 0, self.tensor(name, shape)
+
     def has_tensor(self, name: str) -> bool:
         """Whether there is a tensor."""
         raise NotImplementedError
@@ -133,8 +141,14 @@ class ModelFolder:
         Raises:
             UserError: it has another shape.
         """
-        if found.shape != tuple(shape):
-            raise UserError(
-                f"{self.folder}: the tensor {name} must have the shape {list(shape)}, got {list(found.shape)}"
-            )
+        self.check_shape(name, found.shape, shape)
         return np.asarray(found, "float32")
+
+    def check_shape(self, name: str, found: Sequence[int], shape: Sequence[int]) -> None:
+        """Checks the shape of a tensor.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if tuple(found) != tuple(shape):
+            raise UserError(f"{self.folder}: the tensor {name} must have the shape {list(shape)}, got {list(found)}")

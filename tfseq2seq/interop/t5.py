@@ -20,6 +20,7 @@ from tfseq2seq.interop.encoder_decoder import (
     activation_of,
     check_all_used,
     check_ids,
+    fill_embeddings,
     imported_text_model,
     recipe_of,
     special_token,
@@ -123,12 +124,12 @@ def _stack_values(folder: ModelFolder, layers: str, scaled: bool) -> dict[str, A
 
 
 def _fill(folder: ModelFolder, model: Any, rebuilt: Rebuilt, shape: tuple[int, int], tied: bool, factor: float) -> None:
-    shared, rows = folder.tensor("shared.weight", shape), list(rebuilt.foreign)
-    model.source_embedding.embeddings.assign(shared[rows] * np.float32(factor if tied else 1.0))
+    tables = ((model.source_embedding, rebuilt),)
+    fill_embeddings(folder, "shared.weight", shape, tables, factor if tied else 1.0)
     model.output_layer.bias.assign(np.where(rebuilt.written, np.float32(0), np.float32(NEVER)))
     if not tied:
         output = folder.tensor("lm_head.weight", shape)
-        model.output_layer.kernel.assign(output[rows].T * np.float32(factor))
+        model.output_layer.kernel.assign(output[list(rebuilt.foreign)].T * np.float32(factor))
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
         bias = stack.position_bias.table
         bias.assign(folder.tensor(f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", bias.shape))

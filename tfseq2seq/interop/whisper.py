@@ -18,7 +18,14 @@ from tfseq2seq.errors import UserError
 from tfseq2seq.features.text import TextFeatures
 from tfseq2seq.features.tokenizer_files import ByteLevelFiles, read_byte_level
 from tfseq2seq.interop.ctranslate2_folder import CTranslate2Folder
-from tfseq2seq.interop.encoder_decoder import NEVER, check_all_used, recipe_of, stack_values, text_values
+from tfseq2seq.interop.encoder_decoder import (
+    NEVER,
+    check_all_used,
+    fill_embeddings,
+    recipe_of,
+    stack_values,
+    text_values,
+)
 from tfseq2seq.interop.encoder_decoder_weights import fill_stack
 from tfseq2seq.interop.imported import Imported
 from tfseq2seq.interop.model_folder import ModelFolder
@@ -221,8 +228,7 @@ def _numbers(folder: ModelFolder, value: Any) -> list[int]:
 
 def _fill(folder: ModelFolder, model: Any, rebuilt: Rebuilt, shape: tuple[int, int], bins: int) -> None:
     size, width = shape
-    embeddings = folder.tensor("model.decoder.embed_tokens.weight", shape)
-    model.target_embedding.embeddings.assign(embeddings[list(rebuilt.foreign)])
+    fill_embeddings(folder, "model.decoder.embed_tokens.weight", shape, ((model.target_embedding, rebuilt),))
     model.output_layer.bias.assign(np.where(rebuilt.written, np.float32(0), np.float32(NEVER)))
     inputs = bins
     for index, convolution in enumerate(model.frontend.subsampling.convolutions, start=1):
