@@ -43,6 +43,8 @@ def trained(family, rematerialize, eagerly):
     "family",
     [
         ("transformer", "transformer", "text"),
+        # Its bias of positions is learned, and is the same tensor in all blocks.
+        ("transformer-t5", "transformer-t5", "text"),
         ("transformer-relative-grouped", "additive", "text"),
         ("convolution", "transformer", "text"),
         ("conformer", "ctc", "audio"),
